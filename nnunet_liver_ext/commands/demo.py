@@ -1,0 +1,7 @@
+"""`nnunet_liver demo`."""
+
+from __future__ import annotations
+
+
+def demo() -> None:
+    """Not written yet."""

@@ -1,0 +1,27 @@
+"""The one exception that users are meant to read: a sentence that names the file, what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The message is one clear sentence; the command line prints it and exits 1."""
+
+
+@dataclass(frozen=True)
+class CaseFailure:
+    """One case of a batch that could not be processed, and why; the other cases go on."""
+
+    case: str
+    reason: str
+
+
+class SomeCasesFailed(InputError):
+    """A batch ended with failures; the message lists them after everything else has been processed."""
+
+    def __init__(self, failures: Sequence[CaseFailure], total: int) -> None:
+        self.failures = list(failures)
+        lines = "\n".join(f"  {failure.case}: {failure.reason}" for failure in self.failures)
+        super().__init__(f"{len(self.failures)} of {total} cases could not be processed:\n{lines}")

@@ -1,0 +1,253 @@
+"""Reading and writing images, and questions about their grids.
+
+Images are SimpleITK images: physical space is LPS in mm, sizes and spacings are in (x, y, z). Arrays taken from them are
+(z, y, x), and so is `spacing_mm`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext.errors import InputError
+
+NIFTI_FLOATS = ("16", "64")  # nifti1.h: DT_FLOAT32, DT_FLOAT64
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of an image are: (x, y, z) size, spacing in mm, origin in mm (LPS), row-major 3x3 direction."""
+
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> Grid:
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Grid:
+        return cls(tuple(entry["size"]), tuple(entry["spacing"]), tuple(entry["origin"]), tuple(entry["direction"]))
+
+    def to_json(self) -> dict[str, list[float]]:
+        return {
+            "size": list(self.size),
+            "spacing": list(self.spacing),
+            "origin": list(self.origin),
+            "direction": list(self.direction),
+        }
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing in (z, y, x)."""
+        return self.spacing[::-1]
+
+    def empty_image(self, pixel_type: int = sitk.sitkUInt8) -> sitk.Image:
+        """An image of zeros on this grid."""
+        image = sitk.Image(list(self.size), pixel_type)
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction)
+        return image
+
+    def corners(self) -> np.ndarray:
+        """Centres of the eight corner voxels in mm, (8, 3), LPS."""
+        axes = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
+        steps = np.array(list(product(*[(0, n - 1) for n in self.size])), float)
+        return np.array(self.origin) + steps @ axes.T
+
+    def matches(self, other: Grid, tolerance: float = 0.1) -> bool:
+        """True if both grids have the same size and no corner voxel differs by more than `tolerance` voxels."""
+        if self.size != other.size:
+            return False
+        distance = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
+        return bool(distance <= tolerance * min(self.spacing))
+
+    def __str__(self) -> str:
+        spacing, origin = (", ".join(f"{value:.4g}" for value in values) for values in (self.spacing, self.origin))
+        return f"{'x'.join(map(str, self.size))} voxels of {spacing} mm at {origin}"
+
+
+def read_image(path: Path | str) -> sitk.Image:
+    """Reads one 3D scalar image: a NIfTI, NRRD or MetaImage file, or a folder with one DICOM series.
+
+    Raises:
+        InputError: the file is missing or truncated, has no three spatial axes or several channels (RGB, vectors),
+            or holds NaN or infinite values.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder.")
+    if path.is_dir():
+        from nnunet_liver_ext.dicom import read_series
+
+        image = read_series(path)
+    else:
+        image = _read_file(path)
+    return _checked(image, path)
+
+
+def read_mask(path: Path | str) -> sitk.Image:
+    """Reads one label map as integers; the same files as `read_image`.
+
+    Raises:
+        InputError: as `read_image`, or values that are no integers (a probability map, an interpolated mask).
+    """
+    image = read_image(path)
+    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        values = sitk.GetArrayViewFromImage(image)
+        if not np.array_equal(values, np.rint(values)):
+            raise InputError(f"{path}: a mask must hold integers, found values such as {_first_fraction(values):.4g}.")
+        image = sitk.Cast(image, sitk.sitkInt16)
+    return image
+
+
+def write_image(image: sitk.Image, path: Path | str) -> None:
+    """Writes an image (compressed) beside `path` and renames it, so that `path` is either complete or absent."""
+    path = Path(path)
+    with replaced(path, suffix=image_ending(path) or path.suffix) as unfinished:
+        sitk.WriteImage(image, str(unfinished), True)
+
+
+@contextmanager
+def replaced(path: Path, suffix: str | None = None) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; renamed to `path` when the block ends well, deleted when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".unfinished_", suffix=path.suffix if suffix is None else suffix)
+    os.close(handle)
+    unfinished = Path(name)
+    try:
+        yield unfinished
+        unfinished.chmod(0o666 & ~_umask())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def image_ending(path: Path | str) -> str | None:
+    """ ".nii.gz", ".nrrd", ... if the file name has one of the known endings, else None."""
+    name = Path(path).name.lower()
+    return next((ending for ending in IMAGE_ENDINGS if name.endswith(ending)), None)
+
+
+def stem(path: Path | str) -> str:
+    """The file name without its image ending: "a/b.nii.gz" gives "b"."""
+    name = Path(path).name
+    ending = image_ending(path)
+    return name[: -len(ending)] if ending else Path(path).stem
+
+
+def array(image: sitk.Image) -> np.ndarray:
+    """The voxels as a new numpy array (z, y, x)."""
+    return sitk.GetArrayFromImage(image)
+
+
+def image_like(values: np.ndarray, grid: Grid) -> sitk.Image:
+    """A SimpleITK image with these voxels (z, y, x) on this grid; bool becomes uint8."""
+    image = sitk.GetImageFromArray(values.astype(np.uint8) if values.dtype == bool else values)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def resample(image: sitk.Image, grid: Grid, *, interpolator: int = sitk.sitkLinear, outside: float = 0) -> sitk.Image:
+    """The image on another grid, by scanner coordinates; `outside` where the image has no voxels. Keeps the pixel type."""
+    return sitk.Resample(image, grid.empty_image(), sitk.Transform(), interpolator, outside, image.GetPixelID())
+
+
+def _read_file(path: Path) -> sitk.Image:
+    if image_ending(path) is None:
+        raise InputError(f"{path}: unknown kind of image; expected one of {', '.join(IMAGE_ENDINGS)} or a DICOM folder.")
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"{path}: cannot be read, it is damaged or incomplete ({reason}).") from None
+    if image_ending(path) in (".nii", ".nii.gz"):
+        _check_complete_nifti(path, image)
+        _check_finite_nifti(path, image)
+    return image
+
+
+def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
+    """ITK reads a truncated NIfTI file without complaint and fills it with zeros, so its length is checked here."""
+    voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
+    expected = int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
+    if image_ending(path) == ".nii":
+        complete = path.stat().st_size >= expected
+    else:
+        complete = _gzip_length(path) == expected % 2**32 or _gzip_is_whole(path)
+    if not complete:
+        raise InputError(f"{path}: cannot be read, it is damaged or incomplete (the file ends too early).")
+
+
+def _check_finite_nifti(path: Path, image: sitk.Image) -> None:
+    """ITK reads NaN and infinite values of a NIfTI file as zeros, so files of floats are looked at with nibabel."""
+    if image.GetMetaData("datatype") not in NIFTI_FLOATS:
+        return
+    import nibabel
+
+    finite = np.isfinite(np.asanyarray(nibabel.load(path).dataobj))  # type: ignore[attr-defined]
+    _refuse_infinite(finite, path)
+
+
+def _refuse_infinite(finite: np.ndarray, path: Path) -> None:
+    if not finite.all():
+        raise InputError(f"{path}: {int((~finite).sum())} voxels are NaN or infinite; replace them before converting.")
+
+
+def _gzip_length(path: Path) -> int:
+    """What a gzip file's last four bytes say of its unpacked length (modulo 2^32); nonsense if it was cut."""
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(4), "little")
+
+
+def _gzip_is_whole(path: Path) -> bool:
+    """Unpacks the whole file: the slow answer, for files of several gzip members or with something after the voxels."""
+    try:
+        with gzip.open(path) as file:
+            while file.read(2**24):
+                pass
+    except (EOFError, OSError, zlib.error):
+        return False
+    return True
+
+
+def _checked(image: sitk.Image, path: Path) -> sitk.Image:
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors); one is expected."
+        )
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(f"{path}: has {image.GetDimension()} axes {image.GetSize()}; a single 3D image is expected.")
+    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        _refuse_infinite(np.isfinite(sitk.GetArrayViewFromImage(image)), path)
+    return image
+
+
+def _first_fraction(values: np.ndarray) -> float:
+    return float(values[values != np.rint(values)].flat[0])
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
