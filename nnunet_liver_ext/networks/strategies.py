@@ -1,0 +1,220 @@
+"""Input and output strategies for pairs (Couteaux et al. 2021, "Comparison of strategies", section 3.2, table 1).
+
+A strategy wraps the network that the plans describe. It takes the channels of a case and gives one VIEW for each image
+that has its own mask: the logits of that image. Training needs the views; everything else (nnU-Net's predictor, its
+validation) needs one array of logits for nnU-Net's labels, which for a pair are the joint logits (`pairing`).
+
+B batch, M images of a case, K classes, ... spatial axes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.pairing import classes_of_joint, join_logits
+
+Levels = Any
+"""A tensor (B, K, ...), or with deep supervision a list of them from the finest resolution to the coarsest."""
+BuildNetwork = Callable[[int, int], nn.Module]
+"""(input channels, output channels) -> the plans' network."""
+
+
+class Strategy(nn.Module, ABC):
+    """Wraps the plans' network(s): views in training, nnU-Net's logits in evaluation."""
+
+    is_pair = True
+    """Whether it needs two images with a mask each."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    @classmethod
+    @abstractmethod
+    def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
+        """The strategy for cases of `num_inputs` channels and `num_outputs` nnU-Net labels."""
+
+    @abstractmethod
+    def views(self, x: Tensor) -> list[Levels]:
+        """Logits of each image that has a mask, K classes each, from channels (B, M, ...)."""
+
+    def forward(self, x: Tensor) -> list[Levels] | Levels:
+        """Views in training mode, nnU-Net's logits in evaluation mode."""
+        views = self.views(x)
+        return views if self.training else self.nnunet_logits(views)
+
+    def nnunet_logits(self, views: list[Levels]) -> Levels:
+        """Logits for nnU-Net's labels, (B, K², ...) for a pair."""
+        return each_level(join_logits, *views)
+
+    @property
+    def decoder(self) -> _Decoders:
+        """What nnU-Net sets `deep_supervision` on."""
+        return _Decoders(self.networks)
+
+
+class _Decoders:
+    """The decoders of all wrapped networks, switched together."""
+
+    def __init__(self, networks: Any) -> None:
+        self._networks = networks
+
+    @property
+    def deep_supervision(self) -> bool:
+        return self._networks[0].decoder.deep_supervision
+
+    @deep_supervision.setter
+    def deep_supervision(self, enabled: bool) -> None:
+        for network in self._networks:
+            network.decoder.deep_supervision = enabled
+
+
+class OneView(Strategy):
+    """An ordinary dataset, one mask for all channels: the plans' network as it is. Pre-registered pairs are such."""
+
+    is_pair = False
+
+    @classmethod
+    def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
+        return cls([build(num_inputs, num_outputs)])
+
+    def views(self, x: Tensor) -> list[Levels]:
+        return [self.networks[0](x)]
+
+    def nnunet_logits(self, views: list[Levels]) -> Levels:
+        return views[0]
+
+
+class SingleInput(Strategy):
+    """One network, one image at a time: u = f(x1), v = f(x2). Both images run as one batch of 2B."""
+
+    inputs_per_image = 1
+
+    @classmethod
+    def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
+        _check_channels(cls, num_inputs)
+        return cls([build(cls.inputs_per_image, classes_of_joint(num_outputs))])
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__(networks)
+        self.mixes_batch = any(_uses_batch_statistics_in_evaluation(network) for network in networks)
+
+    def views(self, x: Tensor) -> list[Levels]:
+        inputs = self.inputs(x)
+        network = self.networks[0]
+        if self.mixes_batch and not self.training:
+            return [network(image) for image in inputs]
+        return in_two(lambda level: level.chunk(2), network(torch.cat(inputs)))
+
+    def inputs(self, x: Tensor) -> list[Tensor]:
+        """What the network sees for each image."""
+        return [x[:, 0:1], x[:, 1:2]]
+
+
+class SingleInputSpecialized(Strategy):
+    """A network for each modality: u = f1(x1), v = f2(x2)."""
+
+    inputs_per_image = 1
+
+    @classmethod
+    def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
+        _check_channels(cls, num_inputs)
+        return cls([build(cls.inputs_per_image, classes_of_joint(num_outputs)) for _ in range(num_inputs)])
+
+    def views(self, x: Tensor) -> list[Levels]:
+        return [network(image) for network, image in zip(self.networks, self.inputs(x), strict=True)]
+
+    def inputs(self, x: Tensor) -> list[Tensor]:
+        """What each network sees."""
+        return [x[:, 0:1], x[:, 1:2]]
+
+
+class DualInput(SingleInput):
+    """One network that sees both images and segments the first: u = f(x1, x2), v = f(x2, x1). One batch of 2B."""
+
+    inputs_per_image = 2
+
+    def inputs(self, x: Tensor) -> list[Tensor]:
+        return [x, x.flip(1)]
+
+
+class DualInputSpecialized(SingleInputSpecialized):
+    """A network for each modality that sees both images, its own first: u = f1(x1, x2), v = f2(x2, x1)."""
+
+    inputs_per_image = 2
+
+    def inputs(self, x: Tensor) -> list[Tensor]:
+        return [x, x.flip(1)]
+
+
+class DualOutputSpecialized(Strategy):
+    """One network that sees both images in their order and segments both: (u, v) = f(x1, x2)."""
+
+    @classmethod
+    def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
+        _check_channels(cls, num_inputs)
+        return cls([build(num_inputs, num_inputs * classes_of_joint(num_outputs))])
+
+    def views(self, x: Tensor) -> list[Levels]:
+        return in_two(lambda level: level.chunk(2, dim=1), self.networks[0](x))
+
+
+class DualOutput(DualOutputSpecialized):
+    """As `DualOutputSpecialized`, but in training each case's images are swapped with probability 1/2.
+
+    The views are swapped back, so that view i is always that of image i. In evaluation the order is (x1, x2).
+    """
+
+    def views(self, x: Tensor) -> list[Levels]:
+        if not self.training:
+            return super().views(x)
+        swap_B = torch.rand(x.shape[0], device=x.device) < 0.5
+        first, second = super().views(_where(swap_B, x.flip(1), x))
+        return [
+            each_level(lambda u, v: _where(swap_B, v, u), first, second),
+            each_level(lambda u, v: _where(swap_B, u, v), first, second),
+        ]
+
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "one_view": OneView,
+    "single_input": SingleInput,
+    "single_input_specialized": SingleInputSpecialized,
+    "dual_input": DualInput,
+    "dual_input_specialized": DualInputSpecialized,
+    "dual_output": DualOutput,
+    "dual_output_specialized": DualOutputSpecialized,
+}
+
+
+def _check_channels(strategy: type[Strategy], num_inputs: int) -> None:
+    if num_inputs != 2:
+        raise InputError(f"strategy {strategy.__name__} needs a pair of images, but the dataset has {num_inputs} channels.")
+
+
+def each_level(function: Callable[..., Any], *levels: Levels) -> Levels:
+    """Applies a function of tensors at each level of deep supervision."""
+    if isinstance(levels[0], Tensor):
+        return function(*levels)
+    return [function(*tensors) for tensors in zip(*levels, strict=True)]
+
+
+def in_two(split: Callable[[Tensor], Any], levels: Levels) -> list[Levels]:
+    """Splits each level of deep supervision into two: the levels of image 1, and those of image 2."""
+    halves = each_level(split, levels)
+    return list(halves) if isinstance(levels, Tensor) else [list(half) for half in zip(*halves, strict=True)]
+
+
+def _where(condition_B: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(condition_B.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+
+def _uses_batch_statistics_in_evaluation(network: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) and not module.track_running_stats for module in network.modules())

@@ -1,0 +1,107 @@
+"""Pure functions plans -> plans: variants that inherit and carry a recipe, and tiny plans for tests and demos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from nnunet_liver_ext.errors import InputError
+
+Plans = dict[str, Any]
+CONFIGURATION_KEYS = ("batch_size", "patch_size")
+"""Numbers of a configuration itself that a variant may change; all others belong to the recipe."""
+
+TINY_RECIPE = {"num_epochs": 10, "num_iterations_per_epoch": 20, "num_val_iterations_per_epoch": 5, "save_every": 1}
+TINY_PATCH = (16, 32, 32)
+TINY_FEATURES = (4, 8, 16)
+TINY_STRIDES = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
+
+
+def with_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any]) -> Plans:
+    """The plans with one more configuration `name` that inherits from `base` and has other numbers.
+
+    Raises:
+        InputError: the name is taken or contains "__", the base is missing, or a patch does not fit the network's strides.
+    """
+    if "__" in name or not name:
+        raise InputError(f"{name!r} is no configuration name: nnU-Net splits folder names at '__'.")
+    if name in plans["configurations"]:
+        raise InputError(f"plans {plans['plans_name']} have a configuration {name} already: choose another name.")
+    _check_base(plans, base)
+    plans = deepcopy(plans)
+    plans["configurations"][name] = {"inherits_from": base}
+    return with_numbers(plans, name, numbers)
+
+
+def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -> Plans:
+    """The plans with other numbers in this configuration: recipe numbers, `batch_size`, `patch_size`."""
+    _check_base(plans, configuration)
+    plans = deepcopy(plans)
+    entry = plans["configurations"][configuration]
+    entry |= {key: value for key, value in numbers.items() if key in CONFIGURATION_KEYS}
+    recipe = {key: value for key, value in numbers.items() if key not in CONFIGURATION_KEYS}
+    if recipe:
+        entry["recipe"] = {**entry.get("recipe", {}), **recipe}
+    if "patch_size" in numbers:
+        _check_patch(plans, configuration)
+    if "batch_size" in numbers and not (isinstance(numbers["batch_size"], int) and numbers["batch_size"] > 0):
+        raise InputError(f"batch_size must be a whole number above 0, found {numbers['batch_size']!r}.")
+    return plans
+
+
+def tiny(plans: Plans) -> Plans:
+    """The plans with only `3d_fullres`, and that so small that it trains on a CPU in seconds. No use but to try things."""
+    _check_base(plans, "3d_fullres")
+    plans = deepcopy(plans)
+    entry = plans["configurations"]["3d_fullres"]
+    stages = len(TINY_FEATURES)
+    kwargs = entry["architecture"]["arch_kwargs"]
+    kwargs |= {
+        "n_stages": stages,
+        "features_per_stage": list(TINY_FEATURES),
+        "strides": [list(stride) for stride in TINY_STRIDES],
+        "kernel_sizes": [[1, 3, 3]] + [[3, 3, 3]] * (stages - 1),
+        "n_conv_per_stage": [2] * stages,
+        "n_conv_per_stage_decoder": [1] * (stages - 1),
+    }
+    entry |= {"patch_size": list(TINY_PATCH), "batch_size": 2, "recipe": dict(TINY_RECIPE)}
+    entry.pop("next_stage", None)
+    plans["configurations"] = {"3d_fullres": entry}
+    return plans
+
+
+def without_cascade(plans: Plans) -> Plans:
+    """The plans without nnU-Net's cascade, which is not possible with pairs."""
+    plans = deepcopy(plans)
+    plans["configurations"].pop("3d_cascade_fullres", None)
+    for entry in plans["configurations"].values():
+        entry.pop("next_stage", None)
+    return plans
+
+
+def inherited(plans: Plans, configuration: str, key: str) -> Any:
+    """A key of a configuration or of the nearest ancestor that has it."""
+    entry = plans["configurations"][configuration]
+    while key not in entry:
+        entry = plans["configurations"][entry["inherits_from"]]
+    return entry[key]
+
+
+def _check_base(plans: Plans, base: str) -> None:
+    if base not in plans["configurations"]:
+        known = ", ".join(plans["configurations"])
+        raise InputError(f"plans {plans['plans_name']} have no configuration {base}; there are {known}.")
+
+
+def _check_patch(plans: Plans, configuration: str) -> None:
+    patch = inherited(plans, configuration, "patch_size")
+    strides = inherited(plans, configuration, "architecture")["arch_kwargs"]["strides"]
+    factors = [1] * len(strides[0])
+    for stride in strides:
+        factors = [factor * step for factor, step in zip(factors, stride, strict=True)]
+    fits = len(patch) == len(factors) and all(
+        isinstance(n, int) and n > 0 and n % f == 0 for n, f in zip(patch, factors, strict=False)
+    )
+    if not fits:
+        raise InputError(f"patch_size {patch} must be {len(factors)} multiples of the network's strides {factors}.")

@@ -1,0 +1,74 @@
+"""What our trainers keep in a checkpoint beside nnU-Net's own keys, and whether a checkpoint fits a trainer.
+
+nnU-Net writes and reads its own part. Ours is one more entry of the same file, so that stock tools still read it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnunet_liver_ext import __version__
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, PLANS_KEY, Recipe
+
+
+def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, Any]) -> None:
+    """Lets `save` write nnU-Net's checkpoint, adds our entry and moves the result to `path`; never half a file there."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished_") as folder:
+        written = Path(folder) / path.name
+        save(str(written))
+        if not written.exists():  # nnU-Net's --disable_checkpointing, and ranks other than 0
+            return
+        checkpoint = torch.load(written, map_location="cpu", weights_only=False, mmap=True)
+        complete = Path(folder) / f"complete_{path.name}"
+        torch.save({**checkpoint, PLANS_KEY: extra}, complete)
+        del checkpoint
+        complete.replace(path)
+
+
+def read_extra(path: Path, trainer_name: str, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
+    """Our entry of a checkpoint, after checking that this trainer can continue from it.
+
+    Returns:
+        The entry, and a line for each number of the recipe that differs now.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or another trainer or a later version of the package wrote it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        written_by = checkpoint["trainer_name"]
+    except Exception as error:
+        raise InputError(f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__}).") from None
+    if written_by != trainer_name or PLANS_KEY not in checkpoint:
+        raise InputError(f"{path}: was written by {written_by} and cannot be continued by {trainer_name}.")
+    extra = checkpoint[PLANS_KEY]
+    check_version(extra["version"], path)
+    before, now = extra["recipe"], recipe.to_json()
+    for name in NOT_A_NUMBER:
+        if before[name] != now[name]:
+            raise InputError(f"{path}: was trained with {name} {before[name]}, {trainer_name} has {now[name]}.")
+    changed = [
+        f"{name} was {before[name]}, is now {now[name]}" for name in now if name in before and before[name] != now[name]
+    ]
+    return extra, changed
+
+
+def check_version(version: str, source: Path | str) -> None:
+    """InputError if a later (minor or major) version of the package than this one wrote `source`."""
+    if _release(version) > _release(__version__):
+        raise InputError(
+            f"{source}: was written by nnunet_liver_ext {version}, this is {__version__}: "
+            "pip install --upgrade nnunet-liver-ext."
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

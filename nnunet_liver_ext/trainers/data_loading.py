@@ -1,0 +1,147 @@
+"""Batches as a pure function of (seed, stream, index), and foreground sampling by marginal class.
+
+nnU-Net's workers draw from random states that nobody can restore, and hand over batches in whatever order they finish.
+Here batch `index` of a stream (training or validation, of one rank) is generated under random states that are seeded from
+(seed, stream, index) alone, and the parent hands batches out by index: the same training whatever the number of workers,
+and the same after an interruption.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+
+from nnunet_liver_ext.pairing import PairLabels
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Python's, numpy's and torch's (CPU) global random states seeded from `key`, restored afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_everything(*key)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def seed_everything(*key: int) -> None:
+    """Seeds Python's, numpy's and torch's global random states from `key`."""
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+class SeededDataLoader(nnUNetDataLoader):
+    """nnU-Net's loader; worker w of n generates batches start + w, start + w + n, start + w + 2n, ... of its stream."""
+
+    seed = 0
+    stream = 0
+    start = 0
+    num_workers = 1
+    _generated = 0
+
+    def generate_train_batch(self) -> dict[str, Any]:
+        index = self.start + self.thread_id + self._generated * self.num_workers
+        self._generated += 1
+        with seeded(self.seed, self.stream, index):
+            batch = super().generate_train_batch()
+        return {**batch, "index": index}
+
+    def set_thread_id(self, thread_id: int) -> None:
+        """Called once at a worker's start, so this is also where it begins to watch its parent."""
+        super().set_thread_id(thread_id)
+        if multiprocessing.parent_process() is not None:
+            threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+class OrderedAugmenter(NonDetMultiThreadedAugmenter):
+    """nnU-Net's worker pool, handing out batches by index. With 0 workers the batches are made in this process."""
+
+    def __init__(self, loader: SeededDataLoader, num_workers: int, *, pin_memory: bool) -> None:
+        loader.num_workers = max(1, num_workers)
+        super().__init__(
+            loader, None, num_workers, num_cached=max(6, num_workers // 2), pin_memory=pin_memory, wait_time=0.002
+        )
+        self._next_index = loader.start
+        self._early: dict[int, dict[str, Any]] = {}
+
+    def __next__(self) -> dict[str, Any]:
+        while self._next_index not in self._early:
+            batch = next(self.generator) if self.num_processes == 0 else super().__next__()
+            self._early[batch["index"]] = batch
+        self._next_index += 1
+        return self._early.pop(self._next_index - 1)
+
+
+class MarginalForeground(nnUNetBaseDataset):
+    """A preprocessed dataset of pairs whose foreground voxels are offered by marginal class.
+
+    nnU-Net stores up to some thousand voxel locations of each label and centres a patch on one of them. The labels of a
+    pair are codes, and codes 1 and 2 are only the rims where the two masks disagree. Here a foreground class of one image
+    is drawn first (T1 liver = codes 1 and 3), then one of its codes by its number of voxels; only that code's locations
+    are offered to nnU-Net's sampler.
+    """
+
+    def __init__(self, dataset: nnUNetBaseDataset, pair: PairLabels) -> None:
+        self.dataset = dataset
+        self.pair = pair
+        self.identifiers = dataset.identifiers
+        self._voxels: dict[str, np.ndarray] = {}
+
+    def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+        data, seg, previous, properties = self.dataset.load_case(identifier)
+        if identifier not in self._voxels:
+            self._voxels[identifier] = count_codes(seg[:], self.pair)
+        code = draw_code(self._voxels[identifier], self.pair)
+        locations = {} if code is None else {code: properties["class_locations"][code]}
+        return data, seg, previous, {**properties, "class_locations": locations}
+
+    @staticmethod
+    def save_case(*args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("a view on a dataset; save with the dataset itself")
+
+    @staticmethod
+    def get_identifiers(folder: str) -> list[str]:
+        raise NotImplementedError("a view on a dataset; ask the dataset itself")
+
+
+def count_codes(seg: np.ndarray, pair: PairLabels) -> np.ndarray:
+    """Voxels of each pair code, (K²,); nnU-Net's −1 (outside the image) is not counted."""
+    return np.bincount(seg[seg >= 0].ravel().astype(np.int64), minlength=pair.num_classes**2)
+
+
+def draw_code(voxels: np.ndarray, pair: PairLabels) -> int | None:
+    """Draws a foreground class of one image uniformly, then one of its codes by its voxels; None without foreground.
+
+    Args:
+        voxels: number of voxels of each code, (K²,).
+        pair: what the codes mean.
+    """
+    present = [codes for codes in pair.regions().values() if voxels[list(codes)].sum() > 0]
+    if not present:
+        return None
+    codes = np.array(present[np.random.randint(len(present))])
+    return int(np.random.choice(codes, p=voxels[codes] / voxels[codes].sum()))
+
+
+def _exit_with_parent(parent: int) -> None:
+    """A worker whose parent was killed would wait for ever to hand over its batch."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

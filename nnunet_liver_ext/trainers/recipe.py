@@ -1,0 +1,154 @@
+"""The recipe of a trainer: strategy, objective and numbers, and how a plans file overrides the numbers.
+
+A named trainer is `LiverTrainer` plus one frozen `Recipe`. The configuration in the plans may carry `"recipe": {...}`
+with other numbers, its ancestors along `inherits_from` too (nnU-Net merges configurations shallowly, so the nested
+recipes are merged here, oldest ancestor first): class < plans. Strategy and objective are what a trainer's name says and
+cannot be overridden.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from nnunet_liver_ext.errors import InputError
+
+PLANS_KEY = "nnunet_liver_ext"
+"""Where the plans saved with a model, and its checkpoints, hold the resolved recipe and the package's version."""
+
+NOT_A_NUMBER = ("strategy", "objective")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one trainer trains. The defaults are nnU-Net's own numbers (nnU-Net 2.8, `nnUNetTrainer.__init__`)."""
+
+    strategy: str
+    """Key of `networks.strategies.STRATEGIES`: how the images enter and leave the segmentor."""
+    objective: str = "dice_ce"
+    """Key of `trainers.objectives.OBJECTIVES`: what the segmentor is trained on."""
+
+    num_epochs: int = 1000
+    num_iterations_per_epoch: int = 250
+    num_val_iterations_per_epoch: int = 50
+    save_every: int = 50
+    """A `checkpoint_latest.pth` every so many epochs."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    initial_lr: float = 1e-2
+    lr_exponent: float = 0.9
+    """Learning rate = initial_lr · (1 − epoch/num_epochs)^lr_exponent; 0 keeps it constant."""
+    momentum: float = 0.99
+    """Nesterov momentum of SGD; the Adams ignore it."""
+    weight_decay: float = 3e-5
+    gradient_clip: float = 12.0
+    """Largest norm of the segmentor's gradient."""
+
+    dice_weight: float = 1.0
+    ce_weight: float = 1.0
+    deep_supervision: bool = True
+
+    oversample_foreground_percent: float = 0.33
+    """Share of patches that are centred on a foreground voxel; in pairs its marginal class is drawn first."""
+    probabilistic_oversampling: bool = False
+    """Draw that share patch by patch; with batch size 1 nnU-Net's own rounding would never oversample."""
+    mirroring: bool = True
+    """Random mirroring in training, and mirrored test-time augmentation, along all axes."""
+
+    seed: int | None = None
+    """Same seed, same batches: bitwise equal training on a CPU, also across interruptions. None draws one anew."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), hints[field.name])
+        for name, low, high in RANGES:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"recipe: {name} must lie in [{low:g}, {high:g}], found {value}.")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+RANGES: tuple[tuple[str, float, float], ...] = (
+    ("num_epochs", 1, 1e9),
+    ("num_iterations_per_epoch", 1, 1e9),
+    ("num_val_iterations_per_epoch", 1, 1e9),
+    ("save_every", 1, 1e9),
+    ("initial_lr", 0, 1e3),
+    ("lr_exponent", 0, 10),
+    ("momentum", 0, 1),
+    ("weight_decay", 0, 1e3),
+    ("gradient_clip", 0, 1e9),
+    ("dice_weight", 0, 1e9),
+    ("ce_weight", 0, 1e9),
+    ("oversample_foreground_percent", 0, 1),
+    ("seed", 0, 2**63 - 1),
+)
+
+
+def number_fields() -> tuple[str, ...]:
+    """Names of the fields that a plans file may override."""
+    return tuple(field.name for field in fields(Recipe) if field.name not in NOT_A_NUMBER)
+
+
+def override(recipe: Recipe, numbers: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe with other numbers.
+
+    Raises:
+        InputError: an unknown key (the message lists the known ones), a wrong type or a value outside its range.
+    """
+    unknown = sorted(set(numbers) - set(number_fields()))
+    if unknown:
+        raise InputError(f"{where}: unknown recipe keys {unknown}; known are {', '.join(sorted(number_fields()))}.")
+    try:
+        return replace(recipe, **numbers)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def resolve(recipe: Recipe, plans: Mapping[str, Any], configuration: str) -> Recipe:
+    """A trainer's recipe with what the plans' configuration and its ancestors override.
+
+    Args:
+        recipe: the trainer's own.
+        plans: content of a plans file.
+        configuration: name of a configuration in it.
+
+    Raises:
+        InputError: as `override`, or a missing or circular `inherits_from`.
+    """
+    for name, entry in reversed(_ancestry(plans, configuration)):
+        recipe = override(recipe, entry.get("recipe", {}), f"plans {plans.get('plans_name')}, configuration {name}")
+    return recipe
+
+
+def _ancestry(plans: Mapping[str, Any], configuration: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """(name, entry) of the configuration, its parent, its parent's parent, ..."""
+    entries: list[tuple[str, Mapping[str, Any]]] = []
+    name: str | None = configuration
+    while name is not None:
+        if name not in plans["configurations"] or name in dict(entries):
+            raise InputError(
+                f"plans {plans.get('plans_name')}: configuration {configuration} inherits from {name}, which "
+                f"is {'missing' if name not in plans['configurations'] else 'circular'}."
+            )
+        entries.append((name, plans["configurations"][name]))
+        name = entries[-1][1].get("inherits_from")
+    return entries
+
+
+def _check_type(name: str, value: Any, expected: Any) -> None:
+    if get_origin(expected) is Literal:
+        if value not in get_args(expected):
+            raise InputError(f"recipe: {name} must be one of {', '.join(get_args(expected))}, found {value!r}.")
+        return
+    kinds = get_args(expected) if get_origin(expected) in (Union, types.UnionType) else (expected,)
+    if float in kinds:
+        kinds = (*kinds, int)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise InputError(f"recipe: {name} must be {wanted}, found {value!r}.")

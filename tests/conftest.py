@@ -1,0 +1,78 @@
+"""A tiny preprocessed dataset of pairs that all trainer tests share, made once by nnU-Net's own tools."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("nnUNet_def_n_proc", "2")
+os.environ.setdefault("nnUNet_n_proc_DA", "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+DATASET = "Dataset501_Blobs"
+PREREGISTERED = "Dataset502_Preregistered"
+CASES = [f"P{patient:03d}_S1" for patient in range(1, 6)]
+
+
+def blob_pair(seed: int, shape: tuple[int, int, int] = (20, 40, 40)) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Two noisy images, each with a bright ball of its own place and size, and the balls."""
+    rng = np.random.default_rng(seed)
+    zyx = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"))
+    images, masks = [], []
+    for modality in range(2):
+        centre = np.array(shape) / 2 + rng.uniform(-3, 3, 3) + 2 * modality
+        distance = np.sqrt((((zyx - centre[:, None, None, None]) / np.array([1, 1.6, 1.6])[:, None, None, None]) ** 2).sum(0))
+        mask = distance < rng.uniform(5, 7)
+        masks.append(mask)
+        images.append((mask * (2.0 - modality) + rng.normal(0, 0.3, shape)).astype(np.float32) + 3)
+    return images, masks
+
+
+def write_raw_dataset(folder: Path, *, preregistered: bool = False) -> None:
+    from nnunet_liver_ext.images import Grid, image_like, write_image
+    from nnunet_liver_ext.pairing import PairLabels, encode_pair
+
+    pair = PairLabels(("T1", "T2"), ("background", "liver"))
+    grid = Grid((40, 40, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    for seed, case in enumerate(CASES):
+        images, masks = blob_pair(seed)
+        for channel, image in enumerate(images):
+            write_image(image_like(image, grid), folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz")
+        label = masks[0].astype(np.uint8) if preregistered else encode_pair(*masks)
+        write_image(image_like(label, grid), folder / "labelsTr" / f"{case}.nii.gz")
+    labels = {"background": 0, "liver": 1} if preregistered else pair.dataset_labels()
+    names = {"0": "T2", "1": "T1 warped"} if preregistered else {"0": "T1", "1": "T2"}
+    content = {"channel_names": names, "labels": labels, "numTraining": len(CASES), "file_ending": ".nii.gz"}
+    if not preregistered:
+        content["pair"] = pair.to_json()
+    (folder / "dataset.json").write_text(json.dumps(content))
+    (folder / "splits_final.json").write_text(json.dumps([{"train": CASES[:3], "val": CASES[3:]}]))
+
+
+@pytest.fixture(scope="session")
+def nnunet_root(tmp_path_factory: pytest.TempPathFactory):
+    """nnU-Net's three folders with the tiny datasets 501 (pairs) and 502 (pre-registered), planned and preprocessed."""
+    from nnunet_liver_ext.environment import enable_trainers
+
+    root = tmp_path_factory.mktemp("nnunet")
+    patch = pytest.MonkeyPatch()
+    for kind in ("raw", "preprocessed", "results"):
+        (root / kind).mkdir()
+        patch.setenv(f"nnUNet_{kind}", str(root / kind))
+    patch.setenv("nnUNet_extTrainer", "")
+    enable_trainers()
+    write_raw_dataset(root / "raw" / DATASET)
+    write_raw_dataset(root / "raw" / PREREGISTERED, preregistered=True)
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+
+    from nnunet_liver_ext.planning.run import plan_dataset
+
+    for dataset in (501, 502):
+        plan_dataset(dataset, tiny=True, processes=2)
+        preprocess_dataset(dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False)
+    yield root
+    patch.undo()

@@ -1,0 +1,136 @@
+"""What every trainer promises, whatever its recipe."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nnunet_liver_ext.trainers as package
+from tests.training import QUICK, dataset_of, find_trainer, make_trainer, quietly, run_epochs, weights
+
+TRAINERS = sorted(package.__all__)
+PAIR_TRAINERS = [name for name in TRAINERS if name != "nnUNetTrainerPreregistered"]
+SEEING_ONE_IMAGE = ["nnUNetTrainerSingleInput", "nnUNetTrainerSingleInputSpecialized"]
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module", params=TRAINERS)
+def straight(request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A trainer after four epochs without a break, and the weights it began with."""
+    trainer = make_trainer(nnunet_root, tmp_path_factory.mktemp("straight"), request.param)
+    quietly(trainer.initialize)
+    before = weights(trainer)
+    run_epochs(trainer, EPOCHS, end=True)
+    return trainer, before
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_named_trainer_is_a_recipe_and_nothing_else(name: str):
+    from nnunet_liver_ext.trainers.base import LiverTrainer
+
+    trainer = getattr(package, name)
+    assert trainer.__bases__ == (LiverTrainer,)
+    body = ast.parse(inspect.getsource(trainer)).body[0].body
+    assert isinstance(body[0], ast.Expr)
+    assert [statement.targets[0].id for statement in body[1:]] == ["recipe"]
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_nnunet_finds_it_through_the_environment_variable_alone(name: str, nnunet_root: Path, monkeypatch):
+    from nnunet_liver_ext.environment import PLUGIN_FOLDER
+
+    monkeypatch.setenv("nnUNet_extTrainer", str(PLUGIN_FOLDER))
+    assert find_trainer(name) is getattr(package, name)
+    monkeypatch.delenv("nnUNet_extTrainer")
+    with pytest.raises(RuntimeError, match="Could not find"):
+        find_trainer(name)
+
+
+def test_training_changes_every_network_of_the_segmentor(straight):
+    trainer, before = straight
+    after = weights(trainer)
+    for index in range(len(trainer.network.networks)):
+        names = [name for name in before if name.startswith(f"networks.{index}.") and name.endswith("conv.weight")]
+        assert names
+        assert all(not torch.equal(before[name], after[name]) for name in names)
+
+
+def test_interrupted_and_continued_equals_straight_through(straight, nnunet_root: Path, tmp_path: Path):
+    trainer, _ = straight
+    name = type(trainer).__name__
+    first = make_trainer(nnunet_root, tmp_path, name)
+    run_epochs(first, 2)
+    second = make_trainer(nnunet_root, tmp_path, name)
+    quietly(second.load_checkpoint, str(Path(second.output_folder) / "checkpoint_latest.pth"))
+    assert second.current_epoch == 2
+    run_epochs(second, EPOCHS)
+    for key, value in weights(trainer).items():
+        assert torch.equal(value, weights(second)[key]), key
+    assert second.history == trainer.history
+    assert second.logger.get_value("ema_fg_dice", None) == trainer.logger.get_value("ema_fg_dice", None)
+
+
+@pytest.mark.parametrize("name", PAIR_TRAINERS)
+@pytest.mark.parametrize("training", [True, False])
+def test_which_images_each_view_depends_on(name: str, training: bool, nnunet_root: Path, tmp_path: Path):
+    trainer = make_trainer(nnunet_root, tmp_path, name)
+    quietly(trainer.initialize)
+    network = trainer.network.train(training)
+    network.decoder.deep_supervision = False
+    x = torch.randn(2, 2, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    other = x.clone()
+    other[:, 1] += 1
+    with torch.no_grad():
+        views, views_of_other = [], []
+        for batch, collected in ((x, views), (other, views_of_other)):
+            torch.manual_seed(3)  # the same swaps in both calls
+            collected += network.views(batch)
+    assert torch.equal(views[0], views_of_other[0]) == (name in SEEING_ONE_IMAGE)
+    assert not torch.equal(views[1], views_of_other[1])
+
+
+def test_nnunets_own_predictor_loads_the_model_and_predicts(straight):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    trainer, _ = straight
+    predictor = quietly(lambda: nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False))
+    quietly(predictor.initialize_from_trained_model_folder, trainer.output_folder_base, (0,), "checkpoint_final.pth")
+    data = torch.randn(2, 20, 40, 40, generator=torch.Generator().manual_seed(0))
+    logits = quietly(predictor.predict_logits_from_preprocessed_data, data)
+    heads = 2 if dataset_of(type(trainer).__name__) != "Dataset501_Blobs" else 4
+    assert logits.shape == (heads, 20, 40, 40)
+    assert torch.isfinite(logits).all()
+    trainer.set_deep_supervision_enabled(False)
+    trainer.network.eval()
+    patch = data[None, :, :16, :32, :32]
+    with torch.no_grad():
+        assert torch.equal(predictor.network(patch), trainer.network(patch))
+
+
+def test_the_resolved_recipe_is_in_the_saved_plans_and_checkpoint(straight):
+    trainer, _ = straight
+    expected = {**type(trainer).recipe.to_json(), **QUICK}
+    saved = json.loads((Path(trainer.output_folder_base) / "plans.json").read_text())
+    assert saved["nnunet_liver_ext"]["recipe"] == expected
+    checkpoint = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
+    assert checkpoint["nnunet_liver_ext"]["recipe"] == expected
+    assert checkpoint["nnunet_liver_ext"]["version"] == saved["nnunet_liver_ext"]["version"]
+
+
+def test_log_and_picture_are_by_modality(straight):
+    trainer, _ = straight
+    names = {name for name in trainer.history if name.startswith("pseudo Dice")}
+    if trainer.pair is not None:
+        assert names == {"pseudo Dice: T1 liver", "pseudo Dice: T2 liver"}
+    else:
+        assert names == {"pseudo Dice: liver"}
+    assert all(len(curve) == EPOCHS and np.isfinite(curve).all() for curve in trainer.history.values())
+    assert (Path(trainer.output_folder) / "progress_modalities.png").stat().st_size > 5000
+    log = Path(trainer.log_file).read_text()
+    assert all(name in log for name in names)
