@@ -2,6 +2,153 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Turn a dataset into an nnU-Net raw dataset.")
+app = typer.Typer(no_args_is_help=True, help="Turn a dataset of T1/T2 pairs into an nnU-Net raw dataset.")
+
+Dataset = Annotated[int, typer.Option("-d", "--dataset", help="Number of the new dataset, 1 to 999.", min=1, max=999)]
+Name = Annotated[str, typer.Option("--name", help="Name of the new dataset.")]
+SpacingOption = Annotated[
+    str, typer.Option("--spacing", metavar="X,Y,Z", help="Spacing of the common grid in mm, or native-t1.")
+]
+InterpolationOption = Annotated[str, typer.Option("--interpolation", help="Of the images: bspline or linear.")]
+HoldOut = Annotated[
+    float, typer.Option("--hold-out", help="Patients for the test set: a number, or a share below 1.", min=0)
+]
+HoldOutPatients = Annotated[
+    list[str] | None, typer.Option("--hold-out-patient", help="A patient for the test set, by name; repeat.")
+]
+Folds = Annotated[int, typer.Option("--folds", help="Folds of the cross-validation by patient.", min=2)]
+Repeats = Annotated[int, typer.Option("--repeats", help="Repetitions of the cross-validation.", min=1)]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of splits and hold-out.", min=0)]
+Processes = Annotated[int, typer.Option("--processes", help="Worker processes.", min=1)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the dataset that is there.")]
+Add = Annotated[bool, typer.Option("--add", help="Take new and corrected studies into the dataset that is there.")]
+Preregister = Annotated[
+    bool, typer.Option("--preregister", help="Warp T1 onto T2 first: channels T2 and warped T1, labels of T2.")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=VALUE", help="A class in the masks (liver=1; liver=1+2 joins two); repeat."),
+]
+IgnoredLabels = Annotated[
+    list[int] | None, typer.Option("--ignore-label", help="A mask value that is background here; repeat.")
+]
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Take studies with an empty mask too.")]
+
+
+@app.command("pairs")
+def pairs(
+    source: Annotated[Path, typer.Argument(help="CSV (patient, study, t1, t2, t1_mask, t2_mask) or folder of studies.")],
+    dataset: Dataset,
+    name: Name = "Liver",
+    spacing: SpacingOption = "1.5,1.5,3",
+    interpolation: InterpolationOption = "bspline",
+    hold_out: HoldOut = 0,
+    hold_out_patient: HoldOutPatients = None,
+    folds: Folds = 5,
+    repeats: Repeats = 1,
+    seed: Seed = 0,
+    processes: Processes = 4,
+    overwrite: Overwrite = False,
+    add: Add = False,
+    preregister: Preregister = False,
+    label: Labels = None,
+    ignore_label: IgnoredLabels = None,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Your own studies: NIfTI, NRRD, MetaImage or DICOM folders, from a CSV or a folder."""
+    from nnunet_liver_ext.studies import read_studies
+
+    _write(
+        read_studies(source),
+        settings=_settings(spacing, interpolation, preregister, allow_empty, label, ignore_label),
+        dataset_id=dataset,
+        name=name,
+        hold_out=hold_out_patient or hold_out,
+        folds=folds,
+        repeats=repeats,
+        seed=seed,
+        processes=processes,
+        overwrite=overwrite,
+        add=add,
+    )
+
+
+@app.command("phantom")
+def phantom(
+    dataset: Dataset,
+    studies: Annotated[Path, typer.Option(help="Folder for the native phantom images; kept, and continued if run again.")],
+    pairs: Annotated[int, typer.Option(help="Number of T1/T2 pairs.", min=1)] = 20,
+    patients: Annotated[int | None, typer.Option(help="Number of patients; as many as pairs by default.", min=1)] = None,
+    difficulty: Annotated[str, typer.Option(help="demo (small, little noise) or study (realistic size).")] = "study",
+    name: Name = "Phantom",
+    spacing: SpacingOption = "1.5,1.5,3",
+    interpolation: InterpolationOption = "bspline",
+    hold_out: HoldOut = 0,
+    hold_out_patient: HoldOutPatients = None,
+    folds: Folds = 5,
+    repeats: Repeats = 1,
+    seed: Seed = 0,
+    processes: Processes = 4,
+    overwrite: Overwrite = False,
+    add: Add = False,
+    preregister: Preregister = False,
+) -> None:
+    """Synthetic abdomens with known masks and deformations, for trying things."""
+    from nnunet_liver_ext.dataset_conversion.phantom import write_studies
+    from nnunet_liver_ext.studies import read_studies
+
+    csv = write_studies(studies, pairs=pairs, seed=seed, difficulty=difficulty, patients=patients)  # type: ignore[arg-type]
+    _write(
+        read_studies(csv),
+        settings=_settings(spacing, interpolation, preregister, False, None, None),
+        dataset_id=dataset,
+        name=name,
+        hold_out=hold_out_patient or hold_out,
+        folds=folds,
+        repeats=repeats,
+        seed=seed,
+        processes=processes,
+        overwrite=overwrite,
+        add=add,
+    )
+
+
+def _write(studies: Any, **options: Any) -> None:
+    from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+
+    folder = write_dataset(studies, **options)
+    typer.echo(f"{len(studies)} studies: {folder}")
+    typer.echo(f"Next: nnunet_liver plan -d {options['dataset_id']}")
+
+
+def _settings(
+    spacing: str,
+    interpolation: str,
+    preregister: bool,
+    allow_empty: bool,
+    label: list[str] | None,
+    ignore_label: list[int] | None,
+) -> Any:
+    from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
+    from nnunet_liver_ext.dataset_conversion.common_grid import parse_spacing
+
+    if interpolation not in ("bspline", "linear"):
+        raise typer.BadParameter(f"--interpolation is bspline or linear, not {interpolation}.")
+    options: dict[str, Any] = {"preregister": preregister, "allow_empty": allow_empty, "interpolation": interpolation}
+    options["spacing"] = parse_spacing("native-t1" if spacing == "native-t1" else spacing.replace(",", " ").split())
+    if label:
+        options["labels"] = dict(_label(entry) for entry in label)
+    return Settings(**options, ignored_labels=tuple(ignore_label or ()))
+
+
+def _label(entry: str) -> tuple[str, tuple[int, ...]]:
+    name, _, values = entry.partition("=")
+    try:
+        return name.strip(), tuple(int(value) for value in values.split("+"))
+    except ValueError:
+        raise typer.BadParameter(f"--label {entry}: write NAME=VALUE or NAME=VALUE+VALUE, such as liver=6.") from None

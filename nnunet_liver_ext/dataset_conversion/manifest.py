@@ -1,0 +1,138 @@
+"""pairs.json of a converted dataset: which case came from which files, and the native grid of each image.
+
+It stays in the raw dataset: case names are pseudonyms, but the relative paths of the sources may name a patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import Grid, replaced
+
+FILE_NAME = "pairs.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or a folder of DICOM files, that a case was made from."""
+
+    path: str
+    """Relative to the folder that all studies share."""
+    size: int
+    """Bytes, of all files."""
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, root: Path) -> Source:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        digest, size = hashlib.sha256(), 0
+        for file in files:
+            digest.update(file.relative_to(path).as_posix().encode() if path.is_dir() else b"")
+            with file.open("rb") as content:
+                while block := content.read(2**20):
+                    digest.update(block)
+                    size += len(block)
+        return cls(Path(os.path.relpath(path, root)).as_posix(), size, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One converted study."""
+
+    name: str
+    """Pseudonym, like "P001_S1"."""
+    group: str
+    """Pseudonym of the patient, like "P001": cases of one group stay on one side of every split."""
+    patient: str
+    study: str
+    folder: str
+    """"Tr" (imagesTr, labelsTr) or "Ts" (imagesTs, and labelsTs if there are masks)."""
+    sources: Mapping[str, Source]
+    """By "T1", "T1 mask", "T2", "T2 mask"."""
+    native_grids: Mapping[str, Grid]
+    """By modality."""
+    grid: Grid
+    """The common grid of what was written."""
+
+    @property
+    def is_labelled(self) -> bool:
+        return any(name.endswith(" mask") for name in self.sources)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "group": self.group,
+            "patient": self.patient,
+            "study": self.study,
+            "folder": self.folder,
+            "sources": {name: vars(source) for name, source in self.sources.items()},
+            "native_grids": {name: grid.to_json() for name, grid in self.native_grids.items()},
+            "grid": self.grid.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, name: str, entry: Mapping[str, Any]) -> Case:
+        return cls(
+            name=name,
+            group=entry["group"],
+            patient=entry["patient"],
+            study=entry["study"],
+            folder=entry["folder"],
+            sources={key: Source(**source) for key, source in entry["sources"].items()},
+            native_grids={key: Grid.from_json(grid) for key, grid in entry["native_grids"].items()},
+            grid=Grid.from_json(entry["grid"]),
+        )
+
+
+@dataclass
+class Manifest:
+    """All cases of a converted dataset by name, and the settings they were converted with."""
+
+    settings: dict[str, Any]
+    names: dict[str, str] = field(default_factory=dict)
+    """Pseudonym of every study that was ever asked for, by `study_key`; a name is never given twice."""
+    held_out: list[str] = field(default_factory=list)
+    """Patients (own names) of the test set."""
+    cases: dict[str, Case] = field(default_factory=dict)
+    """Converted cases by pseudonym."""
+
+    def save(self, folder: Path) -> None:
+        content = {
+            "format": FORMAT,
+            "settings": self.settings,
+            "names": self.names,
+            "held_out": self.held_out,
+            "cases": {name: self.cases[name].to_json() for name in sorted(self.cases)},
+        }
+        with replaced(folder / FILE_NAME) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Reads pairs.json of a converted dataset.
+
+        Raises:
+            InputError: there is none, it is damaged, or a later version wrote it.
+        """
+        path = folder / FILE_NAME
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] > FORMAT:
+                raise InputError(f"{path}: was written by a later version; pip install --upgrade nnunet-liver-ext.")
+            cases = {name: Case.from_json(name, entry) for name, entry in content["cases"].items()}
+        except FileNotFoundError:
+            raise InputError(f"{folder}: has no {FILE_NAME}; it was not written by nnunet_liver convert.") from None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); convert again.") from None
+        return cls(content["settings"], content["names"], content["held_out"], cases)
+
+
+def study_key(patient: str, study: str) -> str:
+    return f"{patient}/{study}"

@@ -1,0 +1,82 @@
+"""Folds by patient: all studies of one patient are on the same side of every split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sklearn.model_selection import GroupKFold
+
+from nnunet_liver_ext.errors import InputError
+
+Splits = list[dict[str, list[str]]]
+"""nnU-Net's splits_final.json: [{"train": [case, ...], "val": [...]}, ...]."""
+
+
+def make_splits(groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, seed: int = 0) -> Splits:
+    """Cross-validation by patient, `repeats` times with other foldings; fold r·folds + f is fold f of repetition r.
+
+    Args:
+        groups: patient of each case.
+        folds: number of folds; every patient is in the validation set of exactly one fold of each repetition.
+        repeats: number of repetitions.
+        seed: of the first repetition; the following ones count up.
+
+    Raises:
+        InputError: fewer patients than folds, or fewer than two folds.
+    """
+    cases = sorted(groups)
+    patients = [groups[case] for case in cases]
+    if folds < 2 or repeats < 1:
+        raise InputError(f"a cross-validation needs 2 or more folds and 1 or more repeats, found {folds} and {repeats}.")
+    if len(set(patients)) < folds:
+        raise InputError(f"{len(set(patients))} patients cannot be split into {folds} folds: give fewer with --folds.")
+    splits: Splits = []
+    for repeat in range(repeats):
+        folder = GroupKFold(folds, shuffle=True, random_state=seed + repeat)
+        for training, validation in folder.split(cases, groups=patients):
+            splits.append({"train": [cases[i] for i in training], "val": [cases[i] for i in validation]})
+    return splits
+
+
+def extend_splits(splits: Splits, groups: Mapping[str, str], *, folds: int) -> Splits:
+    """The splits with cases that were added: no case that was there changes its fold.
+
+    A new study of a known patient goes where the patient is; a new patient goes into the validation set that is smallest.
+    Cases that are no longer there are left out.
+    """
+    extended: Splits = []
+    for start in range(0, len(splits), folds):
+        validation = [_kept(fold["val"], groups) for fold in splits[start : start + folds]]
+        where = {groups[case]: index for index, fold in enumerate(validation) for case in fold}
+        known = {case for fold in validation for case in fold}
+        for case in sorted(set(groups) - known):
+            smallest = int(np.argmin([len(fold) for fold in validation]))
+            validation[where.setdefault(groups[case], smallest)].append(case)
+        for fold in validation:
+            extended.append({"train": sorted(set(groups) - set(fold)), "val": sorted(fold)})
+    return extended
+
+
+def choose_hold_out(patients: Sequence[str], hold_out: Sequence[str] | int | float, *, seed: int = 0) -> set[str]:
+    """Patients kept for the test set: by name, or so many of them, or such a share (below 1), drawn by the seed.
+
+    Raises:
+        InputError: a name that is no patient, or nobody left to train on.
+    """
+    names = sorted(set(patients))
+    if isinstance(hold_out, (int, float)):
+        count = round(hold_out * len(names)) if 0 < hold_out < 1 else int(hold_out)
+        chosen = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
+    else:
+        chosen = set(hold_out)
+        unknown = sorted(chosen - set(names))
+        if unknown:
+            raise InputError(f"--hold-out: {', '.join(unknown)} are no patients of this dataset.")
+    if chosen and chosen >= set(names):
+        raise InputError(f"--hold-out: all {len(names)} patients are held out, none is left to train on.")
+    return chosen
+
+
+def _kept(cases: Sequence[str], groups: Mapping[str, str]) -> list[str]:
+    return [case for case in cases if case in groups]

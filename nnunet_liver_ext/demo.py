@@ -1,0 +1,202 @@
+"""The main job from beginning to end: studies in, two models trained by stock nnU-Net, native masks and a report out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+from rich.console import Console
+
+from nnunet_liver_ext.environment import PLUGIN_FOLDER
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.studies import Study, read_studies
+
+Result = TypeVar("Result")
+
+TRAINERS = ("nnUNetTrainerSingleInput", "nnUNetTrainerDualOutputSpecialized")
+NUMBERS = {
+    "num_iterations_per_epoch": 40,
+    "num_val_iterations_per_epoch": 4,
+    "save_every": 1,
+    "mirroring": False,
+    "seed": 1,
+}
+"""What makes tiny networks learn the phantom in minutes on two CPU cores; real data want nnU-Net's own numbers."""
+PHANTOM_SPACING = (4.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the demo does; the defaults fit two CPU cores and ten minutes."""
+
+    out: Path
+    source: Path | None = None
+    """Studies with masks (folder or CSV); phantom pairs if None."""
+    pairs: int = 16
+    hold_out: int = 4
+    """Patients that no model sees."""
+    epochs: int = 10
+    device: str = "cpu"
+    spacing: tuple[float, float, float] | None = None
+    """(x, y, z) mm of the common grid."""
+    seed: int = 1
+    dataset: int = 501
+
+
+def run_demo(settings: Settings, console: Console) -> dict[str, pd.DataFrame]:
+    """Runs every step that is not done yet.
+
+    Args:
+        settings: what to do and where.
+        console: where the steps and their times are shown; what nnU-Net prints goes to `log.txt` in the folder.
+
+    Returns:
+        For each trainer the evaluation of the held-out pairs (tidy: case, modality, class, metric, value).
+
+    Raises:
+        InputError: a step failed (the message names the log), or the source is no set of studies with masks.
+    """
+    job = _Job(settings, console)
+    folder = settings.source or job.step("making phantom pairs", job.make_phantom)
+    studies = read_studies(folder)
+    held_out = hold_out_last_patients(studies, settings.hold_out)
+    job.step("converting both images of each pair to one grid", lambda: job.convert(studies, held_out))
+    job.step("planning", job.plan)
+    job.step("nnUNetv2_preprocess", job.preprocess)
+    results = {}
+    for trainer in TRAINERS:
+        job.step(f"nnUNetv2_train -tr {trainer}", partial(job.train, trainer))
+        unseen = [study for study in studies if study.patient in held_out]
+        job.step("predicting held-out pairs on their native grids", partial(job.predict, trainer, unseen))
+        results[trainer] = job.step("evaluating", partial(job.evaluate, trainer, unseen))
+    return results
+
+
+def hold_out_last_patients(studies: Sequence[Study], count: int) -> list[str]:
+    """The last patients by name, and InputError if fewer than two would be left to train and validate on."""
+    patients = sorted({study.patient for study in studies})
+    if len(patients) < count + 2:
+        raise InputError(f"{len(patients)} patients are too few to hold out {count}: two or more must be left to train on.")
+    return patients[-count:]
+
+
+class _Job:
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self.settings, self.console = settings, console
+        self.out = settings.out.resolve()
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.log = self.out / "log.txt"
+        folders = {f"nnUNet_{kind}": self.out / f"nnUNet_{kind}" for kind in ("raw", "preprocessed", "results")}
+        for folder in folders.values():
+            folder.mkdir(exist_ok=True)
+        defaults = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "1", "MPLBACKEND": "agg"}
+        here = {variable: str(folder) for variable, folder in folders.items()}
+        self.environment = {**defaults, **os.environ, **here, "nnUNet_extTrainer": str(PLUGIN_FOLDER)}
+        os.environ.update(here)
+        self.results = folders["nnUNet_results"]
+
+    def step(self, what: str, do: Callable[[], Result]) -> Result:
+        start = time.monotonic()
+        with self.console.status(what):
+            result = do()
+        self.console.print(f"[green]done[/] {what} [dim]({time.monotonic() - start:.0f} s)[/]")
+        return result
+
+    def make_phantom(self) -> Path:
+        from nnunet_liver_ext.dataset_conversion.phantom import write_studies
+
+        return write_studies(self.out / "studies", pairs=self.settings.pairs, seed=self.settings.seed, difficulty="demo")
+
+    def convert(self, studies: Sequence[Study], held_out: Sequence[str]) -> Path:
+        from nnunet_liver_ext.dataset_conversion.case_conversion import Settings as Conversion
+        from nnunet_liver_ext.dataset_conversion.common_grid import DEFAULT_SPACING
+        from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+
+        spacing = self.settings.spacing or (PHANTOM_SPACING if self.settings.source is None else DEFAULT_SPACING)
+        return write_dataset(
+            studies,
+            dataset_id=self.settings.dataset,
+            name="Demo",
+            settings=Conversion(spacing=spacing),
+            hold_out=held_out,
+            folds=2,
+            seed=self.settings.seed,
+            processes=2,
+        )
+
+    def plan(self) -> Path:
+        from nnunet_liver_ext.planning.run import plan_dataset
+
+        numbers = {**NUMBERS, "num_epochs": self.settings.epochs}
+        return plan_dataset(self.settings.dataset, tiny=True, numbers=numbers, processes=2)
+
+    def preprocess(self) -> Path:
+        dataset = str(self.settings.dataset)
+        done = self.out / "nnUNet_preprocessed" / ".done"
+        if not done.exists():
+            self.run("nnUNetv2_preprocess", "-d", dataset, "-plans_name", "nnUNetPlans", "-c", "3d_fullres", "-np", "2")
+            done.touch()
+        return done
+
+    def model(self, trainer: str) -> Path:
+        return next(self.results.glob(f"Dataset*/{trainer}__nnUNetPlans__3d_fullres"), self.results / trainer)
+
+    def train(self, trainer: str) -> Path:
+        fold = self.model(trainer) / "fold_0"
+        if not (fold / "validation" / "summary.json").exists():
+            again = ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
+            options = ["-tr", trainer, "-device", self.settings.device, *again]
+            self.run("nnUNetv2_train", str(self.settings.dataset), "3d_fullres", "0", *options)
+        return self.model(trainer)
+
+    def predict(self, trainer: str, studies: Sequence[Study]) -> Path:
+        import torch
+
+        from nnunet_liver_ext.inference.model import load_model
+        from nnunet_liver_ext.inference.predict import predict_studies
+
+        out = self.out / trainer / "predictions"
+        model = load_model(self.model(trainer), device=torch.device(self.settings.device))
+        predict_studies(model, studies, out)
+        return out
+
+    def evaluate(self, trainer: str, studies: Sequence[Study]) -> pd.DataFrame:
+        from nnunet_liver_ext.evaluation.run import evaluate_folders
+
+        csv = self.out / "held_out.csv"
+        write_csv(studies, csv)
+        folder = self.out / trainer
+        return evaluate_folders(folder / "predictions", csv, folder / "evaluation", images=csv, processes=2, overwrite=True)
+
+    def run(self, command: str, *arguments: str) -> None:
+        """Runs a command of this environment; its output goes to the log."""
+        program = Path(sys.executable).parent / command
+        with self.log.open("a") as log:
+            log.write(f"\n$ {command} {' '.join(arguments)}\n")
+            log.flush()
+            done = subprocess.run(
+                [program, *arguments], env=self.environment, stdout=log, stderr=subprocess.STDOUT, timeout=7200, check=False
+            )
+        if done.returncode != 0:
+            raise InputError(f"{command} ended with code {done.returncode}; its output is at the end of {self.log}.")
+
+
+def write_csv(studies: Sequence[Study], path: Path) -> None:
+    """Studies as the CSV that `read_studies` reads, with paths relative to it."""
+    rows = [
+        {"patient": study.patient, "study": study.study}
+        | {name.lower(): os.path.relpath(image, path.parent) for name, image in study.images.items()}
+        | {f"{name.lower()}_mask": os.path.relpath(mask, path.parent) for name, mask in study.masks.items()}
+        for study in studies
+    ]
+    with replaced(path) as unfinished:
+        pd.DataFrame(rows).to_csv(unfinished, index=False)

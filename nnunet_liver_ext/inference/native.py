@@ -1,0 +1,107 @@
+"""One study from its native images to masks on their native grids.
+
+The images go onto the common grid that conversion would have used, nnU-Net preprocesses and predicts there, the joint
+probabilities are split into those of each image, and these are interpolated onto each image's own grid before the class
+is decided: finer than resampling a label map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import Grid, array, image_like, resample
+from nnunet_liver_ext.inference.model import Model, quiet
+from nnunet_liver_ext.pairing import split_probabilities
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in one image, on its own grid."""
+
+    mask: sitk.Image
+    """Labels 0..K−1, uint8."""
+    probabilities: np.ndarray
+    """(K, z, y, x) float32, sums to 1."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study on its common grid, ready for nnU-Net."""
+
+    channels: np.ndarray
+    """(C, z, y, x) float32."""
+    grid: Grid
+    native: dict[str, Grid]
+    """Grid of each image that was given."""
+
+
+def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
+    """Puts a study's images onto one common grid as at conversion.
+
+    Args:
+        model: says which images are needed, and how conversion put them onto a grid.
+        images: by modality name.
+
+    Raises:
+        InputError: an image is missing that this model needs, or the two do not overlap in space.
+    """
+    missing = [name for name in model.modalities if name not in images]
+    if missing and (not model.takes_lone_images or len(missing) == len(model.modalities)):
+        raise InputError(
+            f"has no {' and no '.join(missing)} image, and {model.trainer} needs {' and '.join(model.modalities)}."
+        )
+    native = {name: Grid.of(images[name]) for name in model.modalities if name in images}
+    if model.pair is None:
+        return _preregistered(model, images, native)
+    from nnunet_liver_ext.dataset_conversion.common_grid import DEFAULT_SPACING, common_grid, image_on_grid, parse_spacing
+
+    conversion = model.dataset_json.get("conversion", {})
+    spacing = parse_spacing(conversion.get("spacing", DEFAULT_SPACING))
+    grid = common_grid([images[name] for name in native], spacing)
+    interpolation = conversion.get("interpolation", "bspline")
+    channels = [
+        array(image_on_grid(images[name], grid, interpolation)) if name in native else np.zeros(grid.size[::-1], np.float32)
+        for name in model.modalities
+    ]
+    return Prepared(np.stack(channels).astype(np.float32), grid, native)
+
+
+def predict_prepared(model: Model, prepared: Prepared) -> dict[str, Prediction]:
+    """Masks and probabilities of each given image on its own grid, by modality name."""
+    with quiet():
+        _, joint = model.predictor.predict_single_npy_array(
+            prepared.channels, {"spacing": list(prepared.grid.spacing_mm)}, None, None, True
+        )
+    if model.pair is None:
+        fixed = model.dataset_json["preregistered"]["fixed"]
+        return {fixed: on_native_grid(joint, prepared.grid, prepared.native[fixed])}
+    marginals = dict(zip(model.modalities, split_probabilities(joint), strict=True))
+    return {name: on_native_grid(marginals[name], prepared.grid, grid) for name, grid in prepared.native.items()}
+
+
+def on_native_grid(probabilities: np.ndarray, grid: Grid, native: Grid) -> Prediction:
+    """Interpolates class probabilities (K, z, y, x) linearly onto another grid and decides for the most probable class.
+
+    Beyond the outermost voxels of `grid` there is background.
+    """
+    classes = [
+        array(resample(image_like(one.astype(np.float32), grid), native, outside=float(label == 0)))
+        for label, one in enumerate(probabilities)
+    ]
+    resampled = np.stack(classes)
+    resampled /= resampled.sum(0)
+    return Prediction(image_like(resampled.argmax(0).astype(np.uint8), native), resampled)
+
+
+def _preregistered(model: Model, images: Mapping[str, sitk.Image], native: dict[str, Grid]) -> Prepared:
+    from nnunet_liver_ext.dataset_conversion.registration import preregister_pair
+
+    moving, fixed = model.modalities
+    fixed_on_grid, warped, _ = preregister_pair(images[moving], images[fixed], model.dataset_json["conversion"])
+    channels = np.stack([array(fixed_on_grid), array(warped)]).astype(np.float32)
+    return Prepared(channels, Grid.of(fixed_on_grid), native)

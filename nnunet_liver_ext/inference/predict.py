@@ -1,0 +1,108 @@
+"""Masks for new studies, each on its image's own grid: the batch around `native`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nnunet_liver_ext import __version__
+from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.images import read_image, replaced, write_image
+from nnunet_liver_ext.inference.model import Model
+from nnunet_liver_ext.inference.native import Prediction, Prepared, predict_prepared, prepare
+from nnunet_liver_ext.studies import Study
+
+
+def predict_studies(
+    model: Model, studies: Sequence[Study], out: Path, *, probabilities: bool = False, overwrite: bool = False
+) -> None:
+    """Predicts every study and writes NAME_T1.nii.gz, NAME_T2.nii.gz into `out`.
+
+    Studies whose masks are there already are left alone unless `overwrite`, so an interrupted run continues. The next
+    study is read while one is predicted.
+
+    Args:
+        model: a loaded model.
+        studies: what to predict.
+        out: folder for the masks; also gets prediction.json and dataset.json (class names).
+        probabilities: write NAME_T1.npz with `probabilities` (K, z, y, x) too.
+        overwrite: predict again what is there.
+
+    Raises:
+        SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _describe(model, out)
+    todo = [study for study in studies if overwrite or not _is_done(model, study, out, probabilities)]
+    failures: list[CaseFailure] = []
+    with _progress() as bar, ThreadPoolExecutor(1) as writer:
+        task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
+        written: list[tuple[Study, Future[None]]] = []
+        for study, prepared in _read_ahead(model, todo):
+            try:
+                predictions = predict_prepared(model, prepared.result())
+                written.append((study, writer.submit(_write, study, predictions, out, probabilities)))
+            except InputError as error:
+                failures.append(CaseFailure(study.name, str(error)))
+            bar.advance(task)
+        for _, result in written:
+            result.result()
+    if failures:
+        raise SomeCasesFailed(failures, len(studies))
+
+
+def _read_ahead(model: Model, studies: Sequence[Study]) -> Iterator[tuple[Study, Future[Prepared]]]:
+    """Each study with its images being read and put on their grid, the next one meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting: list[tuple[Study, Future[Prepared]]] = []
+        for study in studies:
+            waiting.append((study, reader.submit(_read, model, study)))
+            if len(waiting) > 1:
+                yield waiting.pop(0)
+        yield from waiting
+
+
+def _read(model: Model, study: Study) -> Prepared:
+    images = {name: read_image(path) for name, path in study.images.items() if name in model.modalities}
+    return prepare(model, images)
+
+
+def _write(study: Study, predictions: dict[str, Prediction], out: Path, probabilities: bool) -> None:
+    for modality, prediction in predictions.items():
+        if probabilities:
+            with replaced(out / f"{study.name}_{modality}.npz") as unfinished:
+                np.savez_compressed(unfinished, probabilities=prediction.probabilities)
+        write_image(prediction.mask, out / f"{study.name}_{modality}.nii.gz")
+
+
+def _is_done(model: Model, study: Study, out: Path, probabilities: bool) -> bool:
+    names = model.modalities if model.pair is not None else model.modalities[1:]
+    stems = [f"{study.name}_{name}" for name in names if name in study.images]
+    endings = (".nii.gz", ".npz") if probabilities else (".nii.gz",)
+    return bool(stems) and all((out / f"{stem}{ending}").exists() for stem in stems for ending in endings)
+
+
+def _describe(model: Model, out: Path) -> None:
+    description = {
+        "nnunet_liver_ext": __version__,
+        "trainer": model.trainer,
+        "configuration": model.configuration,
+        "checkpoint": model.checkpoint,
+        "folds": list(model.folds),
+        "note": "Research use only.",
+    }
+    labels = {name: label for label, name in enumerate(model.class_names)}
+    for name, content in (("prediction.json", description), ("dataset.json", {"labels": labels, "file_ending": ".nii.gz"})):
+        with replaced(out / name) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=2))
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))

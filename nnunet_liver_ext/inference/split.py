@@ -1,0 +1,62 @@
+"""Joint label maps of nnUNetv2_predict, turned into masks on the native grids of the images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nnunet_liver_ext.dataset_conversion.common_grid import mask_on_grid
+from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.images import Grid, array, image_like, read_mask, stem, write_image
+from nnunet_liver_ext.pairing import PairLabels, decode_pair
+
+
+def split_folder(joint: Path, manifest_folder: Path, out: Path, *, overwrite: bool = False) -> None:
+    """Splits every joint label map in a folder and resamples each mask (label-wise linear) to its image's own grid.
+
+    Args:
+        joint: output folder of nnUNetv2_predict on converted images (NAME.nii.gz and dataset.json).
+        manifest_folder: the converted dataset's folder; its pairs.json knows the native grids.
+        out: gets NAME_T1.nii.gz and NAME_T2.nii.gz.
+        overwrite: write masks again that are there.
+
+    Raises:
+        InputError: the folder holds no joint label maps.
+        SomeCasesFailed: at the end, listing maps that are damaged or unknown to pairs.json.
+    """
+    pair = _pair_of(joint)
+    manifest = Manifest.load(manifest_folder)
+    maps = sorted(joint.glob("*.nii.gz"))
+    if not maps:
+        raise InputError(f"{joint}: holds no label maps (*.nii.gz).")
+    failures = []
+    for path in maps:
+        try:
+            _split_one(path, pair, manifest, out, overwrite)
+        except InputError as error:
+            failures.append(CaseFailure(stem(path), str(error)))
+    if failures:
+        raise SomeCasesFailed(failures, len(maps))
+
+
+def _split_one(path: Path, pair: PairLabels, manifest: Manifest, out: Path, overwrite: bool) -> None:
+    case = manifest.cases.get(stem(path))
+    if case is None:
+        raise InputError(f"{path.name}: pairs.json knows no case {stem(path)}, so its native grids are unknown.")
+    joint = read_mask(path)
+    for modality, mask in zip(pair.modalities, decode_pair(array(joint), pair.num_classes), strict=True):
+        target = out / f"{case.name}_{modality}.nii.gz"
+        if overwrite or not target.exists():
+            native = case.native_grids[modality]
+            write_image(mask_on_grid(image_like(mask, Grid.of(joint)), native, pair.num_classes), target)
+
+
+def _pair_of(joint: Path) -> PairLabels:
+    try:
+        pair = PairLabels.from_dataset_json(json.loads((joint / "dataset.json").read_text()))
+    except FileNotFoundError:
+        raise InputError(f"{joint}: has no dataset.json; give the output folder of nnUNetv2_predict.") from None
+    if pair is None:
+        raise InputError(f"{joint}: dataset.json knows no pairs, so there is nothing to split.")
+    return pair

@@ -1,0 +1,145 @@
+"""A study: the images of one patient from one session, with their masks if there are any, as files or DICOM folders."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import image_ending, stem
+
+MASK_SUFFIXES = ("_mask", "_seg", "_label")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study; `images` and `masks` are by modality ("T1", "T2") and either may lack one."""
+
+    patient: str
+    study: str
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        """Patient and study, safe for a file name; one word where both are the same."""
+        words = self.study if self.study in ("", self.patient) else f"{self.patient}_{self.study}"
+        return re.sub(r"[^\w.-]+", "-", words or self.patient)
+
+
+def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> list[Study]:
+    """Studies of a CSV or a folder, sorted by name.
+
+    A CSV has the columns patient, study (or one of them) and for each modality t1, t1_mask, t2, t2_mask, with paths
+    relative to the CSV; empty cells are absent files. A folder holds NAME_T1.nii.gz, NAME_T2.nii.gz, NAME_T1_mask.nii.gz,
+    NAME_T2_mask.nii.gz side by side (any image ending), or nnU-Net's NAME_0000, NAME_0001, or a sub-folder for each study
+    with T1, T2, T1_mask, T2_mask in it as files or DICOM folders. In folders each study is a patient of its own.
+
+    Args:
+        path: CSV file or folder.
+        modalities: names of image 1 and image 2.
+
+    Raises:
+        InputError: nothing there, missing columns or files, or two studies with one name.
+    """
+    path = Path(path)
+    if path.is_dir():
+        studies = _from_folder(path, modalities)
+    elif path.is_file():
+        studies = _from_csv(path, modalities)
+    else:
+        raise InputError(f"{path}: no such file or folder.")
+    if not studies:
+        raise InputError(
+            f"{path}: holds no studies; expected NAME_{modalities[0]}.nii.gz and NAME_{modalities[1]}.nii.gz, "
+            "a sub-folder for each study, or a CSV with patient, study, t1, t2."
+        )
+    twice = [name for name, count in Counter(study.name for study in studies).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: two studies have the same name {twice[0]!r}; names must differ.")
+    return sorted(studies, key=lambda study: study.name)
+
+
+def _from_csv(path: Path, modalities: Sequence[str]) -> list[Study]:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no readable CSV ({error}).") from None
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    if not {"patient", "study"} & set(table.columns):
+        raise InputError(f"{path}: has neither a column patient nor study (found {', '.join(table.columns)}).")
+    if not {name.lower() for name in modalities} & set(table.columns):
+        raise InputError(f"{path}: has no image column; expected {' and '.join(name.lower() for name in modalities)}.")
+    return [_from_row(path, number, row, modalities) for number, row in enumerate(table.to_dict("records"), start=2)]
+
+
+def _from_row(path: Path, number: int, row: Mapping[Any, str], modalities: Sequence[str]) -> Study:
+    study = row.get("study", "").strip() or row.get("patient", "").strip()
+    patient = row.get("patient", "").strip() or study
+    if not patient:
+        raise InputError(f"{path}, row {number}: neither patient nor study is given.")
+
+    def files(suffix: str) -> dict[str, Path]:
+        found = {}
+        for modality in modalities:
+            cell = row.get(f"{modality.lower()}{suffix}", "").strip()
+            if cell:
+                found[modality] = path.parent / cell
+                if not found[modality].exists():
+                    raise InputError(f"{path}, row {number}: {cell} does not exist.")
+        return found
+
+    images, masks = files(""), files("_mask")
+    if not images:
+        raise InputError(f"{path}, row {number}: study {study} has no image.")
+    return Study(patient, study, images, masks)
+
+
+def _from_folder(folder: Path, modalities: Sequence[str]) -> list[Study]:
+    studies = _side_by_side(folder, modalities)
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            inside = _one_study(child, modalities)
+            studies += [inside] if inside.images else []
+    return studies
+
+
+def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
+    """NAME_T1.nii.gz, NAME_T1_mask.nii.gz, or NAME_0000.nii.gz in one folder."""
+    images: dict[str, dict[str, Path]] = {}
+    masks: dict[str, dict[str, Path]] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and image_ending(path)):
+        name, modality, is_mask = _parse(stem(path), modalities)
+        if modality is not None and name and not name.startswith("."):
+            (masks if is_mask else images).setdefault(name, {})[modality] = path
+    return [Study(name, name, files, masks.get(name, {})) for name, files in images.items()]
+
+
+def _one_study(folder: Path, modalities: Sequence[str]) -> Study:
+    """A folder with T1.nii.gz, T1_mask.nii.gz, T2.nii.gz, ... or DICOM folders T1, T2."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not (path.is_dir() or image_ending(path)):
+            continue
+        _, modality, is_mask = _parse(f"_{stem(path) if path.is_file() else path.name}", modalities)
+        if modality is not None:
+            (masks if is_mask else images)[modality] = path
+    return Study(folder.name, folder.name, images, masks)
+
+
+def _parse(words: str, modalities: Sequence[str]) -> tuple[str, str | None, bool]:
+    """(name, modality, is a mask) of a file's stem; modality None if the stem names none."""
+    suffix = next((suffix for suffix in MASK_SUFFIXES if words.lower().endswith(suffix)), "")
+    words = words[: len(words) - len(suffix)]
+    for channel, modality in enumerate(modalities):
+        for ending in (f"_{modality}", f"_{channel:04d}"):
+            if words.lower().endswith(ending.lower()):
+                return words[: -len(ending)], modality, bool(suffix)
+    return words, None, bool(suffix)
