@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nnunet_liver_ext.commands.options import parse_label
+
 app = typer.Typer(no_args_is_help=True, help="Turn a dataset of T1/T2 pairs into an nnU-Net raw dataset.")
 
 Dataset = Annotated[int, typer.Option("-d", "--dataset", help="Number of the new dataset, 1 to 999.", min=1, max=999)]
@@ -142,13 +144,5 @@ def _settings(
     options: dict[str, Any] = {"preregister": preregister, "allow_empty": allow_empty, "interpolation": interpolation}
     options["spacing"] = parse_spacing("native-t1" if spacing == "native-t1" else spacing.replace(",", " ").split())
     if label:
-        options["labels"] = dict(_label(entry) for entry in label)
+        options["labels"] = dict(parse_label(entry) for entry in label)
     return Settings(**options, ignored_labels=tuple(ignore_label or ()))
-
-
-def _label(entry: str) -> tuple[str, tuple[int, ...]]:
-    name, _, values = entry.partition("=")
-    try:
-        return name.strip(), tuple(int(value) for value in values.split("+"))
-    except ValueError:
-        raise typer.BadParameter(f"--label {entry}: write NAME=VALUE or NAME=VALUE+VALUE, such as liver=6.") from None

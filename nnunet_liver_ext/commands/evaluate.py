@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nnunet_liver_ext.commands.options import parse_label
+
 
 def evaluate(
     predictions: Annotated[
@@ -24,6 +26,12 @@ def evaluate(
         typer.Option("--images", "-i", help="Images for the report's pictures: studies, imagesTs, or a folder of CASE_T1."),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of the surface Dice in mm.")] = 2.0,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="NAME=VALUE", help="A class in the references, if numbered otherwise (liver=6); repeat."
+        ),
+    ] = None,
     processes: Annotated[int | None, typer.Option(help="Cases at a time; by default as many as pay off.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
 ) -> None:
@@ -44,6 +52,7 @@ def evaluate(
         tolerance_mm=tolerance,
         processes=processes,
         overwrite=overwrite,
+        reference_classes=dict(parse_label(entry) for entry in label) if label else None,
     )
     console = Console()
     console.print(summary_table(evaluation.table, tolerance_mm=tolerance))

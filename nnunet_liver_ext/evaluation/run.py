@@ -1,0 +1,197 @@
+"""Evaluates a folder of predictions: pairs up the files, measures them in parallel, writes tables and report."""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.evaluation.cases import (
+    CaseResult,
+    Comparison,
+    PairedUp,
+    evaluate_case,
+    pair_up,
+    with_every_class,
+)
+from nnunet_liver_ext.evaluation.label_maps import Classes, Key
+from nnunet_liver_ext.evaluation.measures import DEFAULT_TOLERANCE_MM
+from nnunet_liver_ext.evaluation.source_images import find_images
+from nnunet_liver_ext.evaluation.tables import results_table, write_csv, write_json
+
+CASES_PER_PROCESS = 4  # starting a process takes as long as a few cases
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out: the tidy table, which references could not be evaluated, and what else the user should know."""
+
+    table: pd.DataFrame
+    failures: list[CaseFailure]
+    notes: list[CaseFailure]
+    total: int
+
+    def raise_for_failures(self) -> None:
+        if self.failures:
+            raise SomeCasesFailed(self.failures, self.total)
+
+
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    processes: int | None = None,
+    overwrite: bool = False,
+    reference_classes: Classes | None = None,
+) -> pd.DataFrame:
+    """Measures predictions and writes results.csv, results.json and report.html into `out`.
+
+    Args:
+        predictions: folder of native masks (CASE_T1, CASE_T2), joint label maps or plain label maps.
+        references: folder of label maps of the same names, or studies with masks (CSV or folder).
+        out: folder, made if it does not exist.
+        images: for the pictures: studies, nnU-Net's imagesTs, or a folder of CASE_T1 or CASE; studies bring their own.
+        tolerance_mm: of the surface Dice.
+        processes: how many cases are measured at a time; by default as many as there are processors and work for.
+        overwrite: replace results that are there.
+        reference_classes: labels of each class in the references, if they are others than in the predictions.
+
+    Returns:
+        The table of results.csv: case, modality, class, metric, value, unit.
+
+    Raises:
+        InputError: the input cannot be used at all, nothing is written; or `out` holds results and `overwrite` is False.
+        SomeCasesFailed: after everything else is written: references without prediction, on other grids, unreadable.
+    """
+    evaluation = run(
+        predictions,
+        references,
+        out,
+        images=images,
+        tolerance_mm=tolerance_mm,
+        processes=processes,
+        overwrite=overwrite,
+        reference_classes=reference_classes,
+    )
+    evaluation.raise_for_failures()
+    return evaluation.table
+
+
+def run(
+    predictions: Path,
+    references: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    processes: int | None = None,
+    overwrite: bool = False,
+    reference_classes: Classes | None = None,
+) -> Evaluation:
+    """As `evaluate_folders`, but failures are returned; SomeCasesFailed is raised only if no case could be evaluated."""
+    from nnunet_liver_ext.evaluation.report import write_report
+
+    predictions, references, out = Path(predictions), Path(references), Path(out)
+    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        raise InputError(f"the tolerance must be a number of mm, 0 or more, not {tolerance_mm}.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; the results need a folder.")
+    if (out / "results.csv").exists() and not overwrite:
+        raise InputError(f"{out / 'results.csv'} exists: choose another folder, or replace it with --overwrite.")
+    found = pair_up(predictions, references, reference_classes)
+    pictures = find_images(Path(images), found.modalities) if images else {}
+    outcomes = _measure_all(found, tolerance_mm, _processes(processes, len(found.comparisons)))
+    failed = [outcome for outcome in outcomes if isinstance(outcome, CaseFailure)]
+    failures = sorted(found.missing + failed, key=lambda failure: failure.case)
+    results = [outcome for outcome in outcomes if isinstance(outcome, CaseResult)]
+    total = len(found.comparisons) + len(found.missing)
+    if not results:
+        raise SomeCasesFailed(failures, total)
+    table = results_table(with_every_class(results, tolerance_mm=tolerance_mm))
+    notes = found.extra + _without_image(found, pictures if images else None)
+    write_json(table, out / "results.json", tolerance_mm=tolerance_mm, failures=failures, notes=notes)
+    write_report(
+        table,
+        out / "report.html",
+        comparisons=[_with_image(comparison, pictures) for comparison in found.comparisons],
+        classes=found.classes,
+        tolerance_mm=tolerance_mm,
+        failures=failures,
+        notes=notes,
+    )
+    write_csv(table, out / "results.csv")  # last: where it is, the others are
+    return Evaluation(table, failures, notes, total)
+
+
+def _processes(wanted: int | None, cases: int) -> int:
+    if wanted is not None and wanted < 1:
+        raise InputError(f"the number of processes must be 1 or more, not {wanted}.")
+    if wanted is not None:
+        return min(wanted, cases)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(processors, cases // CASES_PER_PROCESS))
+
+
+def _measure_all(found: PairedUp, tolerance_mm: float, processes: int) -> list[CaseResult | CaseFailure]:
+    comparisons = found.comparisons
+    work = partial(evaluate_case, classes=found.classes, tolerance_mm=tolerance_mm)
+    with _progress() as progress:
+        task = progress.add_task("Evaluating", total=len(comparisons))
+        if processes == 1:
+            return [_counted(work(comparison), progress, task) for comparison in comparisons]
+        # "spawn": ITK's threads do not survive a fork.
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            return _in_pool(pool, work, comparisons, progress, task)
+
+
+def _in_pool(
+    pool: Executor, work: partial[CaseResult | CaseFailure], comparisons: list[Comparison], progress: Progress, task: object
+) -> list[CaseResult | CaseFailure]:
+    try:
+        return [_counted(outcome, progress, task) for outcome in pool.map(work, comparisons)]
+    except BrokenProcessPool:
+        raise InputError("a process was ended from outside, perhaps for lack of memory: use fewer --processes.") from None
+
+
+def _counted(outcome: CaseResult | CaseFailure, progress: Progress, task: object) -> CaseResult | CaseFailure:
+    progress.advance(task)  # type: ignore[arg-type]
+    return outcome
+
+
+def _one_thread() -> None:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _with_image(comparison: Comparison, images: dict[Key, Path]) -> Comparison:
+    image = images.get(comparison.key, comparison.image)
+    return Comparison(comparison.key, comparison.prediction, comparison.reference, image)
+
+
+def _without_image(found: PairedUp, images: dict[Key, Path] | None) -> list[CaseFailure]:
+    if images is None:
+        return []
+    return [
+        CaseFailure(str(comparison.key), "no image was found; its picture in the report is grey.")
+        for comparison in found.comparisons
+        if _with_image(comparison, images).image is None
+    ]

@@ -1,0 +1,152 @@
+"""Results as tables: one row per measured value, their summary, and both as files.
+
+results.csv has the columns case, modality, class, metric, value, unit. An infinite distance (one of the two masks is
+empty) is written as inf. The summary's statistics are taken over the finite values, and `infinite` counts the others: read
+the two together, as a mean without its infinite values flatters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from nnunet_liver_ext import __version__
+from nnunet_liver_ext.errors import CaseFailure, InputError
+from nnunet_liver_ext.evaluation.cases import CaseResult
+from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.images import replaced
+
+COLUMNS = ("case", "modality", "class", "metric", "value", "unit")
+OBJECT = ["case", "modality", "class"]
+GROUP = ["modality", "class", "metric", "unit"]
+CONVENTIONS = {
+    "surface": "6-connected inner border of each mask, voxel centres in mm; beyond the volume is background",
+    "hd": "larger of the two directed maxima",
+    "hd95": "larger of the two directed 95th percentiles",
+    "asd": "mean over the border voxels of both masks together",
+    "surface_dice": "share of all border voxels within the tolerance of the other border",
+    "volume_difference": "prediction minus reference",
+    "empty masks": "both empty: Dice and surface Dice 1, distances 0; one empty: Dice and surface Dice 0, distances inf",
+    "summary": "mean, std (n - 1), median, min and max are of the finite values; `infinite` counts the others",
+}
+
+
+def results_table(results: Iterable[CaseResult]) -> pd.DataFrame:
+    """One row for each case, modality, class and metric, in this order."""
+    rows = [
+        (result.key.case, result.key.modality, name, metric, value, METRICS[metric].unit)
+        for result in results
+        for name, values in result.values.items()
+        for metric, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Statistics over the cases: modality, class, metric, unit, cases, infinite, mean, std, median, min, max.
+
+    `cases` counts all cases. mean, std (n - 1), median, min and max are of the finite values, NaN if there are none (std:
+    if there are fewer than two); `infinite` counts the values left out.
+    """
+    return pd.DataFrame(
+        [
+            {**dict(zip(GROUP, group, strict=True)), **_statistics(rows.value.to_numpy(float))}
+            for group, rows in grouped(table, GROUP)
+        ]
+    )
+
+
+def grouped(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
+    """The rows that share the values of these columns (two or more), in the order in which they come."""
+    return [(tuple(map(str, cast(tuple, values))), rows) for values, rows in table.groupby(list(columns), sort=False)]
+
+
+def empty_masks(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Where a mask is empty: case, modality, class, and which one ("reference", "prediction" or "both")."""
+    volumes = table[table.metric.isin(["volume_prediction", "volume_reference"])]
+    return [
+        {**dict(zip(OBJECT, names, strict=True)), "empty": _which_is_empty(set(rows.metric[rows.value == 0]))}
+        for names, rows in grouped(volumes, OBJECT)
+        if (rows.value == 0).any()
+    ]
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """A results.csv as `results_table` made it; names stay text, "007" and "NA" too.
+
+    Raises:
+        InputError: the file is missing or has other columns.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such results; make them with nnunet_liver evaluate.")
+    table = pd.read_csv(path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False)
+    if tuple(table.columns) != COLUMNS:
+        raise InputError(f"{path}: has the columns {', '.join(table.columns)}; results have {', '.join(COLUMNS)}.")
+    return table.astype({"value": float})
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes the table beside `path` and renames it."""
+    with replaced(path) as unfinished:
+        table.to_csv(unfinished, index=False)
+
+
+def write_json(
+    table: pd.DataFrame,
+    path: Path,
+    *,
+    tolerance_mm: float,
+    failures: Sequence[CaseFailure] = (),
+    notes: Sequence[CaseFailure] = (),
+) -> None:
+    """Writes what the CSV does not say: conventions, versions, the summary, empty masks and problems.
+
+    Numbers that do not exist are null, so the file is plain JSON; there are no folders of this machine in it.
+    """
+    content = {
+        "tolerance_mm": tolerance_mm,
+        "conventions": CONVENTIONS,
+        "versions": versions(),
+        "summary": [_plain(row) for row in summarise(table).to_dict("records")],
+        "empty_masks": empty_masks(table),
+        "failures": [vars(failure) for failure in failures],
+        "notes": [vars(note) for note in notes],
+    }
+    with replaced(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Of the software that the numbers depend on."""
+    packages = {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "pandas")}
+    return {"nnunet_liver_ext": __version__, "python": platform.python_version(), **packages}
+
+
+def _statistics(values: np.ndarray) -> dict[str, float]:
+    finite = values[np.isfinite(values)]
+    some = len(finite) > 0
+    return {
+        "cases": len(values),
+        "infinite": len(values) - len(finite),
+        "mean": float(finite.mean()) if some else math.nan,
+        "std": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
+        "median": float(np.median(finite)) if some else math.nan,
+        "min": float(finite.min()) if some else math.nan,
+        "max": float(finite.max()) if some else math.nan,
+    }
+
+
+def _which_is_empty(metrics: set[str]) -> str:
+    return "both" if len(metrics) == 2 else metrics.pop().removeprefix("volume_")
+
+
+def _plain(row: dict[Any, Any]) -> dict[str, Any]:
+    return {str(name): None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
