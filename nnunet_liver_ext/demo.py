@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -23,15 +23,8 @@ from nnunet_liver_ext.studies import Study, read_studies
 Result = TypeVar("Result")
 
 TRAINERS = ("nnUNetTrainerSingleInput", "nnUNetTrainerDualOutputSpecialized")
-NUMBERS = {
-    "num_iterations_per_epoch": 40,
-    "num_val_iterations_per_epoch": 4,
-    "save_every": 1,
-    "mirroring": False,
-    "seed": 1,
-}
-"""What makes tiny networks learn the phantom in minutes on two CPU cores; real data want nnU-Net's own numbers."""
-PHANTOM_SPACING = (4.0, 4.0, 8.0)
+SPACING = (6.0, 6.0, 8.0)
+"""(x, y, z) mm: coarse enough for a tiny network to see a whole abdomen at once."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +39,10 @@ class Settings:
     """Patients that no model sees."""
     epochs: int = 10
     device: str = "cpu"
-    spacing: tuple[float, float, float] | None = None
+    spacing: tuple[float, float, float] = SPACING
     """(x, y, z) mm of the common grid."""
+    labels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"liver": (1,)})
+    """Values of each class in the source's masks."""
     seed: int = 1
     dataset: int = 501
 
@@ -118,15 +113,13 @@ class _Job:
 
     def convert(self, studies: Sequence[Study], held_out: Sequence[str]) -> Path:
         from nnunet_liver_ext.dataset_conversion.case_conversion import Settings as Conversion
-        from nnunet_liver_ext.dataset_conversion.common_grid import DEFAULT_SPACING
         from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 
-        spacing = self.settings.spacing or (PHANTOM_SPACING if self.settings.source is None else DEFAULT_SPACING)
         return write_dataset(
             studies,
             dataset_id=self.settings.dataset,
             name="Demo",
-            settings=Conversion(spacing=spacing),
+            settings=Conversion(spacing=self.settings.spacing, labels=self.settings.labels),
             hold_out=held_out,
             folds=2,
             seed=self.settings.seed,
@@ -136,7 +129,7 @@ class _Job:
     def plan(self) -> Path:
         from nnunet_liver_ext.planning.run import plan_dataset
 
-        numbers = {**NUMBERS, "num_epochs": self.settings.epochs}
+        numbers = {"num_epochs": self.settings.epochs, "seed": self.settings.seed}
         return plan_dataset(self.settings.dataset, tiny=True, numbers=numbers, processes=2)
 
     def preprocess(self) -> Path:
@@ -175,7 +168,15 @@ class _Job:
         csv = self.out / "held_out.csv"
         write_csv(studies, csv)
         folder = self.out / trainer
-        return evaluate_folders(folder / "predictions", csv, folder / "evaluation", images=csv, processes=2, overwrite=True)
+        return evaluate_folders(
+            folder / "predictions",
+            csv,
+            folder / "evaluation",
+            images=csv,
+            processes=2,
+            overwrite=True,
+            reference_classes=self.settings.labels,
+        )
 
     def run(self, command: str, *arguments: str) -> None:
         """Runs a command of this environment; its output goes to the log."""

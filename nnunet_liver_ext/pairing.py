@@ -36,7 +36,7 @@ def encode_pair(mask_1: Any, mask_2: Any, num_classes: int = 2) -> Any:
         for torch int64.
 
     Raises:
-        InputError: shapes differ, K is below 2, or a label is outside 0..K-1.
+        InputError: shapes differ, K is below 2, or a label is outside 0..K-1 or no integer.
     """
     _check_num_classes(num_classes)
     if tuple(mask_1.shape) != tuple(mask_2.shape):
@@ -178,11 +178,14 @@ class PairLabels:
         entry = dataset_json.get("pair")
         if entry is None:
             return None
+        if not isinstance(entry, Mapping) or not {"modalities", "classes"} <= set(entry):
+            raise InputError(f"dataset.json: `pair` must hold `modalities` and `classes`, found {entry!r}.")
         pair = cls(tuple(entry["modalities"]), tuple(entry["classes"]))
-        if len(dataset_json["labels"]) != pair.num_classes**2:
+        if len(dataset_json["labels"]) != pair.num_classes**2 or "ignore" in dataset_json["labels"]:
             raise InputError(
                 f"dataset.json: {pair.num_classes} classes in each image make {pair.num_classes**2} pair codes, "
-                f"but there are {len(dataset_json['labels'])} labels; an ignore label or regions are not possible in pairs."
+                f"but the labels are {', '.join(dataset_json['labels'])}; "
+                "an ignore label or regions are not possible in pairs."
             )
         return pair
 
@@ -196,6 +199,8 @@ def _check_range(labels: Any, stop: int) -> None:
     size = labels.size if isinstance(labels, np.ndarray) else labels.numel()
     if size == 0:
         return
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= stop:
-        raise InputError(f"labels must lie in 0..{stop - 1}, found {low}..{high}.")
+    low, high = float(labels.min()), float(labels.max())
+    if not (low >= 0 and high < stop):  # also NaN
+        raise InputError(f"labels must lie in 0..{stop - 1}, found {low:g}..{high:g}.")
+    if "float" in str(labels.dtype) and bool((labels != labels.round()).any()):
+        raise InputError("labels must be integers, found fractions.")

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import image_ending, stem
 
@@ -67,6 +65,8 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
 
 
 def _from_csv(path: Path, modalities: Sequence[str]) -> list[Study]:
+    import pandas as pd
+
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -117,7 +117,10 @@ def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
     for path in sorted(path for path in folder.iterdir() if path.is_file() and image_ending(path)):
         name, modality, is_mask = _parse(stem(path), modalities)
         if modality is not None and name and not name.startswith("."):
-            (masks if is_mask else images).setdefault(name, {})[modality] = path
+            _put(path, modality, (masks if is_mask else images).setdefault(name, {}), "mask" if is_mask else "image")
+    alone = sorted(masks.keys() - images.keys())
+    if alone:
+        raise InputError(f"{next(iter(masks[alone[0]].values()))}: is a mask, but there is no image of {alone[0]}.")
     return [Study(name, name, files, masks.get(name, {})) for name, files in images.items()]
 
 
@@ -129,9 +132,15 @@ def _one_study(folder: Path, modalities: Sequence[str]) -> Study:
         if not (path.is_dir() or image_ending(path)):
             continue
         _, modality, is_mask = _parse(f"_{stem(path) if path.is_file() else path.name}", modalities)
-        if modality is not None:
-            (masks if is_mask else images)[modality] = path
+        if modality is not None and not path.name.startswith("."):
+            _put(path, modality, masks if is_mask else images, "mask" if is_mask else "image")
     return Study(folder.name, folder.name, images, masks)
+
+
+def _put(path: Path, modality: str, files: dict[str, Path], kind: str) -> None:
+    if modality in files:
+        raise InputError(f"{path}: is a second {modality} {kind} beside {files[modality].name}; keep one.")
+    files[modality] = path
 
 
 def _parse(words: str, modalities: Sequence[str]) -> tuple[str, str | None, bool]:

@@ -25,7 +25,9 @@ def blob_pair(seed: int, shape: tuple[int, int, int] = (20, 40, 40)) -> tuple[li
     images, masks = [], []
     for modality in range(2):
         centre = np.array(shape) / 2 + rng.uniform(-3, 3, 3) + 2 * modality
-        distance = np.sqrt((((zyx - centre[:, None, None, None]) / np.array([1, 1.6, 1.6])[:, None, None, None]) ** 2).sum(0))
+        distance = np.sqrt(
+            (((zyx - centre[:, None, None, None]) / np.array([1, 1.6, 1.6])[:, None, None, None]) ** 2).sum(0)
+        )
         mask = distance < rng.uniform(5, 7)
         masks.append(mask)
         images.append((mask * (2.0 - modality) + rng.normal(0, 0.3, shape)).astype(np.float32) + 3)
@@ -72,7 +74,7 @@ def nnunet_root(tmp_path_factory: pytest.TempPathFactory):
     from nnunet_liver_ext.planning.run import plan_dataset
 
     for dataset in (501, 502):
-        plan_dataset(dataset, tiny=True, processes=2)
+        plan_dataset(dataset, tiny=True, numbers={"patch_size": [16, 32, 32]}, processes=2)
         preprocess_dataset(dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False)
     yield root
     patch.undo()

@@ -69,7 +69,9 @@ def run_one_epoch(trainer: Any) -> None:
     trainer.on_train_epoch_end(outputs)
     with torch.no_grad():
         trainer.on_validation_epoch_start()
-        outputs = [trainer.validation_step(next(trainer.dataloader_val)) for _ in range(trainer.num_val_iterations_per_epoch)]
+        outputs = [
+            trainer.validation_step(next(trainer.dataloader_val)) for _ in range(trainer.num_val_iterations_per_epoch)
+        ]
         trainer.on_validation_epoch_end(outputs)
     trainer.on_epoch_end()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,9 @@ Labels = Annotated[
 IgnoredLabels = Annotated[
     list[int] | None, typer.Option("--ignore-label", help="A mask value that is background here; repeat.")
 ]
+IgnoreOtherLabels = Annotated[
+    bool, typer.Option("--ignore-other-labels", help="Every mask value that --label does not name is background.")
+]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Take studies with an empty mask too.")]
 
 
@@ -60,14 +64,16 @@ def pairs(
     preregister: Preregister = False,
     label: Labels = None,
     ignore_label: IgnoredLabels = None,
+    ignore_other_labels: IgnoreOtherLabels = False,
     allow_empty: AllowEmpty = False,
 ) -> None:
     """Your own studies: NIfTI, NRRD, MetaImage or DICOM folders, from a CSV or a folder."""
     from nnunet_liver_ext.studies import read_studies
 
+    ignored = "all" if ignore_other_labels else ignore_label
     _write(
         read_studies(source),
-        settings=_settings(spacing, interpolation, preregister, allow_empty, label, ignore_label),
+        settings=_settings(spacing, interpolation, preregister, allow_empty, label, ignored),
         dataset_id=dataset,
         name=name,
         hold_out=hold_out_patient or hold_out,
@@ -77,6 +83,7 @@ def pairs(
         processes=processes,
         overwrite=overwrite,
         add=add,
+        source_root=source if source.is_dir() else source.parent,
     )
 
 
@@ -120,6 +127,88 @@ def phantom(
     )
 
 
+@app.command("chaos-mr")
+def chaos_mr(
+    source: Annotated[Path, typer.Argument(help="Folder with <id>/T1DUAL and <id>/T2SPIR in it, at any depth.")],
+    dataset: Dataset,
+    name: Name = "ChaosMR",
+    spacing: SpacingOption = "1.5,1.5,3",
+    interpolation: InterpolationOption = "bspline",
+    hold_out: HoldOut = 0,
+    hold_out_patient: HoldOutPatients = None,
+    folds: Folds = 5,
+    repeats: Repeats = 1,
+    seed: Seed = 0,
+    processes: Processes = 4,
+    overwrite: Overwrite = False,
+    add: Add = False,
+    preregister: Preregister = False,
+    organ: Annotated[
+        list[str] | None,
+        typer.Option("--organ", help="liver, right kidney, left kidney or spleen; repeat. [default: liver]"),
+    ] = None,
+) -> None:
+    """CHAOS MR (CC BY-NC-SA 4.0): in-phase T1 and T2 of 40 healthy abdomens, 20 of them with masks."""
+    from nnunet_liver_ext.dataset_conversion.chaos_mr import NOTES, ChaosReader, chaos_mr_studies, organ_labels
+
+    labels, ignored = organ_labels(organ or ["liver"])
+    _write(
+        chaos_mr_studies(source),
+        settings=_settings(spacing, interpolation, preregister, False, labels, ignored),
+        dataset_id=dataset,
+        name=name,
+        hold_out=hold_out_patient or hold_out,
+        folds=folds,
+        repeats=repeats,
+        seed=seed,
+        processes=processes,
+        overwrite=overwrite,
+        add=add,
+        reader=ChaosReader(),
+        notes=NOTES,
+        source_root=source,
+    )
+
+
+@app.command("cirrmri600")
+def cirrmri600(
+    source: Annotated[Path, typer.Argument(help="Folder with Cirrhosis_T1_3D and Cirrhosis_T2_3D in it, at any depth.")],
+    dataset: Dataset,
+    name: Name = "CirrMRI600",
+    spacing: SpacingOption = "1.5,1.5,3",
+    interpolation: InterpolationOption = "bspline",
+    hold_out: HoldOut = 0,
+    hold_out_patient: HoldOutPatients = None,
+    folds: Folds = 5,
+    repeats: Repeats = 1,
+    seed: Seed = 0,
+    processes: Processes = 4,
+    overwrite: Overwrite = False,
+    add: Add = False,
+    preregister: Preregister = False,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """CirrMRI600+ (CC BY-NC 4.0): T1 and T2 of 291 patients with cirrhosis, not registered, with liver masks."""
+    from nnunet_liver_ext.dataset_conversion.cirrmri600 import NOTES, cirrmri600_studies, unpaired_patients
+
+    _write(
+        cirrmri600_studies(source),
+        settings=_settings(spacing, interpolation, preregister, allow_empty, None, None),
+        dataset_id=dataset,
+        name=name,
+        hold_out=hold_out_patient or hold_out,
+        folds=folds,
+        repeats=repeats,
+        seed=seed,
+        processes=processes,
+        overwrite=overwrite,
+        add=add,
+        notes=NOTES,
+        source_root=source,
+    )
+    typer.echo(f"{len(unpaired_patients(source))} patients have only one of T1 and T2 and were left out.")
+
+
 def _write(studies: Any, **options: Any) -> None:
     from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 
@@ -133,8 +222,8 @@ def _settings(
     interpolation: str,
     preregister: bool,
     allow_empty: bool,
-    label: list[str] | None,
-    ignore_label: list[int] | None,
+    label: list[str] | dict[str, tuple[int, ...]] | None,
+    ignored: Sequence[int] | str | None,
 ) -> Any:
     from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
     from nnunet_liver_ext.dataset_conversion.common_grid import parse_spacing
@@ -144,5 +233,7 @@ def _settings(
     options: dict[str, Any] = {"preregister": preregister, "allow_empty": allow_empty, "interpolation": interpolation}
     options["spacing"] = parse_spacing("native-t1" if spacing == "native-t1" else spacing.replace(",", " ").split())
     if label:
-        options["labels"] = dict(parse_label(entry) for entry in label)
-    return Settings(**options, ignored_labels=tuple(ignore_label or ()))
+        options["labels"] = label if isinstance(label, dict) else dict(parse_label(entry) for entry in label)
+    if ignored:
+        options["ignored_labels"] = ignored if isinstance(ignored, str) else tuple(ignored)
+    return Settings(**options)

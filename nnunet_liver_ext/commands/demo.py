@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nnunet_liver_ext.commands.options import parse_label
+
 
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for everything; run again to continue.")] = Path(
@@ -18,8 +20,9 @@ def demo(
     pairs: Annotated[int, typer.Option(help="Number of phantom pairs.", min=6)] = 16,
     hold_out: Annotated[int, typer.Option(help="Patients that no model sees.", min=1)] = 4,
     epochs: Annotated[int, typer.Option(help="Epochs of 40 iterations.", min=1)] = 10,
-    spacing: Annotated[
-        tuple[float, float, float] | None, typer.Option(help="Common grid in mm (x y z); own studies: 1.5 1.5 3.")
+    spacing: Annotated[tuple[float, float, float], typer.Option(help="Common grid in mm (x y z).")] = (6, 6, 8),
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A class in your masks (liver=1); repeat.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of phantom, splits and training.")] = 1,
@@ -33,8 +36,17 @@ def demo(
     from nnunet_liver_ext.demo import Settings, run_demo
 
     console = Console()
+    options = {"labels": dict(parse_label(entry) for entry in label)} if label else {}
     settings = Settings(
-        out=out, source=source, pairs=pairs, hold_out=hold_out, epochs=epochs, spacing=spacing, device=device, seed=seed
+        out=out,
+        source=source,
+        pairs=pairs,
+        hold_out=hold_out,
+        epochs=epochs,
+        spacing=spacing,
+        device=device,
+        seed=seed,
+        **options,  # type: ignore[arg-type]
     )
     results = run_demo(settings, console)
     _show(results, settings, console)

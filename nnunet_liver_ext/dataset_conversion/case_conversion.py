@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -60,9 +60,21 @@ class Settings:
     interpolation: Interpolation = "bspline"
     preregister: bool = False
     allow_empty: bool = False
-    ignored_labels: tuple[int, ...] = ()
-    """Values in the masks that are background here (other organs)."""
+    ignored_labels: tuple[int, ...] | Literal["all"] = ()
+    """Values in the masks that are background here (other organs); "all" that belong to no class."""
     modalities: tuple[str, str] = ("T1", "T2")
+
+    def __post_init__(self) -> None:
+        values = [0, *self.listed_ignored_labels, *(value for own in self.labels.values() for value in own)]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise InputError(f"the mask value {twice[0]} is used twice; give each value to one class (0 is the background).")
+        if not self.labels or "background" in self.labels:
+            raise InputError("name the classes in the masks without the background, for example --label liver=1.")
+
+    @property
+    def listed_ignored_labels(self) -> tuple[int, ...]:
+        return () if self.ignored_labels == "all" else tuple(self.ignored_labels)
 
     @property
     def pair(self) -> PairLabels:
@@ -76,6 +88,24 @@ class Settings:
             "preregistered": self.preregister,
             "labels": {name: list(values) for name, values in self.labels.items()},
             "version": __version__,
+        }
+
+    def dataset_json(self, num_training: int) -> dict[str, Any]:
+        """nnU-Net's dataset.json with our entries: `pair` or `preregistered`, and `conversion`."""
+        first, second = self.modalities
+        common = {"numTraining": num_training, "file_ending": ".nii.gz", "conversion": self.to_json()}
+        if self.preregister:
+            return {
+                "channel_names": {"0": second, "1": f"{first} warped"},
+                "labels": {name: label for label, name in enumerate(self.pair.classes)},
+                "preregistered": {"fixed": second, "moving": first},
+                **common,
+            }
+        return {
+            "channel_names": {"0": first, "1": second},
+            "labels": self.pair.dataset_labels(),
+            "pair": self.pair.to_json(),
+            **common,
         }
 
 
@@ -123,16 +153,16 @@ def classes_of(mask: sitk.Image, path: Path, settings: Settings) -> sitk.Image:
     """
     values = array(mask)
     classes = np.zeros(values.shape, np.uint8)
-    known = {0, *settings.ignored_labels}
+    known = {0, *settings.listed_ignored_labels}
     for label, own in enumerate(settings.labels.values(), start=1):
         classes[np.isin(values, own)] = label
         known.update(own)
     unknown = sorted(set(np.unique(values).tolist()) - known)
-    if unknown:
+    if unknown and settings.ignored_labels != "all":
         expected = ", ".join(f"{name}={'+'.join(map(str, own))}" for name, own in settings.labels.items())
         raise InputError(
             f"{path}: holds the unknown label {unknown[0]} (known: {expected}); name it with --label, "
-            f"for example --label liver={unknown[0]}, or drop it with --ignore-label {unknown[0]}."
+            f"for example --label liver={unknown[0]}, or drop it with --ignore-label {unknown[0]} or --ignore-other-labels."
         )
     if not classes.any() and not settings.allow_empty:
         raise InputError(f"{path}: is empty; mend it, leave the study out, or allow empty masks with --allow-empty.")

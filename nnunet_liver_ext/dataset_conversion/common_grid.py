@@ -62,20 +62,20 @@ def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING
 
 
 def image_on_grid(image: sitk.Image, grid: Grid, interpolation: Interpolation = "bspline") -> sitk.Image:
-    """The image on another grid, float32, clipped to its own range; outside its field of view 0, or its minimum above 0.
+    """The image on another grid, float32, clipped to its own range, with background outside its field of view.
 
-    B-splines of third order overshoot at edges, hence the clipping. In an image that has negative values (CT), the outside
-    is the image's minimum.
+    B-splines of third order overshoot at edges, hence the clipping. The background is 0, as around any MR image, or the
+    minimum of an image that has negative values (CT: air).
     """
     image = sitk.Cast(image, sitk.sitkFloat32)
     values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(values.max())
-    outside = min(low, 0.0)
-    interpolator = sitk.sitkBSpline if interpolation == "bspline" else sitk.sitkLinear
-    if min(image.GetSize()) < 4:
-        interpolator = sitk.sitkLinear  # a cubic spline needs four samples
-    moved = resample(image, grid, interpolator=interpolator, outside=outside)
-    return sitk.Clamp(moved, sitk.sitkFloat32, outside, high)
+    spline = interpolation == "bspline" and min(image.GetSize()) >= 4  # a cubic spline needs four samples
+    moved = array(resample(image, grid, interpolator=sitk.sitkBSpline if spline else sitk.sitkLinear, outside=np.nan))
+    outside = np.isnan(moved)
+    np.clip(moved, low, high, out=moved)
+    moved[outside] = min(low, 0.0)
+    return image_like(moved, grid)
 
 
 def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, replaced
+from nnunet_liver_ext.studies import Study
 
 FILE_NAME = "pairs.json"
 FORMAT = 1
@@ -32,6 +33,7 @@ class Source:
 
     @classmethod
     def of(cls, path: Path, root: Path) -> Source:
+        """Size and SHA-256 of a file, or of all files in a folder with their names."""
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         digest, size = hashlib.sha256(), 0
         for file in files:
@@ -41,6 +43,10 @@ class Source:
                     digest.update(block)
                     size += len(block)
         return cls(Path(os.path.relpath(path, root)).as_posix(), size, digest.hexdigest())
+
+    def has_content_of(self, other: Source) -> bool:
+        """True if both have the same bytes, wherever they lie."""
+        return (self.size, self.sha256) == (other.size, other.sha256)
 
 
 @dataclass(frozen=True)
@@ -96,17 +102,43 @@ class Manifest:
     """All cases of a converted dataset by name, and the settings they were converted with."""
 
     settings: dict[str, Any]
-    names: dict[str, str] = field(default_factory=dict)
-    """Pseudonym of every study that was ever asked for, by `study_key`; a name is never given twice."""
+    splitting: dict[str, Any] = field(default_factory=dict)
+    """How patients are split: folds, repeats, seed and what was asked to be held out."""
+    names: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Pseudonym of every study that was ever asked for, by patient and study; a name is never given twice."""
     held_out: list[str] = field(default_factory=list)
     """Patients (own names) of the test set."""
     cases: dict[str, Case] = field(default_factory=dict)
     """Converted cases by pseudonym."""
 
+    def add_names(self, studies: Sequence[Study]) -> None:
+        """Pseudonyms for studies that have none: P001_S1 is study 1 of patient 1. Those that are there stay."""
+        for study in sorted(studies, key=lambda study: (study.patient, study.study)):
+            names = self.names.get(study.patient, {})
+            if study.study not in names:
+                group = self.group(study.patient) or f"P{len(self.names) + 1:03d}"
+                self.names[study.patient] = {**names, study.study: f"{group}_S{len(names) + 1}"}
+
+    def group(self, patient: str) -> str | None:
+        """Pseudonym of a patient, None if unknown."""
+        return next((name.partition("_")[0] for name in self.names.get(patient, {}).values()), None)
+
+    def name(self, study: Study) -> str:
+        """Pseudonym of a study; `add_names` comes first."""
+        return self.names[study.patient][study.study]
+
+    def knows(self, study: Study) -> bool:
+        return study.study in self.names.get(study.patient, {})
+
+    def training_groups(self) -> dict[str, str]:
+        """Patient (pseudonym) of each case in imagesTr."""
+        return {name: case.group for name, case in self.cases.items() if case.folder == "Tr"}
+
     def save(self, folder: Path) -> None:
         content = {
             "format": FORMAT,
             "settings": self.settings,
+            "splitting": self.splitting,
             "names": self.names,
             "held_out": self.held_out,
             "cases": {name: self.cases[name].to_json() for name in sorted(self.cases)},
@@ -127,12 +159,8 @@ class Manifest:
             if content["format"] > FORMAT:
                 raise InputError(f"{path}: was written by a later version; pip install --upgrade nnunet-liver-ext.")
             cases = {name: Case.from_json(name, entry) for name, entry in content["cases"].items()}
+            return cls(content["settings"], content["splitting"], content["names"], content["held_out"], cases)
         except FileNotFoundError:
             raise InputError(f"{folder}: has no {FILE_NAME}; it was not written by nnunet_liver convert.") from None
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); convert again.") from None
-        return cls(content["settings"], content["names"], content["held_out"], cases)
-
-
-def study_key(patient: str, study: str) -> str:
-    return f"{patient}/{study}"

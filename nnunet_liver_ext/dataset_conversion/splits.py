@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold
 
 from nnunet_liver_ext.errors import InputError
 
 Splits = list[dict[str, list[str]]]
 """nnU-Net's splits_final.json: [{"train": [case, ...], "val": [...]}, ...]."""
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How patients are split; see `make_splits` and `choose_hold_out`."""
+
+    folds: int
+    repeats: int
+    seed: int
+    hold_out: Sequence[str] | int | float
+
+    def to_json(self) -> dict[str, Any]:
+        hold_out = self.hold_out if isinstance(self.hold_out, (int, float)) else sorted(self.hold_out)
+        return {"folds": self.folds, "repeats": self.repeats, "seed": self.seed, "hold_out": hold_out}
 
 
 def make_splits(groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, seed: int = 0) -> Splits:
@@ -27,16 +42,33 @@ def make_splits(groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, 
     """
     cases = sorted(groups)
     patients = [groups[case] for case in cases]
-    if folds < 2 or repeats < 1:
-        raise InputError(f"a cross-validation needs 2 or more folds and 1 or more repeats, found {folds} and {repeats}.")
-    if len(set(patients)) < folds:
-        raise InputError(f"{len(set(patients))} patients cannot be split into {folds} folds: give fewer with --folds.")
+    check_folds(len(set(patients)), folds)
+    if repeats < 1:
+        raise InputError(f"a cross-validation is made at least once, found {repeats} repeats.")
+    from sklearn.model_selection import GroupKFold
+
     splits: Splits = []
     for repeat in range(repeats):
         folder = GroupKFold(folds, shuffle=True, random_state=seed + repeat)
         for training, validation in folder.split(cases, groups=patients):
             splits.append({"train": [cases[i] for i in training], "val": [cases[i] for i in validation]})
     return splits
+
+
+def update_splits(splits: Splits | None, groups: Mapping[str, str], splitting: Splitting) -> Splits:
+    """New splits, or `splits` extended if there are any of the same number."""
+    folds, repeats = splitting.folds, splitting.repeats
+    if splits is not None and len(splits) == folds * repeats:
+        return extend_splits(splits, groups, folds=folds)
+    return make_splits(groups, folds=folds, repeats=repeats, seed=splitting.seed)
+
+
+def check_folds(num_patients: int, folds: int) -> None:
+    """InputError unless every fold can have a patient."""
+    if folds < 2:
+        raise InputError(f"a cross-validation needs 2 or more folds, found {folds}.")
+    if num_patients < folds:
+        raise InputError(f"{num_patients} patients cannot be split into {folds} folds: give fewer with --folds.")
 
 
 def extend_splits(splits: Splits, groups: Mapping[str, str], *, folds: int) -> Splits:

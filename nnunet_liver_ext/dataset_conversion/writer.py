@@ -7,29 +7,30 @@ case, dataset.json last.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import SimpleITK as sitk
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Reader, Settings, convert_study
-from nnunet_liver_ext.dataset_conversion.manifest import FILE_NAME, Case, Manifest, Source, study_key
-from nnunet_liver_ext.dataset_conversion.splits import choose_hold_out, extend_splits, make_splits
+from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Reader, Settings
+from nnunet_liver_ext.dataset_conversion.case_writing import Job, convert_jobs, is_converted
+from nnunet_liver_ext.dataset_conversion.existing_dataset import (
+    check_nothing_changed_unasked,
+    open_manifest,
+    remove_dataset,
+    remove_strays,
+)
+from nnunet_liver_ext.dataset_conversion.manifest import Case, Manifest
+from nnunet_liver_ext.dataset_conversion.splits import Splitting, check_folds, choose_hold_out, update_splits
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.images import replaced, write_image
+from nnunet_liver_ext.images import replaced
 from nnunet_liver_ext.studies import Study
-
-OURS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms", "dataset.json", "splits_final.json", FILE_NAME)
-"""What a converted dataset consists of; nothing else is ever deleted."""
 
 
 def write_dataset(
@@ -47,6 +48,7 @@ def write_dataset(
     add: bool = False,
     reader: Reader | None = None,
     notes: Mapping[str, Any] | None = None,
+    source_root: Path | None = None,
 ) -> Path:
     """Converts studies into `DatasetNNN_Name` in nnUNet_raw.
 
@@ -55,284 +57,161 @@ def write_dataset(
         dataset_id: NNN, 1..999.
         name: Name.
         settings: labels, common grid, pre-registration.
-        hold_out: patients for the test set (imagesTs, labelsTs): names, a number, or a share below 1.
+        hold_out: patients for the test set (imagesTs, labelsTs): names, a number, or a share below 1; with `add`, of the
+            new patients.
         folds, repeats, seed: cross-validation by patient, written as splits_final.json.
         processes: worker processes.
         overwrite: replace the dataset that is there.
         add: convert new and changed studies into the dataset that is there.
         reader: how files become images; `PlainReader` by default.
         notes: further entries of dataset.json (licence, reference, ...).
+        source_root: what the sources' paths in pairs.json are relative to, if all lie in it; else the folder that all share.
 
     Returns:
         The dataset's folder.
 
     Raises:
-        InputError: nnUNet_raw is not set, another dataset is there, or the splits are impossible.
+        InputError: nnUNet_raw is not set, another dataset is there, it cannot be written, or the splits are impossible.
         SomeCasesFailed: at the end, listing the studies that could not be converted; all others are there.
     """
-    if not 1 <= dataset_id <= 999:
-        raise InputError(f"a dataset number lies in 1..999, found {dataset_id}.")
     settings = settings or Settings()
-    folder = nnunet_folder("raw") / f"Dataset{dataset_id:03d}_{name}"
-    _check_number_is_free(folder, dataset_id)
-    manifest = _open(folder, settings, studies, overwrite=overwrite, add=add)
-    plan = _plan(studies, manifest, hold_out, seed)
-    _check_folds(studies, manifest, folds, plan)
+    if overwrite and add:
+        raise InputError("--overwrite and --add exclude each other: choose one.")
+    folder = _folder(dataset_id, name)
+    _check_distinct(studies)
+    splitting = Splitting(folds, repeats, seed, hold_out)
+    manifest = open_manifest(folder, studies, settings, splitting, overwrite=overwrite, add=add)
+    fresh = [study for study in studies if not manifest.knows(study)]
+    _hold_out(manifest, studies, splitting)
+    manifest.add_names(studies)
+    root = _source_root(studies, source_root)
     jobs = [
-        _Job(study, *plan[study_key(study.patient, study.study)], settings, reader or PlainReader(), folder)
+        Job(study, manifest.name(study), study.patient in manifest.held_out, settings, reader or PlainReader(), folder, root)
         for study in studies
     ]
-    _check_nothing_changed_unasked(folder, jobs, manifest, add=add)
-    failures = _convert_all(jobs, manifest, folder, processes)
-    _finish(folder, manifest, settings, folds=folds, repeats=repeats, seed=seed, notes=notes or {})
+    _check_folds(manifest, jobs, folds)
+    todo = [job for job in jobs if not (job.case in manifest.cases and is_converted(job, manifest.cases[job.case]))]
+    if not add and not overwrite:
+        check_nothing_changed_unasked(folder, todo, manifest, fresh)
+    try:
+        if overwrite:
+            remove_dataset(folder)
+        failures = _convert(todo, manifest, folder, processes, total=len(jobs))
+        _finish(folder, manifest, settings, splitting, dict(notes or {}), failures)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); mend that and run the same command again, it goes on."
+        ) from error
     if failures:
         raise SomeCasesFailed(failures, len(studies))
     return folder
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One study to convert: everything that a worker process needs."""
-
-    study: Study
-    case: str
-    held_out: bool
-    settings: Settings
-    reader: Reader
-    folder: Path
-
-    @property
-    def part(self) -> str:
-        return "Ts" if self.held_out or not self.study.masks else "Tr"
-
-    @property
-    def files(self) -> dict[str, Path]:
-        masks = {f"{name} mask": path for name, path in self.study.masks.items()}
-        return {**self.study.images, **masks}
-
-    def outputs(self) -> list[Path]:
-        images = [self.folder / f"images{self.part}" / f"{self.case}_{channel:04d}.nii.gz" for channel in range(2)]
-        labels = [self.folder / f"labels{self.part}" / f"{self.case}.nii.gz"] if self.study.masks else []
-        return images + labels
-
-
-# ---------------------------------------------------------------------- what is there already
-
-
-def _open(folder: Path, settings: Settings, studies: Sequence[Study], *, overwrite: bool, add: bool) -> Manifest:
-    """The manifest to go on with: of the dataset that is there, or a new one."""
-    if overwrite:
-        for entry in OURS:
-            _remove(folder / entry)
-    if not (folder / FILE_NAME).exists():
-        foreign = [entry for entry in OURS if (folder / entry).exists()]
-        if foreign:
-            raise InputError(
-                f"{folder}: holds a dataset that nnunet_liver did not write ({foreign[0]}); choose another number, "
-                "or replace it with --overwrite."
-            )
-        return Manifest(_comparable(settings))
-    manifest = Manifest.load(folder)
-    different = sorted(key for key, value in _comparable(settings).items() if manifest.settings.get(key) != value)
-    if different:
-        raise InputError(
-            f"{folder}: was converted with another {' and '.join(different)}; "
-            "use the same, choose another number, or replace it with --overwrite."
-        )
-    asked = {study_key(study.patient, study.study) for study in studies}
-    if not add and (set(manifest.names) - asked):
-        raise InputError(
-            f"{folder}: holds studies that are not asked for now (such as {sorted(set(manifest.names) - asked)[0]}); "
-            "add to it with --add, choose another number, or replace it with --overwrite."
-        )
-    return manifest
-
-
-def _check_nothing_changed_unasked(folder: Path, jobs: Sequence[_Job], manifest: Manifest, *, add: bool) -> None:
-    """A finished dataset changes only if asked to."""
-    if add or not (folder / "dataset.json").exists():
-        return
-    new = [job for job in jobs if job.case not in manifest.cases]
-    changed = [job for job in jobs if job.case in manifest.cases and not _is_unchanged(job, manifest.cases[job.case])]
-    for what, found in (("is new", new), ("has changed", changed)):
-        if found:
-            raise InputError(
-                f"{folder}: study {found[0].study.name} {what} since this dataset was converted; "
-                "take it in with --add, or convert anew with --overwrite."
-            )
-
-
-def _is_unchanged(job: _Job, case: Case) -> bool:
-    """The case was made from these very files and everything it consists of is there."""
-    if case.folder != job.part or set(case.sources) != set(job.files) or not all(path.exists() for path in job.outputs()):
-        return False
-    root = _root(job.folder)
-    return all(Source.of(path, root) == case.sources[name] for name, path in job.files.items())
-
-
-def _check_number_is_free(folder: Path, dataset_id: int) -> None:
+def _folder(dataset_id: int, name: str) -> Path:
+    if not 1 <= dataset_id <= 999:
+        raise InputError(f"a dataset number lies in 1..999, found {dataset_id}.")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(f"{name!r} is no name for a dataset: use letters, digits, - and _.")
+    folder = nnunet_folder("raw") / f"Dataset{dataset_id:03d}_{name}"
     others = [path for path in folder.parent.glob(f"Dataset{dataset_id:03d}_*") if path.name != folder.name]
     if others:
         raise InputError(f"{others[0]}: has the number {dataset_id} already; choose another with -d, or the same --name.")
+    return folder
 
 
-# ---------------------------------------------------------------------- names and sides
+def _check_distinct(studies: Sequence[Study]) -> None:
+    for (patient, study), count in Counter((study.patient, study.study) for study in studies).items():
+        if count > 1:
+            raise InputError(f"two studies are {patient} {study}: give each study of a patient its own name.")
 
 
-def _plan(
-    studies: Sequence[Study], manifest: Manifest, hold_out: Sequence[str] | int | float, seed: int
-) -> dict[str, tuple[str, bool]]:
-    """(pseudonym, held out) of every study; what the manifest has stays as it is."""
-    known = {key.rpartition("/")[0]: name.partition("_")[0] for key, name in manifest.names.items()}
-    for patient in sorted({study.patient for study in studies} - set(known)):
-        known[patient] = f"P{len(known) + 1:03d}"
-    new_patients = [study.patient for study in studies if not _has_patient(manifest, study.patient)]
-    if new_patients and hold_out:
-        manifest.held_out = sorted({*manifest.held_out, *choose_hold_out(new_patients, hold_out, seed=seed)})
-    for study in sorted(studies, key=lambda study: (study.patient, study.study)):
-        key = study_key(study.patient, study.study)
-        if key not in manifest.names:
-            number = 1 + sum(other.rpartition("/")[0] == study.patient for other in manifest.names)
-            manifest.names[key] = f"{known[study.patient]}_S{number}"
-    return {
-        key: (manifest.names[key], study.patient in manifest.held_out)
-        for study in studies
-        for key in [study_key(study.patient, study.study)]
-    }
+def _source_root(studies: Sequence[Study], wanted: Path | None) -> Path:
+    """Paths relative to it never lead out of it, so they do not tell where on this machine the sources are."""
+    files = [path.absolute() for study in studies for path in [*study.images.values(), *study.masks.values()]]
+    if wanted is not None and all(path.is_relative_to(wanted.absolute()) for path in files):
+        return wanted.absolute()
+    return Path(os.path.commonpath([path.parent for path in files])) if files else Path()
 
 
-def _has_patient(manifest: Manifest, patient: str) -> bool:
-    return any(key.rpartition("/")[0] == patient for key in manifest.names)
+# ---------------------------------------------------------------------- sides
 
 
-def _check_folds(studies: Sequence[Study], manifest: Manifest, folds: int, plan: Mapping[str, tuple[str, bool]]) -> None:
+def _hold_out(manifest: Manifest, studies: Sequence[Study], splitting: Splitting) -> None:
+    """Chooses among the patients with masks that are new; those that are there stay on their side."""
+    new = sorted({study.patient for study in studies if study.masks} - manifest.names.keys())
+    wanted = splitting.hold_out
+    if not isinstance(wanted, (int, float)):
+        wanted = [patient for patient in wanted if patient not in manifest.held_out]
+        late = sorted(set(wanted) & manifest.names.keys())
+        if late:
+            raise InputError(f"--hold-out: {', '.join(late)} cannot leave the training set; convert anew with --overwrite.")
+    if wanted and (new or isinstance(wanted, list)):
+        manifest.held_out = sorted({*manifest.held_out, *choose_hold_out(new, wanted, seed=splitting.seed)})
+
+
+def _check_folds(manifest: Manifest, jobs: Sequence[Job], folds: int) -> None:
     """Impossible splits are found before hours of conversion."""
-    training = {study.patient for study in studies if study.masks and study.patient not in manifest.held_out}
-    training |= {case.patient for case in manifest.cases.values() if case.folder == "Tr"}
-    if training:
-        make_splits({patient: patient for patient in training}, folds=folds)
+    patients = {job.study.patient for job in jobs if job.part == "Tr"}
+    patients |= {case.patient for case in manifest.cases.values() if case.folder == "Tr"}
+    if patients:
+        check_folds(len(patients), folds)
 
 
 # ---------------------------------------------------------------------- conversion
 
 
-def _convert_all(jobs: Sequence[_Job], manifest: Manifest, folder: Path, processes: int) -> list[CaseFailure]:
-    todo = [job for job in jobs if job.case not in manifest.cases or not _is_unchanged(job, manifest.cases[job.case])]
+def _convert(todo: Sequence[Job], manifest: Manifest, folder: Path, processes: int, *, total: int) -> list[CaseFailure]:
     if not todo:
         return []
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)
+    for job in todo:
+        manifest.cases.pop(job.case, None)
     manifest.save(folder)
+    remove_strays(folder, manifest)
     failures = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("converting", total=len(jobs), completed=len(jobs) - len(todo))
-        for job, result in _run(todo, processes):
+        task = bar.add_task("converting", total=total, completed=total - len(todo))
+        for _, result in convert_jobs(todo, processes):
             if isinstance(result, Case):
                 manifest.cases[result.name] = result
+                manifest.save(folder)
             else:
-                manifest.cases.pop(job.case, None)
                 failures.append(result)
-            manifest.save(folder)
             bar.advance(task)
     return sorted(failures, key=lambda failure: failure.case)
-
-
-def _run(jobs: Sequence[_Job], processes: int) -> Iterator[tuple[_Job, Case | CaseFailure]]:
-    if processes == 1 or len(jobs) == 1:
-        for job in jobs:
-            yield job, _convert(job)
-        return
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(processes, len(jobs)), context, sitk.ProcessObject.SetGlobalDefaultNumberOfThreads, (threads,)
-    ) as pool:
-        waiting = {pool.submit(_convert, job): job for job in jobs}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
-
-
-def _convert(job: _Job) -> Case | CaseFailure:
-    """Converts one study and writes it; of a study that fails nothing stays."""
-    try:
-        root = _root(job.folder)
-        sources = {name: Source.of(path, root) for name, path in job.files.items()}
-        converted = convert_study(job.study, job.settings, job.reader)
-        images = [*converted.channels, *([] if converted.label is None else [converted.label])]
-        for image, path in zip(images, job.outputs(), strict=True):
-            write_image(image, path)
-        if converted.transform is not None:
-            with replaced(job.folder / "transforms" / f"{job.case}.h5", suffix=".h5") as unfinished:
-                sitk.WriteTransform(converted.transform, str(unfinished))
-    except (InputError, OSError, RuntimeError) as error:
-        for path in [*job.outputs(), job.folder / "transforms" / f"{job.case}.h5"]:
-            path.unlink(missing_ok=True)
-        return CaseFailure(job.study.name, str(error))
-    group = job.case.partition("_")[0]
-    return Case(
-        job.case, group, job.study.patient, job.study.study, job.part, sources, converted.native_grids, converted.grid
-    )
-
-
-def _root(folder: Path) -> Path:
-    """What the sources' paths are relative to: the folder of raw datasets."""
-    return folder.parent
 
 
 # ---------------------------------------------------------------------- dataset.json and splits
 
 
 def _finish(
-    folder: Path, manifest: Manifest, settings: Settings, *, folds: int, repeats: int, seed: int, notes: Mapping[str, Any]
+    folder: Path,
+    manifest: Manifest,
+    settings: Settings,
+    splitting: Splitting,
+    notes: Mapping[str, Any],
+    failures: Sequence[CaseFailure],
 ) -> None:
-    groups = {name: case.group for name, case in manifest.cases.items() if case.folder == "Tr"}
-    if len(set(groups.values())) >= folds:
-        path = folder / "splits_final.json"
+    """Splits, then dataset.json; without enough converted patients neither, so that nobody trains on random splits."""
+    groups = manifest.training_groups()
+    too_few = bool(groups) and len(set(groups.values())) < splitting.folds
+    if not manifest.cases or too_few:
+        total = len(manifest.cases) + len(failures)
+        raise InputError(
+            f"{SomeCasesFailed(failures, total)}\n{folder} has no dataset.json yet: too few patients could be converted."
+        )
+    path = folder / "splits_final.json"
+    if groups:
         before = json.loads(path.read_text()) if path.exists() else None
-        if before is not None and len(before) == folds * repeats:
-            splits = extend_splits(before, groups, folds=folds)
-        else:
-            splits = make_splits(groups, folds=folds, repeats=repeats, seed=seed)
-        _write_json(splits, path)
-    content = _dataset_json(settings, len(groups)) | dict(notes)
-    path = folder / "dataset.json"
-    if not path.exists() or json.loads(path.read_text()) != content:
-        _write_json(content, path)
-
-
-def _dataset_json(settings: Settings, num_training: int) -> dict[str, Any]:
-    first, second = settings.modalities
-    common = {"numTraining": num_training, "file_ending": ".nii.gz", "conversion": settings.to_json()}
-    if settings.preregister:
-        return {
-            "channel_names": {"0": second, "1": f"{first} warped"},
-            "labels": {"background": 0, **{name: label for label, name in enumerate(settings.labels, start=1)}},
-            "preregistered": {"fixed": second, "moving": first},
-            **common,
-        }
-    return {
-        "channel_names": {"0": first, "1": second},
-        "labels": settings.pair.dataset_labels(),
-        "pair": settings.pair.to_json(),
-        **common,
-    }
-
-
-def _comparable(settings: Settings) -> dict[str, Any]:
-    """The settings as pairs.json keeps them, without the version."""
-    entries = settings.to_json()
-    del entries["version"]
-    return entries | {"modalities": list(settings.modalities), "ignored_labels": list(settings.ignored_labels)}
+        _write_json(update_splits(before, groups, splitting), path)
+    _write_json(settings.dataset_json(len(groups)) | dict(notes), folder / "dataset.json")
 
 
 def _write_json(content: Any, path: Path) -> None:
+    """Writes the file unless it says so already: what is unchanged keeps its time."""
+    if path.exists() and path.read_text() == json.dumps(content, indent=2):
+        return
     with replaced(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

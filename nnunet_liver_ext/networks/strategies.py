@@ -51,8 +51,13 @@ class Strategy(nn.Module, ABC):
         return views if self.training else self.nnunet_logits(views)
 
     def nnunet_logits(self, views: list[Levels]) -> Levels:
-        """Logits for nnU-Net's labels, (B, K², ...) for a pair."""
-        return each_level(join_logits, *views)
+        """Logits for nnU-Net's labels, (B, K², ...) for a pair.
+
+        Each view's log-probabilities are joined rather than its logits. The two differ by one number per voxel, which
+        neither softmax nor averages nor interpolation see; but nnU-Net adds up tiles in float16, where the confidence in
+        one image would otherwise round away what is known of the other.
+        """
+        return each_level(lambda u, v: join_logits(u.log_softmax(1), v.log_softmax(1)), *views)
 
     @property
     def decoder(self) -> _Decoders:

@@ -49,6 +49,8 @@ def plan_dataset(
     Raises:
         InputError: no such dataset, outdated plans or other splits without `overwrite`, or numbers that do not fit.
     """
+    if numbers:
+        _check_recipe_numbers(numbers)
     raw = dataset_folder(dataset, "raw")
     preprocessed = nnunet_folder("preprocessed") / raw.name
     path = preprocessed / f"{plans_name}.json"
@@ -61,10 +63,8 @@ def plan_dataset(
         _save(_adapted(_read_json(path), dataset_json, tiny=tiny), path)
     plans = _read_json(path)
     if name is not None:
-        _check_recipe_numbers(numbers or {})
         _save(variants.with_variant(plans, name, base, numbers or {}), path)
     elif numbers:
-        _check_recipe_numbers(numbers)
         _save(variants.with_numbers(plans, base, numbers), path)
     return path
 

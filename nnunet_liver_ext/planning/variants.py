@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -12,10 +13,20 @@ Plans = dict[str, Any]
 CONFIGURATION_KEYS = ("batch_size", "patch_size")
 """Numbers of a configuration itself that a variant may change; all others belong to the recipe."""
 
-TINY_RECIPE = {"num_epochs": 10, "num_iterations_per_epoch": 20, "num_val_iterations_per_epoch": 5, "save_every": 1}
-TINY_PATCH = (16, 32, 32)
-TINY_FEATURES = (4, 8, 16)
-TINY_STRIDES = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
+TINY_RECIPE = {
+    "num_epochs": 10,
+    "num_iterations_per_epoch": 40,
+    "num_val_iterations_per_epoch": 4,
+    "save_every": 1,
+    "optimizer": "adam",
+    "initial_lr": 5e-3,
+    "mirroring": False,
+}
+"""What lets a tiny network learn something within 400 iterations."""
+TINY_PATCH = (16, 48, 64)
+"""The largest patch of tiny plans, (z, y, x)."""
+TINY_FEATURES = (4, 8, 16, 16)
+TINY_STRIDES = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))
 
 
 def with_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any]) -> Plans:
@@ -51,7 +62,7 @@ def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -
 
 
 def tiny(plans: Plans) -> Plans:
-    """The plans with only `3d_fullres`, and that so small that it trains on a CPU in seconds. No use but to try things."""
+    """The plans with only `3d_fullres` (and variants of it), so small that it trains on a CPU in seconds: to try things."""
     _check_base(plans, "3d_fullres")
     plans = deepcopy(plans)
     entry = plans["configurations"]["3d_fullres"]
@@ -65,10 +76,20 @@ def tiny(plans: Plans) -> Plans:
         "n_conv_per_stage": [2] * stages,
         "n_conv_per_stage_decoder": [1] * (stages - 1),
     }
-    entry |= {"patch_size": list(TINY_PATCH), "batch_size": 2, "recipe": dict(TINY_RECIPE)}
+    entry |= {"patch_size": _tiny_patch(entry["median_image_size_in_voxels"]), "batch_size": 2, "recipe": dict(TINY_RECIPE)}
     entry.pop("next_stage", None)
-    plans["configurations"] = {"3d_fullres": entry}
+    kept = [name for name in plans["configurations"] if "3d_fullres" in _ancestry(plans, name)]
+    plans["configurations"] = {name: plans["configurations"][name] for name in kept if name != "3d_cascade_fullres"}
     return plans
+
+
+def _tiny_patch(median_size: Sequence[float]) -> list[int]:
+    """At most TINY_PATCH, not much larger than the images, and a multiple of the strides."""
+    factors = [math.prod(stride[axis] for stride in TINY_STRIDES) for axis in range(3)]
+    return [
+        min(largest, math.ceil(size / factor) * factor)
+        for largest, size, factor in zip(TINY_PATCH, median_size, factors, strict=True)
+    ]
 
 
 def without_cascade(plans: Plans) -> Plans:
@@ -88,6 +109,15 @@ def inherited(plans: Plans, configuration: str, key: str) -> Any:
     return entry[key]
 
 
+def _ancestry(plans: Plans, configuration: str) -> list[str]:
+    """The configuration, what it inherits from, and so on; ends where an ancestor is missing."""
+    names: list[str] = []
+    while configuration in plans["configurations"] and configuration not in names:
+        names.append(configuration)
+        configuration = plans["configurations"][configuration].get("inherits_from", "")
+    return names
+
+
 def _check_base(plans: Plans, base: str) -> None:
     if base not in plans["configurations"]:
         known = ", ".join(plans["configurations"])
@@ -100,8 +130,7 @@ def _check_patch(plans: Plans, configuration: str) -> None:
     factors = [1] * len(strides[0])
     for stride in strides:
         factors = [factor * step for factor, step in zip(factors, stride, strict=True)]
-    fits = len(patch) == len(factors) and all(
-        isinstance(n, int) and n > 0 and n % f == 0 for n, f in zip(patch, factors, strict=False)
-    )
+    fits = isinstance(patch, list | tuple) and len(patch) == len(factors)
+    fits = fits and all(isinstance(n, int) and n > 0 and n % f == 0 for n, f in zip(patch, factors, strict=True))
     if not fits:
         raise InputError(f"patch_size {patch} must be {len(factors)} multiples of the network's strides {factors}.")

@@ -296,6 +296,10 @@ class LiverTrainer(nnUNetTrainer):
         self._best_ema = max(self.logger.get_value("ema_fg_dice", step=None), default=None)
         self.loaded_checkpoint = path.name
 
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self.loaded_checkpoint = "checkpoint_final.pth"  # of the same weights, whatever training was continued from
+
     # ------------------------------------------------------------------ final validation
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
@@ -354,6 +358,9 @@ def check_dataset(
             f"{trainer} is for datasets with one mask per case, but {name} holds pairs: convert them with --preregister."
         )
     if pair is not None:
+        channels = len(dataset_json.get("channel_names") or dataset_json["modality"])  # as nnU-Net reads them
+        if channels != 2:
+            raise InputError(f"{trainer} needs a pair of images, but {name} has {channels} channels.")
         entry = PlansManager(plans).get_configuration(configuration)
         if entry.previous_stage_name is not None:
             raise InputError(f"{trainer}: configuration {configuration} is a cascade, which is not possible with pairs.")

@@ -5,6 +5,7 @@ nnU-Net writes and reads its own part. Ours is one more entry of the same file, 
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,4 +72,5 @@ def check_version(version: str, source: Path | str) -> None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2])
+    """(major, minor) of a version such as "1.2.3" or "1.2rc1"."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -30,7 +30,7 @@ from nnunet_liver_ext.pairing import PairLabels
 def seeded(*key: int) -> Iterator[None]:
     """Python's, numpy's and torch's (CPU) global random states seeded from `key`, restored afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seed_everything(*key)
+    torch.default_generator.manual_seed(_seed_python_and_numpy(*key))  # torch.manual_seed would reach the GPUs too
     try:
         yield
     finally:
@@ -40,11 +40,16 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 def seed_everything(*key: int) -> None:
-    """Seeds Python's, numpy's and torch's global random states from `key`."""
+    """Seeds Python's, numpy's and torch's global random states (of GPUs too) from `key`."""
+    torch.manual_seed(_seed_python_and_numpy(*key))
+
+
+def _seed_python_and_numpy(*key: int) -> int:
+    """Seeds both and returns the seed for torch."""
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
+    return int(words[2])
 
 
 class SeededDataLoader(nnUNetDataLoader):
@@ -80,6 +85,8 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
         )
         self._next_index = loader.start
         self._early: dict[int, dict[str, Any]] = {}
+        if num_workers > 0:
+            self._start()  # fork now, as nnU-Net does, not in mid-training beside the threads of CUDA and torch.compile
 
     def __next__(self) -> dict[str, Any]:
         while self._next_index not in self._early:

@@ -82,7 +82,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("lr_exponent", 0, 10),
     ("momentum", 0, 1),
     ("weight_decay", 0, 1e3),
-    ("gradient_clip", 0, 1e9),
+    ("gradient_clip", 1e-6, 1e9),  # 0 would not switch clipping off, it would clip every gradient to nothing
     ("dice_weight", 0, 1e9),
     ("ce_weight", 0, 1e9),
     ("oversample_foreground_percent", 0, 1),
@@ -101,6 +101,8 @@ def override(recipe: Recipe, numbers: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         InputError: an unknown key (the message lists the known ones), a wrong type or a value outside its range.
     """
+    if not isinstance(numbers, Mapping):
+        raise InputError(f'{where}: recipe must be numbers by name, such as {{"num_epochs": 500}}, found {numbers!r}.')
     unknown = sorted(set(numbers) - set(number_fields()))
     if unknown:
         raise InputError(f"{where}: unknown recipe keys {unknown}; known are {', '.join(sorted(number_fields()))}.")
@@ -128,6 +130,9 @@ def resolve(recipe: Recipe, plans: Mapping[str, Any], configuration: str) -> Rec
 
 def _ancestry(plans: Mapping[str, Any], configuration: str) -> list[tuple[str, Mapping[str, Any]]]:
     """(name, entry) of the configuration, its parent, its parent's parent, ..."""
+    if configuration not in plans["configurations"]:
+        known = ", ".join(plans["configurations"])
+        raise InputError(f"plans {plans.get('plans_name')} have no configuration {configuration}; there are {known}.")
     entries: list[tuple[str, Mapping[str, Any]]] = []
     name: str | None = configuration
     while name is not None:

@@ -1,0 +1,86 @@
+"""The whole chain on real images: semi-synthetic pairs from a folder of real ones, then the demo's steps on them.
+
+    NNUNET_LIVER_REAL_DATA=FOLDER python benchmarks/real_data.py OUT
+
+The T1 of each pair is the real file as it is, with all its quirks; its mask keeps the geometry that the label file has. The
+T2 is made from it (docs/phantom.md, "Pairs from one real image"). Patients are the images: the one that is held out is one
+that no model has seen. What came out is in docs/real-data.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
+from nnunet_liver_ext.demo import Settings, run_demo, write_csv
+from nnunet_liver_ext.evaluation.cases import pair_up
+from nnunet_liver_ext.evaluation.overlays import overlay_png
+from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.studies import Study
+
+STUDIES_PER_IMAGE = 6
+
+
+@dataclass(frozen=True)
+class RealImage:
+    """One image with its label map."""
+
+    patient: str
+    image: str
+    labels: str
+    liver: int
+
+
+IMAGES = (
+    RealImage("amos-mr", "mr_2mm_amos0540.nii.gz", "mr_2mm_amos0540_labels.nii.gz", 6),
+    RealImage("totalsegmentator-ct", "ct_3mm.nii.gz", "ct_3mm_labels.nii.gz", 5),
+    RealImage("totalsegmentator-mr", "mr_3mm.nii.gz", "mr_3mm_labels.nii.gz", 5),
+)
+
+
+def main() -> None:
+    real, out = Path(os.environ["NNUNET_LIVER_REAL_DATA"]), Path(sys.argv[1])
+    csv = make_studies(real, out / "studies")
+    results = run_demo(Settings(out=out, source=csv, hold_out=1, epochs=10), Console())
+    for trainer, table in results.items():
+        dice = table[table["metric"] == "dice"].groupby("modality")["value"].agg(["count", "mean", "min", "max"])
+        hd95 = table[table["metric"] == "hd95"].groupby("modality")["value"].mean()
+        sys.stdout.write(f"{trainer}\n{dice.round(3)}\nHD95 mm {hd95.round(1).to_dict()}\n")
+        draw_overlays(out, trainer)
+
+
+def make_studies(real: Path, folder: Path) -> Path:
+    """Writes the T2 images and the masks, and a CSV that names the real files themselves as T1."""
+    studies = []
+    for source in IMAGES:
+        image, labels = read_image(real / source.image), read_mask(real / source.labels)
+        mask = folder / f"{source.patient}_T1_mask.nii.gz"
+        write_image(image_like((array(labels) == source.liver).astype(np.uint8), Grid.of(labels)), mask)
+        for seed in range(STUDIES_PER_IMAGE):
+            name = f"{source.patient}_{seed}"
+            pair = pair_from_image(image, labels, seed, liver_label=source.liver)
+            files = {"T2": folder / f"{name}_T2.nii.gz", "T2 mask": folder / f"{name}_T2_mask.nii.gz"}
+            write_image(pair.t2, files["T2"])
+            write_image(pair.t2_mask, files["T2 mask"])
+            images = {"T1": real / source.image, "T2": files["T2"]}
+            studies.append(Study(source.patient, str(seed), images, {"T1": mask, "T2": files["T2 mask"]}))
+    csv = folder / "studies.csv"
+    write_csv(studies, csv)
+    return csv
+
+
+def draw_overlays(out: Path, trainer: str) -> None:
+    """The first held-out pair of a trainer as two pictures."""
+    found = pair_up(out / trainer / "predictions", out / "held_out.csv")
+    for comparison in found.comparisons[:2]:
+        (out / f"{trainer}_{comparison.key.modality}.png").write_bytes(overlay_png(comparison, found.classes))
+
+
+if __name__ == "__main__":
+    main()

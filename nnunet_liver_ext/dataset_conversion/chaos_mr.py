@@ -1,0 +1,163 @@
+"""CHAOS MR (Kavur et al. 2021): T1-DUAL in phase and T2-SPIR of one examination, each with its own masks.
+
+On disk: `<id>/T1DUAL/DICOM_anon/{InPhase,OutPhase}/*.dcm`, `<id>/T1DUAL/Ground/*.png`, `<id>/T2SPIR/DICOM_anon/*.dcm`,
+`<id>/T2SPIR/Ground/*.png`. T1 masks exist for the in-phase echo only, whose files have even numbers, so masks and slices
+are matched by file stem. UIDs were anonymised file by file and mean nothing. Rows and columns of a mask are those of its
+slice, not flipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext.dicom import grid_of, read_series, sorted_slices
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import array, image_like
+from nnunet_liver_ext.studies import Study
+
+ORGANS = {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4}
+"""The labels of the masks that `ChaosReader` gives."""
+GREY_VALUES = {"liver": (55, 70), "right kidney": (110, 135), "left kidney": (175, 200), "spleen": (240, 255)}
+"""Grey values v of each organ in the PNG files, low < v <= high (nominally 63, 126, 189, 252)."""
+NOTES = {
+    "name": "CHAOS MR",
+    "licence": "CC BY-NC-SA 4.0",
+    "reference": "Kavur et al., CHAOS Challenge, Medical Image Analysis 69:101950, 2021, doi:10.1016/j.media.2020.101950",
+    "release": "doi:10.5281/zenodo.3431873",
+}
+SUSPICIOUS_SPREAD = 0.25
+"""Coefficient of variation of the liver's intensities; about 0.13 with masks that lie where they should."""
+CLEARLY_LESS = 0.8
+
+
+def chaos_mr_studies(root: Path) -> list[Study]:
+    """All examinations below a folder, sorted by number; those without masks (the challenge's test set) are included.
+
+    Raises:
+        InputError: there are none.
+    """
+    root = Path(root)
+    folders = sorted(path.parent for path in root.rglob("T1DUAL") if path.is_dir() and "__MACOSX" not in path.parts)
+    if not folders:
+        raise InputError(f"{root}: holds no CHAOS MR data; give the folder with <id>/T1DUAL and <id>/T2SPIR in it.")
+    return [_study(folder) for folder in sorted(folders, key=lambda folder: (len(folder.name), folder.name))]
+
+
+def organ_labels(organs: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
+    """`labels` and `ignored_labels` of `Settings` for some organs; the others become background.
+
+    Raises:
+        InputError: an organ that CHAOS does not have.
+    """
+    unknown = [organ for organ in organs if organ not in ORGANS]
+    if unknown:
+        raise InputError(f"CHAOS MR has no organ {unknown[0]!r}; choose from {', '.join(ORGANS)}.")
+    ignored = tuple(label for organ, label in ORGANS.items() if organ not in organs)
+    return {organ: (ORGANS[organ],) for organ in organs}, ignored
+
+
+class ChaosReader:
+    """Reads the slices of a folder and the PNG masks that belong to them."""
+
+    def image(self, path: Path) -> sitk.Image:
+        return read_series(_series(path), same_uid=False)
+
+    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        slices = sorted_slices(_series(image_path), same_uid=False)
+        pngs = {png.stem: png for png in path.glob("*.png") if not png.name.startswith(".")}
+        _check_same_slices(path, set(pngs), _series(image_path), {one.path.stem for one in slices})
+        labels = np.stack([_labels_of(pngs[one.path.stem], one.size) for one in slices])
+        check_not_flipped(array(image), labels == ORGANS["liver"], path)
+        return image_like(labels, grid_of(slices))
+
+
+def check_not_flipped(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path) -> None:
+    """Refuses a mask whose mirror image would lie on much more even tissue than itself.
+
+    Raises:
+        InputError: the intensities' coefficient of variation within the mask is 0.25 or more, and a mirrored mask has
+            less than 0.8 of it.
+    """
+    spread = intensity_spread(image_ZYX, liver_ZYX)
+    if spread < SUSPICIOUS_SPREAD:
+        return
+    for count in (1, 2, 3):
+        for axes in combinations(range(3), count):
+            mirrored = intensity_spread(image_ZYX, np.flip(liver_ZYX, axes))
+            if mirrored < CLEARLY_LESS * spread:
+                names = ", ".join("zyx"[axis] for axis in axes)
+                raise InputError(
+                    f"{path}: these masks seem to be flipped along {names}: the liver's intensities vary by {spread:.0%} "
+                    f"of their mean, and by {mirrored:.0%} if it is flipped back."
+                )
+
+
+def intensity_spread(image_ZYX: np.ndarray, mask_ZYX: np.ndarray) -> float:
+    """Coefficient of variation (standard deviation / mean) within a mask; 0 if it is empty, infinite if the mean is 0."""
+    values = image_ZYX[mask_ZYX].astype(float)
+    if values.size == 0:
+        return 0.0
+    mean = float(values.mean())
+    return float(values.std()) / mean if mean > 0 else float("inf")
+
+
+def _study(folder: Path) -> Study:
+    images = {"T1": folder / "T1DUAL" / "DICOM_anon", "T2": folder / "T2SPIR" / "DICOM_anon"}
+    grounds = {"T1": folder / "T1DUAL" / "Ground", "T2": folder / "T2SPIR" / "Ground"}
+    return Study(
+        folder.name,
+        folder.name,
+        {name: path for name, path in images.items() if path.is_dir()},
+        {name: path for name, path in grounds.items() if path.is_dir()},
+    )
+
+
+def _series(folder: Path) -> Path:
+    """The folder with the slices: DICOM_anon itself for T2, its in-phase sub-folder for T1."""
+    return in_phase(folder) if folder.parent.name == "T1DUAL" else folder
+
+
+def in_phase(folder: Path) -> Path:
+    """The sub-folder with the in-phase images: of the two echoes that with the longer echo time.
+
+    Raises:
+        InputError: there are not two sub-folders, or their echo times are missing or equal.
+    """
+    echoes = sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    if len(echoes) != 2:
+        raise InputError(f"{folder}: expected two folders, InPhase and OutPhase, found {len(echoes)}.")
+    times = [sorted_slices(echo, same_uid=False)[0].echo_time_ms for echo in echoes]
+    if times[0] is None or times[1] is None or times[0] == times[1]:
+        raise InputError(f"{folder}: the echo times do not tell which images are in phase ({times[0]} and {times[1]} ms).")
+    return echoes[0] if times[0] > times[1] else echoes[1]
+
+
+def _check_same_slices(masks: Path, mask_stems: set[str], images: Path, image_stems: set[str]) -> None:
+    if mask_stems == image_stems:
+        return
+    alone = sorted(image_stems - mask_stems)
+    example = f"no mask for {alone[0]}" if alone else f"no slice for {sorted(mask_stems - image_stems)[0]}"
+    raise InputError(f"{masks}: holds {len(mask_stems)} PNG masks, {images} {len(image_stems)} slices ({example}).")
+
+
+def _labels_of(png: Path, size: tuple[int, int]) -> np.ndarray:
+    """Labels (y, x) of one slice."""
+    try:
+        image = sitk.ReadImage(str(png))
+    except RuntimeError:
+        raise InputError(f"{png}: cannot be read, it is damaged or incomplete.") from None
+    if image.GetSize() != size or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{png}: is not a grey image of the size of its slice, {size[0]}x{size[1]}.")
+    grey = array(image)
+    labels = np.zeros(grey.shape, np.uint8)
+    for organ, (low, high) in GREY_VALUES.items():
+        labels[(grey > low) & (grey <= high)] = ORGANS[organ]
+    unknown = grey[(labels == 0) & (grey != 0)]
+    if unknown.size:
+        raise InputError(f"{png}: holds the grey value {int(unknown[0])}, which stands for no organ.")
+    return labels

@@ -1,0 +1,106 @@
+"""What is in a dataset's folder already, and whether a conversion may go on with it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
+from nnunet_liver_ext.dataset_conversion.case_writing import Job
+from nnunet_liver_ext.dataset_conversion.manifest import FILE_NAME, Manifest
+from nnunet_liver_ext.dataset_conversion.splits import Splitting
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.studies import Study
+
+FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms")
+CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")
+FILES = ("dataset.json", "splits_final.json", FILE_NAME)
+
+
+def open_manifest(
+    folder: Path, studies: Sequence[Study], settings: Settings, splitting: Splitting, *, overwrite: bool, add: bool
+) -> Manifest:
+    """The manifest to go on with: of the dataset that is there, or a new one.
+
+    Raises:
+        InputError: another dataset is there (other settings, other splitting, other studies, or not written by us).
+    """
+    new = Manifest(_comparable(settings), splitting.to_json())
+    if overwrite:
+        return new
+    if not (folder / FILE_NAME).exists():
+        foreign = [entry for entry in (*FOLDERS, *FILES) if (folder / entry).exists()]
+        if foreign:
+            raise InputError(
+                f"{folder}: holds a dataset that nnunet_liver did not write ({foreign[0]}); choose another number, "
+                "or replace it with --overwrite."
+            )
+        return new
+    manifest = Manifest.load(folder)
+    if not manifest.cases:
+        return new
+    different = _different(manifest.settings, new.settings) + _different(
+        manifest.splitting, new.splitting, but=("hold_out",) if add else ()
+    )
+    if different:
+        raise InputError(
+            f"{folder}: was converted with another {' and '.join(different)}; "
+            "use the same, choose another number, or replace it with --overwrite."
+        )
+    asked = {(study.patient, study.study) for study in studies}
+    others = sorted({(patient, study) for patient, names in manifest.names.items() for study in names} - asked)
+    if others and not add:
+        raise InputError(
+            f"{folder}: holds studies that are not asked for now (such as {' '.join(dict.fromkeys(others[0]))}); "
+            "add to it with --add, choose another number, or replace it with --overwrite."
+        )
+    return manifest
+
+
+def _different(before: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
+    return sorted(key for key in now if key not in but and before.get(key) != now[key])
+
+
+def _comparable(settings: Settings) -> dict[str, Any]:
+    """The settings as pairs.json keeps them, without the version."""
+    entries = settings.to_json() | {
+        "modalities": list(settings.modalities),
+        "classes": list(settings.pair.classes),
+        "ignored_labels": "all" if settings.ignored_labels == "all" else list(settings.ignored_labels),
+    }
+    del entries["version"]
+    return entries
+
+
+def check_nothing_changed_unasked(folder: Path, todo: Sequence[Job], manifest: Manifest, fresh: Sequence[Study]) -> None:
+    """A finished dataset changes only if asked to; studies that failed before are tried again."""
+    if not (folder / "dataset.json").exists():
+        return
+    for job in todo:
+        if job.study in fresh or job.case in manifest.cases:
+            what = "is new" if job.study in fresh else "has changed"
+            raise InputError(
+                f"{folder}: study {job.study.name} {what} since this dataset was converted; "
+                "take it in with --add, or convert anew with --overwrite."
+            )
+
+
+def remove_dataset(folder: Path) -> None:
+    """Removes what a dataset consists of, nothing else; dataset.json first, so that a part is never taken for a whole."""
+    for entry in FILES:
+        (folder / entry).unlink(missing_ok=True)
+    for entry in FOLDERS:
+        if (folder / entry).is_dir():
+            shutil.rmtree(folder / entry)
+
+
+def remove_strays(folder: Path, manifest: Manifest) -> None:
+    """What a killed run left, half-written or unknown to pairs.json; nnU-Net would take such files for cases."""
+    for place in (folder, *(folder / name for name in FOLDERS)):
+        for path in place.glob("*"):
+            case = CASE_FILE.fullmatch(path.name)
+            if path.name.startswith(".unfinished_") or (case and case[1] not in manifest.cases):
+                path.unlink()

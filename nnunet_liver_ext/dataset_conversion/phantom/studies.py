@@ -1,0 +1,163 @@
+"""Phantom studies as files, in the layout that any user's own studies have."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from rich.progress import track
+
+from nnunet_liver_ext.dataset_conversion.phantom.pair import PROTOCOLS, Difficulty, PhantomPair, make_pair
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import IMAGE_ENDINGS, Grid, array, image_like, replaced, write_image
+
+OPTIONS_FILE = "phantom.json"
+COLUMNS = ("patient", "study", "t1", "t2", "t1_mask", "t2_mask")
+PARTS = ("T1", "T2", "T1_mask", "T2_mask")
+APPEARANCE_VERSION = 1  # to be raised when the same seed gives other images, so that old and new are not mixed
+
+
+@dataclass(frozen=True)
+class _PlannedStudy:
+    patient: str
+    study: str
+    seed: int
+    anatomy_seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.patient}_{self.study}"
+
+
+def write_studies(
+    folder: Path,
+    *,
+    pairs: int,
+    seed: int = 0,
+    difficulty: Difficulty = "demo",
+    patients: int | None = None,
+    ending: str = ".nii.gz",
+    with_lesion_labels: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Writes phantom studies NAME_T1, NAME_T2, NAME_T1_mask, NAME_T2_mask and a table of them.
+
+    Masks hold 1 for liver, lesions included, or 2 for lesions if `with_lesion_labels`. Studies that are there completely
+    are kept, so an interrupted call can be repeated, and a later one can ask for more pairs.
+
+    Args:
+        folder: where to; created.
+        pairs: number of studies.
+        seed: of all of them; not negative.
+        difficulty: "demo" or "study", see `make_pair`.
+        patients: number of patients; those with several studies show the same anatomy, breathing differently.
+            Default: one patient per study.
+        ending: of the images, such as .nii.gz or .mha.
+        with_lesion_labels: mark lesions in the masks.
+        progress: show a progress bar.
+
+    Returns:
+        `folder`/studies.csv with the columns patient, study, t1, t2, t1_mask, t2_mask; paths relative to it.
+
+    Raises:
+        InputError: a number is out of range, or the folder holds studies made with other options.
+    """
+    folder = Path(folder)
+    _check(pairs, seed, difficulty, patients, ending)
+    options: dict[str, object] = {
+        "version": APPEARANCE_VERSION,
+        "seed": seed,
+        "difficulty": difficulty,
+        "patients": patients,
+        "with_lesion_labels": with_lesion_labels,
+    }
+    _claim(folder, options)
+    planned = _plan(pairs, seed, patients)
+    missing = [study for study in planned if not all(path.is_file() for path in _paths(folder, study, ending).values())]
+    for study in track(missing, "phantom studies", disable=not progress):
+        pair = make_pair(study.seed, difficulty=difficulty, anatomy_seed=study.anatomy_seed)
+        _write_pair(pair, _paths(folder, study, ending), with_lesion_labels)
+    return _write_table(folder, planned, ending)
+
+
+def _check(pairs: int, seed: int, difficulty: str, patients: int | None, ending: str) -> None:
+    if pairs < 1 or seed < 0:
+        raise InputError(f"pairs must be at least 1 and seed not negative, they are {pairs} and {seed}.")
+    if patients is not None and not 1 <= patients <= pairs:
+        raise InputError(f"{pairs} pairs can come from 1 to {pairs} patients, not {patients}.")
+    if difficulty not in PROTOCOLS:
+        raise InputError(f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}.")
+    if ending not in IMAGE_ENDINGS:
+        raise InputError(f"unknown kind of image {ending!r}; choose one of {', '.join(IMAGE_ENDINGS)}.")
+
+
+def _claim(folder: Path, options: dict[str, object]) -> None:
+    """Notes the options in the folder, or makes sure that they are the ones it was begun with."""
+    path = folder / OPTIONS_FILE
+    if not path.is_file():
+        with replaced(path) as unfinished:
+            unfinished.write_text(json.dumps(options, indent=2) + "\n")
+        return
+    found = json.loads(path.read_text())
+    differing = [
+        f"{name} {found.get(name)} rather than {value}" for name, value in options.items() if found.get(name) != value
+    ]
+    if differing:
+        raise InputError(
+            f"{folder}: holds phantom studies made with {', '.join(differing)}; choose another folder or delete it."
+        )
+
+
+def _plan(pairs: int, seed: int, patients: int | None) -> list[_PlannedStudy]:
+    """Study i belongs to patient i modulo their number: independent of how many studies there will be."""
+    planned = []
+    for index in range(pairs):
+        patient, visit = (index, 0) if patients is None else (index % patients, index // patients)
+        planned.append(
+            _PlannedStudy(
+                patient=f"phantom{patient + 1:03d}",
+                study=f"visit{visit + 1}",
+                seed=_number(seed, "study", index),
+                anatomy_seed=_number(seed, "patient", patient),
+            )
+        )
+    return planned
+
+
+def _number(seed: int, kind: str, index: int) -> int:
+    """A seed of its own for each study and each patient."""
+    key = np.random.SeedSequence([seed, {"study": 1, "patient": 2}[kind], index])
+    return int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _paths(folder: Path, study: _PlannedStudy, ending: str) -> dict[str, Path]:
+    return {part: folder / f"{study.name}_{part}{ending}" for part in PARTS}
+
+
+def _write_pair(pair: PhantomPair, paths: dict[str, Path], with_lesion_labels: bool) -> None:
+    masks = {"T1_mask": (pair.t1_mask, pair.t1_lesions), "T2_mask": (pair.t2_mask, pair.t2_lesions)}
+    for part, (mask, lesions) in masks.items():
+        write_image(_with_lesions(mask, lesions) if with_lesion_labels else mask, paths[part])
+    write_image(pair.t1, paths["T1"])
+    write_image(pair.t2, paths["T2"])
+
+
+def _with_lesions(mask: sitk.Image, lesions: sitk.Image) -> sitk.Image:
+    labels = array(mask)
+    labels[(labels > 0) & (array(lesions) > 0)] = 2
+    return image_like(labels, Grid.of(mask))
+
+
+def _write_table(folder: Path, planned: list[_PlannedStudy], ending: str) -> Path:
+    table = folder / "studies.csv"
+    with replaced(table) as unfinished, unfinished.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for study in planned:
+            names = [path.name for path in _paths(folder, study, ending).values()]
+            writer.writerow([study.patient, study.study, *names])
+    return table

@@ -1,0 +1,109 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nnunet_liver_ext import cli
+from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.images import image_like, read_image, write_image
+from tests.dataset_conversion.conftest import T1_GRID, ball
+from tests.dataset_conversion.test_chaos_mr import write_examination
+from tests.dataset_conversion.test_cirrmri600 import add
+
+
+def convert(*arguments: str) -> str:
+    result = CliRunner().invoke(cli.app, ["convert", *arguments], catch_exceptions=False, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_pairs_with_every_option(raw: Path, tmp_path: Path, make_study):
+    for seed, patient in enumerate(["anna", "ben", "carl", "dora"]):
+        make_study(patient, seed=seed)
+    csv = tmp_path / "studies.csv"
+    rows = [
+        ",".join([patient, "2021", *(f"source/{patient}_2021_{part}.nii.gz" for part in ("T1", "T2", "T1_mask", "T2_mask"))])
+        for patient in ("anna", "ben", "carl", "dora")
+    ]
+    csv.write_text("\n".join(["patient,study,t1,t2,t1_mask,t2_mask", *rows]))
+    output = convert(
+        *("pairs", str(csv), "-d", "7", "--name", "Mine", "--spacing", "5,5,6", "--interpolation", "linear"),
+        *("--hold-out-patient", "ben", "--folds", "3", "--repeats", "2", "--seed", "4", "--processes", "1"),
+        *("--label", "organ=1+2", "--ignore-label", "9", "--allow-empty"),
+    )
+    folder = raw / "Dataset007_Mine"
+    assert str(folder) in output.replace("\n", "")
+    assert "nnunet_liver plan -d 7" in output
+    content = json.loads((folder / "dataset.json").read_text())
+    assert content["conversion"]["spacing"] == [5.0, 5.0, 6.0]
+    assert content["conversion"]["interpolation"] == "linear"
+    assert content["conversion"]["labels"] == {"organ": [1, 2]}
+    assert len(json.loads((folder / "splits_final.json").read_text())) == 6
+    manifest = Manifest.load(folder)
+    assert manifest.held_out == ["ben"]
+    assert manifest.cases["P001_S1"].sources["T1"].path == "source/anna_2021_T1.nii.gz"
+    convert(
+        *("pairs", str(csv), "-d", "7", "--name", "Mine", "--spacing", "4,4,6", "--folds", "3"),
+        *("--processes", "1", "--hold-out", "0.25", "--overwrite"),
+    )
+    assert len(Manifest.load(folder).held_out) == 1
+
+
+def test_native_t1_spacing(raw: Path, tmp_path: Path, make_study):
+    make_study("anna")
+    make_study("ben", seed=1)
+    convert("pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "native-t1", "--folds", "2", "--processes", "1")
+    image = read_image(raw / "Dataset501_Liver" / "imagesTr" / "P001_S1_0000.nii.gz")
+    assert image.GetSpacing() == pytest.approx(T1_GRID.spacing)
+
+
+def test_failures_are_listed_with_exit_code_one(
+    raw: Path, tmp_path: Path, make_study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    for seed, patient in enumerate(["anna", "ben", "carl"]):
+        study = make_study(patient, seed=seed)
+    write_image(image_like(ball(T1_GRID, (0, 0, 0)), T1_GRID), study.masks["T2"])
+    arguments = ["pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "4,4,6", "--folds", "2", "--processes", "1"]
+    monkeypatch.setattr(sys, "argv", ["nnunet_liver", "convert", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    message = str(ended.value)
+    assert message.startswith("nnunet_liver: 1 of 3 cases could not be processed:\n  carl_2021: ")
+    assert "is not on the grid of its image" in message
+    assert json.loads((raw / "Dataset501_Liver" / "dataset.json").read_text())["numTraining"] == 2
+
+
+def test_public_datasets(raw: Path, tmp_path: Path):
+    for number in (1, 2):
+        write_examination(tmp_path / "CHAOS" / "MR" / str(number))
+    common = ["--spacing", "4,4,6", "--folds", "2", "--processes", "1"]
+    convert("chaos-mr", str(tmp_path / "CHAOS"), "-d", "510", "--organ", "spleen", *common)
+    content = json.loads((raw / "Dataset510_ChaosMR" / "dataset.json").read_text())
+    assert content["pair"]["classes"] == ["background", "spleen"]
+    for modality, pids in (("T1", "123"), ("T2", "12")):
+        for pid in pids:
+            add(tmp_path / "Cirr", modality, "train", pid)
+    output = convert("cirrmri600", str(tmp_path / "Cirr"), "-d", "511", *common)
+    assert "1 patients have only one of T1 and T2" in output
+    assert json.loads((raw / "Dataset511_CirrMRI600" / "dataset.json").read_text())["numTraining"] == 2
+
+
+def test_phantom(raw: Path, tmp_path: Path):
+    convert(
+        *("phantom", "-d", "599", "--studies", str(tmp_path / "phantoms"), "--pairs", "2", "--difficulty", "demo"),
+        *("--spacing", "8,8,10", "--folds", "2", "--processes", "1"),
+    )
+    assert json.loads((raw / "Dataset599_Phantom" / "dataset.json").read_text())["numTraining"] == 2
+
+
+def test_a_wrong_spacing_is_one_sentence(raw: Path, tmp_path: Path, make_study):
+    make_study()
+    with pytest.raises(ValueError, match="spacing must be native-t1 or three numbers"):
+        convert("pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "1.5,1.5")
+
+
+@pytest.mark.parametrize("command", ["pairs", "phantom", "chaos-mr", "cirrmri600"])
+def test_every_converter_has_help(command: str):
+    assert "--preregister" in convert(command, "--help")

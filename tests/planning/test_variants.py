@@ -1,0 +1,171 @@
+"""Plans -> plans, on a small but complete plans file."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.planning.variants import (
+    TINY_FEATURES,
+    TINY_PATCH,
+    inherited,
+    tiny,
+    with_numbers,
+    with_variant,
+    without_cascade,
+)
+
+
+@pytest.fixture
+def plans() -> dict[str, Any]:
+    """As nnU-Net writes them: strides multiply to (2, 8, 8) in 3d_fullres."""
+    architecture = {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            "n_stages": 4,
+            "features_per_stage": [32, 64, 128, 256],
+            "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [1, 2, 2]],
+            "kernel_sizes": [[3, 3, 3]] * 4,
+            "n_conv_per_stage": [2] * 4,
+            "n_conv_per_stage_decoder": [2] * 3,
+            "conv_bias": True,
+        },
+        "_kw_requires_import": ["conv_op"],
+    }
+    full = {"batch_size": 2, "patch_size": [32, 128, 128], "spacing": [3.0, 1.5, 1.5], "architecture": architecture}
+    full["median_image_size_in_voxels"] = [60.0, 220.0, 250.0]
+    return {
+        "plans_name": "nnUNetPlans",
+        "dataset_name": "Dataset501_Liver",
+        "configurations": {
+            "2d": {"batch_size": 12, "patch_size": [128, 128]},
+            "3d_lowres": {**deepcopy(full), "next_stage": "3d_cascade_fullres"},
+            "3d_fullres": full,
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        },
+    }
+
+
+CHANGES = [
+    lambda plans: with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5, "patch_size": [16, 64, 64]}),
+    lambda plans: with_numbers(plans, "3d_fullres", {"num_epochs": 5, "batch_size": 4}),
+    tiny,
+    without_cascade,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_goes_in_stays_as_it_is(change, plans):
+    before = deepcopy(plans)
+    assert change(plans) != before
+    assert plans == before
+
+
+def test_a_variant_inherits_and_carries_its_numbers(plans):
+    found = with_variant(
+        plans, "mine", "3d_fullres", {"num_epochs": 5, "seed": 1, "batch_size": 4, "patch_size": [16, 64, 64]}
+    )
+    assert found["configurations"]["mine"] == {
+        "inherits_from": "3d_fullres",
+        "batch_size": 4,
+        "patch_size": [16, 64, 64],
+        "recipe": {"num_epochs": 5, "seed": 1},
+    }
+    assert {name: found["configurations"][name] for name in plans["configurations"]} == plans["configurations"]
+    assert inherited(found, "mine", "spacing") == [3.0, 1.5, 1.5]
+    assert inherited(found, "mine", "batch_size") == 4
+
+
+def test_a_variant_of_a_variant(plans):
+    found = with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
+    found = with_variant(found, "mine_too", "mine", {"patch_size": [16, 64, 64]})
+    assert found["configurations"]["mine_too"] == {"inherits_from": "mine", "patch_size": [16, 64, 64]}
+    assert inherited(found, "mine_too", "recipe") == {"num_epochs": 5}
+
+
+def test_a_variant_without_numbers(plans):
+    assert with_variant(plans, "same", "2d", {})["configurations"]["same"] == {"inherits_from": "2d"}
+
+
+def test_numbers_are_added_to_those_that_are_there(plans):
+    found = with_numbers(plans, "3d_fullres", {"num_epochs": 5, "initial_lr": 0.1})
+    found = with_numbers(found, "3d_fullres", {"num_epochs": 6})
+    assert found["configurations"]["3d_fullres"]["recipe"] == {"num_epochs": 6, "initial_lr": 0.1}
+
+
+@pytest.mark.parametrize("name", ["a__b", "__", ""])
+def test_names_that_nnunet_would_split(name: str, plans):
+    with pytest.raises(InputError, match="splits folder names at '__'"):
+        with_variant(plans, name, "3d_fullres", {})
+
+
+def test_a_name_that_is_taken_and_a_base_that_is_missing(plans):
+    with pytest.raises(InputError, match="nnUNetPlans have a configuration 3d_lowres already"):
+        with_variant(plans, "3d_lowres", "3d_fullres", {})
+    message = "no configuration 3d_full; there are 2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres"
+    with pytest.raises(InputError, match=message):
+        with_variant(plans, "mine", "3d_full", {})
+    with pytest.raises(InputError, match=message):
+        with_numbers(plans, "3d_full", {})
+
+
+@pytest.mark.parametrize(
+    "patch", [[31, 128, 128], [32, 124, 128], [32, 128], [32, 128, 128, 8], [0, 128, 128], [32.0, 128, 128], 32, "32", None]
+)
+def test_a_patch_that_does_not_fit_the_strides(patch, plans):
+    with pytest.raises(InputError, match=r"must be 3 multiples of the network's strides \[2, 8, 8\]"):
+        with_numbers(plans, "3d_fullres", {"patch_size": patch})
+    assert with_numbers(plans, "3d_fullres", {"patch_size": [2, 8, 8]})
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.0, "2", None])
+def test_a_batch_size_that_is_none(batch_size, plans):
+    with pytest.raises(InputError, match="batch_size must be a whole number above 0"):
+        with_numbers(plans, "3d_fullres", {"batch_size": batch_size})
+
+
+def test_tiny_plans(plans):
+    found = tiny(plans)
+    assert list(found["configurations"]) == ["3d_fullres"]
+    entry = found["configurations"]["3d_fullres"]
+    kwargs = entry["architecture"]["arch_kwargs"]
+    assert entry["patch_size"] == list(TINY_PATCH)
+    assert kwargs["features_per_stage"] == list(TINY_FEATURES)
+    stages = len(TINY_FEATURES)
+    assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "n_conv_per_stage")] == [stages] * 3
+    assert len(kwargs["n_conv_per_stage_decoder"]) == stages - 1
+    assert kwargs["conv_bias"] is True
+    assert entry["recipe"]["num_epochs"] == 10
+    assert with_numbers(found, "3d_fullres", {"patch_size": list(TINY_PATCH)})  # its patch fits its strides
+
+
+def test_a_tiny_patch_is_not_much_larger_than_small_images(plans):
+    plans["configurations"]["3d_fullres"]["median_image_size_in_voxels"] = [5.0, 40.5, 33.0]
+    entry = tiny(plans)["configurations"]["3d_fullres"]
+    factors = np.prod(entry["architecture"]["arch_kwargs"]["strides"], axis=0)
+    for patch, factor, size in zip(entry["patch_size"], factors, (5.0, 40.5, 33.0), strict=True):
+        assert patch % factor == 0
+        assert size <= patch < size + factor
+
+
+def test_tiny_plans_keep_the_variants_that_they_can(plans):
+    plans = with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
+    plans = with_variant(plans, "mine_too", "mine", {"num_epochs": 6})
+    plans = with_variant(plans, "flat", "2d", {"num_epochs": 7})
+    assert set(tiny(plans)["configurations"]) == {"3d_fullres", "mine", "mine_too"}
+
+
+def test_pairs_have_no_cascade(plans):
+    found = without_cascade(plans)
+    assert set(found["configurations"]) == {"2d", "3d_lowres", "3d_fullres"}
+    assert not any("next_stage" in entry for entry in found["configurations"].values())
+    assert without_cascade(found) == found
+
+
+def test_an_unknown_ancestor(plans):
+    with pytest.raises(KeyError):
+        inherited(plans, "2d", "nothing of the kind")

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from nnunet_liver_ext.environment import PLUGIN_FOLDER
+
+CLI = [sys.executable, "-m", "nnunet_liver_ext.cli"]
+COMMANDS = ("env", "convert", "plan", "predict", "evaluate", "demo")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    env = {**{key: value for key, value in os.environ.items() if not key.startswith("nnUNet_")}, **environment}
+    env["COLUMNS"] = "120"
+    return subprocess.run([*CLI, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_is_quick_and_names_every_command():
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        result = run("--help")
+        seconds.append(time.perf_counter() - start)
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in COMMANDS)
+    assert min(seconds) < 0.5, f"{seconds}"
+
+
+def test_nothing_heavy_is_imported_before_a_command_runs():
+    heavy = "torch nnunetv2 SimpleITK scipy numpy pandas matplotlib"
+    code = f"import sys, nnunet_liver_ext.cli; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.strip() == "[]"
+
+
+def test_env_prints_one_export_line():
+    result = run("env", nnUNet_extTrainer="/mine")
+    assert result.returncode == 0
+    assert result.stdout == f"export nnUNet_extTrainer=/mine{os.pathsep}{PLUGIN_FOLDER}\n"
+
+
+def test_an_input_error_is_one_sentence_and_exit_code_one():
+    result = run("plan", "-d", "501")
+    assert result.returncode == 1
+    assert result.stderr.startswith("nnunet_liver: nnUNet_raw is not set")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_a_wrong_option_is_a_usage_error():
+    result = run("plan", "-d", "501", "--set", "num_epochs")
+    assert result.returncode == 2
+    assert "KEY=VALUE" in result.stderr

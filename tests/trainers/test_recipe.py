@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, RANGES, Recipe, number_fields, override, resolve
+from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_epochs
+
+RECIPE = Recipe(strategy="single_input")
+
+
+def plans(**configurations) -> dict:
+    return {"plans_name": "nnUNetPlans", "configurations": configurations}
+
+
+def test_the_defaults_are_nnunets_own(nnunet_root: Path, tmp_path: Path):
+    stock = make_trainer(nnunet_root, tmp_path, "nnUNetTrainer")
+    quietly(stock.initialize)
+    assert (RECIPE.num_epochs, RECIPE.num_iterations_per_epoch) == (stock.num_epochs, stock.num_iterations_per_epoch)
+    assert (RECIPE.num_val_iterations_per_epoch, RECIPE.save_every) == (stock.num_val_iterations_per_epoch, stock.save_every)
+    assert (RECIPE.initial_lr, RECIPE.weight_decay) == (stock.initial_lr, stock.weight_decay)
+    assert RECIPE.lr_exponent == stock.lr_scheduler.exponent
+    assert RECIPE.momentum == stock.optimizer.param_groups[0]["momentum"]
+    assert stock.optimizer.param_groups[0]["nesterov"]
+    assert RECIPE.oversample_foreground_percent == stock.oversample_foreground_percent
+    assert RECIPE.probabilistic_oversampling == stock.probabilistic_oversampling
+    assert (RECIPE.dice_weight, RECIPE.ce_weight) == (stock.loss.loss.weight_dice, stock.loss.loss.weight_ce)
+    assert RECIPE.deep_supervision == stock.enable_deep_supervision
+
+
+def test_recipes_are_merged_from_grandparent_to_child():
+    content = plans(
+        grandparent={"recipe": {"num_epochs": 10, "initial_lr": 0.1, "seed": 1}},
+        parent={"inherits_from": "grandparent", "recipe": {"num_epochs": 20, "momentum": 0.5}},
+        silent={"inherits_from": "parent"},
+        child={"inherits_from": "silent", "recipe": {"num_epochs": 30}},
+    )
+    child = resolve(RECIPE, content, "child")
+    assert (child.num_epochs, child.initial_lr, child.momentum, child.seed) == (30, 0.1, 0.5, 1)
+    assert resolve(RECIPE, content, "silent").num_epochs == 20
+    assert resolve(RECIPE, content, "grandparent").momentum == RECIPE.momentum
+    assert resolve(RECIPE, plans(plain={}), "plain") == RECIPE
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        RECIPE.num_epochs = 3  # type: ignore[misc]
+
+
+def test_an_unknown_key_lists_the_known_ones():
+    with pytest.raises(InputError) as error:
+        resolve(RECIPE, plans(a={"recipe": {"epochs": 3, "lr": 1}}), "a")
+    message = str(error.value)
+    assert "plans nnUNetPlans, configuration a: unknown recipe keys ['epochs', 'lr']" in message
+    assert all(name in message for name in number_fields())
+
+
+@pytest.mark.parametrize("name", NOT_A_NUMBER)
+def test_strategy_and_objective_are_what_the_name_says(name: str):
+    with pytest.raises(InputError, match=f"unknown recipe keys \\['{name}'\\]"):
+        override(RECIPE, {name: "dual_input"}, "here")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"num_epochs": 2.5}, "num_epochs must be int, found 2.5"),
+        ({"num_epochs": True}, "num_epochs must be int, found True"),
+        ({"num_epochs": "10"}, "num_epochs must be int, found '10'"),
+        ({"num_epochs": None}, "num_epochs must be int, found None"),
+        ({"initial_lr": "fast"}, "initial_lr must be float or int, found 'fast'"),
+        ({"mirroring": 1}, "mirroring must be bool, found 1"),
+        ({"seed": 1.0}, "seed must be int or null, found 1.0"),
+        ({"optimizer": "rmsprop"}, "optimizer must be one of sgd, adam, adamw, found 'rmsprop'"),
+        ({"optimizer": ["sgd"]}, "optimizer must be one of"),
+        ({"num_epochs": 0}, r"num_epochs must lie in \[1, 1e\+09\], found 0"),
+        ({"momentum": 1.5}, r"momentum must lie in \[0, 1\], found 1.5"),
+        ({"initial_lr": float("nan")}, "initial_lr must lie in"),
+        ({"seed": -1}, "seed must lie in"),
+        ({"gradient_clip": 0}, "gradient_clip must lie in"),
+    ],
+)
+def test_types_and_ranges(numbers: dict, message: str):
+    with pytest.raises(InputError, match=f"^here: recipe: {message}"):
+        override(RECIPE, numbers, "here")
+
+
+def test_whole_numbers_do_for_floats_and_null_for_no_seed():
+    recipe = override(RECIPE, {"initial_lr": 1, "seed": None}, "here")
+    assert (recipe.initial_lr, recipe.seed) == (1, None)
+
+
+def test_every_range_belongs_to_a_field():
+    assert {name for name, *_ in RANGES} <= {field.name for field in fields(Recipe)}
+
+
+@pytest.mark.parametrize("entry", [None, 5, "num_epochs=5", ["num_epochs"]])
+def test_a_recipe_must_be_numbers_by_name(entry):
+    with pytest.raises(InputError, match="configuration a: recipe must be numbers by name"):
+        resolve(RECIPE, plans(a={"recipe": entry}), "a")
+
+
+def test_missing_and_circular_ancestors():
+    with pytest.raises(InputError, match="configuration a inherits from b, which is missing"):
+        resolve(RECIPE, plans(a={"inherits_from": "b"}), "a")
+    circle = plans(a={"inherits_from": "b"}, b={"inherits_from": "a"})
+    with pytest.raises(InputError, match="configuration a inherits from a, which is circular"):
+        resolve(RECIPE, circle, "a")
+    with pytest.raises(InputError, match="have no configuration c; there are a, b"):
+        resolve(RECIPE, circle, "c")
+
+
+def test_an_unknown_key_is_an_error_before_anything_is_created(nnunet_root: Path, tmp_path: Path, monkeypatch):
+    plans_, dataset_json = read_inputs(nnunet_root, "nnUNetTrainerSingleInput", epochs=3)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    with pytest.raises(InputError, match="unknown recipe keys"):
+        find_trainer("nnUNetTrainerSingleInput")(plans_, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_numbers_reach_the_trainer(nnunet_root: Path, tmp_path: Path):
+    numbers = {
+        "optimizer": "adamw",
+        "initial_lr": 1e-3,
+        "weight_decay": 0.5,
+        "lr_exponent": 0,
+        "deep_supervision": False,
+        "mirroring": False,
+        "dice_weight": 2,
+        "ce_weight": 0.25,
+        "oversample_foreground_percent": 1.0,
+        "probabilistic_oversampling": True,
+    }
+    trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerDualOutput", **numbers)
+    run_epochs(trainer, 1)
+    group = trainer.optimizer.param_groups[0]
+    assert isinstance(trainer.optimizer, torch.optim.AdamW)
+    assert (group["lr"], group["weight_decay"]) == (1e-3, 0.5)
+    assert (trainer.loss.weight_dice, trainer.loss.weight_ce) == (2, 0.25)
+    assert trainer.inference_allowed_mirroring_axes is None
+    loader = trainer.dataloader_train.generator
+    assert loader.oversample_foreground_percent == 1.0
+    assert loader.get_do_oversample == loader._probabilistic_oversampling
+    quietly(trainer.on_train_epoch_start)
+    assert trainer.optimizer.param_groups[0]["lr"] == 1e-3
