@@ -1,10 +1,11 @@
 """The whole chain on real images: semi-synthetic pairs from a folder of real ones, then the demo's steps on them.
 
-    NNUNET_LIVER_REAL_DATA=FOLDER python benchmarks/real_data.py OUT
+    NNUNET_LIVER_REAL_DATA=FOLDER python benchmarks/real_data.py OUT patient|study
 
 The T1 of each pair is the real file as it is, with all its quirks; its mask keeps the geometry that the label file has. The
-T2 is made from it (docs/phantom.md, "Pairs from one real image"). Patients are the images: the one that is held out is one
-that no model has seen. What came out is in docs/real-data.md.
+T2 is made from it (docs/phantom.md, "Pairs from one real image"). "patient" holds out one of the three images, with all
+studies made from it; "study" holds out one study of each image, whose T1 the models have then seen. What came out is in
+docs/real-data.md.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ IMAGES = (
 
 
 def main() -> None:
-    real, out = Path(os.environ["NNUNET_LIVER_REAL_DATA"]), Path(sys.argv[1])
-    csv = make_studies(real, out / "studies")
-    results = run_demo(Settings(out=out, source=csv, hold_out=1, epochs=10), Console())
+    real, out, held_out = Path(os.environ["NNUNET_LIVER_REAL_DATA"]), Path(sys.argv[1]), sys.argv[2]
+    by_study = {"patient": False, "study": True}[held_out]
+    csv = make_studies(real, out / "studies", by_study=by_study)
+    results = run_demo(Settings(out=out, source=csv, hold_out=3 if by_study else 1, epochs=10), Console())
     for trainer, table in results.items():
         dice = table[table["metric"] == "dice"].groupby("modality")["value"].agg(["count", "mean", "min", "max"])
         hd95 = table[table["metric"] == "hd95"].groupby("modality")["value"].mean()
@@ -55,7 +57,7 @@ def main() -> None:
         draw_overlays(out, trainer)
 
 
-def make_studies(real: Path, folder: Path) -> Path:
+def make_studies(real: Path, folder: Path, *, by_study: bool) -> Path:
     """Writes the T2 images and the masks, and a CSV that names the real files themselves as T1."""
     studies = []
     for source in IMAGES:
@@ -69,17 +71,19 @@ def make_studies(real: Path, folder: Path) -> Path:
             write_image(pair.t2, files["T2"])
             write_image(pair.t2_mask, files["T2 mask"])
             images = {"T1": real / source.image, "T2": files["T2"]}
-            studies.append(Study(source.patient, str(seed), images, {"T1": mask, "T2": files["T2 mask"]}))
+            patient = f"{seed}-{source.patient}" if by_study else source.patient
+            studies.append(Study(patient, str(seed), images, {"T1": mask, "T2": files["T2 mask"]}))
     csv = folder / "studies.csv"
     write_csv(studies, csv)
     return csv
 
 
 def draw_overlays(out: Path, trainer: str) -> None:
-    """The first held-out pair of a trainer as two pictures."""
+    """A picture of each held-out image with its masks."""
     found = pair_up(out / trainer / "predictions", out / "held_out.csv")
-    for comparison in found.comparisons[:2]:
-        (out / f"{trainer}_{comparison.key.modality}.png").write_bytes(overlay_png(comparison, found.classes))
+    for comparison in found.comparisons:
+        name = f"{trainer}_{comparison.key.case}_{comparison.key.modality}.png"
+        (out / name).write_bytes(overlay_png(comparison, found.classes))
 
 
 if __name__ == "__main__":

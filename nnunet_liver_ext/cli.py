@@ -6,6 +6,7 @@ Nothing heavy is imported here (nnU-Net and torch take seconds); every command i
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -29,6 +30,7 @@ app.command("demo")(demo.demo)
 
 def main() -> None:
     """Runs the command line; what the user can mend is one sentence on standard error and exit code 1."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own parts
     try:
         app()
     except InputError as error:

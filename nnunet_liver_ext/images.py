@@ -22,6 +22,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
 
+NIFTI_HEADER_BYTES = 352  # as ITK writes them
 NIFTI_FLOATS = ("16", "64")  # nifti1.h: DT_FLOAT32, DT_FLOAT64
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -117,10 +118,20 @@ def read_mask(path: Path | str) -> sitk.Image:
 
 
 def write_image(image: sitk.Image, path: Path | str) -> None:
-    """Writes an image (compressed) beside `path` and renames it, so that `path` is either complete or absent."""
+    """Writes an image (compressed) beside `path` and renames it, so that `path` is either complete or absent.
+
+    Raises:
+        OSError: it cannot be written, or only in part: ITK does not notice that a disk is full.
+    """
     path = Path(path)
     with replaced(path, suffix=image_ending(path) or path.suffix) as unfinished:
-        sitk.WriteImage(image, str(unfinished), True)
+        try:
+            sitk.WriteImage(image, str(unfinished), True)
+        except RuntimeError as error:
+            raise OSError(f"{path.name} could not be written ({str(error).strip().splitlines()[-1].strip()})") from None
+        voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
+        if not _has_length(unfinished, NIFTI_HEADER_BYTES + voxels * image.GetSizeOfPixelComponent()):
+            raise OSError(f"{path.name} could not be written completely; is the disk full?")
 
 
 @contextmanager
@@ -188,12 +199,15 @@ def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
     """ITK reads a truncated NIfTI file without complaint and fills it with zeros, so its length is checked here."""
     voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
     expected = int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
-    if image_ending(path) == ".nii":
-        complete = path.stat().st_size >= expected
-    else:
-        complete = _gzip_length(path) == expected % 2**32 or _gzip_is_whole(path)
-    if not complete:
+    if not (_has_length(path, expected) or (image_ending(path) == ".nii.gz" and _gzip_is_whole(path))):
         raise InputError(f"{path}: cannot be read, it is damaged or incomplete (the file ends too early).")
+
+
+def _has_length(path: Path, unpacked_bytes: int) -> bool:
+    """Whether a NIfTI file is as long as it should be; a gzip file ends with its unpacked length. Others are not judged."""
+    if image_ending(path) == ".nii":
+        return path.stat().st_size >= unpacked_bytes
+    return image_ending(path) != ".nii.gz" or _gzip_length(path) == unpacked_bytes % 2**32
 
 
 def _check_finite_nifti(path: Path, image: sitk.Image) -> None:
@@ -213,6 +227,8 @@ def _refuse_infinite(finite: np.ndarray, path: Path) -> None:
 
 def _gzip_length(path: Path) -> int:
     """What a gzip file's last four bytes say of its unpacked length (modulo 2^32); nonsense if it was cut."""
+    if path.stat().st_size < 4:
+        return -1
     with path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
         return int.from_bytes(file.read(4), "little")

@@ -30,8 +30,9 @@ def plan(
     nnU-Net's own fingerprint and planner do the work. Go on with
     nnUNetv2_preprocess -d 501 -plans_name nnUNetPlans -c 3d_fullres
     """
-    from nnunet_liver_ext.planning.run import plan_dataset
+    from nnunet_liver_ext.planning.run import plan_dataset, plans_file
 
+    kept = plans_file(dataset, plans_name).exists() and not overwrite
     path = plan_dataset(
         dataset,
         gpu_memory_gb=gpu_memory,
@@ -44,6 +45,8 @@ def plan(
         overwrite=overwrite,
     )
     _show(path)
+    if kept:
+        typer.echo("These plans were there and are kept (but for --set); plan anew with --overwrite.")
 
 
 def _parse(entry: str) -> tuple[str, Any]:

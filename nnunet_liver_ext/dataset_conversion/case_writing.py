@@ -17,10 +17,8 @@ import SimpleITK as sitk
 from nnunet_liver_ext.dataset_conversion.case_conversion import Converted, Reader, Settings, convert_study
 from nnunet_liver_ext.dataset_conversion.manifest import Case, Source
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.images import replaced, write_image
 from nnunet_liver_ext.studies import Study
-
-NIFTI_HEADER_BYTES = 352
 
 
 @dataclass(frozen=True)
@@ -130,22 +128,10 @@ def _write(converted: Converted, job: Job) -> None:
     _delete(job.leftovers())
     label = [] if converted.label is None else [converted.label]
     for image, path in zip([*converted.channels, *label], job.outputs(), strict=True):
-        _write_nifti(image, path)
+        write_image(image, path)
     if converted.transform is not None:
         with replaced(job.transform_file) as unfinished:
             sitk.WriteTransform(converted.transform, str(unfinished))
-
-
-def _write_nifti(image: sitk.Image, path: Path) -> None:
-    """Writes .nii.gz atomically and looks at its length: ITK does not notice that a disk is full."""
-    with replaced(path, suffix=".nii.gz") as unfinished:
-        sitk.WriteImage(image, str(unfinished), True)
-        expected = NIFTI_HEADER_BYTES + image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
-        with unfinished.open("rb") as file:
-            file.seek(-4, os.SEEK_END)
-            length = int.from_bytes(file.read(4), "little")  # a gzip file ends with its unpacked length modulo 2^32
-        if length != expected % 2**32:
-            raise OSError(f"{path.name} could not be written completely; is the disk full?")
 
 
 def _reason(error: Exception) -> str:

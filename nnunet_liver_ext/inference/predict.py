@@ -51,8 +51,11 @@ def predict_studies(
             except InputError as error:
                 failures.append(CaseFailure(study.name, str(error)))
             bar.advance(task)
-        for _, result in written:
-            result.result()
+        for study, result in written:
+            try:
+                result.result()
+            except OSError as error:
+                failures.append(CaseFailure(study.name, f"cannot be written to {out}: {error.strerror or error}"))
     if failures:
         raise SomeCasesFailed(failures, len(studies))
 

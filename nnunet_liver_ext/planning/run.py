@@ -52,8 +52,8 @@ def plan_dataset(
     if numbers:
         _check_recipe_numbers(numbers)
     raw = dataset_folder(dataset, "raw")
-    preprocessed = nnunet_folder("preprocessed") / raw.name
-    path = preprocessed / f"{plans_name}.json"
+    path = plans_file(dataset, plans_name)
+    preprocessed = path.parent
     dataset_json = _read_json(raw / "dataset.json")
     if path.exists() and not overwrite and path.stat().st_mtime < (raw / "dataset.json").stat().st_mtime:
         raise InputError(f"{path}: older than the dataset; plan anew with --overwrite.")
@@ -67,6 +67,11 @@ def plan_dataset(
     elif numbers:
         _save(variants.with_numbers(plans, base, numbers), path)
     return path
+
+
+def plans_file(dataset: int | str, plans_name: str) -> Path:
+    """Where the plans of a converted dataset are, or will be."""
+    return nnunet_folder("preprocessed") / dataset_folder(dataset, "raw").name / f"{plans_name}.json"
 
 
 def _adapted(plans: Plans, dataset_json: Mapping[str, Any], *, tiny: bool) -> Plans:

@@ -9,7 +9,6 @@ What is replaced here and why (nnU-Net 2.8.1):
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,22 +22,24 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import replaced
-from nnunet_liver_ext.networks.strategies import STRATEGIES, Levels, Strategy, in_two
-from nnunet_liver_ext.pairing import PairLabels, split_codes, split_logits
+from nnunet_liver_ext.networks.strategies import STRATEGIES, Levels, in_two
+from nnunet_liver_ext.pairing import split_codes, split_logits
 from nnunet_liver_ext.trainers import progress
 from nnunet_liver_ext.trainers.checkpoint import check_version, read_extra, save_with_extra
 from nnunet_liver_ext.trainers.data_loading import (
     MarginalForeground,
     OrderedAugmenter,
     SeededDataLoader,
+    make_reproducible,
     seed_everything,
 )
+from nnunet_liver_ext.trainers.dataset_check import check_dataset
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective, View
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
+from nnunet_liver_ext.trainers.scores import hard_counts, name_the_summary
 
 INITIALISATION, EPOCH = 0, 1
 """Streams of random numbers of the main process: the initial weights, and what an epoch draws."""
@@ -104,6 +105,7 @@ class LiverTrainer(nnUNetTrainer):
         return strategy.build(build, num_input_channels, num_output_channels)
 
     def initialize(self) -> None:
+        self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
         self.objective = OBJECTIVES[self.recipe.objective](self.loss).to(self.device)
@@ -242,7 +244,7 @@ class LiverTrainer(nnUNetTrainer):
         super().on_train_epoch_end([{"loss": output["loss"]} for output in train_outputs])
         for name in sorted(set(train_outputs[0]) - {"loss"}):
             value = float(np.mean([output[name] for output in train_outputs]))
-            self._record(f"training loss: {name}", value)
+            self._record(f"training loss: {name}", self._mean_over_ranks(value))
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         super().on_validation_epoch_end(val_outputs)
@@ -261,6 +263,13 @@ class LiverTrainer(nnUNetTrainer):
         progress.record(self.history, name, value, self.current_epoch)
         for logger in self.logger.loggers:
             logger.log(name, value, self.current_epoch)
+
+    def _mean_over_ranks(self, value: float) -> float:
+        if not self.is_ddp:
+            return value
+        values: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(values, value)
+        return float(np.mean(values))
 
     def _class_names(self) -> list[str]:
         if self.pair is not None:
@@ -307,7 +316,9 @@ class LiverTrainer(nnUNetTrainer):
         with self._marginal_metrics():
             super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0 and self.pair is not None:
-            self._name_the_summary(Path(self.output_folder) / "validation" / "summary.json", self.pair)
+            summary = Path(self.output_folder) / "validation" / "summary.json"
+            scores = name_the_summary(summary, self.pair, self.loaded_checkpoint)
+            self.print_to_log_file(f"Validation Dice by modality: {scores}")
 
     @contextmanager
     def _marginal_metrics(self) -> Iterator[None]:
@@ -322,78 +333,6 @@ class LiverTrainer(nnUNetTrainer):
             yield
         finally:
             self.label_manager = manager
-
-    def _name_the_summary(self, path: Path, pair: PairLabels) -> None:
-        summary = json.loads(path.read_text())
-        by_name = {name: summary["mean"][str(codes)] for name, codes in pair.regions().items()}
-        chosen = self.loaded_checkpoint == "checkpoint_best.pth"
-        summary |= {"mean_by_modality_and_class": by_name, "checkpoint": self.loaded_checkpoint}
-        summary["checkpoint_was_chosen_on_these_cases"] = chosen
-        with replaced(path) as unfinished:
-            unfinished.write_text(json.dumps(summary, indent=2))
-        scores = ", ".join(f"{name} {metrics['Dice']:.4f}" for name, metrics in by_name.items())
-        self.print_to_log_file(f"Validation Dice by modality: {scores}")
-        if chosen:
-            self.print_to_log_file("The checkpoint was chosen on these cases: this score is optimistic.")
-
-
-def check_dataset(
-    trainer: str, recipe: Recipe, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
-) -> PairLabels | None:
-    """Whether this trainer can train on this dataset; returns what its pair codes mean.
-
-    Raises:
-        InputError: a pair trainer on a dataset without pairs or the reverse, a cascade, regions or an ignore label in pairs.
-    """
-    pair = PairLabels.from_dataset_json(dataset_json)
-    strategy: type[Strategy] = STRATEGIES[recipe.strategy]
-    name = plans.get("dataset_name", "the dataset")
-    if strategy.is_pair and pair is None:
-        raise InputError(
-            f"{trainer} needs pairs, but dataset.json of {name} has no `pair` entry: convert it with nnunet_liver convert "
-            "(without --preregister), or train with nnUNetTrainerPreregistered."
-        )
-    if not strategy.is_pair and pair is not None:
-        raise InputError(
-            f"{trainer} is for datasets with one mask per case, but {name} holds pairs: convert them with --preregister."
-        )
-    if pair is not None:
-        channels = len(dataset_json.get("channel_names") or dataset_json["modality"])  # as nnU-Net reads them
-        if channels != 2:
-            raise InputError(f"{trainer} needs a pair of images, but {name} has {channels} channels.")
-        entry = PlansManager(plans).get_configuration(configuration)
-        if entry.previous_stage_name is not None:
-            raise InputError(f"{trainer}: configuration {configuration} is a cascade, which is not possible with pairs.")
-        if any(isinstance(label, (list, tuple)) for label in dataset_json["labels"].values()):
-            raise InputError(f"{trainer}: dataset.json of {name} has regions, which are not possible in pairs.")
-    return pair
-
-
-def make_reproducible(transforms: Any) -> None:
-    """Switches off GaussianBlur's benchmark, which picks an algorithm by how fast it just was."""
-    if hasattr(transforms, "benchmark"):
-        transforms.benchmark = False
-    for child in (*getattr(transforms, "transforms", ()), getattr(transforms, "transform", None)):
-        if child is not None:
-            make_reproducible(child)
-
-
-def hard_counts(logits: Tensor, target: Tensor) -> np.ndarray:
-    """True positives, false positives and false negatives of each foreground class.
-
-    Args:
-        logits: (B, K, ...).
-        target: labels (B, 1, ...).
-
-    Returns:
-        (3, K − 1).
-    """
-    num_classes = logits.shape[1]
-    predicted, true = logits.argmax(1).flatten(), target[:, 0].long().flatten()
-    confusion = torch.bincount(true * num_classes + predicted, minlength=num_classes**2)
-    confusion_KK = confusion.view(num_classes, num_classes).cpu().numpy().astype(np.float64)
-    hits = confusion_KK.diagonal()
-    return np.stack([hits, confusion_KK.sum(0) - hits, confusion_KK.sum(1) - hits])[:, 1:]
 
 
 def _finest(levels: Levels) -> Tensor:

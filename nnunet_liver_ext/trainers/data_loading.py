@@ -147,6 +147,15 @@ def draw_code(voxels: np.ndarray, pair: PairLabels) -> int | None:
     return int(np.random.choice(codes, p=voxels[codes] / voxels[codes].sum()))
 
 
+def make_reproducible(transforms: Any) -> None:
+    """Switches off GaussianBlur's benchmark, which picks an algorithm by how fast it just was."""
+    if hasattr(transforms, "benchmark"):
+        transforms.benchmark = False
+    for child in (*getattr(transforms, "transforms", ()), getattr(transforms, "transform", None)):
+        if child is not None:
+            make_reproducible(child)
+
+
 def _exit_with_parent(parent: int) -> None:
     """A worker whose parent was killed would wait for ever to hand over its batch."""
     while os.getppid() == parent:

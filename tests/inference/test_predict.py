@@ -135,6 +135,23 @@ def test_bad_studies_are_listed_and_the_others_predicted(dual, tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["good_T1.nii.gz", "good_T2.nii.gz"]
 
 
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(single, tmp_path: Path, monkeypatch):
+    import SimpleITK as sitk
+
+    def half_written(image, name, compress):
+        Path(name).write_bytes(b"\x1f\x8b" + bytes(100))  # what ITK leaves on a full disk, without a word
+
+    write_study(tmp_path / "studies", "case")
+    studies = read_studies(tmp_path / "studies")
+    with monkeypatch.context() as patch:
+        patch.setattr(sitk, "WriteImage", half_written)
+        with pytest.raises(SomeCasesFailed, match="could not be written completely; is the disk full"):
+            predict_studies(single, studies, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
+    predict_studies(single, studies, tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2
+
+
 def test_a_preregistered_model_registers_new_patients(model_folders, tmp_path: Path):
     model = load(model_folders["nnUNetTrainerPreregistered"])
     write_study(tmp_path / "studies", "case")

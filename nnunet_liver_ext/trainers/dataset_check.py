@@ -1,0 +1,44 @@
+"""Whether a trainer can train on a dataset; looked at before anything is created."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy
+from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.trainers.recipe import Recipe
+
+
+def check_dataset(
+    trainer: str, recipe: Recipe, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+) -> PairLabels | None:
+    """Whether this trainer can train on this dataset; returns what its pair codes mean.
+
+    Raises:
+        InputError: a pair trainer on a dataset without pairs or the reverse, a cascade, regions or an ignore label in pairs.
+    """
+    pair = PairLabels.from_dataset_json(dataset_json)
+    strategy: type[Strategy] = STRATEGIES[recipe.strategy]
+    name = plans.get("dataset_name", "the dataset")
+    if strategy.is_pair and pair is None:
+        raise InputError(
+            f"{trainer} needs pairs, but dataset.json of {name} has no `pair` entry: convert it with nnunet_liver convert "
+            "(without --preregister), or train with nnUNetTrainerPreregistered."
+        )
+    if not strategy.is_pair and pair is not None:
+        raise InputError(
+            f"{trainer} is for datasets with one mask per case, but {name} holds pairs: convert them with --preregister."
+        )
+    if pair is not None:
+        channels = len(dataset_json.get("channel_names") or dataset_json["modality"])  # as nnU-Net reads them
+        if channels != 2:
+            raise InputError(f"{trainer} needs a pair of images, but {name} has {channels} channels.")
+        entry = PlansManager(plans).get_configuration(configuration)
+        if entry.previous_stage_name is not None:
+            raise InputError(f"{trainer}: configuration {configuration} is a cascade, which is not possible with pairs.")
+        if any(isinstance(label, (list, tuple)) for label in dataset_json["labels"].values()):
+            raise InputError(f"{trainer}: dataset.json of {name} has regions, which are not possible in pairs.")
+    return pair
