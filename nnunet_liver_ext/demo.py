@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from nnunet_liver_ext.studies import Study, read_studies
 Result = TypeVar("Result")
 
 TRAINERS = ("nnUNetTrainerSingleInput", "nnUNetTrainerDualOutputSpecialized")
+LONGEST_STEP_S = 24 * 3600
+GOALS = {"T1": 0.90, "T2": 0.85}
+"""Mean Dice of held-out phantom pairs that single input must reach with the default settings."""
 SPACING = (6.0, 6.0, 8.0)
 """(x, y, z) mm: coarse enough for a tiny network to see a whole abdomen at once."""
 
@@ -98,6 +102,15 @@ class _Job:
         self.environment = {**defaults, **os.environ, **here, "nnUNet_extTrainer": str(PLUGIN_FOLDER)}
         os.environ.update(here)
         self.results = folders["nnUNet_results"]
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """A folder that was begun with other settings would show the old results under the new ones."""
+        path, content = self.out / "settings.json", {**vars(self.settings), "out": "", "source": str(self.settings.source)}
+        text = json.dumps({key: str(value) for key, value in content.items()}, indent=2)
+        if path.exists() and path.read_text() != text:
+            raise InputError(f"{self.out}: was begun with other settings ({path.name}); choose another --out or delete it.")
+        path.write_text(text)
 
     def step(self, what: str, do: Callable[[], Result]) -> Result:
         start = time.monotonic()
@@ -184,9 +197,20 @@ class _Job:
         with self.log.open("a") as log:
             log.write(f"\n$ {command} {' '.join(arguments)}\n")
             log.flush()
-            done = subprocess.run(
-                [program, *arguments], env=self.environment, stdout=log, stderr=subprocess.STDOUT, timeout=7200, check=False
-            )
+            try:
+                done = subprocess.run(
+                    [program, *arguments],
+                    env=self.environment,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    timeout=LONGEST_STEP_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise InputError(
+                    f"{command} did not end within {LONGEST_STEP_S // 3600} hours (log: {self.log}); "
+                    "run the same command again to continue."
+                ) from None
         if done.returncode != 0:
             raise InputError(f"{command} ended with code {done.returncode}; its output is at the end of {self.log}.")
 

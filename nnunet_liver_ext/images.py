@@ -199,7 +199,7 @@ def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
     """ITK reads a truncated NIfTI file without complaint and fills it with zeros, so its length is checked here."""
     voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
     expected = int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
-    if not (_has_length(path, expected) or (image_ending(path) == ".nii.gz" and _gzip_is_whole(path))):
+    if not (_has_length(path, expected) or (image_ending(path) == ".nii.gz" and _unpacked_bytes(path) >= expected)):
         raise InputError(f"{path}: cannot be read, it is damaged or incomplete (the file ends too early).")
 
 
@@ -216,7 +216,10 @@ def _check_finite_nifti(path: Path, image: sitk.Image) -> None:
         return
     import nibabel
 
-    finite = np.isfinite(np.asanyarray(nibabel.load(path).dataobj))  # type: ignore[attr-defined]
+    try:
+        finite = np.isfinite(np.asanyarray(nibabel.load(path).dataobj))  # type: ignore[attr-defined]
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, OSError) as error:
+        raise InputError(f"{path}: cannot be read, it is damaged ({error}).") from None
     _refuse_infinite(finite, path)
 
 
@@ -234,15 +237,16 @@ def _gzip_length(path: Path) -> int:
         return int.from_bytes(file.read(4), "little")
 
 
-def _gzip_is_whole(path: Path) -> bool:
-    """Unpacks the whole file: the slow answer, for files of several gzip members or with something after the voxels."""
+def _unpacked_bytes(path: Path) -> int:
+    """How much a gzip file holds, 0 if it is damaged: the slow answer, for several members or something after the voxels."""
+    total = 0
     try:
         with gzip.open(path) as file:
-            while file.read(2**24):
-                pass
+            while block := file.read(2**24):
+                total += len(block)
     except (EOFError, OSError, zlib.error):
-        return False
-    return True
+        return 0
+    return total
 
 
 def _checked(image: sitk.Image, path: Path) -> sitk.Image:

@@ -64,6 +64,11 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
     return sorted(studies, key=lambda study: study.name)
 
 
+def is_mask_name(name: str) -> bool:
+    """Whether a file's stem says that it is a mask: "anna_T1_mask"."""
+    return name.lower().endswith(MASK_SUFFIXES)
+
+
 def _from_csv(path: Path, modalities: Sequence[str]) -> list[Study]:
     import pandas as pd
 
@@ -104,7 +109,8 @@ def _from_row(path: Path, number: int, row: Mapping[Any, str], modalities: Seque
 def _from_folder(folder: Path, modalities: Sequence[str]) -> list[Study]:
     studies = _side_by_side(folder, modalities)
     for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith("."):
+        # predictions that were written into a sub-folder are no study
+        if child.is_dir() and not child.name.startswith(".") and not (child / "prediction.json").exists():
             inside = _one_study(child, modalities)
             studies += [inside] if inside.images else []
     return studies

@@ -98,3 +98,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
 
 def test_stem_takes_double_endings():
     assert (stem("a/P001.nii.gz"), stem("P001_T1.nrrd")) == ("P001", "P001_T1")
+
+
+def test_a_truncated_volume_inside_a_whole_gzip_is_refused(tmp_path: Path):
+    import gzip
+
+    write_image(image_like(noise(), GRID), tmp_path / "image.nii")
+    content = (tmp_path / "image.nii").read_bytes()
+    (tmp_path / "half.nii.gz").write_bytes(gzip.compress(content[: len(content) // 2]))
+    with pytest.raises(InputError, match="ends too early"):
+        read_image(tmp_path / "half.nii.gz")

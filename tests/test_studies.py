@@ -111,3 +111,12 @@ def test_nothing_there(tmp_path: Path):
         read_studies(tmp_path / "nothing.csv")
     with pytest.raises(InputError, match="holds no studies"):
         read_studies(tmp_path)
+
+
+def test_predictions_in_a_sub_folder_are_no_study(tmp_path: Path):
+    for name in ("a_T1", "a_T2", "masks/a_T1", "masks/a_T2"):
+        path = tmp_path / f"{name}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "masks" / "prediction.json").write_text("{}")
+    assert [study.name for study in read_studies(tmp_path)] == ["a"]

@@ -76,7 +76,7 @@ def pairs(
         settings=_settings(spacing, interpolation, preregister, allow_empty, label, ignored),
         dataset_id=dataset,
         name=name,
-        hold_out=hold_out_patient or hold_out,
+        hold_out=_hold_out(hold_out, hold_out_patient),
         folds=folds,
         repeats=repeats,
         seed=seed,
@@ -111,13 +111,13 @@ def phantom(
     from nnunet_liver_ext.dataset_conversion.phantom import write_studies
     from nnunet_liver_ext.studies import read_studies
 
-    csv = write_studies(studies, pairs=pairs, seed=seed, difficulty=difficulty, patients=patients)  # type: ignore[arg-type]
+    csv = write_studies(studies, pairs=pairs, seed=seed, difficulty=difficulty, patients=patients, progress=True)  # type: ignore[arg-type]
     _write(
         read_studies(csv),
         settings=_settings(spacing, interpolation, preregister, False, None, None),
         dataset_id=dataset,
         name=name,
-        hold_out=hold_out_patient or hold_out,
+        hold_out=_hold_out(hold_out, hold_out_patient),
         folds=folds,
         repeats=repeats,
         seed=seed,
@@ -157,7 +157,7 @@ def chaos_mr(
         settings=_settings(spacing, interpolation, preregister, False, labels, ignored),
         dataset_id=dataset,
         name=name,
-        hold_out=hold_out_patient or hold_out,
+        hold_out=_hold_out(hold_out, hold_out_patient),
         folds=folds,
         repeats=repeats,
         seed=seed,
@@ -196,7 +196,7 @@ def cirrmri600(
         settings=_settings(spacing, interpolation, preregister, allow_empty, None, None),
         dataset_id=dataset,
         name=name,
-        hold_out=hold_out_patient or hold_out,
+        hold_out=_hold_out(hold_out, hold_out_patient),
         folds=folds,
         repeats=repeats,
         seed=seed,
@@ -215,6 +215,12 @@ def _write(studies: Any, **options: Any) -> None:
     folder = write_dataset(studies, **options)
     typer.echo(f"{len(studies)} studies: {folder}")
     typer.echo(f"Next: nnunet_liver plan -d {options['dataset_id']}")
+
+
+def _hold_out(number_or_share: float, names: list[str] | None) -> Any:
+    if names and number_or_share:
+        raise typer.BadParameter("give --hold-out or --hold-out-patient, not both.")
+    return names or number_or_share
 
 
 def _settings(

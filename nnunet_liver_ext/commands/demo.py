@@ -55,6 +55,8 @@ def demo(
 def _show(results: dict[str, Any], settings: Any, console: Any) -> None:
     from rich.table import Table
 
+    from nnunet_liver_ext.demo import GOALS, TRAINERS
+
     table = Table(title=f"Dice of {settings.hold_out} held-out patients (mean over pairs)")
     for column in ("trainer", "T1", "T2", "report"):
         table.add_column(column)
@@ -63,3 +65,8 @@ def _show(results: dict[str, Any], settings: Any, console: Any) -> None:
         report = settings.out / trainer / "evaluation" / "report.html"
         table.add_row(trainer, *(f"{dice.get(name, float('nan')):.3f}" for name in ("T1", "T2")), str(report))
     console.print(table)
+    rows = results[TRAINERS[0]]
+    reached = rows[rows["metric"] == "dice"].groupby("modality")["value"].mean()
+    short = [name for name, goal in GOALS.items() if settings.source is None and reached[name] < goal]
+    if short:
+        console.print(f"[red]Below what the default settings reach for {' and '.join(short)}: something is wrong.[/]")

@@ -32,13 +32,14 @@ def plan(
     """
     from nnunet_liver_ext.planning.run import plan_dataset, plans_file
 
+    numbers = dict(_parse(entry) for entry in set_ or [])
     kept = plans_file(dataset, plans_name).exists() and not overwrite
     path = plan_dataset(
         dataset,
         gpu_memory_gb=gpu_memory,
         plans_name=plans_name,
         tiny=tiny,
-        numbers=dict(_parse(entry) for entry in set_ or []),
+        numbers=numbers,
         name=name,
         base=base,
         processes=processes,

@@ -43,6 +43,8 @@ def predict(
     Images need no conversion. Single-input models also take a lone T1 or T2. Research use only.
     """
     if split is not None:
+        if model or studies or t1 or t2:
+            raise typer.BadParameter("--split takes joint maps as they are: give neither a model nor images with it.")
         _split(split, dataset, out, overwrite=overwrite)
         return
     if model is None or (studies is None) == (t1 is None and t2 is None):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -19,6 +17,7 @@ from nnunet_liver_ext.dataset_conversion.manifest import Case, Source
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.images import replaced, write_image
 from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.workers import exit_with_parent
 
 
 @dataclass(frozen=True)
@@ -148,13 +147,5 @@ def _delete(paths: Sequence[Path]) -> None:
 
 
 def _start_worker(threads: int) -> None:
-    """Ends this worker when its parent is killed: it would otherwise write into a dataset that is being repeated."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
-
-
-def _exit_after(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    exit_with_parent()

@@ -157,7 +157,7 @@ class Manifest:
         try:
             content = json.loads(path.read_text())
             if content["format"] > FORMAT:
-                raise InputError(f"{path}: was written by a later version; pip install --upgrade nnunet-liver-ext.")
+                raise InputError(f"{path}: was written by a later version; install that version or a later one.")
             cases = {name: Case.from_json(name, entry) for name, entry in content["cases"].items()}
             return cls(content["settings"], content["splitting"], content["names"], content["held_out"], cases)
         except FileNotFoundError:

@@ -49,8 +49,10 @@ def make_splits(groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, 
 
     splits: Splits = []
     for repeat in range(repeats):
-        folder = GroupKFold(folds, shuffle=True, random_state=seed + repeat)
-        for training, validation in folder.split(cases, groups=patients):
+        # numbered at random, so that patients of equally many cases fall into other folds with each seed
+        order = np.random.default_rng(seed + repeat).permutation(sorted(set(patients))).tolist()
+        numbers = [order.index(patient) for patient in patients]
+        for training, validation in GroupKFold(folds).split(cases, groups=numbers):
             splits.append({"train": [cases[i] for i in training], "val": [cases[i] for i in validation]})
     return splits
 
@@ -90,22 +92,32 @@ def extend_splits(splits: Splits, groups: Mapping[str, str], *, folds: int) -> S
     return extended
 
 
-def choose_hold_out(patients: Sequence[str], hold_out: Sequence[str] | int | float, *, seed: int = 0) -> set[str]:
+def choose_hold_out(
+    patients: Sequence[str], hold_out: Sequence[str] | int | float, *, seed: int = 0, others: bool = False
+) -> set[str]:
     """Patients kept for the test set: by name, or so many of them, or such a share (below 1), drawn by the seed.
 
+    Args:
+        patients: to choose from.
+        hold_out: names, a whole number, or a share below 1 (at least one patient then).
+        seed: of the draw.
+        others: there are other patients to train on.
+
     Raises:
-        InputError: a name that is no patient, or nobody left to train on.
+        InputError: a name that is no patient, a number that is not whole, or nobody left to train on.
     """
     names = sorted(set(patients))
     if isinstance(hold_out, (int, float)):
-        count = round(hold_out * len(names)) if 0 < hold_out < 1 else int(hold_out)
+        if hold_out < 0 or (hold_out > 1 and hold_out != int(hold_out)):
+            raise InputError(f"--hold-out is a whole number of patients or a share below 1, found {hold_out:g}.")
+        count = max(1, round(hold_out * len(names))) if 0 < hold_out < 1 else int(hold_out)
         chosen = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
     else:
         chosen = set(hold_out)
         unknown = sorted(chosen - set(names))
         if unknown:
             raise InputError(f"--hold-out: {', '.join(unknown)} are no patients of this dataset.")
-    if chosen and chosen >= set(names):
+    if chosen and chosen >= set(names) and not others:
         raise InputError(f"--hold-out: all {len(names)} patients are held out, none is left to train on.")
     return chosen
 

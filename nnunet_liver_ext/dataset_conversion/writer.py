@@ -14,9 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Reader, Settings
 from nnunet_liver_ext.dataset_conversion.case_writing import Job, convert_jobs, is_converted
 from nnunet_liver_ext.dataset_conversion.existing_dataset import (
@@ -145,8 +143,9 @@ def _hold_out(manifest: Manifest, studies: Sequence[Study], splitting: Splitting
         late = sorted(set(wanted) & manifest.names.keys())
         if late:
             raise InputError(f"--hold-out: {', '.join(late)} cannot leave the training set; convert anew with --overwrite.")
+    others = any(case.folder == "Tr" for case in manifest.cases.values())
     if wanted and (new or isinstance(wanted, list)):
-        manifest.held_out = sorted({*manifest.held_out, *choose_hold_out(new, wanted, seed=splitting.seed)})
+        manifest.held_out = sorted({*manifest.held_out, *choose_hold_out(new, wanted, seed=splitting.seed, others=others)})
 
 
 def _check_folds(manifest: Manifest, jobs: Sequence[Job], folds: int) -> None:
@@ -170,8 +169,7 @@ def _convert(todo: Sequence[Job], manifest: Manifest, folder: Path, processes: i
     manifest.save(folder)
     remove_strays(folder, manifest)
     failures = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("converting", total=total, completed=total - len(todo))
         for _, result in convert_jobs(todo, processes):
             if isinstance(result, Case):

@@ -18,6 +18,7 @@ import numpy as np
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_ending, read_mask, stem
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
+from nnunet_liver_ext.studies import is_mask_name
 
 MODALITIES = ("T1", "T2")
 NO_MODALITY = "image"
@@ -151,7 +152,7 @@ def holds_studies(path: Path) -> bool:
         return True
     files = label_map_files(path)
     if files:
-        return any(stem(file).endswith("_mask") for file in files)
+        return any(is_mask_name(stem(file)) for file in files)
     return any(entry.is_dir() for entry in path.iterdir())
 
 

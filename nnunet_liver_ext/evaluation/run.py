@@ -12,9 +12,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
+from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.cases import (
     CaseResult,
@@ -148,7 +148,7 @@ def _processes(wanted: int | None, cases: int) -> int:
 def _measure_all(found: PairedUp, tolerance_mm: float, processes: int) -> list[CaseResult | CaseFailure]:
     comparisons = found.comparisons
     work = partial(evaluate_case, classes=found.classes, tolerance_mm=tolerance_mm)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Evaluating", total=len(comparisons))
         if processes == 1:
             return [_counted(work(comparison), progress, task) for comparison in comparisons]
@@ -175,11 +175,6 @@ def _one_thread() -> None:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _with_image(comparison: Comparison, images: dict[Key, Path]) -> Comparison:

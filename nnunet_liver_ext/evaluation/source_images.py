@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Key, key_of, label_map_files
 from nnunet_liver_ext.images import stem
+from nnunet_liver_ext.studies import is_mask_name
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -25,7 +26,7 @@ def find_images(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
     """
     if not path.exists():
         raise InputError(f"{path}: no such folder or CSV of images.")
-    files = [file for file in label_map_files(path) if not stem(file).endswith("_mask")] if path.is_dir() else []
+    files = [file for file in label_map_files(path) if not is_mask_name(stem(file))] if path.is_dir() else []
     images = _from_files(files, modalities) if files else _from_studies(path, modalities)
     if not images:
         raise InputError(f"{path}: holds no images.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import os
+import pickle
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,14 +16,14 @@ from typing import Any
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_liver_ext import __version__
+from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import enable_trainers
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.checkpoint import check_version
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
-
-SEGMENTS_ALONE = ("single_input", "single_input_specialized")
-"""Strategies whose models also take a lone image."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,24 @@ class Model:
     checkpoint: str
     folds: tuple[str, ...]
     strategy: str
+    weights: str
+    """SHA-256 of the checkpoints."""
+    tile_step: float
+    mirroring: bool
+
+    def describe(self) -> dict[str, Any]:
+        """What predictions of this model can be told by; without folders of this machine."""
+        return {
+            "nnunet_liver_ext": __version__,
+            "trainer": self.trainer,
+            "configuration": self.configuration,
+            "checkpoint": self.checkpoint,
+            "folds": list(self.folds),
+            "weights_sha256": self.weights,
+            "tile_step": self.tile_step,
+            "mirroring": self.mirroring,
+            "note": "Research use only.",
+        }
 
     @property
     def pair(self) -> PairLabels | None:
@@ -51,7 +70,7 @@ class Model:
 
     @property
     def takes_lone_images(self) -> bool:
-        return self.strategy in SEGMENTS_ALONE
+        return self.strategy in STRATEGIES and STRATEGIES[self.strategy].takes_lone_images
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -125,7 +144,13 @@ def load_model(
             perform_everything_on_device=device.type == "cuda",
             allow_tqdm=False,
         )
-        predictor.initialize_from_trained_model_folder(str(folder), list(names), checkpoint)
+        try:
+            predictor.initialize_from_trained_model_folder(str(folder), list(names), checkpoint)
+        except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(
+                f"{folder}: the model cannot be loaded, it is damaged or of another trainer ({reason})."
+            ) from None
     trainer, _, configuration = folder.name.split("__") if folder.name.count("__") == 2 else ("", "", "")
     return Model(
         predictor,
@@ -135,6 +160,9 @@ def load_model(
         checkpoint=checkpoint,
         folds=names,
         strategy=plans.get(PLANS_KEY, {}).get("recipe", {}).get("strategy", ""),
+        weights=_sha256([folder / f"fold_{fold}" / checkpoint for fold in names]),
+        tile_step=tile_step,
+        mirroring=mirroring,
     )
 
 
@@ -149,11 +177,13 @@ def find_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
     return numbered or ("all",)
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """nnU-Net prints a few lines for every case; our progress bar says the same."""
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
+def _sha256(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, resample
-from nnunet_liver_ext.inference.model import Model, quiet
+from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nnunet_liver_ext import __version__
+from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.images import read_image, replaced, write_image
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import Prediction, Prepared, predict_prepared, prepare
 from nnunet_liver_ext.studies import Study
+
+FAILURES = (InputError, OSError, RuntimeError, MemoryError)
+"""What may go wrong with one study while the others go on; CUDA's out-of-memory is a RuntimeError."""
 
 
 def predict_studies(
@@ -35,29 +37,51 @@ def predict_studies(
         overwrite: predict again what is there.
 
     Raises:
+        InputError: `out` holds predictions of another model, or the disk is full.
         SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _describe(model, out)
+    _describe(model, out, overwrite=overwrite)
     todo = [study for study in studies if overwrite or not _is_done(model, study, out, probabilities)]
     failures: list[CaseFailure] = []
-    with _progress() as bar, ThreadPoolExecutor(1) as writer:
+    with progress_bar() as bar, ThreadPoolExecutor(1) as writer:
         task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
-        written: list[tuple[Study, Future[None]]] = []
+        previous: tuple[Study, Future[None]] | None = None
         for study, prepared in _read_ahead(model, todo):
             try:
                 predictions = predict_prepared(model, prepared.result())
-                written.append((study, writer.submit(_write, study, predictions, out, probabilities)))
-            except InputError as error:
-                failures.append(CaseFailure(study.name, str(error)))
+            except FAILURES as error:
+                failures.append(CaseFailure(study.name, _reason(error)))
+                predictions = {}
+            failures += _finished(previous)
+            previous = (study, writer.submit(_write, study, predictions, out, probabilities))
             bar.advance(task)
-        for study, result in written:
-            try:
-                result.result()
-            except OSError as error:
-                failures.append(CaseFailure(study.name, f"cannot be written to {out}: {error.strerror or error}"))
+        failures += _finished(previous)
     if failures:
         raise SomeCasesFailed(failures, len(studies))
+
+
+def _finished(writing: tuple[Study, Future[None]] | None) -> list[CaseFailure]:
+    """Waits until a study is written, so that no more than one waits in memory; why it could not be, if so.
+
+    Raises:
+        InputError: the disk is full: nothing that follows could be written either.
+    """
+    if writing is None:
+        return []
+    study, future = writing
+    try:
+        future.result()
+    except OSError as error:
+        if error.errno == errno.ENOSPC or "disk full" in str(error):
+            raise InputError(f"{study.name}: {error}. Make room and run the same command again, it goes on.") from None
+        return [CaseFailure(study.name, f"cannot be written: {error.strerror or error}.")]
+    return []
+
+
+def _reason(error: BaseException) -> str:
+    """One line of what went wrong; SimpleITK puts what matters into its last."""
+    return str(error) if isinstance(error, InputError) else (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _read_ahead(model: Model, studies: Sequence[Study]) -> Iterator[tuple[Study, Future[Prepared]]]:
@@ -91,21 +115,15 @@ def _is_done(model: Model, study: Study, out: Path, probabilities: bool) -> bool
     return bool(stems) and all((out / f"{stem}{ending}").exists() for stem in stems for ending in endings)
 
 
-def _describe(model: Model, out: Path) -> None:
-    description = {
-        "nnunet_liver_ext": __version__,
-        "trainer": model.trainer,
-        "configuration": model.configuration,
-        "checkpoint": model.checkpoint,
-        "folds": list(model.folds),
-        "note": "Research use only.",
-    }
+def _describe(model: Model, out: Path, *, overwrite: bool) -> None:
+    """Writes which model the masks are of, and refuses to mix the masks of two."""
+    description, path = model.describe(), out / "prediction.json"
+    if path.exists() and not overwrite and json.loads(path.read_text()) != description:
+        raise InputError(
+            f"{out}: holds predictions of another model or with other options; choose another folder, or replace them "
+            "with --overwrite."
+        )
     labels = {name: label for label, name in enumerate(model.class_names)}
-    for name, content in (("prediction.json", description), ("dataset.json", {"labels": labels, "file_ending": ".nii.gz"})):
-        with replaced(out / name) as unfinished:
+    for target, content in ((path, description), (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})):
+        with replaced(target) as unfinished:
             unfinished.write_text(json.dumps(content, indent=2))
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))

@@ -57,6 +57,8 @@ def _pair_of(joint: Path) -> PairLabels:
         pair = PairLabels.from_dataset_json(json.loads((joint / "dataset.json").read_text()))
     except FileNotFoundError:
         raise InputError(f"{joint}: has no dataset.json; give the output folder of nnUNetv2_predict.") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{joint / 'dataset.json'}: is no valid JSON ({error}).") from None
     if pair is None:
         raise InputError(f"{joint}: dataset.json knows no pairs, so there is nothing to split.")
     return pair

@@ -31,6 +31,8 @@ class Strategy(nn.Module, ABC):
 
     is_pair = True
     """Whether it needs two images with a mask each."""
+    takes_lone_images = False
+    """Whether each image is segmented without a look at the other."""
 
     def __init__(self, networks: list[nn.Module]) -> None:
         super().__init__()
@@ -101,6 +103,7 @@ class SingleInput(Strategy):
     """One network, one image at a time: u = f(x1), v = f(x2). Both images run as one batch of 2B."""
 
     inputs_per_image = 1
+    takes_lone_images = True
 
     @classmethod
     def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
@@ -112,21 +115,18 @@ class SingleInput(Strategy):
         self.mixes_batch = any(_uses_batch_statistics_in_evaluation(network) for network in networks)
 
     def views(self, x: Tensor) -> list[Levels]:
-        inputs = self.inputs(x)
+        inputs = _inputs(x, self.inputs_per_image)
         network = self.networks[0]
         if self.mixes_batch and not self.training:
             return [network(image) for image in inputs]
         return in_two(lambda level: level.chunk(2), network(torch.cat(inputs)))
-
-    def inputs(self, x: Tensor) -> list[Tensor]:
-        """What the network sees for each image."""
-        return [x[:, 0:1], x[:, 1:2]]
 
 
 class SingleInputSpecialized(Strategy):
     """A network for each modality: u = f1(x1), v = f2(x2)."""
 
     inputs_per_image = 1
+    takes_lone_images = True
 
     @classmethod
     def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
@@ -134,29 +134,21 @@ class SingleInputSpecialized(Strategy):
         return cls([build(cls.inputs_per_image, classes_of_joint(num_outputs)) for _ in range(num_inputs)])
 
     def views(self, x: Tensor) -> list[Levels]:
-        return [network(image) for network, image in zip(self.networks, self.inputs(x), strict=True)]
-
-    def inputs(self, x: Tensor) -> list[Tensor]:
-        """What each network sees."""
-        return [x[:, 0:1], x[:, 1:2]]
+        return [network(image) for network, image in zip(self.networks, _inputs(x, self.inputs_per_image), strict=True)]
 
 
 class DualInput(SingleInput):
     """One network that sees both images and segments the first: u = f(x1, x2), v = f(x2, x1). One batch of 2B."""
 
     inputs_per_image = 2
-
-    def inputs(self, x: Tensor) -> list[Tensor]:
-        return [x, x.flip(1)]
+    takes_lone_images = False
 
 
 class DualInputSpecialized(SingleInputSpecialized):
     """A network for each modality that sees both images, its own first: u = f1(x1, x2), v = f2(x2, x1)."""
 
     inputs_per_image = 2
-
-    def inputs(self, x: Tensor) -> list[Tensor]:
-        return [x, x.flip(1)]
+    takes_lone_images = False
 
 
 class DualOutputSpecialized(Strategy):
@@ -197,6 +189,11 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "dual_output": DualOutput,
     "dual_output_specialized": DualOutputSpecialized,
 }
+
+
+def _inputs(x: Tensor, images: int) -> list[Tensor]:
+    """What is seen for each image of (B, 2, ...): itself alone, or itself and then the other."""
+    return [x[:, 0:1], x[:, 1:2]] if images == 1 else [x, x.flip(1)]
 
 
 def _check_channels(strategy: type[Strategy], num_inputs: int) -> None:

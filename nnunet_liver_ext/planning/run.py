@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import dataset_folder, nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import replaced
@@ -71,7 +70,8 @@ def plan_dataset(
 
 def plans_file(dataset: int | str, plans_name: str) -> Path:
     """Where the plans of a converted dataset are, or will be."""
-    return nnunet_folder("preprocessed") / dataset_folder(dataset, "raw").name / f"{plans_name}.json"
+    raw = dataset_folder(dataset, "raw")
+    return nnunet_folder("preprocessed") / raw.name / f"{plans_name}.json"
 
 
 def _adapted(plans: Plans, dataset_json: Mapping[str, Any], *, tiny: bool) -> Plans:
@@ -90,7 +90,7 @@ def _run_nnunet_planner(
 
     planner = ExperimentPlanner if PairLabels.from_dataset_json(dataset_json) is None else PairPlanner
     number = int(dataset_name[len("Dataset") : len("Dataset") + 3])
-    with _quiet():
+    with quiet():
         extract_fingerprint_dataset(number, num_processes=processes, verbose=False)
         plan_experiment_dataset(number, planner, gpu_memory_target_in_gb=gpu_memory_gb, overwrite_plans_name=plans_name)
 
@@ -116,13 +116,6 @@ def _check_recipe_numbers(numbers: Mapping[str, Any]) -> None:
 
     recipe = {key: value for key, value in numbers.items() if key not in variants.CONFIGURATION_KEYS}
     override(Recipe(strategy="single_input"), recipe, "--set")
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """nnU-Net prints whole plans; what matters of them is shown by the command."""
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
 
 
 def _read_json(path: Path) -> dict[str, Any]:

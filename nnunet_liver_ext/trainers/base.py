@@ -105,6 +105,10 @@ class LiverTrainer(nnUNetTrainer):
         return strategy.build(build, num_input_channels, num_output_channels)
 
     def initialize(self) -> None:
+        if self.is_ddp:  # without recipe.seed each rank has drawn its own; the checkpoint keeps that of rank 0
+            seeds = [self.seed]
+            dist.broadcast_object_list(seeds, src=0)
+            self.seed = seeds[0]
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
@@ -249,11 +253,12 @@ class LiverTrainer(nnUNetTrainer):
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         super().on_validation_epoch_end(val_outputs)
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
-        for name, score in zip(self._class_names(), scores, strict=True):
+        for name, score in zip(self._regions(), scores, strict=True):
             self._record(f"pseudo Dice: {name}", float(score))
 
     def on_epoch_end(self) -> None:
-        latest = [f"{name} {curve[self.current_epoch]:.4f}" for name, curve in self.history.items()]
+        epoch = self.current_epoch
+        latest = [f"{name} {curve[epoch]:.4f}" for name, curve in self.history.items() if len(curve) == epoch + 1]
         self.print_to_log_file("; ".join(latest))
         super().on_epoch_end()
         if self.local_rank == 0:
@@ -271,17 +276,20 @@ class LiverTrainer(nnUNetTrainer):
         dist.all_gather_object(values, value)
         return float(np.mean(values))
 
-    def _class_names(self) -> list[str]:
+    def _regions(self) -> dict[str, Any]:
+        """nnU-Net's label or region of each class that is scored, by its name."""
         if self.pair is not None:
-            return list(self.pair.regions())
+            return dict(self.pair.regions())
         names = {str(value): name for name, value in self.dataset_json["labels"].items()}
         manager: Any = self.label_manager
         labels = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-        return [names.get(str(list(label) if isinstance(label, tuple) else label), str(label)) for label in labels]
+        return {names.get(str(list(label) if isinstance(label, tuple) else label), str(label)): label for label in labels}
 
     # ------------------------------------------------------------------ checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
+        if self.local_rank != 0:
+            return
         extra = {
             "version": __version__,
             "recipe": self.recipe.to_json(),
@@ -315,9 +323,9 @@ class LiverTrainer(nnUNetTrainer):
         """nnU-Net's final validation; `validation/summary.json` of a pair is by modality and class."""
         with self._marginal_metrics():
             super().perform_actual_validation(save_probabilities)
-        if self.local_rank == 0 and self.pair is not None:
+        if self.local_rank == 0:
             summary = Path(self.output_folder) / "validation" / "summary.json"
-            scores = name_the_summary(summary, self.pair, self.loaded_checkpoint)
+            scores = name_the_summary(summary, self._regions(), self.loaded_checkpoint)
             self.print_to_log_file(f"Validation Dice by modality: {scores}")
 
     @contextmanager

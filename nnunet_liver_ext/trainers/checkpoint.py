@@ -6,6 +6,7 @@ nnU-Net writes and reads its own part. Ours is one more entry of the same file, 
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,17 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, PLANS_KEY, Recipe
 
+UNFINISHED = ".unfinished_"
+
 
 def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, Any]) -> None:
-    """Lets `save` write nnU-Net's checkpoint, adds our entry and moves the result to `path`; never half a file there."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished_") as folder:
+    """Lets `save` write nnU-Net's checkpoint, adds our entry and moves the result to `path`; never half a file there.
+
+    What a save that was killed has left beside it is removed.
+    """
+    for left in path.parent.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
         written = Path(folder) / path.name
         save(str(written))
         if not written.exists():  # nnU-Net's --disable_checkpointing, and ranks other than 0
@@ -29,6 +37,7 @@ def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, An
         complete = Path(folder) / f"complete_{path.name}"
         torch.save({**checkpoint, PLANS_KEY: extra}, complete)
         del checkpoint
+        written.unlink()
         complete.replace(path)
 
 
@@ -67,7 +76,7 @@ def check_version(version: str, source: Path | str) -> None:
     if _release(version) > _release(__version__):
         raise InputError(
             f"{source}: was written by nnunet_liver_ext {version}, this is {__version__}: "
-            "pip install --upgrade nnunet-liver-ext."
+            "install that version or a later one."
         )
 
 

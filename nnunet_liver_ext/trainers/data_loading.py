@@ -9,9 +9,7 @@ and the same after an interruption.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,10 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.workers import exit_with_parent
+
+NO_LIMIT = 2**62
+SETTLING_S = 0.05
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def seed_everything(*key: int) -> None:
 
 def _seed_python_and_numpy(*key: int) -> int:
     """Seeds both and returns the seed for torch."""
-    words = np.random.SeedSequence(key).generate_state(3)
+    words = np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(3)  # keys of other lengths are other streams
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
     return int(words[2])
@@ -59,20 +61,29 @@ class SeededDataLoader(nnUNetDataLoader):
     stream = 0
     start = 0
     num_workers = 1
+    handed_out: Any = None
+    """Shared with the parent: the index of the batch that it waits for. No worker runs further ahead than `window`."""
+    window = 0
     _generated = 0
 
     def generate_train_batch(self) -> dict[str, Any]:
-        index = self.start + self.thread_id + self._generated * self.num_workers
-        self._generated += 1
+        index = self.next_index()
         with seeded(self.seed, self.stream, index):
             batch = super().generate_train_batch()
         return {**batch, "index": index}
 
+    def next_index(self) -> int:
+        """The index of this worker's next batch, as soon as it may make it."""
+        index = self.start + self.thread_id + self._generated * self.num_workers
+        self._generated += 1
+        while self.handed_out is not None and index >= self.handed_out.value + self.window:
+            time.sleep(0.002)
+        return index
+
     def set_thread_id(self, thread_id: int) -> None:
         """Called once at a worker's start, so this is also where it begins to watch its parent."""
         super().set_thread_id(thread_id)
-        if multiprocessing.parent_process() is not None:
-            threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+        exit_with_parent()
 
 
 class OrderedAugmenter(NonDetMultiThreadedAugmenter):
@@ -86,6 +97,8 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
         self._next_index = loader.start
         self._early: dict[int, dict[str, Any]] = {}
         if num_workers > 0:
+            loader.handed_out = multiprocessing.Value("q", loader.start, lock=False)
+            loader.window = self.num_cached + num_workers
             self._start()  # fork now, as nnU-Net does, not in mid-training beside the threads of CUDA and torch.compile
 
     def __next__(self) -> dict[str, Any]:
@@ -93,7 +106,21 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
             batch = next(self.generator) if self.num_processes == 0 else super().__next__()
             self._early[batch["index"]] = batch
         self._next_index += 1
+        if self.generator.handed_out is not None:
+            self.generator.handed_out.value = self._next_index
         return self._early.pop(self._next_index - 1)
+
+    def _finish(self, timeout: float = 10, force: bool = False) -> None:
+        """Ends the workers. First nobody makes more, then what is under way arrives, then all are told that it is over.
+
+        A batch that is received while its worker ends would be an error in the receiving thread.
+        """
+        if getattr(self, "_processes", None) and self.generator.handed_out is not None:
+            self.pause_event.set()
+            time.sleep(SETTLING_S)
+            self.abort_event.set()
+            self.generator.handed_out.value = NO_LIMIT  # workers that wait for their turn see it, too
+        super()._finish(timeout, force)
 
 
 class MarginalForeground(nnUNetBaseDataset):
@@ -154,10 +181,3 @@ def make_reproducible(transforms: Any) -> None:
     for child in (*getattr(transforms, "transforms", ()), getattr(transforms, "transform", None)):
         if child is not None:
             make_reproducible(child)
-
-
-def _exit_with_parent(parent: int) -> None:
-    """A worker whose parent was killed would wait for ever to hand over its batch."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)

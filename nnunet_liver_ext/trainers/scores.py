@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nnunet_liver_ext.images import replaced
-from nnunet_liver_ext.pairing import PairLabels
 
 
 def hard_counts(logits: Tensor, target: Tensor) -> np.ndarray:
@@ -31,23 +32,23 @@ def hard_counts(logits: Tensor, target: Tensor) -> np.ndarray:
     return np.stack([hits, confusion_KK.sum(0) - hits, confusion_KK.sum(1) - hits])[:, 1:]
 
 
-def name_the_summary(path: Path, pair: PairLabels, checkpoint: str) -> str:
-    """Adds to nnU-Net's summary.json what its keys (codes) stand for, and which checkpoint was validated.
+def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str) -> str:
+    """Adds to nnU-Net's summary.json what its keys (labels, or codes) stand for, and which checkpoint was validated.
 
     The file goes into model zips, so the folders of this machine are taken out of it.
 
     Args:
-        path: summary.json whose metrics are those of `pair.regions()`.
-        pair: what the codes mean.
+        path: summary.json.
+        regions: nnU-Net's label or region behind each name.
         checkpoint: file name; a best checkpoint was chosen on the very cases that are scored here.
 
     Returns:
-        The Dice of each image's class in a line for the log.
+        The Dice of each class in a line for the log.
     """
     summary = json.loads(path.read_text())
     for case in summary["metric_per_case"]:
         case |= {key: Path(case[key]).name for key in ("reference_file", "prediction_file")}
-    by_name = {name: summary["mean"][str(codes)] for name, codes in pair.regions().items()}
+    by_name = {name: summary["mean"][str(codes)] for name, codes in regions.items()}
     chosen = checkpoint == "checkpoint_best.pth"
     summary |= {"mean_by_modality_and_class": by_name, "checkpoint": checkpoint}
     summary["checkpoint_was_chosen_on_these_cases"] = chosen

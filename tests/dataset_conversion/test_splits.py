@@ -73,3 +73,23 @@ def test_hold_out_by_name_number_and_share():
         choose_hold_out(patients, ["nobody"])
     with pytest.raises(InputError, match="all 10 patients are held out"):
         choose_hold_out(patients, 10)
+
+
+def test_a_share_is_at_least_one_patient_and_a_number_is_whole():
+    patients = [f"p{i}" for i in range(9)]
+    assert len(choose_hold_out(patients, 0.05)) == 1
+    with pytest.raises(InputError, match=r"whole number of patients or a share below 1, found 2\.7"):
+        choose_hold_out(patients, 2.7)
+
+
+def test_all_new_patients_may_be_held_out_if_there_are_others_to_train_on():
+    assert choose_hold_out(["new"], 1, others=True) == {"new"}
+    with pytest.raises(InputError, match="none is left"):
+        choose_hold_out(["new"], 1)
+
+
+def test_patients_with_many_cases_are_spread_over_the_folds():
+    groups = {f"p{patient}_{case}": f"p{patient}" for patient in range(6) for case in range(8 if patient < 3 else 1)}
+    for seed in range(5):
+        sizes = [len(fold["val"]) for fold in make_splits(groups, folds=3, seed=seed)]
+        assert sizes == [9, 9, 9]

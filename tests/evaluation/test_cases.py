@@ -268,3 +268,11 @@ def test_references_numbered_otherwise_are_named(tmp_path, put):
     describe(tmp_path / "predictions", pair=None, background=0, spleen=1)
     with pytest.raises(InputError, match="--label names the classes liver, the predictions have spleen"):
         pair_up(tmp_path / "predictions", tmp_path / "references", {"liver": (6,)})
+
+
+@pytest.mark.parametrize("suffix", ["mask", "seg", "label"])
+def test_masks_of_studies_are_told_by_every_suffix(tmp_path, put, suffix):
+    put("predictions/P001_T1", block(shift=1))
+    put("studies/P001_T1", 100 * block())
+    put(f"studies/P001_T1_{suffix}", block())
+    assert only_result(tmp_path, "studies").values["1"]["dice"] == pytest.approx(7 / 8)

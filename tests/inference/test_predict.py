@@ -145,7 +145,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(single, tmp_path: P
     studies = read_studies(tmp_path / "studies")
     with monkeypatch.context() as patch:
         patch.setattr(sitk, "WriteImage", half_written)
-        with pytest.raises(SomeCasesFailed, match="could not be written completely; is the disk full"):
+        with pytest.raises(InputError, match="could not be written completely; is the disk full"):
             predict_studies(single, studies, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.nii.gz"))
     predict_studies(single, studies, tmp_path / "out")
@@ -176,6 +176,27 @@ def test_folds_are_averaged_and_a_zip_is_a_model(model_folders, single, tmp_path
             found = predict_prepared(model, prepare(model, images))
             np.testing.assert_array_equal(array(found["T1"].mask), array(expected["T1"].mask))
     assert not unpacked.exists()
+
+
+def test_masks_of_two_models_are_not_mixed(single, dual, tmp_path: Path):
+    write_study(tmp_path / "studies", "case")
+    studies, out = read_studies(tmp_path / "studies"), tmp_path / "out"
+    predict_studies(single, studies, out)
+    before = (out / "prediction.json").read_text()
+    with pytest.raises(InputError, match="predictions of another model"):
+        predict_studies(dual, studies, out)
+    assert (out / "prediction.json").read_text() == before
+    predict_studies(dual, studies, out, overwrite=True)
+    assert json.loads((out / "prediction.json").read_text())["trainer"] == "nnUNetTrainerDualInput"
+
+
+def test_a_damaged_checkpoint_is_one_sentence(model_folders, tmp_path: Path):
+    copy = tmp_path / "model"
+    shutil.copytree(model_folders["nnUNetTrainerDualInput"], copy)
+    checkpoint = copy / "fold_0" / "checkpoint_final.pth"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    with pytest.raises(InputError, match="the model cannot be loaded"):
+        load(copy)
 
 
 def test_folders_that_are_no_model(model_folders, tmp_path: Path):

@@ -15,7 +15,14 @@ import pytest
 import torch
 
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.trainers.data_loading import MarginalForeground, SeededDataLoader, count_codes, draw_code, seeded
+from nnunet_liver_ext.trainers.data_loading import (
+    MarginalForeground,
+    OrderedAugmenter,
+    SeededDataLoader,
+    count_codes,
+    draw_code,
+    seeded,
+)
 from tests.training import make_trainer, quietly
 
 ONE_ORGAN = PairLabels(("T1", "T2"), ("background", "liver"))
@@ -271,3 +278,40 @@ def test_workers_end_when_their_parent_is_killed(nnunet_root: Path, tmp_path: Pa
     while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [pid for pid in workers if alive(pid)]
+
+
+class UnevenLoader(SeededDataLoader):
+    """Batches of nothing; worker 0 takes its time."""
+
+    def __init__(self) -> None:
+        self.thread_id, self.infinite = 0, True
+
+    def __next__(self) -> Batch:
+        index = self.next_index()
+        if self.thread_id == 0:
+            time.sleep(0.02)
+        return {"index": index}
+
+
+def test_fast_workers_wait_for_the_slow_one():
+    loader = UnevenLoader()
+    augmenter = OrderedAugmenter(loader, 3, pin_memory=False)
+    try:
+        most = 0
+        for index in range(120):
+            assert next(augmenter)["index"] == index
+            most = max(most, len(augmenter._early))
+        assert 0 < most <= loader.window
+    finally:
+        begun = time.monotonic()
+        augmenter._finish()
+    assert time.monotonic() - begun < 5  # waiting workers end when they are told, not when they are killed
+
+
+@pytest.mark.parametrize("keys", [((5, 0), (5, 0, 0)), ((5, 1, 3), (5, 1, 3, 0)), ((5,), (5, 0))])
+def test_keys_of_different_lengths_are_different_streams(keys):
+    drawn = []
+    for key in keys:
+        with seeded(*key):
+            drawn.append((random.random(), np.random.rand(), float(torch.rand(1))))
+    assert all(a != b for a, b in zip(*drawn, strict=True))

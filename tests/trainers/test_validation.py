@@ -94,7 +94,7 @@ def test_the_best_checkpoint_was_chosen_on_these_cases(validated, named_again):
     summary = named_again(lambda trainer: quietly(trainer.load_checkpoint, str(best)))
     assert summary["checkpoint"] == "checkpoint_best.pth"
     assert summary["checkpoint_was_chosen_on_these_cases"] is True
-    assert "this score is optimistic" in Path(validated.log_file).read_text()
+    assert "optimistic: the checkpoint was chosen on these cases" in Path(validated.log_file).read_text()
 
 
 def test_a_training_that_was_continued_from_the_best_checkpoint_ends_with_the_final_one(nnunet_root: Path, tmp_path: Path):
