@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid
+from nnunet_liver_ext.grid import Grid
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 UNEVEN = 0.1

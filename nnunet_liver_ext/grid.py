@@ -1,0 +1,69 @@
+"""Where the voxels of an image are.
+
+Physical space is LPS in mm, as in SimpleITK; sizes and spacings are in (x, y, z), `spacing_mm` in (z, y, x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of an image are: (x, y, z) size, spacing in mm, origin in mm (LPS), row-major 3x3 direction."""
+
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> Grid:
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Grid:
+        return cls(tuple(entry["size"]), tuple(entry["spacing"]), tuple(entry["origin"]), tuple(entry["direction"]))
+
+    def to_json(self) -> dict[str, list[float]]:
+        return {
+            "size": list(self.size),
+            "spacing": list(self.spacing),
+            "origin": list(self.origin),
+            "direction": list(self.direction),
+        }
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Spacing in (z, y, x)."""
+        return self.spacing[::-1]
+
+    def empty_image(self, pixel_type: int = sitk.sitkUInt8) -> sitk.Image:
+        """An image of zeros on this grid."""
+        image = sitk.Image(list(self.size), pixel_type)
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction)
+        return image
+
+    def corners(self) -> np.ndarray:
+        """Centres of the eight corner voxels in mm, (8, 3), LPS."""
+        axes = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
+        steps = np.array(list(product(*[(0, n - 1) for n in self.size])), float)
+        return np.array(self.origin) + steps @ axes.T
+
+    def matches(self, other: Grid, tolerance: float = 0.1) -> bool:
+        """True if both grids have the same size and no corner voxel differs by more than `tolerance` voxels."""
+        if self.size != other.size:
+            return False
+        distance = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
+        return bool(distance <= tolerance * min(self.spacing))
+
+    def __str__(self) -> str:
+        spacing, origin = (", ".join(f"{value:.4g}" for value in values) for values in (self.spacing, self.origin))
+        return f"{'x'.join(map(str, self.size))} voxels of {spacing} mm at {origin}"
