@@ -24,6 +24,13 @@ def record(history: History, name: str, value: float, epoch: int) -> None:
 
 def draw(history: Mapping[str, Sequence[float]], path: Path) -> None:
     """One panel for each group of curves, over epochs."""
+    from matplotlib import style
+
+    with style.context("default"):  # nnU-Net sets seaborn's large fonts for everything that is drawn after its plot
+        _draw(history, path)
+
+
+def _draw(history: Mapping[str, Sequence[float]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
