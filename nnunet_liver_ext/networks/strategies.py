@@ -115,7 +115,7 @@ class SingleInput(Strategy):
         self.mixes_batch = any(_uses_batch_statistics_in_evaluation(network) for network in networks)
 
     def views(self, x: Tensor) -> list[Levels]:
-        inputs = _inputs(x, self.inputs_per_image)
+        inputs = images_seen(x, self.inputs_per_image)
         network = self.networks[0]
         if self.mixes_batch and not self.training:
             return [network(image) for image in inputs]
@@ -134,7 +134,7 @@ class SingleInputSpecialized(Strategy):
         return cls([build(cls.inputs_per_image, classes_of_joint(num_outputs)) for _ in range(num_inputs)])
 
     def views(self, x: Tensor) -> list[Levels]:
-        return [network(image) for network, image in zip(self.networks, _inputs(x, self.inputs_per_image), strict=True)]
+        return [network(image) for network, image in zip(self.networks, images_seen(x, self.inputs_per_image), strict=True)]
 
 
 class DualInput(SingleInput):
@@ -191,7 +191,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 
-def _inputs(x: Tensor, images: int) -> list[Tensor]:
+def images_seen(x: Tensor, images: int) -> list[Tensor]:
     """What is seen for each image of (B, 2, ...): itself alone, or itself and then the other."""
     return [x[:, 0:1], x[:, 1:2]] if images == 1 else [x, x.flip(1)]
 
