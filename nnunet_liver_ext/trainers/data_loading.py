@@ -123,7 +123,7 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
         super()._finish(timeout, force)
 
 
-class MarginalForeground(nnUNetBaseDataset):
+class MarginalForeground:
     """A preprocessed dataset of pairs whose foreground voxels are offered by marginal class.
 
     nnU-Net stores up to some thousand voxel locations of each label and centres a patch on one of them. The labels of a
@@ -145,14 +145,6 @@ class MarginalForeground(nnUNetBaseDataset):
         code = draw_code(self._voxels[identifier], self.pair)
         locations = {} if code is None else {code: properties["class_locations"][code]}
         return data, seg, previous, {**properties, "class_locations": locations}
-
-    @staticmethod
-    def save_case(*args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError("a view on a dataset; save with the dataset itself")
-
-    @staticmethod
-    def get_identifiers(folder: str) -> list[str]:
-        raise NotImplementedError("a view on a dataset; ask the dataset itself")
 
 
 def count_codes(seg: np.ndarray, pair: PairLabels) -> np.ndarray:
