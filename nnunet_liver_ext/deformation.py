@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
@@ -35,7 +35,7 @@ def warp(images: Tensor, displacement: Tensor) -> Tensor:
     scale = positions_BD.new_tensor(size).view(1, -1, *[1] * len(size))
     normalised = (2 * positions_BD + 1) / scale - 1  # -1 and 1 are the outer faces of the first and the last voxel
     grid = normalised.movedim(1, -1).flip(-1)  # grid_sample wants x, y, z
-    return F.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def voxel_positions(size: Sequence[int], like: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def upsample_control_grid(control: Tensor, pitch: Sequence[int], size: Sequence[
     Returns:
         (B, D, ...) of that size.
     """
-    fine = F.interpolate(
+    fine = functional.interpolate(
         control, size=[n * step for n, step in zip(control.shape[2:], pitch, strict=True)], mode=_mode(control)
     )
     return fine[(..., *[slice(n) for n in size])]
