@@ -5,6 +5,9 @@ A displacement u is in voxels of the grid it lives on, its components in the ord
 warped(p) = image(p + u(p)), with zero outside the image. Voxel centres have whole coordinates; a control point stands in
 the middle of the block of voxels that it moves. That is the convention of `align_corners=False`, here for everything.
 
+Positions are float32 at least, also under autocast: in float16 the voxels beyond 512 are half a voxel apart, in bfloat16
+those beyond 64.
+
 B batch, C channels, D spatial axes (2 or 3), ... the D spatial axes themselves.
 """
 
@@ -28,14 +31,17 @@ def warp(images: Tensor, displacement: Tensor) -> Tensor:
         displacement: (B, D, ...) in voxels, on the same or on another grid of the same voxels.
 
     Returns:
-        (B, C, ...) on the displacement's grid.
+        (B, C, ...) on the displacement's grid, of the images' type.
     """
     size = images.shape[2:]
+    precise = at_least_float32(images)
+    displacement = displacement.to(precise.dtype)
     positions_BD = voxel_positions(displacement.shape[2:], displacement) + displacement
     scale = positions_BD.new_tensor(size).view(1, -1, *[1] * len(size))
     normalised = (2 * positions_BD + 1) / scale - 1  # -1 and 1 are the outer faces of the first and the last voxel
     grid = normalised.movedim(1, -1).flip(-1)  # grid_sample wants x, y, z
-    return functional.grid_sample(images, grid.to(images.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    warped = functional.grid_sample(precise, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return warped.to(images.dtype)
 
 
 def voxel_positions(size: Sequence[int], like: Tensor) -> Tensor:
@@ -59,7 +65,9 @@ def upsample_control_grid(control: Tensor, pitch: Sequence[int], size: Sequence[
     fine = functional.interpolate(
         control, size=[n * step for n, step in zip(control.shape[2:], pitch, strict=True)], mode=_mode(control)
     )
-    return fine[(..., *[slice(n) for n in size])]
+    for axis, n in enumerate(size, start=2):
+        fine = fine.narrow(axis, 0, n)
+    return fine
 
 
 def control_grid_size(size: Sequence[int], pitch: Sequence[int]) -> list[int]:
@@ -68,7 +76,7 @@ def control_grid_size(size: Sequence[int], pitch: Sequence[int]) -> list[int]:
 
 
 def affine_displacement(matrix: Tensor, translation: Tensor, centre: Tensor, size: Sequence[int]) -> Tensor:
-    """u(p) = matrix · (p − centre) + centre + translation − p.
+    """u(p) = matrix · (p − centre) + centre + translation − p, summed without a matrix product (autocast would halve it).
 
     Args:
         matrix: (B, D, D), acting on voxel coordinates.
@@ -79,10 +87,13 @@ def affine_displacement(matrix: Tensor, translation: Tensor, centre: Tensor, siz
     Returns:
         (B, D, ...).
     """
-    ones = [1] * len(size)
-    offset = voxel_positions(size, translation) - centre.view(*centre.shape, *ones)
-    moved = torch.einsum("bij,bj...->bi...", matrix, offset.expand(len(matrix), *offset.shape[1:]))
-    return moved - offset + translation.view(*translation.shape, *ones)
+    matrix, translation, centre = (at_least_float32(tensor) for tensor in (matrix, translation, centre))
+    dims = len(size)
+    ones = [1] * dims
+    offset = voxel_positions(size, translation) - centre.view(-1, dims, *ones)
+    linear = (matrix - torch.eye(dims, dtype=matrix.dtype, device=matrix.device)).view(-1, dims, dims, *ones)
+    moved = sum((linear[:, :, axis] * offset[:, axis : axis + 1] for axis in range(dims)), torch.zeros_like(offset))
+    return moved + translation.view(-1, dims, *ones)
 
 
 def blur(images: Tensor) -> Tensor:
@@ -97,6 +108,11 @@ def blur(images: Tensor) -> Tensor:
         padded = torch.cat([before, images, after], axis)
         images = (padded.narrow(axis, 0, n) + 2 * images + padded.narrow(axis, 2, n)) / 4
     return images
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half-precision tensors as float32, all others as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _mode(tensor: Tensor) -> str:

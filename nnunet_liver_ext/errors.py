@@ -25,3 +25,13 @@ class SomeCasesFailed(InputError):
         self.failures = list(failures)
         lines = "\n".join(f"  {failure.case}: {failure.reason}" for failure in self.failures)
         super().__init__(f"{len(self.failures)} of {total} cases could not be processed:\n{lines}")
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became nan or infinite: training stops, and the last checkpoint that was saved stays as it is."""
+
+    def __init__(self, term: str, value: float, epoch: int) -> None:
+        super().__init__(
+            f'training stopped in epoch {epoch}: the loss "{term}" is {value}. The last checkpoint is untouched; continue '
+            "from it (--c) with a lower learning rate or a lower weight of this term."
+        )

@@ -2,14 +2,14 @@
 
 What is replaced here and why (nnU-Net 2.8.1):
 - `get_dataloaders`: the loader's class is fixed inside; ours is ordered, seeded and samples by marginal class.
-- `train_step`, `validation_step`: losses and pseudo Dice are per view.
+- `train_step`, `validation_step`: losses and pseudo Dice are per view, and there may be a second player.
 - `save_checkpoint`, `load_checkpoint`: one more entry in the same file.
 - `perform_actual_validation`: the metrics of a pair are those of its marginal classes, not of its codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -37,9 +36,12 @@ from nnunet_liver_ext.trainers.data_loading import (
     seed_everything,
 )
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
-from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective, View
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, Task, View, VoxelLoss, finest
+from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, SEGMENTOR, Phase, PhaseSchedule, phase_of, plan_phases
+from nnunet_liver_ext.trainers.players import as_numbers, broadcast, descend, frozen, make_optimizer
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
-from nnunet_liver_ext.trainers.scores import hard_counts, name_the_summary
+from nnunet_liver_ext.trainers.scores import hard_counts, mean_of_figures, name_the_summary
+from nnunet_liver_ext.trainers.warm_start import find_checkpoint, start_companion, start_segmentor
 
 INITIALISATION, EPOCH = 0, 1
 """Streams of random numbers of the main process: the initial weights, and what an epoch draws."""
@@ -60,6 +62,13 @@ class LiverTrainer(nnUNetTrainer):
     ) -> None:
         recipe = resolve(self.recipe, plans, configuration)
         self.pair = check_dataset(type(self).__name__, recipe, plans, configuration, dataset_json)
+        kind = OBJECTIVES[recipe.objective]
+        self.phases = plan_phases(
+            recipe,
+            has_companion=kind.has_companion,
+            warmup_share=kind.warmup_share,
+            companion_share=kind.companion_share,
+        )
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe = recipe
         self.plans_manager.plans[PLANS_KEY] = {"version": __version__, "recipe": recipe.to_json()}
@@ -73,9 +82,13 @@ class LiverTrainer(nnUNetTrainer):
         self.oversample_foreground_percent = recipe.oversample_foreground_percent
         self.probabilistic_oversampling = recipe.probabilistic_oversampling
         self.seed = recipe.seed if recipe.seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
+        self._best_ema: float | None = None
         self.history: progress.History = {}
         self.loaded_checkpoint = "checkpoint_final.pth"
         self.objective: Objective
+        self.companion_optimizer: torch.optim.Optimizer | None = None
+        self.companion_schedule: PhaseSchedule | None = None
+        self.companion_scaler: torch.GradScaler | None = None
 
     # ------------------------------------------------------------------ construction
 
@@ -112,24 +125,69 @@ class LiverTrainer(nnUNetTrainer):
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
-        self.objective = OBJECTIVES[self.recipe.objective](self.loss).to(self.device)
+        self.objective = OBJECTIVES[self.recipe.objective](self._task(), self._voxel_loss()).to(self.device)
+        if self.objective.companion is not None:
+            self._set_up_companion(self.objective.companion)
+
+    def _task(self) -> Task:
+        configuration = self.configuration_manager
+        return Task(
+            self.recipe,
+            tuple(configuration.patch_size),
+            tuple(configuration.spacing),
+            self.label_manager.num_segmentation_heads if self.pair is None else self.pair.num_classes,
+            self.num_input_channels if self.pair is None else 1,
+        )
+
+    def _set_up_companion(self, companion: nn.Module) -> None:
+        recipe = self.recipe
+        self.print_to_log_file(f"Companion network: {companion}")
+        if self._do_i_compile() and recipe.gradient_penalty == 0:  # compiled code has no second derivative
+            companion.compile()
+        if self.is_ddp:
+            broadcast(companion)
+        self.companion_optimizer = make_optimizer(
+            recipe.companion_optimizer,
+            companion.parameters(),
+            lr=recipe.companion_lr,
+            momentum=recipe.companion_momentum,
+            weight_decay=recipe.companion_weight_decay,
+        )
+        self.companion_schedule = self._schedule(self.companion_optimizer, recipe.companion_lr, recipe.joint_companion_lr)
+        self.companion_scaler = None if self.grad_scaler is None else torch.GradScaler("cuda")
 
     def _build_loss(self) -> nn.Module:
+        return self._weighted_loss(self.recipe.dice_weight, self.recipe.ce_weight)
+
+    def _voxel_loss(self) -> VoxelLoss:
+        """nnU-Net's loss in its parts, so that the log has each by its name."""
+        weights = {"Dice": (self.recipe.dice_weight, 1.0, 0.0), "CE": (self.recipe.ce_weight, 0.0, 1.0)}
+        return VoxelLoss(
+            {name: (weight, self._weighted_loss(dice, ce)) for name, (weight, dice, ce) in weights.items() if weight > 0}
+        )
+
+    def _weighted_loss(self, dice: float, ce: float) -> nn.Module:
         loss = super()._build_loss()
         per_level = loss.loss if self.enable_deep_supervision else loss
-        per_level.weight_dice, per_level.weight_ce = self.recipe.dice_weight, self.recipe.ce_weight
+        per_level.weight_dice, per_level.weight_ce = dice, ce
         return loss
 
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        parameters, lr, decay = self.network.parameters(), self.initial_lr, self.weight_decay
-        optimizer: torch.optim.Optimizer
-        if self.recipe.optimizer == "sgd":
-            momentum = self.recipe.momentum
-            optimizer = torch.optim.SGD(parameters, lr, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
-        else:
-            adam = torch.optim.Adam if self.recipe.optimizer == "adam" else torch.optim.AdamW
-            optimizer = adam(parameters, lr, weight_decay=decay)
-        return optimizer, PolyLRScheduler(optimizer, lr, self.num_epochs, self.recipe.lr_exponent)
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PhaseSchedule]:
+        recipe = self.recipe
+        optimizer = make_optimizer(
+            recipe.optimizer,
+            self.network.parameters(),
+            lr=self.initial_lr,
+            momentum=recipe.momentum,
+            weight_decay=self.weight_decay,
+        )
+        return optimizer, self._schedule(optimizer, self.initial_lr, recipe.joint_lr)
+
+    def _schedule(self, optimizer: torch.optim.Optimizer, alone: float, joint: float | None) -> PhaseSchedule:
+        def start(phase: Phase) -> float:
+            return joint if phase.name == BOTH and joint is not None else alone
+
+        return PhaseSchedule(optimizer, self.phases, start, self.recipe.lr_exponent)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, Any]:
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
@@ -161,13 +219,14 @@ class LiverTrainer(nnUNetTrainer):
         make_reproducible(training)
         data_training, data_validation = self.get_tr_and_val_datasets()
         workers = get_allowed_n_proc_DA()
+        used, used_in_validation = self._batches_used(), self.current_epoch * self.num_val_iterations_per_epoch
         return (
-            self._loader(0, data_training, initial_patch_size, training, self.num_iterations_per_epoch, workers),
-            self._loader(1, data_validation, patch_size, validation, self.num_val_iterations_per_epoch, (workers + 1) // 2),
+            self._loader(0, data_training, initial_patch_size, training, used, workers),
+            self._loader(1, data_validation, patch_size, validation, used_in_validation, (workers + 1) // 2),
         )
 
     def _loader(
-        self, stream: int, dataset: Any, patch_size: Any, transforms: Any, iterations: int, workers: int
+        self, stream: int, dataset: Any, patch_size: Any, transforms: Any, start: int, workers: int
     ) -> OrderedAugmenter:
         if self.pair is not None:
             dataset = MarginalForeground(dataset, self.pair)
@@ -182,53 +241,141 @@ class LiverTrainer(nnUNetTrainer):
             transforms=transforms,
         )
         loader.seed, loader.stream = self.seed, stream + 2 * self.local_rank
-        loader.start = self.current_epoch * iterations
+        loader.start = start
         return OrderedAugmenter(loader, workers, pin_memory=self.device.type == "cuda")
 
+    def _batches_used(self) -> int:
+        """Training batches of all earlier epochs, whatever their phases."""
+        phases = (phase_of(self.phases, epoch) for epoch in range(self.current_epoch))
+        return self.num_iterations_per_epoch * sum(self._batches_per_iteration(phase) for phase in phases)
+
+    def _batches_per_iteration(self, phase: Phase) -> int:
+        steps = (self.recipe.companion_steps, self.recipe.segmentor_steps)
+        return 1 if phase.name != BOTH or steps == (1, 1) else sum(steps)
+
     # ------------------------------------------------------------------ steps
+
+    @property
+    def phase(self) -> Phase:
+        return phase_of(self.phases, self.current_epoch)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.current_epoch == 0:
+            self._start_from_trained_networks()
+
+    def _start_from_trained_networks(self) -> None:
+        recipe, fold, lines = self.recipe, self.fold, []
+        if recipe.segmentor_checkpoint is not None:
+            path = find_checkpoint(recipe.segmentor_checkpoint, fold)
+            lines += start_segmentor(_bare(self.network), path, recipe, fold)
+        if recipe.companion_checkpoint is not None and self.objective.companion is not None:
+            path = find_checkpoint(recipe.companion_checkpoint, fold)
+            lines += start_companion(self.objective, path, recipe, fold)
+        for line in lines:
+            self.print_to_log_file(line)
 
     def on_epoch_start(self) -> None:
         seed_everything(self.seed, EPOCH, self.current_epoch, self.local_rank)
         super().on_epoch_start()
 
-    def train_step(self, batch: dict) -> dict[str, Any]:
-        data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            losses = self.objective.segmentor_loss(self._views(data, self.network(data), target))
-        self._step(losses.total)
-        return {"loss": losses.total.detach().cpu().numpy(), **_as_numbers(losses.terms)}
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self.objective.train()
+        if self.companion_schedule is not None:
+            self.companion_schedule.step(self.current_epoch)
+            self.print_to_log_file(f"Phase: {self.phase}")
 
-    def _step(self, loss: Tensor) -> None:
-        """Backward, clipping and one step of the segmentor's optimizer."""
-        parameters = self.network.parameters()
-        if self.grad_scaler is None:
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, self.recipe.gradient_clip)
-            self.optimizer.step()
-            return
-        self.grad_scaler.scale(loss).backward()
-        self.grad_scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(parameters, self.recipe.gradient_clip)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+    def train_step(self, batch: dict) -> dict[str, Any]:
+        numbers = as_numbers(self._play(batch), self.current_epoch)
+        return {"loss": np.array(numbers.pop("total")), **numbers}
+
+    def _play(self, batch: dict) -> list[Losses]:
+        """One iteration: the steps of the players of this phase, the segmentor's last."""
+        if self.phase.name == SEGMENTOR:
+            return [self._segmentor_step(self._forward(batch))]
+        if self.phase.name == COMPANION:
+            return [self._companion_step(self._seen_by_companion(batch))]
+        if self._batches_per_iteration(self.phase) == 1:
+            views = self._forward(batch)
+            return [self._companion_step(views), self._segmentor_step(views)]
+        played = []
+        for step in range(self._batches_per_iteration(self.phase)):
+            batch = next(self.dataloader_train) if step > 0 else batch
+            if step < self.recipe.companion_steps:
+                played.append(self._companion_step(self._seen_by_companion(batch)))
+            else:
+                played.append(self._segmentor_step(self._forward(batch)))
+        return played
+
+    def _forward(self, batch: dict) -> list[View]:
+        data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
+        with self._autocast():
+            return self._views(data, self.network(data), target)
+
+    def _seen_by_companion(self, batch: dict) -> list[View]:
+        """The views without a graph; without a segmentor where the companion learns from annotations alone."""
+        if self.phase.name == COMPANION and self.objective.companion_learns_from_annotations:
+            data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
+            return self._views(data, None, target)
+        with torch.no_grad():
+            return self._forward(batch)
+
+    def _segmentor_step(self, views: Sequence[View]) -> Losses:
+        with frozen(self.objective.companion):
+            with self._autocast():
+                losses = self.objective.segmentor_loss(views, self.phase.name)
+            clip = self.recipe.gradient_clip
+            descend(losses.total, self.network.parameters(), self.optimizer, self.grad_scaler, clip=clip)
+        return losses
+
+    def _companion_step(self, views: Sequence[View]) -> Losses:
+        companion, optimizer = self.objective.companion, self.companion_optimizer
+        assert companion is not None
+        assert optimizer is not None
+        with self._autocast():
+            losses = self.objective.companion_loss([view.detached() for view in views], self.phase.name)
+        clip = self.recipe.gradient_clip
+        descend(losses.total, companion.parameters(), optimizer, self.companion_scaler, clip=clip, average=self.is_ddp)
+        return losses
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.objective.eval()
 
     def validation_step(self, batch: dict) -> dict[str, Any]:
         if self.pair is None:
             return super().validation_step(batch)
-        data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
+        views = self._forward(batch)
         with self._autocast():
-            views = self._views(data, self.network(data), target)
-            loss = self.objective.segmentor_loss(views).total
-        counts = np.concatenate([hard_counts(_finest(view.logits), _finest(view.target)) for view in views], axis=1)
+            if self.phase.name == COMPANION:
+                losses = self.objective.companion_loss(views, COMPANION)
+            else:
+                losses = self.objective.segmentor_loss(views, self.phase.name)
+            figures = {} if self.phase.name == SEGMENTOR else self._examine(views)
+        counts = np.concatenate([hard_counts(finest(view.logits), view.labels) for view in views], axis=1)
         tp, fp, fn = counts
-        return {"loss": loss.cpu().numpy(), "tp_hard": tp, "fp_hard": fp, "fn_hard": fn}
+        numbers = {name: float(value) for name, value in figures.items()}
+        return {"loss": losses.total.cpu().numpy(), "tp_hard": tp, "fp_hard": fp, "fn_hard": fn, **numbers}
+
+    def _examine(self, views: Sequence[View]) -> dict[str, Tensor]:
+        return self.objective.examine(views, thoroughly=self._companion_alone_ends)
+
+    @property
+    def _companion_alone_ends(self) -> bool:
+        return self.phase.name == COMPANION and self.current_epoch == self.phase.end - 1
 
     def _views(self, data: Tensor, output: Any, target: Levels) -> list[View]:
-        """The views of a batch, from what the network gives in training (views) or in evaluation (nnU-Net's logits)."""
+        """The views of a batch, from what the network gives in training (views) or in evaluation (nnU-Net's logits).
+
+        Without an output (None) the views have no logits.
+        """
         if self.pair is None:
-            return [View("image", data, output[0], target)]
-        logits = output if self.network.training else in_two(split_logits, output)
+            return [View("image", data, None if output is None else output[0], target)]
+        if output is None:
+            logits: Sequence[Any] = (None, None)
+        else:
+            logits = output if self.network.training else in_two(split_logits, output)
         num_classes = self.pair.num_classes
         targets = in_two(lambda level: split_codes(level, num_classes), target)
         return [View(name, data[:, i : i + 1], logits[i], targets[i]) for i, name in enumerate(self.pair.modalities)]
@@ -246,35 +393,46 @@ class LiverTrainer(nnUNetTrainer):
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end([{"loss": output["loss"]} for output in train_outputs])
-        for name in sorted(set(train_outputs[0]) - {"loss"}):
-            value = float(np.mean([output[name] for output in train_outputs]))
-            self._record(f"training loss: {name}", self._mean_over_ranks(value))
+        self._record_means(train_outputs, leave_out={"loss"})
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        super().on_validation_epoch_end(val_outputs)
+        of_nnunet = {"loss", "tp_hard", "fp_hard", "fn_hard"}
+        super().on_validation_epoch_end([{key: output[key] for key in of_nnunet} for output in val_outputs])
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
         for name, score in zip(self._regions(), scores, strict=True):
             self._record(f"pseudo Dice: {name}", float(score))
+        figures = self._record_means(val_outputs, leave_out=of_nnunet)
+        if self._companion_alone_ends:
+            for line in self.objective.verdict(figures):
+                self.print_to_log_file(line)
+
+    def _record_means(self, outputs: list[dict], leave_out: set[str]) -> dict[str, float]:
+        """Records the mean over all batches and ranks of every figure, and returns it."""
+        means = mean_of_figures(outputs, leave_out)
+        if self.is_ddp:
+            of_ranks: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(of_ranks, means)
+            means = mean_of_figures(of_ranks, set())
+        for name, value in means.items():
+            self._record(name, value)
+        return means
 
     def on_epoch_end(self) -> None:
         epoch = self.current_epoch
         latest = [f"{name} {curve[epoch]:.4f}" for name, curve in self.history.items() if len(curve) == epoch + 1]
         self.print_to_log_file("; ".join(latest))
+        if self.phase is not self.phases[-1]:
+            self._best_ema = float("inf")  # only the last phase trains what is wanted, so only it has a best epoch
         super().on_epoch_end()
+        if epoch == self.phases[-1].first - 1:
+            self._best_ema = None
         if self.local_rank == 0:
-            progress.draw(self.history, Path(self.output_folder) / "progress_modalities.png")
+            progress.draw(self.history, Path(self.output_folder) / "progress_modalities.png", self.phases)
 
     def _record(self, name: str, value: float) -> None:
         progress.record(self.history, name, value, self.current_epoch)
         for logger in self.logger.loggers:
             logger.log(name, value, self.current_epoch)
-
-    def _mean_over_ranks(self, value: float) -> float:
-        if not self.is_ddp:
-            return value
-        values: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(values, value)
-        return float(np.mean(values))
 
     def _regions(self) -> dict[str, Any]:
         """nnU-Net's label or region of each class that is scored, by its name."""
@@ -295,22 +453,36 @@ class LiverTrainer(nnUNetTrainer):
             "recipe": self.recipe.to_json(),
             "seed": self.seed,
             "history": self.history,
+            "phase": self.phase.name,
             "objective": self.objective.state_dict(),
+            "companion": self._companion_state(),
         }
         save_with_extra(Path(filename), super().save_checkpoint, extra)
 
+    def _companion_state(self) -> dict[str, Any] | None:
+        if self.companion_optimizer is None:
+            return None
+        scaler = None if self.companion_scaler is None else self.companion_scaler.state_dict()
+        return {"optimizer": self.companion_optimizer.state_dict(), "scaler": scaler}
+
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         path = Path(filename_or_checkpoint)
-        extra, changed = read_extra(path, type(self).__name__, self.recipe)
+        has_companion = OBJECTIVES[self.recipe.objective].has_companion
+        extra, changed = read_extra(path, type(self).__name__, self.recipe, companion=has_companion)
         if changed:
             self.print_to_log_file(f"WARNING: the recipe has changed since {path.name} was written: {'; '.join(changed)}.")
         super().load_checkpoint(str(path))
         self.objective.load_state_dict(extra["objective"])
+        if self.companion_optimizer is not None:
+            self.companion_optimizer.load_state_dict(extra["companion"]["optimizer"])
+        if self.companion_scaler is not None and extra["companion"]["scaler"] is not None:
+            self.companion_scaler.load_state_dict(extra["companion"]["scaler"])
         self.history = extra["history"]
         if self.recipe.seed is None:
             self.seed = extra["seed"]
         # nnU-Net saves `latest` before it looks whether this epoch was the best one
-        self._best_ema = max(self.logger.get_value("ema_fg_dice", step=None), default=None)
+        in_last_phase = self.logger.get_value("ema_fg_dice", step=None)[self.phases[-1].first : self.current_epoch]
+        self._best_ema = max(in_last_phase, default=None)
         self.loaded_checkpoint = path.name
 
     def on_train_end(self) -> None:
@@ -343,9 +515,7 @@ class LiverTrainer(nnUNetTrainer):
             self.label_manager = manager
 
 
-def _finest(levels: Levels) -> Tensor:
-    return levels if isinstance(levels, Tensor) else levels[0]
-
-
-def _as_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(term.detach()) for name, term in terms.items()}
+def _bare(network: Any) -> nn.Module:
+    """The network inside DistributedDataParallel and torch.compile."""
+    network = getattr(network, "module", network)
+    return getattr(network, "_orig_mod", network)

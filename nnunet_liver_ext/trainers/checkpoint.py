@@ -41,14 +41,23 @@ def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, An
         complete.replace(path)
 
 
-def read_extra(path: Path, trainer_name: str, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
+def read_extra(
+    path: Path, trainer_name: str, recipe: Recipe, *, companion: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """Our entry of a checkpoint, after checking that this trainer can continue from it.
+
+    Args:
+        path: the checkpoint.
+        trainer_name: class name of the trainer that wants to continue.
+        recipe: its recipe.
+        companion: whether it needs the state of a companion network.
 
     Returns:
         The entry, and a line for each number of the recipe that differs now.
 
     Raises:
-        InputError: there is no such file, it is damaged, or another trainer or a later version of the package wrote it.
+        InputError: there is no such file, it is damaged, another trainer or a later version of the package wrote it, or it
+            lacks the companion network.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint.")
@@ -65,6 +74,11 @@ def read_extra(path: Path, trainer_name: str, recipe: Recipe) -> tuple[dict[str,
     for name in NOT_A_NUMBER:
         if before[name] != now[name]:
             raise InputError(f"{path}: was trained with {name} {before[name]}, {trainer_name} has {now[name]}.")
+    if companion and extra.get("companion") is None:
+        raise InputError(
+            f"{path}: holds no companion network, so {trainer_name} cannot continue from it; name it as "
+            "segmentor_checkpoint in the recipe to start from its segmentor."
+        )
     changed = [
         f"{name} was {before[name]}, is now {now[name]}" for name in now if name in before and before[name] != now[name]
     ]

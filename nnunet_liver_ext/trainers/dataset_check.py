@@ -9,6 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy
 from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.recipe import Recipe
 
 
@@ -18,7 +19,8 @@ def check_dataset(
     """Whether this trainer can train on this dataset; returns what its pair codes mean.
 
     Raises:
-        InputError: a pair trainer on a dataset without pairs or the reverse, a cascade, regions or an ignore label in pairs.
+        InputError: a pair trainer on a dataset without pairs or the reverse, a cascade, regions or an ignore label in pairs
+            or for a companion network, a patch that does not fit the objective.
     """
     pair = PairLabels.from_dataset_json(dataset_json)
     strategy: type[Strategy] = STRATEGIES[recipe.strategy]
@@ -32,11 +34,18 @@ def check_dataset(
         raise InputError(
             f"{trainer} is for datasets with one mask per case, but {name} holds pairs: convert them with --preregister."
         )
+    entry = PlansManager(plans).get_configuration(configuration)
+    objective = OBJECTIVES[recipe.objective]
+    objective.check(recipe, entry.patch_size, entry.spacing)
+    unusual = "ignore" in dataset_json["labels"] or any(
+        isinstance(v, (list, tuple)) for v in dataset_json["labels"].values()
+    )
+    if objective.has_companion and pair is None and unusual:
+        raise InputError(f"{trainer}: its companion network knows neither regions nor the ignore label that {name} has.")
     if pair is not None:
         channels = len(dataset_json.get("channel_names") or dataset_json["modality"])  # as nnU-Net reads them
         if channels != 2:
             raise InputError(f"{trainer} needs a pair of images, but {name} has {channels} channels.")
-        entry = PlansManager(plans).get_configuration(configuration)
         if entry.previous_stage_name is not None:
             raise InputError(f"{trainer}: configuration {configuration} is a cascade, which is not possible with pairs.")
         if any(isinstance(label, (list, tuple)) for label in dataset_json["labels"].values()):

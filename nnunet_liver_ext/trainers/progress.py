@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.trainers.phases import IN_WORDS, Phase
+
+SHADES = ("#eef3fa", "#faf3e6", "#eef7ee")
 
 History = dict[str, list[float]]
 """One value per epoch for each name; names are "group: curve"."""
@@ -22,15 +26,15 @@ def record(history: History, name: str, value: float, epoch: int) -> None:
     curve.append(value)
 
 
-def draw(history: Mapping[str, Sequence[float]], path: Path) -> None:
-    """One panel for each group of curves, over epochs."""
+def draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[Phase] = ()) -> None:
+    """One panel for each group of curves, over epochs; where there are several phases, each has its own background."""
     from matplotlib import style
 
     with style.context("default"):  # nnU-Net sets seaborn's large fonts for everything that is drawn after its plot
-        _draw(history, path)
+        _draw(history, path, phases if len(phases) > 1 else ())
 
 
-def _draw(history: Mapping[str, Sequence[float]], path: Path) -> None:
+def _draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[Phase]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -43,8 +47,25 @@ def _draw(history: Mapping[str, Sequence[float]], path: Path) -> None:
     for axes, (group, curves) in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True):
         for label, curve in curves.items():
             axes.plot(range(len(curve)), curve, label=label, marker="." if len(curve) < 30 else None)
-        axes.set(ylabel=group, xlabel="epoch", ylim=(0, 1) if group == "pseudo Dice" else None)
+        axes.set(ylabel=group, xlabel="epoch", ylim=None if "loss" in group else (0, 1))
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize="small")
+        _shade(axes, phases, max(len(curve) for curve in curves.values()))
     with replaced(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
+
+
+def _shade(axes: Any, phases: Sequence[Phase], epochs: int) -> None:
+    """A background for each phase that has begun, with its name above."""
+    for index, phase in enumerate(phases):
+        first, last = phase.first - 0.5, min(phase.end, epochs) - 0.5
+        if first < last:
+            axes.axvspan(first, last, color=SHADES[index % len(SHADES)], zorder=0)
+            axes.text(
+                (first + last) / 2, 1.01, IN_WORDS[phase.name], ha="center", fontsize="x-small", transform=_above(axes)
+            )
+
+
+def _above(axes: Any) -> Any:
+    """Epochs along x, the panel's height along y."""
+    return axes.get_xaxis_transform()

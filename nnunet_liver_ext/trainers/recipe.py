@@ -57,6 +57,57 @@ class Recipe:
     mirroring: bool = True
     """Random mirroring in training, and mirrored test-time augmentation, along all axes."""
 
+    warmup_epochs: int | None = None
+    """Phase 1 of objectives with a companion network: the segmentor alone, on its voxel loss. None: a share of
+    num_epochs that the objective names (docs/objectives.md), or 0 with `segmentor_checkpoint`."""
+    companion_epochs: int | None = None
+    """Phase 2: the companion alone. None: the objective's share of num_epochs, or 0 with `companion_checkpoint`. What is
+    left of num_epochs is phase 3, in which both are trained."""
+    segmentor_checkpoint: str | None = None
+    """A trained segmentor to start from, with its heads: absolute or relative to nnUNet_results; {fold} stands for the
+    fold, so that no fold starts from weights that have seen its validation cases."""
+    companion_checkpoint: str | None = None
+    """A trained companion to start from, as `segmentor_checkpoint`."""
+    joint_lr: float | None = None
+    """The segmentor's learning rate when phase 3 begins; None: initial_lr. Every phase has the schedule for itself."""
+    companion_optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    companion_lr: float = 1e-3
+    joint_companion_lr: float | None = None
+    """The companion's learning rate when phase 3 begins; None: companion_lr."""
+    companion_momentum: float = 0.9
+    """Momentum of SGD, first beta of the Adams."""
+    companion_weight_decay: float = 0.0
+    companion_steps: int = 1
+    """Steps of the companion in each iteration of phase 3 (k_D)."""
+    segmentor_steps: int = 1
+    """Steps of the segmentor in each iteration of phase 3 (k_S). One to one: both players learn from the same batch and
+    the same forward pass; otherwise every step has a fresh batch."""
+
+    adversarial_weight: float = 1.0
+    """Weight of the term with which the segmentor deceives the discriminator."""
+    embedding_weight: float = 1.0
+    embedding_layer: int | None = None
+    """D_k: the layer of the discriminator that the embedding loss compares, 1 is the first; None: the deepest."""
+    spectral_norm: bool = False
+    gradient_penalty: float = 0.0
+    """Weight of the discriminator's squared gradient at annotations (R1); 0: none."""
+    betting_weight: float = 1.0
+    """λ of the bets in the segmentor's loss."""
+    budget_floor: float = 0.02
+    """What the gambler bets on every voxel, before its bets are normalised."""
+
+    lambda_r: float = 0.1
+    """Weight of the segmentation loss L_r in phase 3; the λ's are the paper's for the liver."""
+    lambda_g: float = 1.0
+    """Weight of the registration loss L_g."""
+    lambda_p: float = 1.0
+    """Weight of the similarity loss L_p."""
+    registor_gate: float = 0.8
+    """Share of the way from no registration to D_S that the registor must go on held-out annotations after phase 2; below
+    it, training warns."""
+    max_shift_voxels: float = 32.0
+    """Largest translation of a registor with a translation, along each axis."""
+
     seed: int | None = None
     """Same seed, same batches: bitwise equal training on a CPU, also across interruptions. None draws one anew."""
 
@@ -68,6 +119,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"recipe: {name} must lie in [{low:g}, {high:g}], found {value}.")
+        if self.dice_weight == self.ce_weight == 0:
+            raise InputError("recipe: dice_weight and ce_weight are both 0, so the segmentor would learn nothing.")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,6 +139,26 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("dice_weight", 0, 1e9),
     ("ce_weight", 0, 1e9),
     ("oversample_foreground_percent", 0, 1),
+    ("warmup_epochs", 0, 1e9),
+    ("companion_epochs", 0, 1e9),
+    ("joint_lr", 0, 1e3),
+    ("companion_lr", 0, 1e3),
+    ("joint_companion_lr", 0, 1e3),
+    ("companion_momentum", 0, 1),
+    ("companion_weight_decay", 0, 1e3),
+    ("companion_steps", 1, 1e6),
+    ("segmentor_steps", 1, 1e6),
+    ("adversarial_weight", 0, 1e9),
+    ("embedding_weight", 0, 1e9),
+    ("embedding_layer", 1, 1e3),
+    ("gradient_penalty", 0, 1e9),
+    ("betting_weight", 0, 1e9),
+    ("budget_floor", 1e-6, 1),
+    ("lambda_r", 0, 1e3),
+    ("lambda_g", 0, 1e3),
+    ("lambda_p", 0, 1e3),
+    ("registor_gate", 0, 1),
+    ("max_shift_voxels", 0, 1e4),
     ("seed", 0, 2**63 - 1),
 )
 

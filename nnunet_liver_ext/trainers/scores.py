@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def hard_counts(logits: Tensor, target: Tensor) -> np.ndarray:
     confusion_KK = confusion.view(num_classes, num_classes).cpu().numpy().astype(np.float64)
     hits = confusion_KK.diagonal()
     return np.stack([hits, confusion_KK.sum(0) - hits, confusion_KK.sum(1) - hits])[:, 1:]
+
+
+def mean_of_figures(outputs: Sequence[Mapping[str, float]], leave_out: Set[str]) -> dict[str, float]:
+    """Mean of each figure over batches, without those in which it is nan; nan if it is nan in all of them."""
+    means = {}
+    for name in sorted({name for output in outputs for name in output} - leave_out):
+        values = [output[name] for output in outputs if not math.isnan(output.get(name, math.nan))]
+        means[name] = sum(values) / len(values) if values else math.nan
+    return means
 
 
 def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str) -> str:

@@ -1,0 +1,104 @@
+"""Companion networks of the adversarial objectives: the discriminator of masks and the gambler.
+
+Couteaux et al. 2021 give neither architecture; these are our choice. Both configure themselves from the patch with
+nnU-Net's own rule: an axis is halved while at least 4 voxels stay, coarse axes later than fine ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op, get_matching_instancenorm
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+SMALLEST_AXIS = 4
+MOST_HALVINGS = 4
+DISCRIMINATOR_FEATURES = (32, 64, 128, 256)
+GAMBLER_FEATURES = (16, 32, 64, 128, 128)
+
+
+class Discriminator(nn.Module):
+    """Fully convolutional: strided convolutions, instance norm, leaky ReLU, then one logit for each region it sees.
+
+    The first layer has no norm, so that the amount of foreground is seen.
+    """
+
+    def __init__(self, channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float], spectral: bool = False):
+        """
+        Args:
+            channels: of the masks.
+            patch_size: voxels along each axis, 2 or 3 of them.
+            spacing_mm: in the same order.
+            spectral: spectral norm of every convolution (Miyato et al. 2018).
+        """
+        super().__init__()
+        convolution = convert_dim_to_conv_op(len(patch_size))
+        instance_norm = get_matching_instancenorm(convolution)
+        wrap = spectral_norm if spectral else nn.Identity()
+        layers = []
+        for index, (stride, kernel) in enumerate(_strided_stages(patch_size, spacing_mm)):
+            features = DISCRIMINATOR_FEATURES[index]
+            padding = [size // 2 for size in kernel]
+            layer: list[nn.Module] = [wrap(convolution(channels, features, kernel, stride, padding))]
+            layer += [instance_norm(features, affine=True)] if index > 0 else []
+            layers.append(nn.Sequential(*layer, nn.LeakyReLU(0.2)))
+            channels = features
+        self.layers = nn.ModuleList(layers)
+        self.answer = wrap(convolution(channels, 1, 1))
+
+    def forward(self, masks: Tensor) -> Tensor:
+        """Logits (B, 1, ...) for masks (B, C, ...): one-hot annotations or probabilities."""
+        return self.answer(self.features(masks, len(self.layers)))
+
+    def features(self, masks: Tensor, layer: int) -> Tensor:
+        """D_k: what comes out of layer k, the first is 1."""
+        for network in list(self.layers)[:layer]:
+            masks = network(masks)
+        return masks
+
+
+def num_discriminator_layers(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> int:
+    """How many layers a discriminator of such patches has."""
+    return len(_strided_stages(patch_size, spacing_mm))
+
+
+def _strided_stages(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> list[tuple[list[int], list[int]]]:
+    """(stride, kernel size) of each layer; the first strides already, unless the patch is too small for any."""
+    stages = list(zip(*topology(patch_size, spacing_mm), strict=True))
+    return stages[1:] or stages
+
+
+def build_gambler(channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> nn.Module:
+    """A small U-Net (nnU-Net's) from image and probabilities (B, C, ...) to a betting logit for each voxel (B, 1, ...)."""
+    strides, kernels = topology(patch_size, spacing_mm)
+    stages = len(strides)
+    convolution = convert_dim_to_conv_op(len(patch_size))
+    return PlainConvUNet(
+        channels,
+        stages,
+        GAMBLER_FEATURES[:stages],
+        convolution,
+        kernels,
+        strides,
+        n_conv_per_stage=1,
+        num_classes=1,
+        n_conv_per_stage_decoder=1,
+        conv_bias=True,
+        norm_op=get_matching_instancenorm(convolution),
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+    )
+
+
+def topology(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> tuple[list[list[int]], list[list[int]]]:
+    """Strides (the first is 1) and kernel sizes of each stage; the strides divide the patch."""
+    _, strides, kernels, _, _ = get_pool_and_conv_props(spacing_mm, patch_size, SMALLEST_AXIS, MOST_HALVINGS)
+    size, dividing = list(patch_size), []
+    for stage in strides[: MOST_HALVINGS + 1]:
+        dividing.append([stride if n % stride == 0 else 1 for stride, n in zip(stage, size, strict=True)])
+        size = [n // stride for stride, n in zip(dividing[-1], size, strict=True)]
+    return dividing, [list(kernel) for kernel in kernels[: MOST_HALVINGS + 1]]

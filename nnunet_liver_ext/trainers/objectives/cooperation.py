@@ -1,0 +1,157 @@
+"""A registor that keeps the two masks of a pair similar (Couteaux et al. 2021, "Cooperating networks").
+
+Phase 1 trains the segmentor on L_r, phase 2 the registor on L_g with annotations that are moved anew in every step, phase 3
+both on λr·L_r + λg·L_g + λp·L_p. L_g never reaches the segmentor; L_p reaches it through the second mask only. L_r keeps
+the paper's sum over the two images, on which the balance with λp depends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from nnunet_liver_ext.deformation import warp
+from nnunet_liver_ext.losses import similarity
+from nnunet_liver_ext.networks.linear_maps import Bounds
+from nnunet_liver_ext.networks.random_deformation import random_displacement
+from nnunet_liver_ext.networks.registor import Registor, Transforms, build_registor, check_patch, control_grid_pitch
+from nnunet_liver_ext.networks.registor_heads import centroid
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Task, View
+from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
+from nnunet_liver_ext.trainers.phases import COMPANION, SEGMENTOR, PhaseName
+from nnunet_liver_ext.trainers.recipe import Recipe
+
+GROUP = "Dice of annotations (mean over patches)"
+IDENTITY, REGISTERED, BEST = (f"{GROUP}: {name}" for name in ("as they lie", "T1 warped by the registor", "D_S"))
+EASY, HARD = 0, 1
+"""Index of the views: image 1 is the easy modality, and only image 2's mask is pulled."""
+
+
+class Similarity(Voxelwise):
+    """L_r, L_g and L_p with one class of transforms; sub-classes name it."""
+
+    has_companion = True
+    companion: Registor
+    transforms: Transforms = "elastic"
+    warmup_share = 0.4
+    companion_share = 0.1
+    companion_learns_from_annotations = True
+
+    def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
+        super().__init__(task, voxel_loss)
+        self.companion = build_registor(
+            self.transforms,
+            channels=task.num_classes - 1,
+            patch_size=task.patch_size,
+            spacing_mm=task.spacing_mm,
+            max_shift_voxels=task.recipe.max_shift_voxels,
+        )
+
+    @classmethod
+    def check(cls, recipe: Recipe, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
+        check_patch(patch_size)
+
+    def segmentor_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
+        voxelwise = self.voxelwise(views)
+        segmentation = voxelwise.total * len(views)
+        if phase == SEGMENTOR:
+            return Losses(segmentation, voxelwise.terms)
+        predictions = [view.prediction() for view in views]
+        with torch.no_grad():
+            warped = warp(predictions[EASY], self.companion(*predictions))
+        term = similarity.similarity_loss(warped, predictions[HARD])
+        total = self.task.recipe.lambda_r * segmentation + self.task.recipe.lambda_p * term
+        return Losses(total, {**voxelwise.terms, "similarity (L_p)": term})
+
+    def companion_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
+        annotations = [view.annotation(self.task.num_classes) for view in views]
+        if phase == COMPANION:
+            seen = [self.moved(annotations[EASY]), annotations[HARD]]
+        else:
+            seen = [view.prediction() for view in views]
+        warped = warp(seen[EASY], self.companion(*seen))
+        loss = similarity.registration_loss(warped, annotations[HARD])
+        return Losses(self.task.recipe.lambda_g * loss, {"registration (L_g)": loss})
+
+    def moved(self, masks: Tensor) -> Tensor:
+        """Masks (B, C, ...) under a fresh random deformation of the registor's class."""
+        task = self.task
+        displacement = random_displacement(
+            self.transforms,
+            size=masks.shape[2:],
+            spacing_mm=task.spacing_mm,
+            batch=len(masks),
+            pitch=control_grid_pitch(task.patch_size, task.spacing_mm),
+            bounds=Bounds(max_shift_voxels=task.recipe.max_shift_voxels),
+            centre=centroid(masks),
+            device=masks.device,
+        )
+        return warp(masks, displacement)
+
+    @torch.no_grad()
+    def examine(self, views: Sequence[View], *, thoroughly: bool) -> dict[str, Tensor]:
+        """Dice of the annotations as they lie, after the registor and, thoroughly, after the best transform (D_S).
+
+        The mean over the patches of the batch in which both masks have foreground, nan if there is none.
+        """
+        first, second = (view.annotation(self.task.num_classes) for view in views)
+        warped = warp(first, self.companion(first, second))
+        figures = {IDENTITY: _dice(first, second), REGISTERED: _dice(warped > 0.5, second)}
+        if thoroughly:
+            figures[BEST] = self._best_dice(first, second)
+        usable = _have_foreground(first, second) & torch.stack(list(figures.values())).isfinite().all(0)
+        return {name: value[usable].mean() for name, value in figures.items()}
+
+    def _best_dice(self, first: Tensor, second: Tensor) -> Tensor:
+        """D_S of each pair of the batch, all classes as one mask, (B,)."""
+        from nnunet_liver_ext.evaluation.similarity import relative_similarity
+
+        pairs = zip(first.amax(1).cpu().bool().numpy(), second.amax(1).cpu().bool().numpy(), strict=True)
+        spacing = self.task.spacing_mm
+        best = [relative_similarity(one, two, spacing, transforms=self.transforms).dice for one, two in pairs]
+        return torch.tensor(best, device=first.device)
+
+    def verdict(self, figures: Mapping[str, float]) -> list[str]:
+        identity, registered, best = (figures.get(name, float("nan")) for name in (IDENTITY, REGISTERED, BEST))
+        share = (registered - identity) / (best - identity) if best > identity else float("nan")
+        gate = self.task.recipe.registor_gate
+        lines = [
+            f"The registor on held-out annotations: Dice {identity:.3f} as they lie, {registered:.3f} warped by the "
+            f"registor, {best:.3f} at best (D_S): {share:.0%} of the way."
+        ]
+        if not share >= gate:
+            lines.append(
+                f"WARNING: the registor has gone {share:.0%} of the way, less than registor_gate = {gate:.0%}: it does not "
+                "register well enough to teach the segmentor; train it longer (companion_epochs) or on larger patches."
+            )
+        return lines
+
+
+class SimilarityTranslation(Similarity):
+    """Translations, as for the paper's toy data."""
+
+    transforms = "translation"
+
+
+class SimilarityRigid(Similarity):
+    """Rotations and translations."""
+
+    transforms = "rigid"
+
+
+class SimilarityAffine(Similarity):
+    """Affine maps."""
+
+    transforms = "affine"
+
+
+def _dice(first: Tensor, second: Tensor) -> Tensor:
+    """Dice of each sample over its classes, (B,)."""
+    first, second = first.flatten(1).float(), second.flatten(1).float()
+    return 2 * (first * second).sum(1) / (first.sum(1) + second.sum(1))
+
+
+def _have_foreground(first: Tensor, second: Tensor) -> Tensor:
+    return (first.flatten(1).sum(1) > 0) & (second.flatten(1).sum(1) > 0)

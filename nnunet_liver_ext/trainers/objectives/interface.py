@@ -1,0 +1,121 @@
+"""What an objective is: the losses of the players, from views only, so that it works for pairs and for ordinary datasets.
+
+B batch, K classes, ... spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nnunet_liver_ext.networks.strategies import Levels, each_level
+from nnunet_liver_ext.trainers.phases import PhaseName
+from nnunet_liver_ext.trainers.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class View:
+    """One image with its own mask, as a batch."""
+
+    name: str
+    """The modality ("T1"), or "image" in an ordinary dataset."""
+    image: Tensor
+    """(B, 1, ...); all channels (B, C, ...) in an ordinary dataset."""
+    logits: Levels
+    """(B, K, ...), with deep supervision a list from fine to coarse; None where nobody needs the segmentor."""
+    target: Levels
+    """Labels (B, 1, ...), or a list of them."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Annotation at full resolution, (B, 1, ...)."""
+        return finest(self.target)
+
+    def detached(self) -> View:
+        """The view without its graph into the segmentor."""
+        return replace(self, logits=None if self.logits is None else each_level(Tensor.detach, self.logits))
+
+    def annotation(self, num_classes: int) -> Tensor:
+        """Foreground classes of the annotation as 0 and 1, (B, K − 1, ...), float32."""
+        one_hot = functional.one_hot(self.labels[:, 0].long().clamp_min(0), num_classes)
+        return one_hot.movedim(-1, 1)[:, 1:].float()
+
+    def prediction(self) -> Tensor:
+        """Probabilities of the foreground classes at full resolution, (B, K − 1, ...), float32."""
+        return finest(self.logits).float().softmax(1)[:, 1:]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one player is trained on, and what is written to the log."""
+
+    total: Tensor
+    """Scalar; its gradient trains the player."""
+    terms: dict[str, Tensor]
+    """Named scalars, unweighted."""
+    figures: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars that tell how the game stands, named "group: curve"; nan where a batch has nothing to say."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an objective is built for."""
+
+    recipe: Recipe
+    patch_size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    num_classes: int
+    """K of each view."""
+    image_channels: int
+    """Channels of a view's image."""
+
+
+class Objective(nn.Module):
+    """The losses of the segmentor and of its companion network, if it has one."""
+
+    has_companion = False
+    companion: nn.Module | None
+    warmup_share = 1.0
+    """Share of the epochs in which the segmentor is trained alone, unless the recipe says otherwise."""
+    companion_share = 0.0
+    """Share of the epochs in which the companion is trained alone after that."""
+    companion_learns_from_annotations = False
+    """Whether the companion alone is trained without a look at the segmentor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.companion = None
+
+    @classmethod
+    def check(cls, recipe: Recipe, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
+        """InputError if the recipe or the patch does not fit; called before anything is created."""
+
+    def segmentor_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
+        """The loss that trains the segmentor."""
+        raise NotImplementedError
+
+    def companion_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
+        """The loss that trains the companion, from views without a graph."""
+        raise NotImplementedError
+
+    def examine(self, views: Sequence[View], *, thoroughly: bool) -> dict[str, Tensor]:
+        """Figures of a validation batch, named "group: curve"; thoroughly at the end of the companion's own phase."""
+        return {}
+
+    def verdict(self, figures: Mapping[str, float]) -> list[str]:
+        """What the thorough figures say about the companion, as lines for the log."""
+        return []
+
+
+def finest(levels: Levels) -> Tensor:
+    """The full resolution of a tensor or of a list of levels."""
+    return levels if isinstance(levels, Tensor) else levels[0]
+
+
+def mean(terms: Mapping[str, Tensor]) -> Tensor:
+    """Mean of named scalars."""
+    return torch.stack(list(terms.values())).mean()

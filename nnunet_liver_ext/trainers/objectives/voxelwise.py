@@ -1,0 +1,52 @@
+"""Voxel-wise losses: nnU-Net's Dice and cross-entropy, each by its name (Couteaux et al. 2021, section 3.3, losses 1-3).
+
+For K = 2 classes the cross-entropy of the softmax is the binary cross-entropy of the foreground's probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, View, mean
+from nnunet_liver_ext.trainers.phases import PhaseName
+
+
+class VoxelLoss(nn.Module):
+    """Weighted sum of nnU-Net's losses, with deep supervision where the network has it."""
+
+    def __init__(self, parts: Mapping[str, tuple[float, nn.Module]]) -> None:
+        """
+        Args:
+            parts: weight and loss of (logits, target) by name.
+        """
+        super().__init__()
+        self.weights = {name: weight for name, (weight, _) in parts.items()}
+        self.parts = nn.ModuleDict({name: loss for name, (_, loss) in parts.items()})
+
+    def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a view, and its unweighted terms."""
+        terms = {name: loss(view.logits, view.target) for name, loss in self.parts.items()}
+        total = sum(self.weights[name] * term for name, term in terms.items())
+        return total, {f"{name} {view.name}": term for name, term in terms.items()}
+
+
+class Voxelwise(Objective):
+    """The voxel loss, the mean over the views. Every other objective begins with it."""
+
+    def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
+        super().__init__()
+        self.task = task
+        self.voxel_loss = voxel_loss
+
+    def segmentor_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
+        return self.voxelwise(views)
+
+    def voxelwise(self, views: Sequence[View]) -> Losses:
+        totals: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
+        for view in views:
+            totals[view.name], of_view = self.voxel_loss(view)
+            terms |= of_view
+        return Losses(mean(totals), terms)

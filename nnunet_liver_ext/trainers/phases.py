@@ -1,0 +1,97 @@
+"""The phases of a training: the segmentor alone, its companion alone, both; each with a learning-rate schedule of its own.
+
+(Couteaux et al. 2021, "Cooperating networks", section 2.2; the adversarial losses start from a trained segmentor, too.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.optim import Optimizer
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.recipe import Recipe
+
+PhaseName = Literal["segmentor", "companion", "both"]
+SEGMENTOR: PhaseName = "segmentor"
+COMPANION: PhaseName = "companion"
+BOTH: PhaseName = "both"
+IN_WORDS = {
+    SEGMENTOR: "the segmentor alone",
+    COMPANION: "the companion network alone",
+    BOTH: "segmentor and companion network",
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: PhaseName
+    first: int
+    """First epoch."""
+    end: int
+    """First epoch after it."""
+
+    def __str__(self) -> str:
+        return f"{IN_WORDS[self.name]} (epochs {self.first} to {self.end - 1})"
+
+
+def plan_phases(recipe: Recipe, *, has_companion: bool, warmup_share: float, companion_share: float) -> tuple[Phase, ...]:
+    """The phases that are not empty, in their order.
+
+    Args:
+        recipe: `num_epochs`, `warmup_epochs`, `companion_epochs` and the checkpoints to start from.
+        has_companion: without a companion there is one phase, the segmentor's.
+        warmup_share: share of the epochs for phase 1 where the recipe says nothing.
+        companion_share: the same for phase 2.
+
+    Raises:
+        InputError: the first two phases are longer than the training.
+    """
+    if not has_companion:
+        return (Phase(SEGMENTOR, 0, recipe.num_epochs),)
+    warmup = _epochs(recipe.warmup_epochs, recipe.segmentor_checkpoint, warmup_share, recipe.num_epochs)
+    alone = _epochs(recipe.companion_epochs, recipe.companion_checkpoint, companion_share, recipe.num_epochs)
+    if warmup + alone > recipe.num_epochs:
+        raise InputError(
+            f"recipe: warmup_epochs ({warmup}) and companion_epochs ({alone}) are longer than the training "
+            f"(num_epochs: {recipe.num_epochs})."
+        )
+    ends = (warmup, warmup + alone, recipe.num_epochs)
+    starts = (0, *ends[:-1])
+    names: Sequence[PhaseName] = (SEGMENTOR, COMPANION, BOTH)
+    return tuple(Phase(*phase) for phase in zip(names, starts, ends, strict=True) if phase[1] < phase[2])
+
+
+def _epochs(given: int | None, checkpoint: str | None, share: float, num_epochs: int) -> int:
+    if given is not None:
+        return given
+    if checkpoint is not None or share == 0:
+        return 0
+    return max(1, int(share * num_epochs)) if num_epochs > 2 else 0
+
+
+def phase_of(phases: Sequence[Phase], epoch: int) -> Phase:
+    """The phase of an epoch; the last one for what comes after the training."""
+    return next((phase for phase in phases if epoch < phase.end), phases[-1])
+
+
+class PhaseSchedule:
+    """Learning rate = start · (1 − progress of the phase)^exponent, anew in each phase."""
+
+    def __init__(self, optimizer: Optimizer, phases: Sequence[Phase], start: Callable[[Phase], float], exponent: float):
+        """
+        Args:
+            optimizer: whose learning rate is set.
+            phases: of the training.
+            start: learning rate at the beginning of a phase.
+            exponent: 0 keeps it constant.
+        """
+        self.optimizer, self.phases, self.start, self.exponent = optimizer, phases, start, exponent
+
+    def step(self, epoch: int) -> None:
+        phase = phase_of(self.phases, epoch)
+        progress = (epoch - phase.first) / (phase.end - phase.first)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.start(phase) * max(0.0, 1 - progress) ** self.exponent

@@ -1,0 +1,92 @@
+"""Starting from a trained segmentor or companion, heads and all (nnU-Net's own -pretrained_weights leaves the heads out)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_liver_ext.environment import nnunet_folder
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.checkpoint import check_version
+from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
+
+
+def find_checkpoint(name: str, fold: int | str) -> Path:
+    """The file that a recipe names: {fold} filled in, relative to nnUNet_results.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    path = Path(name.replace("{fold}", str(fold))).expanduser()
+    if not path.is_absolute():
+        path = nnunet_folder("results") / path
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such checkpoint to start from (a recipe's checkpoint is absolute or in nnUNet_results)."
+        )
+    return path
+
+
+def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
+    """Loads a segmentor's weights, all of them.
+
+    Returns:
+        Lines for the log.
+
+    Raises:
+        InputError: the file is of another strategy or its weights do not fit the network.
+    """
+    checkpoint, extra = _read(path)
+    strategy = extra["recipe"]["strategy"]
+    if strategy != recipe.strategy:
+        raise InputError(f"{path}: is a segmentor of strategy {strategy}, this trainer has {recipe.strategy}.")
+    _load(network, checkpoint["network_weights"], path, "segmentor")
+    return [f"Started from the segmentor in {path}.", *_about_the_fold(checkpoint, path, fold)]
+
+
+def start_companion(objective: nn.Module, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
+    """Loads the weights of an objective's companion; as `start_segmentor`."""
+    checkpoint, extra = _read(path)
+    if extra["recipe"]["objective"] != recipe.objective:
+        found = extra["recipe"]["objective"]
+        raise InputError(f"{path}: its companion network is of objective {found}, this trainer has {recipe.objective}.")
+    _load(objective, extra["objective"], path, "companion network")
+    return [f"Started from the companion network in {path}.", *_about_the_fold(checkpoint, path, fold)]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        written_by = checkpoint["trainer_name"]
+    except Exception as error:
+        raise InputError(f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__}).") from None
+    if PLANS_KEY not in checkpoint:
+        raise InputError(f"{path}: was written by {written_by}, which is none of this package's trainers.")
+    check_version(checkpoint[PLANS_KEY]["version"], path)
+    return checkpoint, checkpoint[PLANS_KEY]
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor], path: Path, what: str) -> None:
+    own = module.state_dict()
+    differing = sorted(set(own) ^ set(weights)) + [
+        name for name in own if name in weights and own[name].shape != weights[name].shape
+    ]
+    if differing:
+        raise InputError(
+            f"{path}: the weights of its {what} do not fit: {len(differing)} of {len(own)} differ in name or shape, "
+            f"first {differing[0]}; it needs the same plans (network, classes)."
+        )
+    module.load_state_dict(weights)
+
+
+def _about_the_fold(checkpoint: dict[str, Any], path: Path, fold: int | str) -> list[str]:
+    trained_on = checkpoint["init_args"].get("fold")
+    if trained_on == fold:
+        return []
+    return [
+        f"WARNING: {path} was trained on fold {trained_on}, this is fold {fold}: it may have seen the validation cases, "
+        "whose scores are then too good. Write {fold} where the path has the fold's number."
+    ]
