@@ -10,7 +10,7 @@ import warnings
 
 import typer
 
-from nnunet_liver_ext.commands import convert, demo, env, evaluate, plan, predict
+from nnunet_liver_ext.commands import benchmark, convert, demo, env, evaluate, plan, predict
 from nnunet_liver_ext.errors import InputError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def main() -> None:

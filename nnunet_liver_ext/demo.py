@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 from rich.console import Console
 
-from nnunet_liver_ext.environment import PLUGIN_FOLDER
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import replaced
 from nnunet_liver_ext.studies import Study, read_studies
-
-Result = TypeVar("Result")
+from nnunet_liver_ext.workspace import Workspace
 
 TRAINERS = ("nnUNetTrainerSingleInput", "nnUNetTrainerDualOutputSpecialized")
-LONGEST_STEP_S = 24 * 3600
+CONFIGURATION = "3d_fullres"
 GOALS = {"T1": 0.90, "T2": 0.85}
 """Mean Dice of held-out phantom pairs that single input must reach with the default settings."""
 SPACING = (6.0, 6.0, 8.0)
@@ -90,34 +83,10 @@ def hold_out_last_patients(studies: Sequence[Study], count: int) -> list[str]:
 
 class _Job:
     def __init__(self, settings: Settings, console: Console) -> None:
-        self.settings, self.console = settings, console
-        self.out = settings.out.resolve()
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.log = self.out / "log.txt"
-        folders = {f"nnUNet_{kind}": self.out / f"nnUNet_{kind}" for kind in ("raw", "preprocessed", "results")}
-        for folder in folders.values():
-            folder.mkdir(exist_ok=True)
-        defaults = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "1", "MPLBACKEND": "agg"}
-        here = {variable: str(folder) for variable, folder in folders.items()}
-        self.environment = {**defaults, **os.environ, **here, "nnUNet_extTrainer": str(PLUGIN_FOLDER)}
-        os.environ.update(here)
-        self.results = folders["nnUNet_results"]
-        self._check_settings()
-
-    def _check_settings(self) -> None:
-        """A folder that was begun with other settings would show the old results under the new ones."""
-        path, content = self.out / "settings.json", {**vars(self.settings), "out": "", "source": str(self.settings.source)}
-        text = json.dumps({key: str(value) for key, value in content.items()}, indent=2)
-        if path.exists() and path.read_text() != text:
-            raise InputError(f"{self.out}: was begun with other settings ({path.name}); choose another --out or delete it.")
-        path.write_text(text)
-
-    def step(self, what: str, do: Callable[[], Result]) -> Result:
-        start = time.monotonic()
-        with self.console.status(what):
-            result = do()
-        self.console.print(f"[green]done[/] {what} [dim]({time.monotonic() - start:.0f} s)[/]")
-        return result
+        self.settings = settings
+        self.workspace = Workspace(settings.out, console, {**vars(settings), "out": "", "source": str(settings.source)})
+        self.out = self.workspace.out
+        self.step = self.workspace.step
 
     def make_phantom(self) -> Path:
         from nnunet_liver_ext.dataset_conversion.phantom import write_studies
@@ -146,23 +115,10 @@ class _Job:
         return plan_dataset(self.settings.dataset, tiny=True, numbers=numbers, processes=2)
 
     def preprocess(self) -> Path:
-        dataset = str(self.settings.dataset)
-        done = self.out / "nnUNet_preprocessed" / ".done"
-        if not done.exists():
-            self.run("nnUNetv2_preprocess", "-d", dataset, "-plans_name", "nnUNetPlans", "-c", "3d_fullres", "-np", "2")
-            done.touch()
-        return done
-
-    def model(self, trainer: str) -> Path:
-        return next(self.results.glob(f"Dataset*/{trainer}__nnUNetPlans__3d_fullres"), self.results / trainer)
+        return self.workspace.preprocess(self.settings.dataset, CONFIGURATION)
 
     def train(self, trainer: str) -> Path:
-        fold = self.model(trainer) / "fold_0"
-        if not (fold / "validation" / "summary.json").exists():
-            again = ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
-            options = ["-tr", trainer, "-device", self.settings.device, *again]
-            self.run("nnUNetv2_train", str(self.settings.dataset), "3d_fullres", "0", *options)
-        return self.model(trainer)
+        return self.workspace.train(self.settings.dataset, trainer, CONFIGURATION, self.settings.device)
 
     def predict(self, trainer: str, studies: Sequence[Study]) -> Path:
         import torch
@@ -171,7 +127,8 @@ class _Job:
         from nnunet_liver_ext.inference.predict import predict_studies
 
         out = self.out / trainer / "predictions"
-        model = load_model(self.model(trainer), device=torch.device(self.settings.device))
+        folder = self.workspace.model(self.settings.dataset, trainer, CONFIGURATION)
+        model = load_model(folder, device=torch.device(self.settings.device))
         predict_studies(model, studies, out)
         return out
 
@@ -190,29 +147,6 @@ class _Job:
             overwrite=True,
             reference_classes=self.settings.labels,
         )
-
-    def run(self, command: str, *arguments: str) -> None:
-        """Runs a command of this environment; its output goes to the log."""
-        program = Path(sys.executable).parent / command
-        with self.log.open("a") as log:
-            log.write(f"\n$ {command} {' '.join(arguments)}\n")
-            log.flush()
-            try:
-                done = subprocess.run(
-                    [program, *arguments],
-                    env=self.environment,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    timeout=LONGEST_STEP_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                raise InputError(
-                    f"{command} did not end within {LONGEST_STEP_S // 3600} hours (log: {self.log}); "
-                    "run the same command again to continue."
-                ) from None
-        if done.returncode != 0:
-            raise InputError(f"{command} ended with code {done.returncode}; its output is at the end of {self.log}.")
 
 
 def write_csv(studies: Sequence[Study], path: Path) -> None:

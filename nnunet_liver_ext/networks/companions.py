@@ -74,6 +74,8 @@ def _strided_stages(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> l
 def build_gambler(channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> nn.Module:
     """A small U-Net (nnU-Net's) from image and probabilities (B, C, ...) to a betting logit for each voxel (B, 1, ...)."""
     strides, kernels = topology(patch_size, spacing_mm)
+    if len(strides) == 1:  # a U-Net has two stages at least
+        strides, kernels = 2 * strides, 2 * kernels
     stages = len(strides)
     convolution = convert_dim_to_conv_op(len(patch_size))
     return PlainConvUNet(

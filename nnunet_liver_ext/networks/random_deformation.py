@@ -109,8 +109,8 @@ def _smooth_vectors(noise: _Noise, size: Sequence[int]) -> Tensor:
     vectors = noise.normal(len(size), *[n + 2 * margin for n in size])
     for _ in range(SMOOTHINGS):
         vectors = blur(vectors)
-    inside = (..., *[slice(margin, margin + n) for n in size])
-    return vectors[inside] / SMOOTHED_STD ** len(size)
+    vectors = vectors[(..., *[slice(margin, margin + n) for n in size])]
+    return vectors / SMOOTHED_STD ** len(size)
 
 
 def _steepness(vectors_mm: Tensor, pitch_mm: Sequence[float]) -> Tensor:

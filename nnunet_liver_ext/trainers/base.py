@@ -216,6 +216,8 @@ class LiverTrainer(nnUNetTrainer):
             patch_size, rotation, scales, mirror_axes, dummy_2d, use_mask_for_norm=use_mask_for_norm, **labels
         )
         validation = self.get_validation_transforms(scales, **labels)
+        if self.recipe.augmentation == "none":
+            training, initial_patch_size = validation, patch_size
         make_reproducible(training)
         data_training, data_validation = self.get_tr_and_val_datasets()
         workers = get_allowed_n_proc_DA()

@@ -54,6 +54,8 @@ class Recipe:
     """Share of patches that are centred on a foreground voxel; in pairs its marginal class is drawn first."""
     probabilistic_oversampling: bool = False
     """Draw that share patch by patch; with batch size 1 nnU-Net's own rounding would never oversample."""
+    augmentation: Literal["nnunet", "none"] = "nnunet"
+    """nnU-Net's training transforms, or none of them."""
     mirroring: bool = True
     """Random mirroring in training, and mirrored test-time augmentation, along all axes."""
 

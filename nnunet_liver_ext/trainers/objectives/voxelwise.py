@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, View, mean
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, View, finest, mean
 from nnunet_liver_ext.trainers.phases import PhaseName
 
 
@@ -27,7 +28,10 @@ class VoxelLoss(nn.Module):
 
     def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a view, and its unweighted terms."""
-        terms = {name: loss(view.logits, view.target) for name, loss in self.parts.items()}
+        like = finest(view.logits)  # nnU-Net's cross-entropy of a patch that is ignored altogether is no tensor
+        terms = {
+            name: torch.as_tensor(loss(view.logits, view.target), device=like.device) for name, loss in self.parts.items()
+        }
         total = sum(self.weights[name] * term for name, term in terms.items())
         return total, {f"{name} {view.name}": term for name, term in terms.items()}
 

@@ -1,0 +1,141 @@
+"""Two masks as smooth images to be fitted to each other, at several resolutions, and only near their borders.
+
+The objective is the paper's, ||τ(s1 * f) − s2 * f||² with f = [1, 2, 1]/4 (Couteaux et al. 2021, "Cooperating networks",
+section 3): everywhere else both masks are constant, and neither the objective nor its gradient has anything to say.
+
+N points, D spatial axes (2 or 3), ... the axes themselves. Positions are in voxels of the full resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nnunet_liver_ext.deformation import blur
+from nnunet_liver_ext.evaluation.similarity_shift import Box
+from nnunet_liver_ext.evaluation.similarity_transforms import Masks
+
+MARGIN = 2  # coarse voxels around a mask, room for its blurred border
+FLAT = 1e-3  # per voxel: where mask 2 is steeper than this is its border
+
+
+@dataclass(frozen=True)
+class SmoothImage:
+    """A blurred mask and its gradient on a grid that is `step` times coarser and begins at voxel `start`."""
+
+    channels: Tensor
+    """(1, 1 + D, ...): the values, and their derivatives per voxel of the full resolution."""
+    start: Tensor
+    step: Tensor
+
+    def at(self, positions: Tensor) -> Tensor:
+        """Linearly interpolated, zero outside: (N, 1 + D) at positions (N, D)."""
+        size = self.step.new_tensor(self.channels.shape[2:])
+        normalised = 2 * (positions.to(self.step.dtype) + 0.5 - self.start) / (self.step * size) - 1
+        grid = normalised.flip(-1).view(1, -1, *[1] * (positions.shape[1] - 1), positions.shape[1])
+        return functional.grid_sample(self.channels, grid, padding_mode="zeros", align_corners=False).flatten(2)[0].T
+
+    def centres(self) -> Tensor:
+        """Positions of all its voxels, (N, D)."""
+        axes = [
+            start + (torch.arange(n, device=start.device) + 0.5) * step - 0.5
+            for start, step, n in zip(self.start, self.step, self.channels.shape[2:], strict=True)
+        ]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution: mask 1 as an image to be looked up, mask 2 as its values at points."""
+
+    step: tuple[int, ...]
+    moving: SmoothImage
+    positions: Tensor
+    """(N, D)"""
+    target: Tensor
+    """(N, 1 + D): value and gradient of mask 2."""
+
+
+def level(masks: Masks, spacing_mm: Sequence[float], factor: int, shift: Sequence[int], points: int) -> Level:
+    """The masks about `factor` times coarser than their finest axis.
+
+    Args:
+        masks: the pair.
+        spacing_mm: of each axis; coarser axes are reduced less, so that the voxels become cubes.
+        factor: 1 is full resolution.
+        shift: roughly where mask 1 will be; the points cover it there.
+        points: at most about so many, evenly taken from those near a border.
+    """
+    step = tuple(max(1, round(factor * min(spacing_mm) / own)) for own in spacing_mm)
+    moving = _smooth(masks.on_device[0], _padded(masks.box_1, step), step)
+    target = _smooth(masks.on_device[1], _padded(_both(masks, shift) if factor > 1 else masks.box_2, step), step)
+    centres = target.centres()
+    inside = ((centres >= 0) & (centres <= centres.new_tensor(masks.mask_1.shape) - 1)).all(1)
+    steep = _steepness(target.channels[0].flatten(1).T)
+    if factor > 1:
+        steep = torch.maximum(steep, _steepness(moving.at(centres - centres.new_tensor(shift))))
+    near = torch.nonzero(inside & (steep > FLAT))[:, 0]
+    near = near[:: max(1, math.ceil(len(near) / points))]
+    return Level(step, moving, centres[near], target.channels[0].flatten(1)[:, near].T.contiguous())
+
+
+def _steepness(values: Tensor) -> Tensor:
+    """(N,) from values and gradients (N, 1 + D)."""
+    return values[:, 1:].abs().amax(1)
+
+
+def _both(masks: Masks, shift: Sequence[int]) -> Box:
+    """A box around mask 2 and the shifted mask 1."""
+    return tuple(
+        slice(min(a.start + n, b.start), max(a.stop + n, b.stop))
+        for a, b, n in zip(masks.box_1, masks.box_2, shift, strict=True)
+    )
+
+
+def _padded(box: Box, step: Sequence[int]) -> Box:
+    """The box with a margin, a whole number of steps long; it may reach beyond the volume."""
+    padded = []
+    for part, n in zip(box, step, strict=True):
+        length = math.ceil((part.stop - part.start) / n) + 2 * MARGIN
+        padded.append(slice(part.start - MARGIN * n, part.start + (length - MARGIN) * n))
+    return tuple(padded)
+
+
+def _smooth(mask: Tensor, box: Box, step: tuple[int, ...]) -> SmoothImage:
+    """Averaged over blocks and blurred: once with f at full resolution, twice at coarser ones, which bring masks closer."""
+    image = _cut(mask, box)[None, None]
+    if max(step) > 1:
+        pool = functional.avg_pool3d if mask.ndim == 3 else functional.avg_pool2d
+        image = blur(pool(image, step))
+    image = blur(image)
+    slopes = [slope / n for slope, n in zip(_slopes(image), step, strict=True)]
+    start = image.new_tensor([part.start for part in box])
+    return SmoothImage(torch.cat([image, *slopes], 1), start, image.new_tensor(step))
+
+
+def _slopes(image: Tensor) -> list[Tensor]:
+    """Central differences along each axis, zero at the edges."""
+    slopes = []
+    for axis in range(2, image.ndim):
+        n = image.shape[axis]
+        slope = torch.zeros_like(image)
+        slope.narrow(axis, 1, n - 2).copy_((image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)) / 2)
+        slopes.append(slope)
+    return slopes
+
+
+def _cut(mask: Tensor, box: Box) -> Tensor:
+    """A part of the mask as float32, zero beyond the volume."""
+    inner = tuple(slice(max(part.start, 0), min(part.stop, n)) for part, n in zip(box, mask.shape, strict=True))
+    around = [
+        (own.start - part.start, part.stop - own.stop) for part, own in zip(box, inner, strict=True)
+    ]
+    return functional.pad(mask[inner].float(), [int(n) for pair in reversed(around) for n in pair])
+
+
