@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,23 @@ TRAINER = "nnUNetTrainerSimilarityTranslation"
 DATASET = 601
 
 
+def evenly_spaced(models: int) -> tuple[float, ...]:
+    """λp from 0 to 1 for so many models."""
+    return tuple(float(value) for value in np.linspace(0, 1, models).round(3))
+
+
 @dataclass(frozen=True)
 class Scale:
     """How large the experiment is. The paper gives the image size, the shift and the number of models, nothing else."""
 
     size: int = 240
-    max_shift: int = 32
+    """Pixels; the largest shift is the paper's 32 of 240, in smaller images the same share."""
     pairs: int = 300
     test_pairs: int = 100
     difference: float | None = None
     """How unlike the two masks of a pair are (`dataset_conversion.toy`); None: its default."""
-    lambdas: int = 30
-    """Models, λp evenly spaced over [0, 1]."""
+    lambda_p: tuple[float, ...] = evenly_spaced(30)
+    """A model for each."""
     batch_size: int = 8
     warmup_epochs: int = 40
     companion_epochs: int = 10
@@ -48,21 +52,15 @@ class Scale:
     tiny: bool = False
     """Tiny networks instead of those that nnU-Net plans."""
 
-    @cached_property
-    def lambda_p(self) -> list[float]:
-        return [float(value) for value in np.linspace(0, 1, self.lambdas).round(3)]
-
 
 PAPER = Scale()
 QUICK = Scale(
-    size=80,
-    max_shift=12,
-    pairs=200,
+    size=64,
+    difference=0.12,
     test_pairs=60,
-    lambdas=9,
-    batch_size=8,
-    warmup_epochs=10,
-    companion_epochs=3,
+    lambda_p=(0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
+    warmup_epochs=15,
+    companion_epochs=2,
     joint_epochs=6,
     tiny=True,
 )
@@ -111,13 +109,15 @@ class _Sweep:
         from nnunet_liver_ext.dataset_conversion.toy import write_toy_dataset
 
         scale = self.scale
-        options = {} if scale.difference is None else {"difference": scale.difference}
-        return write_toy_dataset(
-            DATASET, pairs=scale.pairs, test_pairs=scale.test_pairs, size=scale.size, max_shift=scale.max_shift, **options
-        )
+        options: dict[str, Any] = {} if scale.difference is None else {"difference": scale.difference}
+        made_before = list(self.workspace.raw.glob(f"Dataset{DATASET}_*"))
+        if made_before:
+            return made_before[0]
+        return write_toy_dataset(DATASET, pairs=scale.pairs, test_pairs=scale.test_pairs, size=scale.size, **options)
 
     def plan(self) -> Path:
         """nnU-Net's plans with a configuration for each training."""
+        from nnunet_liver_ext.dataset_conversion.toy import scaled_max_shift
         from nnunet_liver_ext.planning.run import plan_dataset, plans_file
 
         path = plans_file(DATASET, "nnUNetPlans")
@@ -129,11 +129,11 @@ class _Sweep:
             "augmentation": "none",  # rotated or scaled, the patterns would mean something else
             "mirroring": False,
             "optimizer": "adam",
-            "initial_lr": 1e-3,
-            "joint_lr": 5e-4,
-            "joint_companion_lr": 2e-4,
+            "initial_lr": 2e-3,
+            "joint_lr": 1e-3,
+            "joint_companion_lr": 5e-4,
             "weight_decay": 0.0,
-            "max_shift_voxels": float(self.scale.max_shift),
+            "max_shift_voxels": float(scaled_max_shift(self.scale.size)),
             "lambda_g": 1.0,
         }
         numbers |= {"patch_size": [self.scale.size] * 2} if self.scale.tiny else {}
@@ -158,8 +158,8 @@ class _Sweep:
     def _sweep_numbers(self, seed: int) -> dict[str, dict[str, Any]]:
         model = self.workspace.model(DATASET, TRAINER, self.pretraining(seed)).relative_to(self.workspace.results)
         start = str(model / "fold_{fold}" / "checkpoint_final.pth")
-        common = {"num_epochs": self.scale.joint_epochs, "warmup_epochs": 0, "companion_epochs": 0, "seed": seed}
-        common |= {"segmentor_checkpoint": start, "companion_checkpoint": start}
+        common: dict[str, Any] = {"num_epochs": self.scale.joint_epochs, "warmup_epochs": 0, "companion_epochs": 0}
+        common |= {"segmentor_checkpoint": start, "companion_checkpoint": start, "seed": seed}
         return {
             model_name(lambda_p, seed): {**common, "lambda_p": lambda_p, "lambda_r": round(1 - lambda_p, 3)}
             for lambda_p in self.scale.lambda_p
@@ -181,17 +181,17 @@ class _Sweep:
         import torch
 
         from nnunet_liver_ext.benchmark.similarity_toy_scores import read_test_pairs, score_model
+        from nnunet_liver_ext.dataset_conversion.toy import scaled_max_shift
 
         pairs = read_test_pairs(self.workspace.raw, DATASET)
+        max_shift = float(scaled_max_shift(self.scale.size))
         tables = []
         for seed in self.seeds:
             for lambda_p, name in zip(self.scale.lambda_p, self.models(seed), strict=True):
                 folder = self.workspace.model(DATASET, TRAINER, name)
                 done = folder / "toy_scores.csv"
                 if not done.exists():
-                    scores = score_model(
-                        folder, pairs, torch.device(self.settings.device), max_shift=float(self.scale.max_shift)
-                    )
+                    scores = score_model(folder, pairs, torch.device(self.settings.device), max_shift=max_shift)
                     scores.to_csv(done, index=False)
                 scores = pd.read_csv(done)
                 tables.append(scores.assign(seed=seed, lambda_r=round(1 - lambda_p, 3)))

@@ -85,7 +85,7 @@ def scores_of(
     reference: Sequence[np.ndarray], predicted: Sequence[np.ndarray], shift: np.ndarray, max_shift: float
 ) -> dict[str, float]:
     """The scores of one pair by metric; see `score_model`."""
-    found, true = (_similarity(*masks, max_shift) for masks in (predicted, reference))
+    found, true = (_similarity(first, second, max_shift) for first, second in (predicted, reference))
     return {
         "dice_t1": dice(predicted[0], reference[0]),
         "dice_t2": dice(predicted[1], reference[1]),

@@ -35,9 +35,10 @@ def similarity_toy(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.benchmark.similarity_toy import PAPER, QUICK, Settings, quicker, run_similarity_toy
+    from nnunet_liver_ext.benchmark.similarity_toy import PAPER, QUICK, Settings, evenly_spaced, quicker, run_similarity_toy
 
-    scale = quicker(QUICK if quick else PAPER, lambdas=models, size=size, pairs=pairs, difference=difference)
+    lambda_p = None if models is None else evenly_spaced(models)
+    scale = quicker(QUICK if quick else PAPER, lambda_p=lambda_p, size=size, pairs=pairs, difference=difference)
     console = Console()
     settings = Settings(out, scale, seeds=seeds, device=device or ("cpu" if quick else "cuda"), jobs=jobs)
     run_similarity_toy(settings, console)

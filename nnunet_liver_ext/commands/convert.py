@@ -127,6 +127,52 @@ def phantom(
     )
 
 
+@app.command("toy")
+def toy(
+    dataset: Dataset,
+    pairs: Annotated[int, typer.Option(help="Pairs to train and validate on.")] = 300,
+    test_pairs: Annotated[int, typer.Option(help="More pairs, as a test set.")] = 0,
+    size: Annotated[int, typer.Option(help="Pixels of an image along each axis, at least 64.")] = 240,
+    max_shift: Annotated[
+        int | None, typer.Option(help="Largest shift along each axis, pixels. [default: 32 of 240, less in smaller images]")
+    ] = None,
+    difference: Annotated[
+        float, typer.Option(help="How unlike the masks of a pair are, apart from their shift: about 1 - Dice; 0 to 0.3.")
+    ] = 0.1,
+    annotation_noise: Annotated[float, typer.Option(help="How unlike mask 2 is what image 2 shows, in the same way.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="Noise of the images; their amplitude is 1.")] = 0.2,
+    name: Name = "Toy",
+    folds: Folds = 5,
+    repeats: Repeats = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of pairs and splits.", min=0)] = 0,
+    processes: Processes = 4,
+    overwrite: Overwrite = False,
+    add: Add = False,
+) -> None:
+    """2D pairs of blobs told by the angle and the frequency of sine patterns (Couteaux et al. 2021, section 3.1)."""
+    from nnunet_liver_ext.dataset_conversion.toy import write_toy_dataset
+
+    folder = write_toy_dataset(
+        dataset,
+        pairs=pairs,
+        test_pairs=test_pairs,
+        size=size,
+        max_shift=max_shift,
+        difference=difference,
+        annotation_noise=annotation_noise,
+        noise=noise,
+        seed=seed,
+        name=name,
+        folds=folds,
+        repeats=repeats,
+        processes=processes,
+        overwrite=overwrite,
+        add=add,
+    )
+    typer.echo(f"{pairs + test_pairs} pairs: {folder}")
+    typer.echo(f"Next: nnunet_liver plan -d {dataset}")
+
+
 @app.command("chaos-mr")
 def chaos_mr(
     source: Annotated[Path, typer.Argument(help="Folder with <id>/T1DUAL and <id>/T2SPIR in it, at any depth.")],

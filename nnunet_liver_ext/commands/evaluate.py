@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,16 +32,22 @@ def evaluate(
             "--label", metavar="NAME=VALUE", help="A class in the references, if numbered otherwise (liver=6); repeat."
         ),
     ] = None,
+    similarity: Annotated[
+        Literal["translation", "rigid", "affine", "elastic", "none"],
+        typer.Option(help="Compare both masks of a pair after the best transform of this class."),
+    ] = "elastic",
     processes: Annotated[int | None, typer.Option(help="Cases at a time; by default as many as pay off.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
 ) -> None:
     """Measure predictions: Dice, Hausdorff distances, average surface distance, surface Dice and volume, with a report.
 
+    Of pairs also their masks' relative similarity and volumes, of predictions and of references.
+
     Cases that cannot be evaluated (no prediction, another grid, unreadable) are listed at the end; the exit code is then 1.
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.console import notes_text, summary_table
+    from nnunet_liver_ext.evaluation.console import notes_text, pairs_table, summary_table
     from nnunet_liver_ext.evaluation.run import run
 
     evaluation = run(
@@ -52,10 +58,13 @@ def evaluate(
         tolerance_mm=tolerance,
         processes=processes,
         overwrite=overwrite,
+        similarity=None if similarity == "none" else similarity,
         reference_classes=dict(parse_label(entry) for entry in label) if label else None,
     )
     console = Console()
     console.print(summary_table(evaluation.table, tolerance_mm=tolerance))
+    if evaluation.pairs:
+        console.print(pairs_table(evaluation.pairs, similarity=similarity))
     if evaluation.notes:
         console.print(notes_text(evaluation.notes))
     console.print(f"Written to {out}: report.html, results.csv, results.json", soft_wrap=True, highlight=False)

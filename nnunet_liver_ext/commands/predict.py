@@ -31,6 +31,14 @@ def predict(
     ] = None,
     checkpoint: Annotated[str, typer.Option("-c", "--checkpoint")] = "checkpoint_final.pth",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write NAME_T1.npz (K, z, y, x).")] = False,
+    deformation: Annotated[
+        bool,
+        typer.Option(
+            "--deformation",
+            help="Also write how T1 is moved onto T2, NAME_deformation.nii.gz (mm) and the mask NAME_T1_on_T2.nii.gz. "
+            "Models of the nnUNetTrainerSimilarity trainers only.",
+        ),
+    ] = False,
     no_mirroring: Annotated[
         bool, typer.Option("--no-mirroring", help="Faster: no mirrored test-time augmentation.")
     ] = False,
@@ -43,8 +51,10 @@ def predict(
     Images need no conversion. Single-input models also take a lone T1 or T2. Research use only.
     """
     if split is not None:
-        if model or studies or t1 or t2:
-            raise typer.BadParameter("--split takes joint maps as they are: give neither a model nor images with it.")
+        if model or studies or t1 or t2 or deformation:
+            raise typer.BadParameter(
+                "--split takes joint maps as they are: give neither a model nor images nor --deformation with it."
+            )
         _split(split, dataset, out, overwrite=overwrite)
         return
     if model is None or (studies is None) == (t1 is None and t2 is None):
@@ -58,7 +68,13 @@ def predict(
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with opened(model) as folder:
         loaded = load_model(
-            folder, folds=folds, checkpoint=checkpoint, device=target, mirroring=not no_mirroring, tile_step=tile_step
+            folder,
+            folds=folds,
+            checkpoint=checkpoint,
+            device=target,
+            mirroring=not no_mirroring,
+            tile_step=tile_step,
+            deformation=deformation,
         )
         if studies is not None:
             found = read_studies(studies, modalities=loaded.modalities)

@@ -154,9 +154,9 @@ def same_grid(comparison: Comparison) -> tuple[np.ndarray, np.ndarray, tuple[flo
 
 def _evaluate(comparison: Comparison, classes: Classes | None, tolerance_mm: float) -> CaseResult:
     pred, ref, spacing_mm = same_grid(comparison)
-    present = _labels(pred), _labels(ref)
+    present = labels_in(pred), labels_in(ref)
     values = {
-        name: measure(_object(pred, labels), _object(ref, labels), spacing_mm, tolerance_mm=tolerance_mm)
+        name: measure(object_in(pred, labels), object_in(ref, labels), spacing_mm, tolerance_mm=tolerance_mm)
         for name, labels in _classes_to_measure(comparison, present, classes).items()
     }
     return CaseResult(comparison.key, values)
@@ -180,7 +180,8 @@ def _classes_to_measure(comparison: Comparison, present: tuple[set[int], set[int
     return classes
 
 
-def _labels(label_map: np.ndarray) -> set[int]:
+def labels_in(label_map: np.ndarray) -> set[int]:
+    """The labels that occur, background aside."""
     lowest, highest = int(label_map.min()), int(label_map.max())
     if highest - lowest < 2**16:  # several times faster than sorting
         counts = np.bincount((label_map.ravel() - lowest).astype(np.uint16, copy=False))
@@ -190,7 +191,8 @@ def _labels(label_map: np.ndarray) -> set[int]:
     return {int(label) for label in found} - {0}
 
 
-def _object(label_map: np.ndarray, labels: tuple[int, ...]) -> np.ndarray:
+def object_in(label_map: np.ndarray, labels: tuple[int, ...]) -> np.ndarray:
+    """The mask of a class, bool."""
     return label_map == labels[0] if len(labels) == 1 else np.isin(label_map, labels)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
@@ -11,14 +12,15 @@ from rich.text import Text
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.box_plots import label
 from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.tables import grouped, summarise
+from nnunet_liver_ext.evaluation.pairs import pair_cells
+from nnunet_liver_ext.evaluation.tables import grouped, image_rows, summarise
 
 SHOWN = ("dice", "surface_dice", "hd", "hd95", "asd", "volume_difference")
 
 
 def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     """Mean ± standard deviation of each metric, a row for each modality and class; infinite values apart."""
-    summary = summarise(table)
+    summary = summarise(image_rows(table))
     shown = Table(
         title="Mean ± standard deviation",
         caption=f"Surface Dice within {tolerance_mm:g} mm. + n ∞: n infinite distances (an empty mask), in no mean.",
@@ -35,6 +37,19 @@ def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     for (modality, class_name), rows in grouped(summary, ["modality", "class"]):
         cells = [_mean_and_std(rows[rows.metric == name].iloc[0]) for name in SHOWN]
         shown.add_row(Text(label(modality, class_name)), str(rows.cases.iloc[0]), *cells)
+    return shown
+
+
+def pairs_table(pairs: Sequence[dict[str, Any]], *, similarity: str) -> Table:
+    """How similar both masks of a pair are, a row for each class."""
+    shown = Table(
+        title=f"Relative similarity of the masks of a pair ({similarity}), mean",
+        caption="p: Wilcoxon signed-rank test, predictions against references. Excluded: a mask is empty.",
+    )
+    for column in ("Object", "Pairs", "Excluded", "Predictions", "References", "Difference", "p"):
+        shown.add_column(column, justify="left" if column == "Object" else "right")
+    for row in pairs:
+        shown.add_row(Text(label(row["modality"], row["class"])), *pair_cells(row))
     return shown
 
 

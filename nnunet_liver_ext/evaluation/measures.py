@@ -45,6 +45,19 @@ METRICS = {
 }
 
 
+PAIR_METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("relative_similarity_prediction", "Relative similarity, predictions", "1", 3),
+        Metric("relative_similarity_reference", "Relative similarity, references", "1", 3),
+        Metric("relative_similarity_gain", "Relative similarity, difference", "1", 3),
+        Metric("pair_volume_difference_prediction", "Volume, first minus second image, predictions", "ml", 1),
+        Metric("pair_volume_difference_reference", "Volume, first minus second image, references", "ml", 1),
+    )
+}
+"""Of both masks of a pair, see `pairs`."""
+
+
 def measure(
     pred: np.ndarray, ref: np.ndarray, spacing_mm: tuple[float, float, float], *, tolerance_mm: float
 ) -> dict[str, float]:

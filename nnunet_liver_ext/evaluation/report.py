@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -17,7 +18,8 @@ from nnunet_liver_ext.evaluation import box_plots
 from nnunet_liver_ext.evaluation.cases import Comparison
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Classes
 from nnunet_liver_ext.evaluation.measures import METRICS, Metric
-from nnunet_liver_ext.evaluation.tables import CONVENTIONS, OBJECT, empty_masks, grouped, summarise, versions
+from nnunet_liver_ext.evaluation.pairs import pair_cells
+from nnunet_liver_ext.evaluation.tables import CONVENTIONS, OBJECT, empty_masks, grouped, image_rows, summarise, versions
 from nnunet_liver_ext.images import replaced
 
 SUMMARISED = ("dice", "surface_dice", "hd", "hd95", "asd", "volume_difference")
@@ -43,6 +45,8 @@ def write_report(
     comparisons: Sequence[Comparison],
     classes: Classes | None,
     tolerance_mm: float,
+    similarity: str | None = None,
+    pairs: Sequence[dict[str, Any]] = (),
     failures: Sequence[CaseFailure] = (),
     notes: Sequence[CaseFailure] = (),
 ) -> None:
@@ -54,9 +58,12 @@ def write_report(
         comparisons: the files behind the table, for the pictures of the worst, median and best case of each modality.
         classes: labels of each class by name, or None to draw every label.
         tolerance_mm: of the surface Dice.
+        similarity: the class of transforms of the relative similarity, if it was measured.
+        pairs: how similar the masks of a pair are, as `pairs.summarise_pairs`.
         failures: what could not be evaluated; listed on top.
         notes: what else the reader should know.
     """
+    table = image_rows(table)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((files(__package__) / "report.html.j2").read_text(encoding="utf-8"))
     html = template.render(
@@ -65,6 +72,8 @@ def write_report(
         tolerance_mm=f"{tolerance_mm:g}",
         summarised=[METRICS[name] for name in SUMMARISED],
         summary=_summary_rows(table),
+        similarity=similarity,
+        pairs=[(box_plots.label(row["modality"], row["class"]), pair_cells(row)) for row in pairs],
         plots=box_plots.box_plots(table),
         plot=box_plots,
         pictures=_pictures(table, comparisons, classes),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 import pandas as pd
 from rich.progress import Progress
@@ -26,9 +28,12 @@ from nnunet_liver_ext.evaluation.cases import (
 )
 from nnunet_liver_ext.evaluation.label_maps import Classes, Key
 from nnunet_liver_ext.evaluation.measures import DEFAULT_TOLERANCE_MM
+from nnunet_liver_ext.evaluation.pairs import Transforms, evaluate_pair, pairs_among, summarise_pairs
 from nnunet_liver_ext.evaluation.source_images import find_images
 from nnunet_liver_ext.evaluation.tables import results_table, write_csv, write_json
 
+Work = TypeVar("Work")
+Outcome = CaseResult | CaseFailure
 CASES_PER_PROCESS = 4  # starting a process takes as long as a few cases
 
 
@@ -40,6 +45,8 @@ class Evaluation:
     failures: list[CaseFailure]
     notes: list[CaseFailure]
     total: int
+    pairs: list[dict[str, Any]]
+    """How similar the masks of a pair are, as `pairs.summarise_pairs`; empty if that was not asked for."""
 
     def raise_for_failures(self) -> None:
         if self.failures:
@@ -56,6 +63,7 @@ def evaluate_folders(
     processes: int | None = None,
     overwrite: bool = False,
     reference_classes: Classes | None = None,
+    similarity: Transforms | None = None,
 ) -> pd.DataFrame:
     """Measures predictions and writes results.csv, results.json and report.html into `out`.
 
@@ -68,6 +76,7 @@ def evaluate_folders(
         processes: how many cases are measured at a time; by default as many as there are processors and work for.
         overwrite: replace results that are there.
         reference_classes: labels of each class in the references, if they are others than in the predictions.
+        similarity: measure how similar both masks of a pair are up to transforms of this class, see `pairs`.
 
     Returns:
         The table of results.csv: case, modality, class, metric, value, unit.
@@ -85,6 +94,7 @@ def evaluate_folders(
         processes=processes,
         overwrite=overwrite,
         reference_classes=reference_classes,
+        similarity=similarity,
     )
     evaluation.raise_for_failures()
     return evaluation.table
@@ -100,6 +110,7 @@ def run(
     processes: int | None = None,
     overwrite: bool = False,
     reference_classes: Classes | None = None,
+    similarity: Transforms | None = None,
 ) -> Evaluation:
     """As `evaluate_folders`, but failures are returned; SomeCasesFailed is raised only if no case could be evaluated."""
     from nnunet_liver_ext.evaluation.report import write_report
@@ -111,29 +122,57 @@ def run(
         raise InputError(f"{out}: is a file; the results need a folder.")
     if (out / "results.csv").exists() and not overwrite:
         raise InputError(f"{out / 'results.csv'} exists: choose another folder, or replace it with --overwrite.")
+    if similarity is not None and similarity not in get_args(Transforms):
+        raise InputError(f"similarity must be one of {', '.join(get_args(Transforms))}, not {similarity!r}.")
     found = pair_up(predictions, references, reference_classes)
     pictures = find_images(Path(images), found.modalities) if images else {}
-    outcomes = _measure_all(found, tolerance_mm, _processes(processes, len(found.comparisons)))
+    measure_case = partial(evaluate_case, classes=found.classes, tolerance_mm=tolerance_mm)
+    outcomes = _measure_all(measure_case, found.comparisons, _processes(processes, len(found.comparisons)), "Evaluating")
     failed = [outcome for outcome in outcomes if isinstance(outcome, CaseFailure)]
     failures = sorted(found.missing + failed, key=lambda failure: failure.case)
     results = [outcome for outcome in outcomes if isinstance(outcome, CaseResult)]
     total = len(found.comparisons) + len(found.missing)
     if not results:
         raise SomeCasesFailed(failures, total)
-    table = results_table(with_every_class(results, tolerance_mm=tolerance_mm))
+    of_pairs = _pairs(found, {result.key for result in results}, similarity, processes)
+    measured = [outcome for outcome in of_pairs if isinstance(outcome, CaseResult)]
+    table = results_table([*with_every_class(results, tolerance_mm=tolerance_mm), *measured])
     notes = found.extra + _without_image(found, pictures if images else None)
-    write_json(table, out / "results.json", tolerance_mm=tolerance_mm, failures=failures, notes=notes)
+    notes += [outcome for outcome in of_pairs if isinstance(outcome, CaseFailure)]
+    pairs = summarise_pairs(table)
+    write_json(
+        table,
+        out / "results.json",
+        tolerance_mm=tolerance_mm,
+        similarity=similarity,
+        pairs=pairs,
+        failures=failures,
+        notes=notes,
+    )
     write_report(
         table,
         out / "report.html",
         comparisons=[_with_image(comparison, pictures) for comparison in found.comparisons],
         classes=found.classes,
         tolerance_mm=tolerance_mm,
+        similarity=similarity,
+        pairs=pairs,
         failures=failures,
         notes=notes,
     )
     write_csv(table, out / "results.csv")  # last: where it is, the others are
-    return Evaluation(table, failures, notes, total)
+    return Evaluation(table, failures, notes, total, pairs)
+
+
+def _pairs(found: PairedUp, measured: set[Key], similarity: Transforms | None, processes: int | None) -> list[Outcome]:
+    """What both masks of each pair have in common; of pairs whose masks could be measured."""
+    if similarity is None:
+        return []
+    pairs = pairs_among((own for own in found.comparisons if own.key in measured), found.modalities)
+    if not pairs:
+        return []
+    work = partial(evaluate_pair, classes=found.classes, transforms=similarity)
+    return _measure_all(work, pairs, _processes(processes, len(pairs)), "Comparing the masks of pairs")
 
 
 def _processes(wanted: int | None, cases: int) -> int:
@@ -145,28 +184,26 @@ def _processes(wanted: int | None, cases: int) -> int:
     return max(1, min(processors, cases // CASES_PER_PROCESS))
 
 
-def _measure_all(found: PairedUp, tolerance_mm: float, processes: int) -> list[CaseResult | CaseFailure]:
-    comparisons = found.comparisons
-    work = partial(evaluate_case, classes=found.classes, tolerance_mm=tolerance_mm)
+def _measure_all(work: Callable[[Work], Outcome], cases: Sequence[Work], processes: int, description: str) -> list[Outcome]:
     with progress_bar() as progress:
-        task = progress.add_task("Evaluating", total=len(comparisons))
+        task = progress.add_task(description, total=len(cases))
         if processes == 1:
-            return [_counted(work(comparison), progress, task) for comparison in comparisons]
+            return [_counted(work(case), progress, task) for case in cases]
         # "spawn": ITK's threads do not survive a fork.
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            return _in_pool(pool, work, comparisons, progress, task)
+            return _in_pool(pool, work, cases, progress, task)
 
 
 def _in_pool(
-    pool: Executor, work: partial[CaseResult | CaseFailure], comparisons: list[Comparison], progress: Progress, task: object
-) -> list[CaseResult | CaseFailure]:
+    pool: Executor, work: Callable[[Work], Outcome], cases: Sequence[Work], progress: Progress, task: object
+) -> list[Outcome]:
     try:
-        return [_counted(outcome, progress, task) for outcome in pool.map(work, comparisons)]
+        return [_counted(outcome, progress, task) for outcome in pool.map(work, cases)]
     except BrokenProcessPool:
         raise InputError("a process was ended from outside, perhaps for lack of memory: use fewer --processes.") from None
 
 
-def _counted(outcome: CaseResult | CaseFailure, progress: Progress, task: object) -> CaseResult | CaseFailure:
+def _counted(outcome: Outcome, progress: Progress, task: object) -> Outcome:
     progress.advance(task)  # type: ignore[arg-type]
     return outcome
 

@@ -11,6 +11,7 @@ C cells between control points, K corners of a cell (4 or 8), n points in a cell
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -42,7 +43,10 @@ def elastic_fit(masks: Masks, spacing_mm: Sequence[float], shift: Sequence[int])
     vectors = start.expand(-1, *size).clone()
     found = []
     for factor, steps, stiffness in LEVELS:
-        problem = _Problem.of(level(masks, spacing_mm, factor, shift, POINTS), size, stiffness)
+        coarse = level(masks, spacing_mm, factor, shift, POINTS)
+        if len(coarse.positions) == 0:  # tiny masks in tiny volumes
+            continue
+        problem = _Problem.of(coarse, size, stiffness)
         for _ in range(steps):
             vectors = vectors + problem.step(vectors)
         found.append(ControlGrid(vectors, PITCH))
@@ -60,14 +64,15 @@ class _Problem:
     """(C,) numbers of the cells with points."""
     places: Tensor
     """(C, n) numbers of the points."""
-    weights_CnK: Tensor
+    weights: Tensor
+    """(C, n, K) of every corner at every point, 0 at the points that fill a cell up."""
 
     @classmethod
     def of(cls, level: Level, size: Sequence[int], stiffness: float) -> _Problem:
         at = [((p + 0.5) / PITCH - 0.5).clamp(0, n - 1) for p, n in zip(level.positions.T, size, strict=True)]
         lower = [a.floor().clamp(max=max(n - 2, 0)) for a, n in zip(at, size, strict=True)]
         upper = [a - b for a, b in zip(at, lower, strict=True)]
-        weights = torch.stack([_product([u if c else 1 - u for u, c in zip(upper, corner, strict=True)]) for corner in _corners(size)], -1)
+        weights = torch.stack([_weight(upper, corner) for corner in _corners(size)], -1)
         number = torch.zeros_like(lower[0], dtype=torch.long)
         for own, n in zip(lower, size, strict=True):
             number = number * max(n - 1, 1) + own.long()
@@ -84,21 +89,27 @@ class _Problem:
         blocks, slope = self._linearised(vectors)
         diagonal = _fold(torch.diagonal(blocks, dim1=1, dim2=2), self.size)
         stiffness = self.stiffness * float(diagonal[diagonal > 0].mean())
+
         def times(x: Tensor) -> Tensor:
             return _fold((blocks @ _unfold(x)[..., None])[..., 0], self.size) + stiffness * _tension(x)
 
-        solution = conjugate_gradients(times, -(slope + stiffness * _tension(vectors)), diagonal + 2 * len(self.size) * stiffness)
+        solution = conjugate_gradients(
+            times, -(slope + stiffness * _tension(vectors)), diagonal + 2 * len(self.size) * stiffness
+        )
         limit = solution.new_tensor(self.level.step).view(-1, *[1] * len(self.size)) * LONGEST_STEP
         return solution.clamp(-limit, limit)
 
     def _linearised(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """JᵀJ of each cell, (cells, K·D, K·D), and Jᵀr as vectors (D, ...)."""
-        corners = _unfold(vectors)[self.cells].unflatten(1, (self.weights_CnK.shape[2], -1))  # C K D
-        positions = self.level.positions[self.places] + self.weights_CnK @ corners
-        moved, target = self.level.moving.at(positions.flatten(0, 1)).view(*self.places.shape, -1), self.level.target[self.places]
+        corners = _unfold(vectors)[self.cells].unflatten(1, (self.weights.shape[2], -1))  # C K D
+        positions = self.level.positions[self.places] + self.weights @ corners
+        moved, target = (
+            self.level.moving.at(positions.flatten(0, 1)).view(*self.places.shape, -1),
+            self.level.target[self.places],
+        )
         residual, slopes = (moved - target)[..., :1], ((moved + target) / 2)[..., 1:]
-        jacobian = (self.weights_CnK[..., None] * slopes[:, :, None]).flatten(2)
-        total = _product([max(n - 1, 1) for n in self.size])
+        jacobian = (self.weights[..., None] * slopes[:, :, None]).flatten(2)
+        total = math.prod(max(n - 1, 1) for n in self.size)
         blocks = jacobian.new_zeros(total, jacobian.shape[2], jacobian.shape[2])
         blocks[self.cells] = jacobian.mT @ jacobian
         slope = jacobian.new_zeros(total, jacobian.shape[2])
@@ -135,6 +146,14 @@ def _tension(vectors: Tensor) -> Tensor:
     return pull
 
 
+def _weight(fractions: Sequence[Tensor], corner: Sequence[int]) -> Tensor:
+    """Of a cell's corner at points with these fractions of the way from its lower to its upper end, along each axis."""
+    weight = torch.ones_like(fractions[0])
+    for fraction, upper in zip(fractions, corner, strict=True):
+        weight = weight * (fraction if upper else 1 - fraction)
+    return weight
+
+
 def _corners(size: Sequence[int]) -> list[tuple[int, ...]]:
     return list(product((0, 1), repeat=len(size)))
 
@@ -159,10 +178,3 @@ def _fold(parts: Tensor, size: Sequence[int]) -> Tensor:
     for corner, part in zip(corners, parts.unflatten(1, (len(corners), -1)).unbind(1), strict=True):
         vectors[_corner(corner, size)] += part.T.unflatten(1, cells)
     return vectors
-
-
-def _product(factors: Sequence) -> any:
-    result = factors[0]
-    for factor in factors[1:]:
-        result = result * factor
-    return result

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -133,9 +132,5 @@ def _slopes(image: Tensor) -> list[Tensor]:
 def _cut(mask: Tensor, box: Box) -> Tensor:
     """A part of the mask as float32, zero beyond the volume."""
     inner = tuple(slice(max(part.start, 0), min(part.stop, n)) for part, n in zip(box, mask.shape, strict=True))
-    around = [
-        (own.start - part.start, part.stop - own.stop) for part, own in zip(box, inner, strict=True)
-    ]
+    around = [(own.start - part.start, part.stop - own.stop) for part, own in zip(box, inner, strict=True)]
     return functional.pad(mask[inner].float(), [int(n) for pair in reversed(around) for n in pair])
-
-

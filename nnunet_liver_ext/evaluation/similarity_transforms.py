@@ -1,7 +1,7 @@
 """The transforms that a mask is moved by, and the masks that they make.
 
-A transform pulls back, as in `deformation`: warped(p) = mask(p + u(p)) with u in voxels, linearly interpolated and cut at one
-half. Masks are small parts of their volumes, so u is only computed where the moved mask can be.
+A transform pulls back, as in `deformation`: warped(p) = mask(p + u(p)) with u in voxels, linearly interpolated and cut at
+one half. Masks are small parts of their volumes, so u is only computed where the moved mask can be.
 
 D spatial axes (2 or 3), ... the axes themselves.
 """
@@ -89,7 +89,9 @@ class ControlGrid:
     def _weights(self, axis: int, part: slice) -> Tensor:
         """Of every control point (columns) at every voxel (rows) of one axis."""
         points = self.vectors.shape[axis]
-        at = ((torch.arange(part.start, part.stop, device=self.vectors.device) + 0.5) / self.pitch - 0.5).clamp(0, points - 1)
+        at = ((torch.arange(part.start, part.stop, device=self.vectors.device) + 0.5) / self.pitch - 0.5).clamp(
+            0, points - 1
+        )
         distance = at[:, None] - torch.arange(points, device=self.vectors.device)
         return (1 - distance.abs()).clamp(min=0)
 

@@ -1,8 +1,9 @@
 """Results as tables: one row per measured value, their summary, and both as files.
 
 results.csv has the columns case, modality, class, metric, value, unit. An infinite distance (one of the two masks is
-empty) is written as inf. The summary's statistics are taken over the finite values, and `infinite` counts the others: read
-the two together, as a mean without its infinite values flatters.
+empty) is written as inf, a relative similarity that does not exist (a mask is empty) as nan. The summary's statistics are
+taken over the finite values, and `infinite` counts the others: read the two together, as a mean without its infinite values
+flatters.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pandas as pd
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.cases import CaseResult
-from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.measures import METRICS, PAIR_METRICS
 from nnunet_liver_ext.images import replaced
 
 COLUMNS = ("case", "modality", "class", "metric", "value", "unit")
@@ -34,6 +35,8 @@ CONVENTIONS = {
     "asd": "mean over the border voxels of both masks together",
     "surface_dice": "share of all border voxels within the tolerance of the other border",
     "volume_difference": "prediction minus reference",
+    "relative_similarity": "highest Dice of the pair's masks after a transform of the first, on the pair's common grid; "
+    "nan (excluded) if one is empty or fills the volume",
     "empty masks": "both empty: Dice and surface Dice 1, distances 0; one empty: Dice and surface Dice 0, distances inf",
     "summary": "mean, std (n - 1), median, min and max are of the finite values; `infinite` counts the others",
 }
@@ -42,12 +45,22 @@ CONVENTIONS = {
 def results_table(results: Iterable[CaseResult]) -> pd.DataFrame:
     """One row for each case, modality, class and metric, in this order."""
     rows = [
-        (result.key.case, result.key.modality, name, metric, value, METRICS[metric].unit)
+        (result.key.case, result.key.modality, name, metric, value, (METRICS | PAIR_METRICS)[metric].unit)
         for result in results
         for name, values in result.values.items()
         for metric, value in values.items()
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def image_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """What was measured of single images."""
+    return table[table.metric.isin(list(METRICS))]
+
+
+def pair_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """What was measured of both masks of a pair."""
+    return table[table.metric.isin(list(PAIR_METRICS))]
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +109,7 @@ def read_results(path: Path) -> pd.DataFrame:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Writes the table beside `path` and renames it."""
     with replaced(path) as unfinished:
-        table.to_csv(unfinished, index=False)
+        table.to_csv(unfinished, index=False, na_rep="nan")
 
 
 def write_json(
@@ -104,6 +117,8 @@ def write_json(
     path: Path,
     *,
     tolerance_mm: float,
+    similarity: str | None = None,
+    pairs: Sequence[dict[str, Any]] = (),
     failures: Sequence[CaseFailure] = (),
     notes: Sequence[CaseFailure] = (),
 ) -> None:
@@ -116,6 +131,7 @@ def write_json(
         "conventions": CONVENTIONS,
         "versions": versions(),
         "summary": [_plain(row) for row in summarise(table).to_dict("records")],
+        "similarity": {"transforms": similarity, "pairs": [_plain(row) for row in pairs]} if similarity else None,
         "empty_masks": empty_masks(table),
         "failures": [vars(failure) for failure in failures],
         "notes": [vars(note) for note in notes],

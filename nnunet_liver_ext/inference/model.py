@@ -20,6 +20,8 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import enable_trainers
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.inference.deformation import registor_of
+from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.checkpoint import check_version
@@ -41,6 +43,8 @@ class Model:
     """SHA-256 of the checkpoints."""
     tile_step: float
     mirroring: bool
+    registors: tuple[Registor, ...] = ()
+    """One for each fold if they were asked for; predictions then come with deformations."""
 
     def describe(self) -> dict[str, Any]:
         """What predictions of this model can be told by; without folders of this machine."""
@@ -110,6 +114,7 @@ def load_model(
     device: torch.device,
     mirroring: bool = True,
     tile_step: float = 0.5,
+    deformation: bool = False,
 ) -> Model:
     """Loads a model folder such as `nnUNetTrainerSingleInput__nnUNetPlans__3d_fullres`.
 
@@ -120,21 +125,21 @@ def load_model(
         device: where to run.
         mirroring: mirrored test-time augmentation, if the model was trained with mirroring.
         tile_step: step of the sliding window as a share of the patch.
+        deformation: load the registors, too, so that predictions come with deformations.
 
     Raises:
-        InputError: no model there, no checkpoint, a later version's model, or one that knows neither pairs nor
-            pre-registered images.
+        InputError: no model there, no checkpoint, a later version's model, one that knows neither pairs nor
+            pre-registered images, or one without a registor where deformations are wanted.
     """
     plans, dataset_json = (_read_json(folder, name) for name in ("plans.json", "dataset.json"))
     if "pair" not in dataset_json and "preregistered" not in dataset_json:
         raise InputError(f"{folder}: was not trained on pairs; use nnUNetv2_predict for ordinary datasets.")
     check_version(plans.get(PLANS_KEY, {}).get("version", "0.0"), folder)
     names = tuple(folds) if folds else find_folds(folder, checkpoint)
-    for fold in names:
-        if not (folder / f"fold_{fold}" / checkpoint).is_file():
-            raise InputError(
-                f"{folder / f'fold_{fold}' / checkpoint}: no such checkpoint; train that fold, or choose others."
-            )
+    checkpoints = [folder / f"fold_{fold}" / checkpoint for fold in names]
+    for path in checkpoints:
+        if not path.is_file():
+            raise InputError(f"{path}: no such checkpoint; train that fold, or choose others.")
     enable_trainers()
     with quiet():
         predictor = nnUNetPredictor(
@@ -146,6 +151,7 @@ def load_model(
         )
         try:
             predictor.initialize_from_trained_model_folder(str(folder), list(names), checkpoint)
+            registors = tuple(registor_of(folder, fold, checkpoint, device) for fold in names if deformation)
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
@@ -160,9 +166,10 @@ def load_model(
         checkpoint=checkpoint,
         folds=names,
         strategy=plans.get(PLANS_KEY, {}).get("recipe", {}).get("strategy", ""),
-        weights=_sha256([folder / f"fold_{fold}" / checkpoint for fold in names]),
+        weights=_sha256(checkpoints),
         tile_step=tile_step,
         mirroring=mirroring,
+        registors=registors,
     )
 
 

@@ -74,15 +74,27 @@ def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
 
 def predict_prepared(model: Model, prepared: Prepared) -> dict[str, Prediction]:
     """Masks and probabilities of each given image on its own grid, by modality name."""
+    return on_native_grids(probabilities_on_common_grid(model, prepared), prepared)
+
+
+def probabilities_on_common_grid(model: Model, prepared: Prepared) -> dict[str, np.ndarray]:
+    """Class probabilities (K, z, y, x) of each image that has a mask, by modality name."""
     with quiet():
         _, joint = model.predictor.predict_single_npy_array(
             prepared.channels, {"spacing": list(prepared.grid.spacing_mm)}, None, None, True
         )
     if model.pair is None:
-        fixed = model.dataset_json["preregistered"]["fixed"]
-        return {fixed: on_native_grid(joint, prepared.grid, prepared.native[fixed])}
-    marginals = dict(zip(model.modalities, split_probabilities(joint), strict=True))
-    return {name: on_native_grid(marginals[name], prepared.grid, grid) for name, grid in prepared.native.items()}
+        return {model.dataset_json["preregistered"]["fixed"]: joint}
+    return dict(zip(model.modalities, split_probabilities(joint), strict=True))
+
+
+def on_native_grids(probabilities: Mapping[str, np.ndarray], prepared: Prepared) -> dict[str, Prediction]:
+    """Masks and probabilities on the own grid of each image that was given, by modality name."""
+    return {
+        name: on_native_grid(probabilities[name], prepared.grid, grid)
+        for name, grid in prepared.native.items()
+        if name in probabilities
+    }
 
 
 def on_native_grid(probabilities: np.ndarray, grid: Grid, native: Grid) -> Prediction:

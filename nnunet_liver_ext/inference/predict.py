@@ -6,6 +6,7 @@ import errno
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,29 @@ import numpy as np
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.images import read_image, replaced, write_image
+from nnunet_liver_ext.inference.deformation import Deformation, find_deformation
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import Prediction, Prepared, predict_prepared, prepare
+from nnunet_liver_ext.inference.native import (
+    Prediction,
+    Prepared,
+    on_native_grids,
+    prepare,
+    probabilities_on_common_grid,
+)
 from nnunet_liver_ext.studies import Study
 
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
 """What may go wrong with one study while the others go on; CUDA's out-of-memory is a RuntimeError."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was found in one study."""
+
+    predictions: dict[str, Prediction]
+    """By modality name."""
+    deformation: Deformation | None = None
+    """Of image 1 onto image 2."""
 
 
 def predict_studies(
@@ -26,7 +44,10 @@ def predict_studies(
 ) -> None:
     """Predicts every study and writes NAME_T1.nii.gz, NAME_T2.nii.gz into `out`.
 
-    Studies whose masks are there already are left alone unless `overwrite`, so an interrupted run continues. The next
+    A model that was loaded with its registors also gives NAME_deformation.nii.gz, which moves T1 onto T2, and
+    NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.deformation`).
+
+    Studies of which all is there already are left alone unless `overwrite`, so an interrupted run continues. The next
     study is read while one is predicted.
 
     Args:
@@ -49,12 +70,12 @@ def predict_studies(
         previous: tuple[Study, Future[None]] | None = None
         for study, prepared in _read_ahead(model, todo):
             try:
-                predictions = predict_prepared(model, prepared.result())
+                found = _predict(model, prepared.result())
             except FAILURES as error:
                 failures.append(CaseFailure(study.name, _reason(error)))
-                predictions = {}
+                found = Found({})
             failures += _finished(previous)
-            previous = (study, writer.submit(_write, study, predictions, out, probabilities))
+            previous = (study, writer.submit(_write, model, study, found, out, probabilities))
             bar.advance(task)
         failures += _finished(previous)
     if failures:
@@ -100,8 +121,20 @@ def _read(model: Model, study: Study) -> Prepared:
     return prepare(model, images)
 
 
-def _write(study: Study, predictions: dict[str, Prediction], out: Path, probabilities: bool) -> None:
-    for modality, prediction in predictions.items():
+def _predict(model: Model, prepared: Prepared) -> Found:
+    on_common_grid = probabilities_on_common_grid(model, prepared)
+    predictions = on_native_grids(on_common_grid, prepared)
+    if not model.registors:
+        return Found(predictions)
+    return Found(predictions, find_deformation(model, on_common_grid, prepared.grid, prepared.native))
+
+
+def _write(model: Model, study: Study, found: Found, out: Path, probabilities: bool) -> None:
+    if found.deformation is not None:
+        field_file, mask_file = _deformation_files(model, study)
+        write_image(found.deformation.field, out / field_file)
+        write_image(found.deformation.mask, out / mask_file)
+    for modality, prediction in found.predictions.items():
         if probabilities:
             with replaced(out / f"{study.name}_{modality}.npz") as unfinished:
                 np.savez_compressed(unfinished, probabilities=prediction.probabilities)
@@ -112,7 +145,16 @@ def _is_done(model: Model, study: Study, out: Path, probabilities: bool) -> bool
     names = model.modalities if model.pair is not None else model.modalities[1:]
     stems = [f"{study.name}_{name}" for name in names if name in study.images]
     endings = (".nii.gz", ".npz") if probabilities else (".nii.gz",)
-    return bool(stems) and all((out / f"{stem}{ending}").exists() for stem in stems for ending in endings)
+    files = [f"{stem}{ending}" for stem in stems for ending in endings]
+    if model.registors:
+        files += _deformation_files(model, study)
+    return bool(stems) and all((out / name).exists() for name in files)
+
+
+def _deformation_files(model: Model, study: Study) -> tuple[str, str]:
+    """Names of the deformation and of the moved mask."""
+    first, second = model.modalities
+    return f"{study.name}_deformation.nii.gz", f"{study.name}_{first}_on_{second}.nii.gz"
 
 
 def _describe(model: Model, out: Path, *, overwrite: bool) -> None:

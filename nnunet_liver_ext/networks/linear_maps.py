@@ -22,10 +22,14 @@ class Bounds:
     """How far a translation, a rigid or an affine transform goes at most. The paper names only the first, for its toy."""
 
     max_shift_voxels: float = 32.0
-    """Along each axis, and no further than half the patch (Couteaux et al. 2021, section 3.1: 32 pixels)."""
+    """Along each axis (Couteaux et al. 2021, section 3.1: 32 pixels), and no further than a third of the patch."""
     max_rotation_deg: float = 30.0
     max_log_stretch: float = 0.2
     """Of each entry of S: lengths change by at most a factor of exp(±0.2) along an axis, angles by about 0.4."""
+
+    def shift_in(self, patch_size: Sequence[int]) -> tuple[float, ...]:
+        """The bound along each axis, in voxels. Beyond a third of the patch too little of an organ is left in it."""
+        return tuple(min(self.max_shift_voxels, n / 3) for n in patch_size)
 
 
 def num_rotations(dims: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nnunet_liver_ext.deformation import affine_displacement, blur, control_grid_size, upsample_control_grid
 from nnunet_liver_ext.errors import InputError
@@ -48,7 +49,9 @@ def random_displacement(
         batch: B.
         pitch: voxels between the vectors of an elastic deformation (`control_grid_pitch`).
         bend_mm: standard deviation of an elastic deformation's vectors, before what would fold is scaled down.
-        shift_mm: standard deviation of its shift as a whole, cut at a quarter of the grid.
+        shift_mm: standard deviation of its shift as a whole, cut at a quarter of the grid. Along each axis both are at
+            most a tenth of the grid: once masks hardly overlap, moving everything out of the patch lowers the registor's
+            loss, and from there no gradient leads back.
         bounds: within which the shift of the other transforms and the angle and stretch are uniform.
         centre: about which they turn, (B, D) in voxels; None: the middle of the grid.
         device: of the result; without a generator its global random state is used.
@@ -73,14 +76,14 @@ class _Noise:
     """Random numbers for B cases."""
 
     def __init__(self, batch: int, device: torch.device, generator: torch.Generator | None) -> None:
-        self.batch, self._device, self._generator = batch, device, generator
+        self.batch, self.device, self._generator = batch, device, generator
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.randn((self.batch, *shape), device=self._device, generator=self._generator)
+        return torch.randn((self.batch, *shape), device=self.device, generator=self._generator)
 
     def uniform(self, *shape: int) -> Tensor:
         """Between -1 and 1."""
-        return 2 * torch.rand((self.batch, *shape), device=self._device, generator=self._generator) - 1
+        return 2 * torch.rand((self.batch, *shape), device=self.device, generator=self._generator) - 1
 
 
 def _elastic(
@@ -92,24 +95,25 @@ def _elastic(
     shift_mm: float,
 ) -> Tensor:
     """Smooth vectors on the control grid, flattened where they would fold, and one shift of them all."""
-    bend_B_mm = _smooth_vectors(noise, control_grid_size(size, pitch)) * bend_mm
+    ones = [1] * len(size)
+    spacing = torch.tensor(spacing_mm, device=noise.device)
+    quarter = torch.tensor(size, device=noise.device) / 4
+    tenth_mm = spacing * quarter / 2.5
+    bend_B_mm = _smooth_vectors(noise, control_grid_size(size, pitch)) * tenth_mm.clamp(max=bend_mm).view(-1, *ones)
     pitch_mm = [step * spacing for step, spacing in zip(pitch, spacing_mm, strict=True)]
     bend_B_mm = bend_B_mm * (STEEPEST / _steepness(bend_B_mm, pitch_mm)).clamp(max=1)
-    spacing = bend_B_mm.new_tensor(spacing_mm)
-    quarter = bend_B_mm.new_tensor(size) / 4
-    shift = (noise.normal(len(size)) * shift_mm / spacing).clamp(-quarter, quarter)
-    ones = [1] * len(size)
+    shift = (noise.normal(len(size)) * tenth_mm.clamp(max=shift_mm) / spacing).clamp(-quarter, quarter)
     control = bend_B_mm / spacing.view(-1, *ones) + shift.view(*shift.shape, *ones)
     return upsample_control_grid(control, pitch, size)
 
 
 def _smooth_vectors(noise: _Noise, size: Sequence[int]) -> Tensor:
     """Normal noise of variance 1 whose neighbours are correlated by 0.8, (B, D, ...)."""
-    margin = SMOOTHINGS
-    vectors = noise.normal(len(size), *[n + 2 * margin for n in size])
+    vectors = noise.normal(len(size), *[n + 2 * SMOOTHINGS for n in size])  # a margin that the border's repetition spoils
     for _ in range(SMOOTHINGS):
         vectors = blur(vectors)
-    vectors = vectors[(..., *[slice(margin, margin + n) for n in size])]
+    for axis, n in enumerate(size, start=2):
+        vectors = vectors.narrow(axis, SMOOTHINGS, n)
     return vectors / SMOOTHED_STD ** len(size)
 
 
@@ -118,7 +122,7 @@ def _steepness(vectors_mm: Tensor, pitch_mm: Sequence[float]) -> Tensor:
 
     Below one, I + ∇u is strictly diagonally dominant with a positive diagonal, so that its determinant is positive.
     """
-    total = torch.zeros_like(vectors_mm[:, :, :1].flatten(2).amax(2))
+    total = vectors_mm.new_zeros(vectors_mm.shape[:2])
     for axis, step in enumerate(pitch_mm, start=2):
         if vectors_mm.shape[axis] > 1:
             total = total + vectors_mm.diff(dim=axis).abs().flatten(2).amax(2) / step
@@ -126,15 +130,15 @@ def _steepness(vectors_mm: Tensor, pitch_mm: Sequence[float]) -> Tensor:
 
 
 def _uniform_shift(noise: _Noise, size: Sequence[int], bounds: Bounds) -> Tensor:
-    """(B, D) in voxels, within the bound and half the grid."""
+    """(B, D) in voxels."""
     uniform = noise.uniform(len(size))
-    return uniform * uniform.new_tensor([min(bounds.max_shift_voxels, n / 2) for n in size])
+    return uniform * uniform.new_tensor(bounds.shift_in(size))
 
 
 def _random_matrix(noise: _Noise, spacing_mm: Sequence[float], bounds: Bounds, *, stretches: bool) -> Tensor:
     """Rotation about a uniform axis by a uniform angle, and a uniform stretch; (B, D, D) acting on voxels."""
     dims = len(spacing_mm)
-    direction = torch.nn.functional.normalize(noise.normal(num_rotations(dims)), dim=1)
+    direction = functional.normalize(noise.normal(num_rotations(dims)), dim=1)
     angle = noise.uniform(1) * math.radians(bounds.max_rotation_deg)
     stretch = noise.uniform(num_stretches(dims)) * bounds.max_log_stretch if stretches else None
     return linear_map(direction * angle, stretch, spacing_mm=spacing_mm)

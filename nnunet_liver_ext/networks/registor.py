@@ -19,7 +19,6 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nnunet_liver_ext.deformation import affine_displacement, upsample_control_grid, warp
 from nnunet_liver_ext.errors import InputError
@@ -32,6 +31,7 @@ from nnunet_liver_ext.networks.registor_heads import (
     centroid,
     initialise_he,
     near_zero,
+    padded_to_multiple,
 )
 
 Transforms = Literal["elastic", "translation", "rigid", "affine"]
@@ -90,7 +90,7 @@ class ElasticRegistor(Registor):
 
     def control_vectors(self, first: Tensor, second: Tensor) -> Tensor:
         """Displacement in voxels on the control grid, (B, D, ceil(size/pitch)), float32."""
-        masks = _padded(torch.cat([first, second], 1), self.pitch)
+        masks = padded_to_multiple(torch.cat([first, second], 1), self.pitch)
         features = self.blocks(masks)
         with _float32(features):
             return self.vectors(features.float())
@@ -104,7 +104,7 @@ class TranslationRegistor(Registor):
 
     def __init__(self, channels: int, *, patch_size: Sequence[int], bounds: Bounds) -> None:
         super().__init__()
-        self.max_shift_voxels = max_shift_in(patch_size, bounds)
+        self.max_shift_voxels = bounds.shift_in(patch_size)
         self.shift = CorrelationShift(channels, patch_size=patch_size, max_shift_voxels=self.max_shift_voxels)
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class AffineRegistor(Registor):
         dims = len(patch_size)
         self.spacing_mm, self.bounds = tuple(spacing_mm), bounds
         self.rotations, self.stretches = num_rotations(dims), num_stretches(dims) if stretches else 0
-        self.max_shift_voxels = max_shift_in(patch_size, bounds)
+        self.max_shift_voxels = bounds.shift_in(patch_size)
         outputs = self.rotations + self.stretches
         self.look = CentredLook(channels, outputs, patch_size=patch_size, spacing_mm=spacing_mm)
         self.shift = CorrelationShift(channels, patch_size=patch_size, max_shift_voxels=self.max_shift_voxels)
@@ -175,7 +175,7 @@ def build_registor(
         channels: foreground classes of each image.
         patch_size: of the training's patches, in voxels; `forward` takes any size.
         spacing_mm: of the voxels.
-        max_shift_voxels: bound along each axis, at most half the patch; ignored by elastic, as the two others.
+        max_shift_voxels: bound along each axis, at most a third of the patch; elastic has no bounds.
         max_rotation_deg: bound of the angle.
         max_log_stretch: bound of the entries of the stretch's logarithm; affine only.
 
@@ -226,11 +226,6 @@ def pooling_of_blocks(pitch: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(2 if math.log2(step) >= blocks - block else 1 for step in pitch) for block in range(blocks)]
 
 
-def max_shift_in(patch_size: Sequence[int], bounds: Bounds) -> tuple[float, ...]:
-    """The bound along each axis: what was asked for, and no further than half the patch."""
-    return tuple(min(bounds.max_shift_voxels, n / 2) for n in patch_size)
-
-
 def check_patch(patch_size: Sequence[int]) -> None:
     if min(patch_size) < MIN_AXIS:
         raise InputError(
@@ -250,17 +245,10 @@ def _block(dims: int, inputs: int, features: int, pooling: tuple[int, ...]) -> n
     )
 
 
-def _padded(masks: Tensor, pitch: Sequence[int]) -> Tensor:
-    """Zeros at the far ends up to a multiple of the pitch."""
-    return functional.pad(
-        masks, [amount for n, step in zip(masks.shape[:1:-1], pitch[::-1], strict=True) for amount in (0, -n % step)]
-    )
-
-
 def _float32(like: Tensor) -> torch.autocast:
     """Switches autocast off: positions and correlations need float32."""
     return torch.autocast(like.device.type, enabled=False)
 
 
 def _times(numbers: Sequence[float]) -> str:
-    return " x ".join(f"{number:g}" for number in numbers)
+    return " x ".join(f"{number:.4g}" for number in numbers)

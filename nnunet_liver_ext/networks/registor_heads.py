@@ -36,7 +36,7 @@ class CorrelationShift(nn.Module):
     """Axes are averaged as long as the patch keeps so many cells."""
     sharpness_per_weight = 1000.0
     """Adam moves a weight by about its learning rate in a step: at 1e-3 the sharpness grows by one."""
-    initial_sharpness = 0.01
+    initial_sharpness = 0.002
 
     def __init__(self, channels: int, *, patch_size: Sequence[int], max_shift_voxels: Sequence[float]) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def cross_correlation(first: Tensor, second: Tensor, *, reach: Sequence[int]) ->
         (B, 2 · reach + 1, ...), the shift of zero in the middle; 0 where a side is empty.
     """
     axes = tuple(range(2, first.ndim))
-    padded = [_smooth_number(n + cells) for n, cells in zip(first.shape[2:], reach, strict=True)]
+    padded = [_smooth_number(max(n, cells + 1) + cells) for n, cells in zip(first.shape[2:], reach, strict=True)]
     product = torch.fft.rfftn(first, padded, axes) * torch.fft.rfftn(second, padded, axes).conj()
     correlation = torch.fft.irfftn(product.sum(1), padded, tuple(range(1, first.ndim - 1)))
     for axis, cells in enumerate(reach, start=1):
@@ -158,11 +158,16 @@ def near_zero(layer: nn.Module, std: float = 1e-3) -> None:
     nn.init.normal_(layer.get_parameter("weight"), std=std)
 
 
+def padded_to_multiple(masks: Tensor, steps: Sequence[int]) -> Tensor:
+    """Zeros at the far end of each axis, up to a multiple of its step."""
+    reversed_axes = zip(masks.shape[:1:-1], steps[::-1], strict=True)
+    return functional.pad(masks, [amount for n, step in reversed_axes for amount in (0, -n % step)])
+
+
 def _average(masks: Tensor, stride: Sequence[int]) -> Tensor:
     """Mean over cells of `stride` voxels, zero beyond the far end."""
-    padding = [amount for n, step in zip(masks.shape[:1:-1], stride[::-1], strict=True) for amount in (0, -n % step)]
     pool = functional.avg_pool2d if masks.ndim == 4 else functional.avg_pool3d
-    return pool(functional.pad(masks, padding), tuple(stride))
+    return pool(padded_to_multiple(masks, stride), tuple(stride))
 
 
 def _cell(n: int, finest: int) -> int:

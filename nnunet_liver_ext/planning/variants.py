@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from nnunet_liver_ext.errors import InputError
@@ -23,10 +24,38 @@ TINY_RECIPE = {
     "mirroring": False,
 }
 """What lets a tiny network learn something within 400 iterations."""
-TINY_PATCH = (16, 48, 64)
-"""The largest patch of tiny plans, (z, y, x)."""
-TINY_FEATURES = (4, 8, 16, 16)
-TINY_STRIDES = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+
+
+@dataclass(frozen=True)
+class TinySizes:
+    """Numbers of a tiny configuration, axes (z, y, x) or (y, x)."""
+
+    patch: tuple[int, ...]
+    """At most."""
+    features: tuple[int, ...]
+    """By stage, as are strides and kernels."""
+    strides: tuple[tuple[int, ...], ...]
+    kernels: tuple[tuple[int, ...], ...]
+    batch_size: int
+
+
+TINY = {
+    "3d_fullres": TinySizes(
+        patch=(16, 48, 64),
+        features=(4, 8, 16, 16),
+        strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+        kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+        batch_size=2,
+    ),
+    "2d": TinySizes(
+        patch=(96, 96),
+        features=(8, 16, 32, 32),
+        strides=((1, 1), (2, 2), (2, 2), (2, 2)),
+        kernels=((3, 3), (3, 3), (3, 3), (3, 3)),
+        batch_size=8,
+    ),
+}
+"""By configuration; the first that a dataset has is the one that becomes tiny."""
 
 
 def with_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any]) -> Plans:
@@ -62,33 +91,37 @@ def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -
 
 
 def tiny(plans: Plans) -> Plans:
-    """The plans with only `3d_fullres` (and variants of it), so small that it trains on a CPU in seconds: to try things."""
-    _check_base(plans, "3d_fullres")
+    """The plans with only `3d_fullres` (and variants of it), so small that it trains on a CPU in seconds: to try things.
+
+    A dataset of single slices has no `3d_fullres`; its `2d` is kept instead.
+    """
+    name = next((name for name in TINY if name in plans["configurations"]), "3d_fullres")
+    _check_base(plans, name)
     plans = deepcopy(plans)
-    entry = plans["configurations"]["3d_fullres"]
-    stages = len(TINY_FEATURES)
-    kwargs = entry["architecture"]["arch_kwargs"]
-    kwargs |= {
+    entry, sizes = plans["configurations"][name], TINY[name]
+    stages = len(sizes.features)
+    entry["architecture"]["arch_kwargs"] |= {
         "n_stages": stages,
-        "features_per_stage": list(TINY_FEATURES),
-        "strides": [list(stride) for stride in TINY_STRIDES],
-        "kernel_sizes": [[1, 3, 3]] + [[3, 3, 3]] * (stages - 1),
+        "features_per_stage": list(sizes.features),
+        "strides": [list(stride) for stride in sizes.strides],
+        "kernel_sizes": [list(kernel) for kernel in sizes.kernels],
         "n_conv_per_stage": [2] * stages,
         "n_conv_per_stage_decoder": [1] * (stages - 1),
     }
-    entry |= {"patch_size": _tiny_patch(entry["median_image_size_in_voxels"]), "batch_size": 2, "recipe": dict(TINY_RECIPE)}
+    patch = _tiny_patch(sizes, entry["median_image_size_in_voxels"])
+    entry |= {"patch_size": patch, "batch_size": sizes.batch_size, "recipe": dict(TINY_RECIPE)}
     entry.pop("next_stage", None)
-    kept = [name for name in plans["configurations"] if "3d_fullres" in _ancestry(plans, name)]
-    plans["configurations"] = {name: plans["configurations"][name] for name in kept if name != "3d_cascade_fullres"}
+    kept = [other for other in plans["configurations"] if name in _ancestry(plans, other)]
+    plans["configurations"] = {other: plans["configurations"][other] for other in kept if other != "3d_cascade_fullres"}
     return plans
 
 
-def _tiny_patch(median_size: Sequence[float]) -> list[int]:
-    """At most TINY_PATCH, not much larger than the images, and a multiple of the strides."""
-    factors = [math.prod(stride[axis] for stride in TINY_STRIDES) for axis in range(3)]
+def _tiny_patch(sizes: TinySizes, median_size: Sequence[float]) -> list[int]:
+    """At most `sizes.patch`, not much larger than the images, and a multiple of the strides."""
+    factors = [math.prod(stride[axis] for stride in sizes.strides) for axis in range(len(sizes.patch))]
     return [
         min(largest, math.ceil(size / factor) * factor)
-        for largest, size, factor in zip(TINY_PATCH, median_size, factors, strict=True)
+        for largest, size, factor in zip(sizes.patch, median_size, factors, strict=True)
     ]
 
 

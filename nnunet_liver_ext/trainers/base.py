@@ -36,7 +36,7 @@ from nnunet_liver_ext.trainers.data_loading import (
     seed_everything,
 )
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
-from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, Task, View, VoxelLoss, finest
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, View, VoxelLoss, finest, task_of
 from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, SEGMENTOR, Phase, PhaseSchedule, phase_of, plan_phases
 from nnunet_liver_ext.trainers.players import as_numbers, broadcast, descend, frozen, make_optimizer
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
@@ -125,23 +125,14 @@ class LiverTrainer(nnUNetTrainer):
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
-        self.objective = OBJECTIVES[self.recipe.objective](self._task(), self._voxel_loss()).to(self.device)
+        task = task_of(self.recipe, self.plans_manager, self.configuration_manager, self.dataset_json)
+        self.objective = OBJECTIVES[self.recipe.objective](task, self._voxel_loss()).to(self.device)
         if self.objective.companion is not None:
             self._set_up_companion(self.objective.companion)
 
-    def _task(self) -> Task:
-        configuration = self.configuration_manager
-        return Task(
-            self.recipe,
-            tuple(configuration.patch_size),
-            tuple(configuration.spacing),
-            self.label_manager.num_segmentation_heads if self.pair is None else self.pair.num_classes,
-            self.num_input_channels if self.pair is None else 1,
-        )
-
     def _set_up_companion(self, companion: nn.Module) -> None:
         recipe = self.recipe
-        self.print_to_log_file(f"Companion network: {companion}")
+        self.print_to_log_file(f"Companion network: {self.objective.describe()}")
         if self._do_i_compile() and recipe.gradient_penalty == 0:  # compiled code has no second derivative
             companion.compile()
         if self.is_ddp:

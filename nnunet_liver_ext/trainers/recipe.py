@@ -146,7 +146,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("joint_lr", 0, 1e3),
     ("companion_lr", 0, 1e3),
     ("joint_companion_lr", 0, 1e3),
-    ("companion_momentum", 0, 1),
+    ("companion_momentum", 0, 0.9999),  # an Adam whose first beta is 1 never moves, and torch refuses it
     ("companion_weight_decay", 0, 1e3),
     ("companion_steps", 1, 1e6),
     ("segmentor_steps", 1, 1e6),

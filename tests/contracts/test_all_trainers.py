@@ -6,26 +6,43 @@ import ast
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import nnunet_liver_ext.trainers as package
+from nnunet_liver_ext.networks.strategies import STRATEGIES
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from tests.training import QUICK, dataset_of, find_trainer, make_trainer, quietly, run_epochs, weights
 
 TRAINERS = sorted(package.__all__)
 PAIR_TRAINERS = [name for name in TRAINERS if name != "nnUNetTrainerPreregistered"]
-SEEING_ONE_IMAGE = ["nnUNetTrainerSingleInput", "nnUNetTrainerSingleInputSpecialized"]
+SEEING_ONE_IMAGE = [name for name in PAIR_TRAINERS if getattr(package, name).recipe.strategy.startswith("single_input")]
+WITH_COMPANION = [name for name in TRAINERS if OBJECTIVES[getattr(package, name).recipe.objective].has_companion]
 EPOCHS = 4
+"""With a companion: a warm-up of one or two epochs, an epoch of a registor alone, and two of both."""
+PHASES = {"gan": (2, 0, 2), "embedding": (2, 0, 2), "gambling": (2, 0, 2)}
+COOPERATING = (1, 1, 2)
+
+
+def companion_state(trainer: Any) -> dict[str, torch.Tensor]:
+    """Weights of the companion network and what its optimizer remembers; empty without one."""
+    if trainer.objective.companion is None:
+        return {}
+    state = dict(trainer.objective.companion.state_dict())
+    for index, moments in trainer.companion_optimizer.state_dict()["state"].items():
+        state |= {f"{name} of parameter {index}": torch.as_tensor(value) for name, value in moments.items()}
+    return {name: value.clone() for name, value in state.items()}
 
 
 @pytest.fixture(scope="module", params=TRAINERS)
 def straight(request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory):
-    """A trainer after four epochs without a break, and the weights it began with."""
+    """A trainer after four epochs without a break, and the weights of both networks before."""
     trainer = make_trainer(nnunet_root, tmp_path_factory.mktemp("straight"), request.param)
     quietly(trainer.initialize)
-    before = weights(trainer)
+    before = weights(trainer), companion_state(trainer)
     run_epochs(trainer, EPOCHS, end=True)
     return trainer, before
 
@@ -52,13 +69,43 @@ def test_nnunet_finds_it_through_the_environment_variable_alone(name: str, nnune
         find_trainer(name)
 
 
+def test_which_trainers_there_are():
+    one_image = ["BCE", "Dice", "DiceBCE", "Embedding", "GAN", "Gambling", "SingleInput", "SingleInputSpecialized"]
+    assert [name.removeprefix("nnUNetTrainer") for name in SEEING_ONE_IMAGE] == one_image
+    companions = ["Embedding", "GAN", "Gambling", "Similarity"]
+    companions += [f"Similarity{transforms}" for transforms in ("Affine", "Rigid", "Translation")]
+    assert [name.removeprefix("nnUNetTrainer") for name in WITH_COMPANION] == companions
+    assert {getattr(package, name).recipe.strategy for name in TRAINERS} == set(STRATEGIES)
+    assert {getattr(package, name).recipe.objective for name in TRAINERS} == set(OBJECTIVES)
+
+
 def test_training_changes_every_network_of_the_segmentor(straight):
-    trainer, before = straight
+    trainer, (before, _) = straight
     after = weights(trainer)
     for index in range(len(trainer.network.networks)):
         names = [name for name in before if name.startswith(f"networks.{index}.") and name.endswith("conv.weight")]
         assert names
         assert all(not torch.equal(before[name], after[name]) for name in names)
+
+
+def test_training_changes_the_companion_network(straight):
+    trainer, (_, before) = straight
+    names = [name for name in before if name.endswith("weight") and ".seg_layers." not in name]  # nnU-Net's unused heads
+    assert bool(names) == (type(trainer).__name__ in WITH_COMPANION)
+    after = companion_state(trainer)
+    assert all(not torch.equal(before[name], after[name]) for name in names)
+
+
+def test_phases(straight):
+    trainer, _ = straight
+    found = {phase.name: phase.end - phase.first for phase in trainer.phases}
+    if type(trainer).__name__ not in WITH_COMPANION:
+        assert found == {"segmentor": EPOCHS}
+    else:
+        expected = PHASES.get(trainer.recipe.objective, COOPERATING)
+        assert tuple(found.get(name, 0) for name in ("segmentor", "companion", "both")) == expected
+    log = Path(trainer.log_file).read_text()
+    assert log.count("Phase: ") == (0 if len(found) == 1 else EPOCHS)
 
 
 def test_interrupted_and_continued_equals_straight_through(straight, nnunet_root: Path, tmp_path: Path):
@@ -70,9 +117,11 @@ def test_interrupted_and_continued_equals_straight_through(straight, nnunet_root
     quietly(second.load_checkpoint, str(Path(second.output_folder) / "checkpoint_latest.pth"))
     assert second.current_epoch == 2
     run_epochs(second, EPOCHS)
-    for key, value in weights(trainer).items():
-        assert torch.equal(value, weights(second)[key]), key
-    assert second.history == trainer.history
+    for found, expected in ((weights(second), weights(trainer)), (companion_state(second), companion_state(trainer))):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert torch.equal(value, found[key]), key
+    assert json.dumps(second.history, sort_keys=True) == json.dumps(trainer.history, sort_keys=True)
     assert second.logger.get_value("ema_fg_dice", None) == trainer.logger.get_value("ema_fg_dice", None)
 
 
@@ -130,7 +179,13 @@ def test_log_and_picture_are_by_modality(straight):
         assert names == {"pseudo Dice: T1 liver", "pseudo Dice: T2 liver"}
     else:
         assert names == {"pseudo Dice: liver"}
-    assert all(len(curve) == EPOCHS and np.isfinite(curve).all() for curve in trainer.history.values())
+    last = trainer.phases[-1].first
+    curves = {name: curve for name, curve in trainer.history.items() if len(curve) == EPOCHS}
+    assert names <= set(curves)
+    assert all(np.isfinite(curves[name]).all() for name in names)
+    terms = [name for name in curves if name.startswith("training loss: ")]
+    assert len(terms) >= (1 if trainer.pair is None else 2)
+    assert all(np.isfinite(curves[name][last:]).all() for name in terms)
     assert (Path(trainer.output_folder) / "progress_modalities.png").stat().st_size > 5000
     log = Path(trainer.log_file).read_text()
     assert all(name in log for name in names)

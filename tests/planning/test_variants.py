@@ -10,8 +10,7 @@ import pytest
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.variants import (
-    TINY_FEATURES,
-    TINY_PATCH,
+    TINY,
     inherited,
     tiny,
     with_numbers,
@@ -128,19 +127,36 @@ def test_a_batch_size_that_is_none(batch_size, plans):
         with_numbers(plans, "3d_fullres", {"batch_size": batch_size})
 
 
-def test_tiny_plans(plans):
-    found = tiny(plans)
-    assert list(found["configurations"]) == ["3d_fullres"]
-    entry = found["configurations"]["3d_fullres"]
+@pytest.fixture
+def flat_plans(plans) -> dict[str, Any]:
+    """As nnU-Net writes them for a dataset of single slices: strides multiply to (8, 8)."""
+    kwargs = deepcopy(plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"])
+    kwargs |= {"strides": [[1, 1], [2, 2], [2, 2], [2, 2]], "kernel_sizes": [[3, 3]] * 4}
+    entry = {"batch_size": 12, "patch_size": [240, 240], "spacing": [1.0, 1.0], "architecture": {"arch_kwargs": kwargs}}
+    return {**plans, "configurations": {"2d": {**entry, "median_image_size_in_voxels": [240.0, 240.0]}}}
+
+
+@pytest.mark.parametrize(("name", "fixture"), [("3d_fullres", "plans"), ("2d", "flat_plans")])
+def test_tiny_plans(name: str, fixture: str, request: pytest.FixtureRequest):
+    found = tiny(request.getfixturevalue(fixture))
+    assert list(found["configurations"]) == [name]
+    entry = found["configurations"][name]
     kwargs = entry["architecture"]["arch_kwargs"]
-    assert entry["patch_size"] == list(TINY_PATCH)
-    assert kwargs["features_per_stage"] == list(TINY_FEATURES)
-    stages = len(TINY_FEATURES)
+    assert entry["patch_size"] == list(TINY[name].patch)
+    assert kwargs["features_per_stage"] == list(TINY[name].features)
+    stages = len(TINY[name].features)
     assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "n_conv_per_stage")] == [stages] * 3
+    assert {len(axes) for key in ("strides", "kernel_sizes") for axes in kwargs[key]} == {len(entry["patch_size"])}
     assert len(kwargs["n_conv_per_stage_decoder"]) == stages - 1
     assert kwargs["conv_bias"] is True
     assert entry["recipe"]["num_epochs"] == 10
-    assert with_numbers(found, "3d_fullres", {"patch_size": list(TINY_PATCH)})  # its patch fits its strides
+    assert with_numbers(found, name, {"patch_size": list(TINY[name].patch)})  # its patch fits its strides
+
+
+def test_plans_that_cannot_be_tiny(plans):
+    del plans["configurations"]["3d_fullres"], plans["configurations"]["2d"]
+    with pytest.raises(InputError, match="no configuration 3d_fullres; there are 3d_lowres"):
+        tiny(plans)
 
 
 def test_a_tiny_patch_is_not_much_larger_than_small_images(plans):
@@ -150,6 +166,16 @@ def test_a_tiny_patch_is_not_much_larger_than_small_images(plans):
     for patch, factor, size in zip(entry["patch_size"], factors, (5.0, 40.5, 33.0), strict=True):
         assert patch % factor == 0
         assert size <= patch < size + factor
+
+
+def test_tiny_patches_of_slices(flat_plans):
+    flat_plans["configurations"]["2d"]["median_image_size_in_voxels"] = [64.0, 90.0]
+    assert tiny(flat_plans)["configurations"]["2d"]["patch_size"] == [64, 96]
+
+
+def test_tiny_plans_of_slices_keep_their_variants(flat_plans):
+    found = tiny(with_variant(flat_plans, "mine", "2d", {"num_epochs": 5}))
+    assert set(found["configurations"]) == {"2d", "mine"}
 
 
 def test_tiny_plans_keep_the_variants_that_they_can(plans):

@@ -20,6 +20,7 @@ from tests.conftest import CASES, PREREGISTERED
 from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_epochs, weights
 
 PAIRED, ORDINARY = "nnUNetTrainerSingleInput", "nnUNetTrainerPreregistered"
+ADVERSARIAL, SIMILAR = "nnUNetTrainerGAN", "nnUNetTrainerSimilarity"
 ORDINARY_LABELS = {"background": 0, "liver": 1}
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
@@ -51,6 +52,19 @@ def cascade(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
     configurations["cascade"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
 
 
+def numbers(**changed: Any) -> Change:
+    """Other numbers in the recipe of the plans."""
+
+    def change(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
+        plans["configurations"]["3d_fullres"]["recipe"] |= changed
+
+    return change
+
+
+def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
+    plans["configurations"]["3d_fullres"]["patch_size"] = [2, 32, 32]
+
+
 @pytest.mark.parametrize(
     ("trainer", "change", "configuration", "message"),
     [
@@ -62,6 +76,41 @@ def cascade(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
         (PAIRED, cascade, "cascade", "configuration cascade is a cascade, which is not possible with pairs"),
         (PAIRED, cascade, "3d_ful", "have no configuration 3d_ful; there are 3d_fullres, 3d_lowres, cascade"),
         (ORDINARY, None, "3d_fullres", "is for datasets with one mask per case, but Dataset501_Blobs holds pairs"),
+        (SIMILAR, no_pair, "3d_fullres", f"{SIMILAR} needs pairs, but dataset.json of Dataset501_Blobs has no `pair` entry"),
+        (
+            SIMILAR,
+            thin_patch,
+            "3d_fullres",
+            "registor needs patches of at least 4 voxels along each axis, but the patch is 2 x 32",
+        ),
+        (SIMILAR, numbers(lambda_p=-1), "3d_fullres", "recipe: lambda_p must lie in [0, 1000], found -1"),
+        (SIMILAR, numbers(lambda_r="0.1"), "3d_fullres", "recipe: lambda_r must be float or int, found '0.1'"),
+        (SIMILAR, numbers(lambda_g=float("nan")), "3d_fullres", "recipe: lambda_g must lie in [0, 1000], found nan"),
+        (SIMILAR, numbers(registor_gate=1.5), "3d_fullres", "recipe: registor_gate must lie in [0, 1], found 1.5"),
+        (SIMILAR, numbers(lambda_q=1), "3d_fullres", "unknown recipe keys ['lambda_q']"),
+        (
+            SIMILAR,
+            numbers(warmup_epochs=3, companion_epochs=2),
+            "3d_fullres",
+            "warmup_epochs (3) and companion_epochs (2) are longer than the training (num_epochs: 4)",
+        ),
+        (ADVERSARIAL, numbers(warmup_epochs=5), "3d_fullres", "warmup_epochs (5) and companion_epochs (0) are longer"),
+        (ADVERSARIAL, numbers(budget_floor=0), "3d_fullres", "recipe: budget_floor must lie in [1e-06, 1], found 0"),
+        (ADVERSARIAL, numbers(companion_steps=0), "3d_fullres", "recipe: companion_steps must lie in [1, 1e+06], found 0"),
+        (ADVERSARIAL, numbers(segmentor_checkpoint=5), "3d_fullres", "segmentor_checkpoint must be str or null, found 5"),
+        (ADVERSARIAL, numbers(dice_weight=0, ce_weight=0), "3d_fullres", "dice_weight and ce_weight are both 0"),
+        (
+            "nnUNetTrainerEmbedding",
+            numbers(embedding_layer=4),
+            "3d_fullres",
+            "embedding_layer is 4, but the discriminator of patches of 16 x 32 x 32 voxels has 3 layers",
+        ),
+        (
+            "nnUNetTrainerEmbedding",
+            numbers(embedding_layer=0),
+            "3d_fullres",
+            "embedding_layer must lie in [1, 1000], found 0",
+        ),
     ],
 )
 def test_refused_before_anything_is_created(
@@ -134,23 +183,41 @@ def test_an_ordinary_dataset_may_have_an_ignore_label_and_regions(labels, more, 
     assert np.isfinite([value for curve in trainer.history.values() for value in curve]).all()
 
 
-def test_three_classes_in_pairs(nnunet_root: Path, tmp_path: Path, monkeypatch):
+THREE_CLASSES = [
+    "nnUNetTrainerDualOutput",
+    "nnUNetTrainerEmbedding",
+    "nnUNetTrainerGambling",
+    "nnUNetTrainerSimilarityRigid",
+]
+
+
+@pytest.mark.parametrize("name", THREE_CLASSES)
+def test_three_classes_in_pairs(name: str, nnunet_root: Path, tmp_path: Path, monkeypatch):
     """The codes 0..3 of the stored label maps read with K = 3: 1 and 2 are two organs in T1, 3 is the first in T2."""
     pair = PairLabels(("T1", "T2"), ("background", "liver", "spleen"))
-    plans, dataset_json = read_inputs(nnunet_root, PAIRED)
+    plans, dataset_json = read_inputs(nnunet_root, PAIRED, warmup_epochs=0, companion_epochs=0)
     dataset_json |= {"labels": pair.dataset_labels(), "pair": pair.to_json()}
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    trainer = quietly(find_trainer("nnUNetTrainerDualOutput"), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+    trainer = quietly(find_trainer(name), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
     quietly(trainer.initialize)
-    assert trainer.network.networks[0].decoder.seg_layers[-1].out_channels == 2 * 3
+    images = 2 if trainer.recipe.strategy.startswith("dual_output") else 1
+    assert trainer.network.networks[0].decoder.seg_layers[-1].out_channels == images * 3
     run_epochs(trainer, 1)
-    assert {name for name in trainer.history if "Dice:" in name} == {f"pseudo Dice: {name}" for name in pair.regions()}
-    assert np.isfinite(trainer.history["training loss: Dice+CE T2"]).all()
+    assert {name for name in trainer.history if name.startswith("pseudo Dice: ")} == {
+        f"pseudo Dice: {name}" for name in pair.regions()
+    }
+    terms = {name: curve for name, curve in trainer.history.items() if name.startswith("training loss: ")}
+    assert {"training loss: CE T1", "training loss: CE T2"} < set(terms)
+    assert all(np.isfinite(curve).all() for curve in terms.values())
 
 
-@pytest.mark.parametrize("name", [PAIRED, "nnUNetTrainerDualOutputSpecialized", ORDINARY])
+TWO_DIMENSIONAL = [PAIRED, "nnUNetTrainerDualOutputSpecialized", ORDINARY, ADVERSARIAL, "nnUNetTrainerGambling", SIMILAR]
+TWO_DIMENSIONAL += ["nnUNetTrainerSimilarityAffine"]
+
+
+@pytest.mark.parametrize("name", TWO_DIMENSIONAL)
 def test_two_dimensional_configurations(name: str, nnunet_root: Path, tmp_path: Path, monkeypatch):
-    plans, dataset_json = read_inputs(nnunet_root, name)
+    plans, dataset_json = read_inputs(nnunet_root, name, warmup_epochs=0, companion_epochs=0)
     entry = json.loads(json.dumps(plans["configurations"]["3d_fullres"]["architecture"]))
     kwargs = entry["arch_kwargs"]
     kwargs |= {
@@ -159,14 +226,15 @@ def test_two_dimensional_configurations(name: str, nnunet_root: Path, tmp_path: 
         "strides": [[1, 1]] + [[2, 2]] * (kwargs["n_stages"] - 1),
         "kernel_sizes": [[3, 3]] * kwargs["n_stages"],
     }
-    plans["configurations"]["2d"] = {"inherits_from": "3d_fullres", "patch_size": [32, 32], "architecture": entry}
+    plane = {"patch_size": [32, 32], "spacing": [1.5, 1.5], "architecture": entry}
+    plans["configurations"]["2d"] = {"inherits_from": "3d_fullres", **plane}
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     trainer = quietly(find_trainer(name), plans, "2d", 0, dataset_json, torch.device("cpu"))
     quietly(trainer.initialize)
     before = weights(trainer)
     run_epochs(trainer, 1)
     assert any(not torch.equal(value, before[key]) for key, value in weights(trainer).items())
-    assert all(np.isfinite(curve).all() for curve in trainer.history.values())
+    assert all(np.isfinite(curve).all() for name, curve in trainer.history.items() if "loss" in name or "pseudo" in name)
 
 
 def test_no_seed_draws_another_one_each_time(nnunet_root: Path, tmp_path: Path):

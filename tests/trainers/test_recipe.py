@@ -59,6 +59,21 @@ def test_an_unknown_key_lists_the_known_ones():
     assert all(name in message for name in number_fields())
 
 
+def test_the_numbers_of_companions_are_among_the_known_ones():
+    with pytest.raises(InputError, match="known are ") as error:
+        override(RECIPE, {"lambda": 3}, "here")
+    known = str(error.value).partition("known are ")[2].rstrip(".").split(", ")
+    new = "adversarial_weight betting_weight companion_checkpoint companion_steps embedding_layer lambda_g lambda_p lambda_r"
+    assert set(new.split()) <= set(known)
+    assert not {"strategy", "objective"} & set(known)
+
+
+def test_every_number_that_can_be_wrong_has_a_range():
+    without = {field.name for field in fields(Recipe)} - {name for name, *_ in RANGES}
+    values = {name: getattr(RECIPE, name) for name in without}
+    assert not [name for name, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
 @pytest.mark.parametrize("name", NOT_A_NUMBER)
 def test_strategy_and_objective_are_what_the_name_says(name: str):
     with pytest.raises(InputError, match=f"unknown recipe keys \\['{name}'\\]"):
@@ -82,6 +97,13 @@ def test_strategy_and_objective_are_what_the_name_says(name: str):
         ({"initial_lr": float("nan")}, "initial_lr must lie in"),
         ({"seed": -1}, "seed must lie in"),
         ({"gradient_clip": 0}, "gradient_clip must lie in"),
+        ({"lambda_r": -0.1}, r"lambda_r must lie in \[0, 1000\], found -0.1"),
+        ({"companion_optimizer": "lion"}, "companion_optimizer must be one of sgd, adam, adamw, found 'lion'"),
+        ({"warmup_epochs": 1.5}, "warmup_epochs must be int or null, found 1.5"),
+        ({"spectral_norm": 1}, "spectral_norm must be bool, found 1"),
+        ({"companion_checkpoint": True}, "companion_checkpoint must be str or null, found True"),
+        ({"segmentor_steps": 0}, "segmentor_steps must lie in"),
+        ({"companion_momentum": 1}, "companion_momentum must lie in"),
     ],
 )
 def test_types_and_ranges(numbers: dict, message: str):
@@ -140,6 +162,7 @@ def test_the_numbers_reach_the_trainer(nnunet_root: Path, tmp_path: Path):
     group = trainer.optimizer.param_groups[0]
     assert isinstance(trainer.optimizer, torch.optim.AdamW)
     assert (group["lr"], group["weight_decay"]) == (1e-3, 0.5)
+    assert group["betas"] == (0.9, 0.999)  # not recipe.momentum, whose default is for SGD
     assert (trainer.loss.weight_dice, trainer.loss.weight_ce) == (2, 0.25)
     assert trainer.inference_allowed_mirroring_axes is None
     loader = trainer.dataloader_train.generator

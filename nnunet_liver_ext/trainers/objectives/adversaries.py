@@ -50,6 +50,9 @@ class GAN(Adversarial):
         geometry = {"patch_size": task.patch_size, "spacing_mm": task.spacing_mm}
         self.companion = Discriminator(task.num_classes - 1, **geometry, spectral=spectral)  # type: ignore[arg-type]
 
+    def describe(self) -> str:
+        return f"discriminator of masks with {len(self.companion.layers)} layers"
+
     def adversarial_term(self, views: Sequence[View]) -> tuple[str, float, Tensor]:
         term = adversarial.deception_loss(self.companion(_predictions(views)))
         return "deceiving the discriminator", self.task.recipe.adversarial_weight, term
@@ -101,6 +104,9 @@ class Gambling(Adversarial):
         super().__init__(task, voxel_loss)
         channels = task.image_channels + task.num_classes - 1
         self.companion = build_gambler(channels, patch_size=task.patch_size, spacing_mm=task.spacing_mm)
+
+    def describe(self) -> str:
+        return "gambler, a small U-Net on image and probabilities"
 
     def bets(self, views: Sequence[View]) -> Tensor:
         """Betting map of all views, (views · B, ...), without a graph into the segmentor."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import warp
+from nnunet_liver_ext.evaluation.similarity import relative_similarity
 from nnunet_liver_ext.losses import similarity
 from nnunet_liver_ext.networks.linear_maps import Bounds
 from nnunet_liver_ext.networks.random_deformation import random_displacement
@@ -52,6 +53,9 @@ class Similarity(Voxelwise):
     @classmethod
     def check(cls, recipe: Recipe, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
         check_patch(patch_size)
+
+    def describe(self) -> str:
+        return f"registor, {self.companion.describe()}"
 
     def segmentor_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
         voxelwise = self.voxelwise(views)
@@ -106,8 +110,6 @@ class Similarity(Voxelwise):
 
     def _best_dice(self, first: Tensor, second: Tensor) -> Tensor:
         """D_S of each pair of the batch, all classes as one mask, (B,)."""
-        from nnunet_liver_ext.evaluation.similarity import relative_similarity
-
         pairs = zip(first.amax(1).cpu().bool().numpy(), second.amax(1).cpu().bool().numpy(), strict=True)
         spacing = self.task.spacing_mm
         best = [relative_similarity(one, two, spacing, transforms=self.transforms).dice for one, two in pairs]

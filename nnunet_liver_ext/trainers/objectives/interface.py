@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 from torch.nn import functional
 
 from nnunet_liver_ext.networks.strategies import Levels, each_level
+from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.phases import PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
 
@@ -74,6 +78,18 @@ class Task:
     """Channels of a view's image."""
 
 
+def task_of(recipe: Recipe, plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]) -> Task:
+    """The task of a training, and of a trained model from the plans and the dataset.json that were saved with it."""
+    pair = PairLabels.from_dataset_json(dataset_json)
+    return Task(
+        recipe,
+        tuple(configuration.patch_size),
+        tuple(configuration.spacing),
+        plans.get_label_manager(dataset_json).num_segmentation_heads if pair is None else pair.num_classes,
+        determine_num_input_channels(plans, configuration, dataset_json) if pair is None else 1,
+    )
+
+
 class Objective(nn.Module):
     """The losses of the segmentor and of its companion network, if it has one."""
 
@@ -93,6 +109,10 @@ class Objective(nn.Module):
     @classmethod
     def check(cls, recipe: Recipe, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
         """InputError if the recipe or the patch does not fit; called before anything is created."""
+
+    def describe(self) -> str:
+        """The companion network in one line for the log."""
+        return type(self.companion).__name__
 
     def segmentor_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
         """The loss that trains the segmentor."""

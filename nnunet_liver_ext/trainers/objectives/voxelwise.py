@@ -32,7 +32,7 @@ class VoxelLoss(nn.Module):
         terms = {
             name: torch.as_tensor(loss(view.logits, view.target), device=like.device) for name, loss in self.parts.items()
         }
-        total = sum(self.weights[name] * term for name, term in terms.items())
+        total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return total, {f"{name} {view.name}": term for name, term in terms.items()}
 
 
