@@ -70,6 +70,8 @@ def serve(connection: Connection, name: str, root: str, device: str, threads: in
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         import torch
 
+        import nnunet_liver_ext.trainers  # noqa: F401  (imported before memory is looked at, with all of nnU-Net)
+
         torch.set_num_threads(threads)
         held = _memory(device)
         trainer, batch = _make_trainer(name, Path(root), torch.device(device))
