@@ -8,6 +8,7 @@ stock nnU-Net commands; the models are configurations of one plans file.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -103,6 +104,7 @@ class _Sweep:
         self.settings, self.scale = settings, settings.scale
         described = {**vars(settings), "out": "", "device": "", "jobs": ""}
         self.workspace = Workspace(settings.out, console, described)
+        self.workspace.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // settings.jobs))
         self.seeds = range(1, settings.seeds + 1)
 
     def convert(self) -> Path:

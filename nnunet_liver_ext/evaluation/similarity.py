@@ -148,11 +148,11 @@ def _one_thread() -> Iterator[None]:
 
 def _better(best: Similarity, masks: Masks, candidates: Iterable[Transform]) -> Similarity:
     """The best of what was known and of the candidates, by the Dice of the masks as they are, not blurred."""
-    dice, transform = best.dice, None
     for candidate in candidates:
-        if (value := masks.dice(candidate)) > dice:
-            dice, transform = value, candidate
-    return best if transform is None else replace(best, dice=dice, transform=transform, warped=masks.warped(transform))
+        moved = masks.warped(candidate)
+        if moved.dice > best.dice:
+            best = replace(best, dice=moved.dice, transform=candidate, warped=moved.mask(masks.mask_1.shape))
+    return best
 
 
 def _why_excluded(mask_1: np.ndarray, mask_2: np.ndarray) -> str:

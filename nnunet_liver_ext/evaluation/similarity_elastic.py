@@ -31,7 +31,7 @@ LONGEST_STEP = 2.0  # coarse voxels
 
 
 def elastic_fit(masks: Masks, spacing_mm: Sequence[float], shift: Sequence[int]) -> list[ControlGrid]:
-    """Control grids that move mask 1 onto mask 2, the last one usually the best.
+    """Control grids that move mask 1 onto mask 2: of the two finest levels, the finest first.
 
     Args:
         masks: the pair.
@@ -50,7 +50,7 @@ def elastic_fit(masks: Masks, spacing_mm: Sequence[float], shift: Sequence[int])
         for _ in range(steps):
             vectors = vectors + problem.step(vectors)
         found.append(ControlGrid(vectors, PITCH))
-    return found
+    return found[:0:-1]
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,23 @@ class ControlGrid:
 
 
 @dataclass(frozen=True)
+class Warped:
+    """What a transform makes of mask 1."""
+
+    dice: float
+    """2·|τ(mask 1) ∩ mask 2| / (|τ(mask 1)| + |mask 2|); what leaves the volume does not count."""
+    box: Box
+    part: Tensor
+    """The moved mask in this box, bool; outside it there is none."""
+
+    def mask(self, shape: Sequence[int]) -> np.ndarray:
+        """The moved mask in a volume of this shape, bool."""
+        whole = np.zeros(shape, bool)
+        whole[self.box] = self.part.cpu().numpy()
+        return whole
+
+
+@dataclass(frozen=True)
 class Masks:
     """The two masks that are to be similar, bool arrays of one shape that are not empty, and the device to work on."""
 
@@ -104,19 +121,15 @@ class Masks:
     mask_2: np.ndarray
     device: torch.device
 
-    def warped(self, transform: Transform) -> np.ndarray:
-        """Mask 1 moved onto mask 2's grid, bool."""
-        warped = np.zeros_like(self.mask_1)
+    def warped(self, transform: Transform) -> Warped:
+        """Mask 1 moved onto mask 2's grid, in the box where it can be."""
         box = self._support(transform)
-        warped[box] = self._warped_in(box, transform).cpu().numpy()
-        return warped
+        part = self._warped_in(box, transform)
+        common = int((part & self.on_device[1][box]).sum())
+        return Warped(2 * common / (int(part.sum()) + self.size_2), box, part)
 
     def dice(self, transform: Transform) -> float:
-        """2·|τ(mask 1) ∩ mask 2| / (|τ(mask 1)| + |mask 2|); what leaves the volume does not count."""
-        box = self._support(transform)
-        warped = self._warped_in(box, transform)
-        common = int((warped & self.on_device[1][box]).sum())
-        return 2 * common / (int(warped.sum()) + self.size_2)
+        return self.warped(transform).dice
 
     @cached_property
     def on_device(self) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ What is replaced here and why (nnU-Net 2.8.1):
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -122,6 +123,8 @@ class LiverTrainer(nnUNetTrainer):
             seeds = [self.seed]
             dist.broadcast_object_list(seeds, src=0)
             self.seed = seeds[0]
+        if self.device.type == "cpu" and "OMP_NUM_THREADS" in os.environ:
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # nnUNetv2_train takes all cores, whoever else is there
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()

@@ -102,7 +102,7 @@ def test_numbers_and_variants_go_into_existing_plans(folders, planner_calls):
 def test_an_unknown_number_is_an_error_before_anything_is_done(plans_name: str, name: str | None, folders, planner_calls):
     _, preprocessed = folders
     before = {path: path.read_bytes() for path in preprocessed.iterdir()}
-    with pytest.raises(InputError, match=r"--set: unknown recipe keys \['epochs'\]; known are ce_weight"):
+    with pytest.raises(InputError, match=r"--set: unknown recipe keys \['epochs'\]; known are adversarial_weight"):
         plan_dataset(501, plans_name=plans_name, name=name, numbers={"epochs": 3})
     assert {path: path.read_bytes() for path in preprocessed.iterdir()} == before
     assert planner_calls == []
