@@ -261,6 +261,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="step_time_") as folder:
         root = Path(folder)
         os.environ.update({f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")})
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # our trainers heed it, nnU-Net's own does not
         os.environ["OMP_WAIT_POLICY"] = "passive"  # idle processes must leave the cores to the one that is measured
         size = tuple(arguments.size or IMAGE_SIZE[arguments.device])
         plan = write_plans(root, size, arguments.gpu_memory)

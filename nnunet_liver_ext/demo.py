@@ -1,7 +1,8 @@
-"""The main job from beginning to end: studies in, two models trained by stock nnU-Net, native masks and a report out."""
+"""The main job from beginning to end: studies in, three models trained by stock nnU-Net, native masks and a report out."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,15 @@ from nnunet_liver_ext.images import replaced
 from nnunet_liver_ext.studies import Study, read_studies
 from nnunet_liver_ext.workspace import Workspace
 
-TRAINERS = ("nnUNetTrainerSingleInput", "nnUNetTrainerDualOutputSpecialized")
 CONFIGURATION = "3d_fullres"
+SIMILARITY = "similarity"
+"""A configuration in which the registor has as many epochs as the segmentor."""
+MODELS = {
+    "nnUNetTrainerSingleInput": CONFIGURATION,
+    "nnUNetTrainerDualOutputSpecialized": CONFIGURATION,
+    "nnUNetTrainerSimilarity": SIMILARITY,
+}
+"""Trainers and their configurations."""
 GOALS = {"T1": 0.90, "T2": 0.85}
 """Mean Dice of held-out phantom pairs that single input must reach with the default settings."""
 SPACING = (6.0, 6.0, 8.0)
@@ -65,7 +73,7 @@ def run_demo(settings: Settings, console: Console) -> dict[str, pd.DataFrame]:
     job.step("planning", job.plan)
     job.step("nnUNetv2_preprocess", job.preprocess)
     results = {}
-    for trainer in TRAINERS:
+    for trainer in MODELS:
         job.step(f"nnUNetv2_train -tr {trainer}", partial(job.train, trainer))
         unseen = [study for study in studies if study.patient in held_out]
         job.step("predicting held-out pairs on their native grids", partial(job.predict, trainer, unseen))
@@ -111,14 +119,20 @@ class _Job:
     def plan(self) -> Path:
         from nnunet_liver_ext.planning.run import plan_dataset
 
-        numbers = {"num_epochs": self.settings.epochs, "seed": self.settings.seed}
-        return plan_dataset(self.settings.dataset, tiny=True, numbers=numbers, processes=2)
+        dataset, epochs = self.settings.dataset, self.settings.epochs
+        path = plan_dataset(
+            dataset, tiny=True, numbers={"num_epochs": epochs, "seed": self.settings.seed}, base=CONFIGURATION, processes=2
+        )
+        if SIMILARITY not in json.loads(path.read_text())["configurations"]:
+            numbers = {"num_epochs": 2 * epochs, "warmup_epochs": epochs // 2, "companion_epochs": epochs}
+            plan_dataset(dataset, numbers=numbers, name=SIMILARITY, base=CONFIGURATION)
+        return path
 
     def preprocess(self) -> Path:
         return self.workspace.preprocess(self.settings.dataset, CONFIGURATION)
 
     def train(self, trainer: str) -> Path:
-        return self.workspace.train(self.settings.dataset, trainer, CONFIGURATION, self.settings.device)
+        return self.workspace.train(self.settings.dataset, trainer, MODELS[trainer], self.settings.device)
 
     def predict(self, trainer: str, studies: Sequence[Study]) -> Path:
         import torch
@@ -127,7 +141,7 @@ class _Job:
         from nnunet_liver_ext.inference.predict import predict_studies
 
         out = self.out / trainer / "predictions"
-        folder = self.workspace.model(self.settings.dataset, trainer, CONFIGURATION)
+        folder = self.workspace.model(self.settings.dataset, trainer, MODELS[trainer])
         model = load_model(folder, device=torch.device(self.settings.device))
         predict_studies(model, studies, out)
         return out
@@ -146,6 +160,7 @@ class _Job:
             processes=2,
             overwrite=True,
             reference_classes=self.settings.labels,
+            similarity="elastic",
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
-SINGLE_PRECISION_VOXELS = 500_000  # the FFT's largest error there is a tenth of the half voxel that rounding forgives
+SINGLE_PRECISION_VOXELS = 500_000  # the FFT errs by up to 0.1 there, and rounding forgives 0.5
 
 Box = tuple[slice, ...]
 

@@ -124,7 +124,9 @@ class LiverTrainer(nnUNetTrainer):
             dist.broadcast_object_list(seeds, src=0)
             self.seed = seeds[0]
         if self.device.type == "cpu" and "OMP_NUM_THREADS" in os.environ:
-            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # nnUNetv2_train takes all cores, whoever else is there
+            torch.set_num_threads(
+                int(os.environ["OMP_NUM_THREADS"])
+            )  # nnUNetv2_train takes all cores, whoever else is there
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()

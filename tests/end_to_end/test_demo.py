@@ -21,16 +21,20 @@ def test_own_studies_from_beginning_to_end(tmp_path: Path, monkeypatch):
     source = write_studies(tmp_path / "studies", pairs=5, seed=3, difficulty="demo")
     settings = Settings(out=tmp_path / "out", source=source, hold_out=1, epochs=1, spacing=(9.0, 9.0, 12.0))
     results = run_demo(settings, Console(file=io.StringIO()))
-    assert set(results) == {"nnUNetTrainerSingleInput", "nnUNetTrainerDualOutputSpecialized"}
+    assert set(results) == {
+        "nnUNetTrainerSingleInput",
+        "nnUNetTrainerDualOutputSpecialized",
+        "nnUNetTrainerSimilarity",
+    }
     for trainer, table in results.items():
         assert set(table["case"]) == {read_studies(source)[-1].name}
-        assert set(table["modality"]) == {"T1", "T2"}
+        assert set(table["modality"]) == {"T1", "T2", "T1-T2"}
         assert set(table["class"]) == {"liver"}
         report = (tmp_path / "out" / trainer / "evaluation" / "report.html").read_text()
         assert "esearch use only" in report
 
     trained = sorted((tmp_path / "out" / "nnUNet_results").rglob("checkpoint_final.pth"))
-    assert len(trained) == 2
+    assert len(trained) == 3
     before = [path.stat().st_mtime_ns for path in trained]
     again = run_demo(settings, Console(file=io.StringIO()))
     assert [path.stat().st_mtime_ns for path in trained] == before

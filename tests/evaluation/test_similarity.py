@@ -144,7 +144,7 @@ def test_larger_classes_are_never_worse(seed, shape):
         assert np.count_nonzero(own.warped != warped_by_field(one, own)) <= 2  # rounding at exactly one half
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), density=st.floats(0.02, 0.98), dims=st.integers(2, 3))
 def test_masks_of_any_kind_end_well(seed, density, dims):
     masks = np.random.default_rng(seed).random((2, *(5, 1, 18)[:dims])) < density
