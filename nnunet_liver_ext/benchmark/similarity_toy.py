@@ -102,7 +102,7 @@ def run_similarity_toy(settings: Settings, console: Console) -> pd.DataFrame:
 class _Sweep:
     def __init__(self, settings: Settings, console: Console) -> None:
         self.settings, self.scale = settings, settings.scale
-        described = {**vars(settings), "out": "", "device": "", "jobs": ""}
+        described = {**vars(settings.scale), "lambda_p": ""}  # more seeds and more models may be added
         self.workspace = Workspace(settings.out, console, described)
         self.workspace.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // settings.jobs))
         self.seeds = range(1, settings.seeds + 1)
@@ -131,6 +131,7 @@ class _Sweep:
             "augmentation": "none",  # rotated or scaled, the patterns would mean something else
             "mirroring": False,
             "optimizer": "adam",
+            "momentum": 0.99,
             "initial_lr": 2e-3,
             "joint_lr": 1e-3,
             "joint_companion_lr": 5e-4,

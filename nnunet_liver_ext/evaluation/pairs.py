@@ -76,7 +76,7 @@ def evaluate_pair(pair: PairComparison, classes: Classes | None, *, transforms: 
             str(n): (n,) for n in sorted({n for own in sides for one in own.labels for n in labels_in(one)})
         }
         return CaseResult(pair.key, {name: _measured(sides, labels, transforms) for name, labels in classes.items()})
-    except (InputError, OSError, MemoryError) as error:
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
         return CaseFailure(str(pair.key), f"relative similarity was not measured: {error or type(error).__name__}")
 
 

@@ -69,12 +69,8 @@ def predict_studies(
         task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
         previous: tuple[Study, Future[None]] | None = None
         for study, prepared in _read_ahead(model, todo):
-            try:
-                found = _predict(model, prepared.result())
-            except FAILURES as error:
-                failures.append(CaseFailure(study.name, _reason(error)))
-                found = Found({})
-            failures += _finished(previous)
+            found, failure = _predict(model, study, prepared)
+            failures += [*failure, *_finished(previous)]
             previous = (study, writer.submit(_write, model, study, found, out, probabilities))
             bar.advance(task)
         failures += _finished(previous)
@@ -121,12 +117,18 @@ def _read(model: Model, study: Study) -> Prepared:
     return prepare(model, images)
 
 
-def _predict(model: Model, prepared: Prepared) -> Found:
-    on_common_grid = probabilities_on_common_grid(model, prepared)
-    predictions = on_native_grids(on_common_grid, prepared)
-    if not model.registors:
-        return Found(predictions)
-    return Found(predictions, find_deformation(model, on_common_grid, prepared.grid, prepared.native))
+def _predict(model: Model, study: Study, reading: Future[Prepared]) -> tuple[Found, list[CaseFailure]]:
+    """What was found in a study, and what could not be; without a deformation there are still masks."""
+    found = Found({})
+    try:
+        prepared = reading.result()
+        on_common_grid = probabilities_on_common_grid(model, prepared)
+        found = Found(on_native_grids(on_common_grid, prepared))
+        if model.registors:
+            found = Found(found.predictions, find_deformation(model, on_common_grid, prepared.grid, prepared.native))
+    except FAILURES as error:
+        return found, [CaseFailure(study.name, _reason(error))]
+    return found, []
 
 
 def _write(model: Model, study: Study, found: Found, out: Path, probabilities: bool) -> None:

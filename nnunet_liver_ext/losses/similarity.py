@@ -22,11 +22,16 @@ def registration_loss(warped: Tensor, annotation: Tensor) -> Tensor:
     return functional.mse_loss(blur(warped.float()), blur(annotation.float()))
 
 
-def similarity_loss(warped: Tensor, prediction: Tensor) -> Tensor:
+def similarity_loss(warped: Tensor, prediction: Tensor, seen: Tensor | None = None) -> Tensor:
     """L_p = MSE(ŝ2', ŝ2), with a gradient for ŝ2 alone.
+
+    A patch ends where the body goes on. What the registor fetches from beyond the patch is unknown rather than background,
+    and would erase ŝ2 along the patch's faces: such voxels count as equal.
 
     Args:
         warped: ŝ2', (B, C, ...); detached here.
         prediction: ŝ2, (B, C, ...).
+        seen: bool, (B, C, ...): whether the voxel of ŝ2' comes from within the patch; None: all do.
     """
-    return functional.mse_loss(prediction.float(), warped.float().detach())
+    squared = (prediction.float() - warped.float().detach()).square()
+    return squared.mean() if seen is None else (squared * seen).mean()

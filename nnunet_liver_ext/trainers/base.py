@@ -9,8 +9,9 @@ What is replaced here and why (nnU-Net 2.8.1):
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.errors import InputError, NonFiniteLoss
 from nnunet_liver_ext.networks.strategies import STRATEGIES, Levels, in_two
 from nnunet_liver_ext.pairing import split_codes, split_logits
 from nnunet_liver_ext.trainers import progress
@@ -38,12 +40,23 @@ from nnunet_liver_ext.trainers.data_loading import (
 )
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, View, VoxelLoss, finest, task_of
-from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, SEGMENTOR, Phase, PhaseSchedule, phase_of, plan_phases
+from nnunet_liver_ext.trainers.phases import (
+    BOTH,
+    COMPANION,
+    IN_WORDS,
+    SEGMENTOR,
+    Phase,
+    PhaseSchedule,
+    phase_of,
+    plan_phases,
+)
 from nnunet_liver_ext.trainers.players import as_numbers, broadcast, descend, frozen, make_optimizer
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
 from nnunet_liver_ext.trainers.scores import hard_counts, mean_of_figures, name_the_summary
-from nnunet_liver_ext.trainers.warm_start import find_checkpoint, start_companion, start_segmentor
+from nnunet_liver_ext.trainers.warm_start import check_companion, find_checkpoint, start_companion, start_segmentor
 
+MOST_EXAMINED = 20
+"""Validation batches on which a companion is examined thoroughly."""
 INITIALISATION, EPOCH = 0, 1
 """Streams of random numbers of the main process: the initial weights, and what an epoch draws."""
 
@@ -87,6 +100,7 @@ class LiverTrainer(nnUNetTrainer):
         self.history: progress.History = {}
         self.loaded_checkpoint = "checkpoint_final.pth"
         self.objective: Objective
+        self.examined = 0
         self.companion_optimizer: torch.optim.Optimizer | None = None
         self.companion_schedule: PhaseSchedule | None = None
         self.companion_scaler: torch.GradScaler | None = None
@@ -123,10 +137,9 @@ class LiverTrainer(nnUNetTrainer):
             seeds = [self.seed]
             dist.broadcast_object_list(seeds, src=0)
             self.seed = seeds[0]
-        if self.device.type == "cpu" and "OMP_NUM_THREADS" in os.environ:
-            torch.set_num_threads(
-                int(os.environ["OMP_NUM_THREADS"])
-            )  # nnUNetv2_train takes all cores, whoever else is there
+        threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+        if self.device.type == "cpu" and threads.isdigit():
+            torch.set_num_threads(max(1, int(threads)))  # nnUNetv2_train takes all cores, whoever else is there
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
@@ -138,7 +151,8 @@ class LiverTrainer(nnUNetTrainer):
     def _set_up_companion(self, companion: nn.Module) -> None:
         recipe = self.recipe
         self.print_to_log_file(f"Companion network: {self.objective.describe()}")
-        if self._do_i_compile() and recipe.gradient_penalty == 0:  # compiled code has no second derivative
+        if self._do_i_compile() and recipe.gradient_penalty == 0 and not recipe.spectral_norm:
+            # compiled code has no second derivative, and spectral norm updates its vectors within the forward pass
             companion.compile()
         if self.is_ddp:
             broadcast(companion)
@@ -258,9 +272,11 @@ class LiverTrainer(nnUNetTrainer):
         return phase_of(self.phases, self.current_epoch)
 
     def on_train_start(self) -> None:
-        super().on_train_start()
-        if self.current_epoch == 0:
+        if not self.was_initialized:
+            self.initialize()
+        if self.current_epoch == 0:  # before anything is written
             self._start_from_trained_networks()
+        super().on_train_start()
 
     def _start_from_trained_networks(self) -> None:
         recipe, fold, lines = self.recipe, self.fold, []
@@ -283,9 +299,16 @@ class LiverTrainer(nnUNetTrainer):
         if self.companion_schedule is not None:
             self.companion_schedule.step(self.current_epoch)
             self.print_to_log_file(f"Phase: {self.phase}")
+            if self.phase.name != SEGMENTOR and self.companion_optimizer is not None:
+                lr = self.companion_optimizer.param_groups[0]["lr"]
+                self.print_to_log_file(f"Learning rate of the companion network: {lr:.3g}")
 
     def train_step(self, batch: dict) -> dict[str, Any]:
-        numbers = as_numbers(self._play(batch), self.current_epoch)
+        try:
+            played = self._play(batch)
+        except FloatingPointError as error:
+            raise NonFiniteLoss(str(error), math.nan, self.current_epoch) from None
+        numbers = as_numbers(played, self.current_epoch)
         return {"loss": np.array(numbers.pop("total")), **numbers}
 
     def _play(self, batch: dict) -> list[Losses]:
@@ -340,6 +363,7 @@ class LiverTrainer(nnUNetTrainer):
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
         self.objective.eval()
+        self.examined = 0
 
     def validation_step(self, batch: dict) -> dict[str, Any]:
         if self.pair is None:
@@ -357,11 +381,22 @@ class LiverTrainer(nnUNetTrainer):
         return {"loss": losses.total.cpu().numpy(), "tp_hard": tp, "fp_hard": fp, "fn_hard": fn, **numbers}
 
     def _examine(self, views: Sequence[View]) -> dict[str, Tensor]:
-        return self.objective.examine(views, thoroughly=self._companion_alone_ends)
+        thoroughly = self._companion_must_show
+        self.examined += 1
+        if thoroughly and self.examined > MOST_EXAMINED:
+            return {}
+        return self.objective.examine(views, thoroughly=thoroughly)
 
     @property
-    def _companion_alone_ends(self) -> bool:
-        return self.phase.name == COMPANION and self.current_epoch == self.phase.end - 1
+    def _companion_must_show(self) -> bool:
+        """Whether this epoch's validation tells what the companion is worth: before, or when, it begins to teach."""
+        if self.phase.name == COMPANION:
+            return self.current_epoch == self.phase.end - 1
+        return self.phase.name == BOTH and self.current_epoch == self.phase.first and self._never_alone
+
+    @property
+    def _never_alone(self) -> bool:
+        return COMPANION not in {phase.name for phase in self.phases}
 
     def _views(self, data: Tensor, output: Any, target: Levels) -> list[View]:
         """The views of a batch, from what the network gives in training (views) or in evaluation (nnU-Net's logits).
@@ -400,7 +435,7 @@ class LiverTrainer(nnUNetTrainer):
         for name, score in zip(self._regions(), scores, strict=True):
             self._record(f"pseudo Dice: {name}", float(score))
         figures = self._record_means(val_outputs, leave_out=of_nnunet)
-        if self._companion_alone_ends:
+        if self._companion_must_show:
             for line in self.objective.verdict(figures):
                 self.print_to_log_file(line)
 
@@ -461,7 +496,8 @@ class LiverTrainer(nnUNetTrainer):
         if self.companion_optimizer is None:
             return None
         scaler = None if self.companion_scaler is None else self.companion_scaler.state_dict()
-        return {"optimizer": self.companion_optimizer.state_dict(), "scaler": scaler}
+        described = self.objective.describe()
+        return {"optimizer": self.companion_optimizer.state_dict(), "scaler": scaler, "described": described}
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         path = Path(filename_or_checkpoint)
@@ -469,7 +505,10 @@ class LiverTrainer(nnUNetTrainer):
         extra, changed = read_extra(path, type(self).__name__, self.recipe, companion=has_companion)
         if changed:
             self.print_to_log_file(f"WARNING: the recipe has changed since {path.name} was written: {'; '.join(changed)}.")
+        self._check_phase(path, extra)
         super().load_checkpoint(str(path))
+        if self.companion_optimizer is not None:
+            check_companion(self.objective, extra, path)
         self.objective.load_state_dict(extra["objective"])
         if self.companion_optimizer is not None:
             self.companion_optimizer.load_state_dict(extra["companion"]["optimizer"])
@@ -482,6 +521,16 @@ class LiverTrainer(nnUNetTrainer):
         in_last_phase = self.logger.get_value("ema_fg_dice", step=None)[self.phases[-1].first : self.current_epoch]
         self._best_ema = max(in_last_phase, default=None)
         self.loaded_checkpoint = path.name
+
+    def _check_phase(self, path: Path, extra: Mapping[str, Any]) -> None:
+        """InputError if other numbers have moved the phases away from where the checkpoint is."""
+        trained = extra["epochs"]
+        before, now = extra.get("phase", SEGMENTOR), phase_of(self.phases, trained - 1).name
+        if before != now:
+            raise InputError(
+                f"{path}: its last epoch ({trained - 1}) trained {IN_WORDS[before]}, with these numbers it would have "
+                f"trained {IN_WORDS[now]}: set warmup_epochs and companion_epochs to what they were."
+            )
 
     def on_train_end(self) -> None:
         super().on_train_end()

@@ -53,7 +53,7 @@ def read_extra(
         companion: whether it needs the state of a companion network.
 
     Returns:
-        The entry, and a line for each number of the recipe that differs now.
+        The entry with the number of `epochs` that are behind it, and a line for each number of the recipe that differs now.
 
     Raises:
         InputError: there is no such file, it is damaged, another trainer or a later version of the package wrote it, or it
@@ -68,7 +68,7 @@ def read_extra(
         raise InputError(f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__}).") from None
     if written_by != trainer_name or PLANS_KEY not in checkpoint:
         raise InputError(f"{path}: was written by {written_by} and cannot be continued by {trainer_name}.")
-    extra = checkpoint[PLANS_KEY]
+    extra = {**checkpoint[PLANS_KEY], "epochs": checkpoint["current_epoch"]}
     check_version(extra["version"], path)
     before, now = extra["recipe"], recipe.to_json()
     for name in NOT_A_NUMBER:

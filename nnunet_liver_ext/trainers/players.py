@@ -17,9 +17,16 @@ from nnunet_liver_ext.trainers.scores import mean_of_figures
 
 
 def make_optimizer(
-    kind: Literal["sgd", "adam", "adamw"], parameters: Iterable[Tensor], *, lr: float, momentum: float, weight_decay: float
+    kind: Literal["sgd", "adam", "adamw"],
+    parameters: Iterable[Tensor],
+    *,
+    lr: float,
+    momentum: float | None,
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or an Adam whose first beta is `momentum`."""
+    """SGD with Nesterov momentum (0.99 if None), or an Adam whose first beta is `momentum` (0.9 if None)."""
+    if momentum is None:
+        momentum = 0.99 if kind == "sgd" else 0.9
     if kind == "sgd":
         return torch.optim.SGD(parameters, lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay)
     adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
@@ -45,6 +52,9 @@ def descend(
         clip: largest norm of the gradient.
         average: take the mean of the gradients over all ranks (for networks that DDP does not wrap). It comes before the
             scaler looks for overflows, so all ranks skip a step or none.
+
+    Raises:
+        FloatingPointError: without a scaler, which would skip the step, the gradient is nan or infinite.
     """
     parameters = list(parameters)
     optimizer.zero_grad(set_to_none=True)
@@ -52,7 +62,9 @@ def descend(
     if average:
         average_gradients(parameters)
     if scaler is None:
-        nn.utils.clip_grad_norm_(parameters, clip)
+        norm = nn.utils.clip_grad_norm_(parameters, clip)
+        if not torch.isfinite(norm):
+            raise FloatingPointError("the gradient of a finite loss")
         optimizer.step()
         return
     scaler.unscale_(optimizer)

@@ -5,6 +5,7 @@ nnU-Net's plot knows one curve for all classes, and its logger must not get more
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def _draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[P
     FigureCanvasAgg(figure)
     for axes, (group, curves) in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True):
         for label, curve in curves.items():
-            axes.plot(range(len(curve)), curve, label=label, marker="." if len(curve) < 30 else None)
+            axes.plot(range(len(curve)), curve, label=label, marker="." if _points(curve) < 30 else None)
         axes.set(ylabel=group, xlabel="epoch", ylim=None if "loss" in group else (0, 1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize="small")
@@ -64,6 +65,11 @@ def _shade(axes: Any, phases: Sequence[Phase], epochs: int) -> None:
             axes.text(
                 (first + last) / 2, 1.01, IN_WORDS[phase.name], ha="center", fontsize="x-small", transform=_above(axes)
             )
+
+
+def _points(curve: Sequence[float]) -> int:
+    """Epochs with a value; few of them are shown as points, one alone would not be seen otherwise."""
+    return sum(math.isfinite(value) for value in curve)
 
 
 def _above(axes: Any) -> Any:

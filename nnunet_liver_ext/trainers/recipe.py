@@ -39,12 +39,12 @@ class Recipe:
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     initial_lr: float = 1e-2
     lr_exponent: float = 0.9
-    """Learning rate = initial_lr · (1 − epoch/num_epochs)^lr_exponent; 0 keeps it constant."""
-    momentum: float = 0.99
-    """Nesterov momentum of SGD; the Adams ignore it."""
+    """Learning rate = initial_lr · (1 − progress of the phase)^lr_exponent; 0 keeps it constant."""
+    momentum: float | None = None
+    """Nesterov momentum of SGD (None: nnU-Net's 0.99), first beta of the Adams (None: 0.9)."""
     weight_decay: float = 3e-5
     gradient_clip: float = 12.0
-    """Largest norm of the segmentor's gradient."""
+    """Largest norm of the gradient of a player."""
 
     dice_weight: float = 1.0
     ce_weight: float = 1.0
@@ -135,7 +135,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("save_every", 1, 1e9),
     ("initial_lr", 0, 1e3),
     ("lr_exponent", 0, 10),
-    ("momentum", 0, 1),
+    ("momentum", 0, 0.9999),
     ("weight_decay", 0, 1e3),
     ("gradient_clip", 1e-6, 1e9),  # 0 would not switch clipping off, it would clip every gradient to nothing
     ("dice_weight", 0, 1e9),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.checkpoint import check_version
+from nnunet_liver_ext.trainers.objectives import Objective
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
 
 
@@ -47,14 +49,22 @@ def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | 
     return [f"Started from the segmentor in {path}.", *_about_the_fold(checkpoint, path, fold)]
 
 
-def start_companion(objective: nn.Module, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
+def start_companion(objective: Objective, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
     """Loads the weights of an objective's companion; as `start_segmentor`."""
     checkpoint, extra = _read(path)
     if extra["recipe"]["objective"] != recipe.objective:
         found = extra["recipe"]["objective"]
         raise InputError(f"{path}: its companion network is of objective {found}, this trainer has {recipe.objective}.")
+    check_companion(objective, extra, path)
     _load(objective, extra["objective"], path, "companion network")
     return [f"Started from the companion network in {path}.", *_about_the_fold(checkpoint, path, fold)]
+
+
+def check_companion(objective: Objective, extra: Mapping[str, Any], path: Path) -> None:
+    """InputError if the checkpoint's companion is built otherwise; weights of another control grid would load, too."""
+    before, now = (extra.get("companion") or {}).get("described"), objective.describe()
+    if before is not None and before != now:
+        raise InputError(f"{path}: its companion network is another one: {before}; this trainer's is: {now}.")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

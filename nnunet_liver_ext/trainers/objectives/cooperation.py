@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import warp
-from nnunet_liver_ext.evaluation.similarity import relative_similarity
+from nnunet_liver_ext.evaluation.similarity import DEFAULT_MAX_SHIFT_MM, relative_similarity
 from nnunet_liver_ext.losses import similarity
 from nnunet_liver_ext.networks.linear_maps import Bounds
 from nnunet_liver_ext.networks.random_deformation import random_displacement
@@ -26,6 +26,8 @@ from nnunet_liver_ext.trainers.recipe import Recipe
 
 GROUP = "Dice of annotations (mean over patches)"
 IDENTITY, REGISTERED, BEST = (f"{GROUP}: {name}" for name in ("as they lie", "T1 warped by the registor", "D_S"))
+SEEN = 0.99
+"""Share of a warped voxel that must come from within the patch."""
 EASY, HARD = 0, 1
 """Index of the views: image 1 is the easy modality, and only image 2's mask is pulled."""
 
@@ -64,8 +66,10 @@ class Similarity(Voxelwise):
             return Losses(segmentation, voxelwise.terms)
         predictions = [view.prediction() for view in views]
         with torch.no_grad():
-            warped = warp(predictions[EASY], self.companion(*predictions))
-        term = similarity.similarity_loss(warped, predictions[HARD])
+            displacement = self.companion(*predictions)
+            warped = warp(predictions[EASY], displacement)
+            seen = warp(torch.ones_like(predictions[EASY]), displacement) > SEEN  # beyond the patch nothing is known
+        term = similarity.similarity_loss(warped, predictions[HARD], seen)
         total = self.task.recipe.lambda_r * segmentation + self.task.recipe.lambda_p * term
         return Losses(total, {**voxelwise.terms, "similarity (L_p)": term})
 
@@ -96,12 +100,13 @@ class Similarity(Voxelwise):
 
     @torch.no_grad()
     def examine(self, views: Sequence[View], *, thoroughly: bool) -> dict[str, Tensor]:
-        """Dice of the annotations as they lie, after the registor and, thoroughly, after the best transform (D_S).
+        """Dice of the annotations' foreground as it lies, after the registor and, thoroughly, at best (D_S).
 
         The mean over the patches of the batch in which both masks have foreground, nan if there is none.
         """
         first, second = (view.annotation(self.task.num_classes) for view in views)
-        warped = warp(first, self.companion(first, second))
+        warped = warp(first, self.companion(first, second)).amax(1, keepdim=True)
+        first, second = first.amax(1, keepdim=True), second.amax(1, keepdim=True)
         figures = {IDENTITY: _dice(first, second), REGISTERED: _dice(warped > 0.5, second)}
         if thoroughly:
             figures[BEST] = self._best_dice(first, second)
@@ -109,15 +114,18 @@ class Similarity(Voxelwise):
         return {name: value[usable].mean() for name, value in figures.items()}
 
     def _best_dice(self, first: Tensor, second: Tensor) -> Tensor:
-        """D_S of each pair of the batch, all classes as one mask, (B,)."""
-        pairs = zip(first.amax(1).cpu().bool().numpy(), second.amax(1).cpu().bool().numpy(), strict=True)
+        """D_S of each pair of the batch within the registor's bounds, (B,), from masks (B, 1, ...)."""
+        pairs = zip(first[:, 0].cpu().bool().numpy(), second[:, 0].cpu().bool().numpy(), strict=True)
         spacing = self.task.spacing_mm
-        best = [relative_similarity(one, two, spacing, transforms=self.transforms).dice for one, two in pairs]
+        reach = DEFAULT_MAX_SHIFT_MM if self.transforms == "elastic" else self.task.recipe.max_shift_voxels * max(spacing)
+        best = [
+            relative_similarity(one, two, spacing, transforms=self.transforms, max_shift_mm=reach).dice for one, two in pairs
+        ]
         return torch.tensor(best, device=first.device)
 
     def verdict(self, figures: Mapping[str, float]) -> list[str]:
         identity, registered, best = (figures.get(name, float("nan")) for name in (IDENTITY, REGISTERED, BEST))
-        share = (registered - identity) / (best - identity) if best > identity else float("nan")
+        share = (registered - identity) / (best - identity) if best > identity else float(registered >= best)
         gate = self.task.recipe.registor_gate
         lines = [
             f"The registor on held-out annotations: Dice {identity:.3f} as they lie, {registered:.3f} warped by the "
