@@ -87,3 +87,12 @@ def test_half_precision_equals_float32_of_the_same_numbers():
     a, b = masks(0, 1, 1, 4, 4).half(), masks(1, 1, 1, 4, 4).half()
     assert registration_loss(a, b) == registration_loss(a.float(), b.float())
     assert similarity_loss(a, b) == similarity_loss(a.float(), b.float())
+
+
+def test_what_was_not_seen_costs_nothing_and_has_no_gradient():
+    warped, prediction = torch.zeros(1, 1, 1, 4), torch.full((1, 1, 1, 4), 0.5, requires_grad=True)
+    seen = torch.tensor([True, True, False, False]).view(1, 1, 1, 4)
+    loss = similarity_loss(warped, prediction, seen)
+    assert loss.item() == pytest.approx(2 * 0.25 / 4)
+    loss.backward()
+    assert prediction.grad.flatten().tolist() == pytest.approx([0.25, 0.25, 0.0, 0.0])
