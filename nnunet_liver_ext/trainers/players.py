@@ -54,7 +54,7 @@ def descend(
             scaler looks for overflows, so all ranks skip a step or none.
 
     Raises:
-        FloatingPointError: without a scaler, which would skip the step, the gradient is nan or infinite.
+        FloatingPointError: the loss is finite, its gradient is not, and there is no scaler that would have made it smaller.
     """
     parameters = list(parameters)
     optimizer.zero_grad(set_to_none=True)
@@ -63,9 +63,10 @@ def descend(
         average_gradients(parameters)
     if scaler is None:
         norm = nn.utils.clip_grad_norm_(parameters, clip)
-        if not torch.isfinite(norm):
+        if torch.isfinite(norm):
+            optimizer.step()
+        elif torch.isfinite(loss):  # of other losses the log names the term
             raise FloatingPointError("the gradient of a finite loss")
-        optimizer.step()
         return
     scaler.unscale_(optimizer)
     nn.utils.clip_grad_norm_(parameters, clip)

@@ -534,6 +534,8 @@ def test_a_thorough_examination_knows_the_best_transform():
         ((0.6, 0.96, 1.0), "90%", False),
         ((0.6, 0.8, 1.0), "50%", True),
         ((0.6, 0.5, 1.0), "-25%", True),
+        ((0.9, 0.9, 0.9), "100%", False),
+        ((0.9, 0.8, 0.9), "nan%", True),
         ((float("nan"),) * 3, "nan%", True),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.players import make_optimizer
 from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, RANGES, Recipe, number_fields, override, resolve
 from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_epochs
 
@@ -24,7 +25,8 @@ def test_the_defaults_are_nnunets_own(nnunet_root: Path, tmp_path: Path):
     assert (RECIPE.num_val_iterations_per_epoch, RECIPE.save_every) == (stock.num_val_iterations_per_epoch, stock.save_every)
     assert (RECIPE.initial_lr, RECIPE.weight_decay) == (stock.initial_lr, stock.weight_decay)
     assert RECIPE.lr_exponent == stock.lr_scheduler.exponent
-    assert RECIPE.momentum == stock.optimizer.param_groups[0]["momentum"]
+    optimizer = make_optimizer("sgd", [torch.zeros(1)], lr=0.1, momentum=RECIPE.momentum, weight_decay=0)
+    assert optimizer.param_groups[0]["momentum"] == stock.optimizer.param_groups[0]["momentum"]
     assert stock.optimizer.param_groups[0]["nesterov"]
     assert RECIPE.oversample_foreground_percent == stock.oversample_foreground_percent
     assert RECIPE.probabilistic_oversampling == stock.probabilistic_oversampling
@@ -93,7 +95,7 @@ def test_strategy_and_objective_are_what_the_name_says(name: str):
         ({"optimizer": "rmsprop"}, "optimizer must be one of sgd, adam, adamw, found 'rmsprop'"),
         ({"optimizer": ["sgd"]}, "optimizer must be one of"),
         ({"num_epochs": 0}, r"num_epochs must lie in \[1, 1e\+09\], found 0"),
-        ({"momentum": 1.5}, r"momentum must lie in \[0, 1\], found 1.5"),
+        ({"momentum": 1.5}, r"momentum must lie in \[0, 0.9999\], found 1.5"),
         ({"initial_lr": float("nan")}, "initial_lr must lie in"),
         ({"seed": -1}, "seed must lie in"),
         ({"gradient_clip": 0}, "gradient_clip must lie in"),
@@ -162,7 +164,7 @@ def test_the_numbers_reach_the_trainer(nnunet_root: Path, tmp_path: Path):
     group = trainer.optimizer.param_groups[0]
     assert isinstance(trainer.optimizer, torch.optim.AdamW)
     assert (group["lr"], group["weight_decay"]) == (1e-3, 0.5)
-    assert group["betas"] == (0.9, 0.999)  # not recipe.momentum, whose default is for SGD
+    assert group["betas"] == (0.9, 0.999)  # SGD's default would be 0.99
     assert (trainer.loss.weight_dice, trainer.loss.weight_ce) == (2, 0.25)
     assert trainer.inference_allowed_mirroring_axes is None
     loader = trainer.dataloader_train.generator

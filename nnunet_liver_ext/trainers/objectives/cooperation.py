@@ -125,7 +125,10 @@ class Similarity(Voxelwise):
 
     def verdict(self, figures: Mapping[str, float]) -> list[str]:
         identity, registered, best = (figures.get(name, float("nan")) for name in (IDENTITY, REGISTERED, BEST))
-        share = (registered - identity) / (best - identity) if best > identity else float(registered >= best)
+        if best > identity:
+            share = (registered - identity) / (best - identity)
+        else:  # there was no way to go
+            share = 1.0 if registered >= best else float("nan")
         gate = self.task.recipe.registor_gate
         lines = [
             f"The registor on held-out annotations: Dice {identity:.3f} as they lie, {registered:.3f} warped by the "
