@@ -29,7 +29,7 @@ def demo(
 ) -> None:
     """Make or take T1/T2 pairs, train three tiny models with stock nnU-Net, segment held-out pairs and evaluate them.
 
-    Some six minutes on two CPU cores. The networks are tiny: this shows that everything works, not how well it can.
+    Less than ten minutes on two CPU cores. The networks are tiny: this shows that everything works, not how well it can.
     """
     from rich.console import Console
 
