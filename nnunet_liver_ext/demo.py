@@ -1,8 +1,7 @@
-"""The main job from beginning to end: studies in, three models trained by stock nnU-Net, native masks and a report out."""
+"""The main job from beginning to end: studies in, two models trained by stock nnU-Net, native masks and a report out."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +17,9 @@ from nnunet_liver_ext.studies import Study, read_studies
 from nnunet_liver_ext.workspace import Workspace
 
 CONFIGURATION = "3d_fullres"
-SIMILARITY = "similarity"
-"""A configuration in which the registor has as many epochs as the segmentor."""
 MODELS = {
     "nnUNetTrainerSingleInput": CONFIGURATION,
     "nnUNetTrainerDualOutputSpecialized": CONFIGURATION,
-    "nnUNetTrainerSimilarity": SIMILARITY,
 }
 """Trainers and their configurations."""
 GOALS = {"T1": 0.90, "T2": 0.85}
@@ -120,13 +116,9 @@ class _Job:
         from nnunet_liver_ext.planning.run import plan_dataset
 
         dataset, epochs = self.settings.dataset, self.settings.epochs
-        path = plan_dataset(
+        return plan_dataset(
             dataset, tiny=True, numbers={"num_epochs": epochs, "seed": self.settings.seed}, base=CONFIGURATION, processes=2
         )
-        if SIMILARITY not in json.loads(path.read_text())["configurations"]:
-            numbers = {"num_epochs": 2 * epochs, "warmup_epochs": epochs // 2, "companion_epochs": epochs}
-            plan_dataset(dataset, numbers=numbers, name=SIMILARITY, base=CONFIGURATION)
-        return path
 
     def preprocess(self) -> Path:
         return self.workspace.preprocess(self.settings.dataset, CONFIGURATION)
