@@ -64,6 +64,12 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
     return sorted(studies, key=lambda study: study.name)
 
 
+def deformation_files(case: str, modalities: tuple[str, ...]) -> tuple[str, str]:
+    """Names of what `predict --deformation` writes beside the masks of a pair: the field, and mask 1 moved onto image 2."""
+    first, second = modalities
+    return f"{case}_deformation.nii.gz", f"{case}_{first}_on_{second}.nii.gz"
+
+
 def is_mask_name(name: str) -> bool:
     """Whether a file's stem says that it is a mask: "anna_T1_mask"."""
     return name.lower().endswith(MASK_SUFFIXES)

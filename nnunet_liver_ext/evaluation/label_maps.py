@@ -18,7 +18,7 @@ import numpy as np
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_ending, read_mask, stem
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
-from nnunet_liver_ext.studies import is_mask_name
+from nnunet_liver_ext.studies import deformation_files, is_mask_name
 
 MODALITIES = ("T1", "T2")
 NO_MODALITY = "image"
@@ -178,7 +178,7 @@ def key_of(path: Path, modalities: tuple[str, ...]) -> Key:
 
 def _from_folder(folder: Path, pair: PairLabels | None) -> LabelMaps:
     maps: dict[Key, LabelMap] = {}
-    for file in label_map_files(folder):
+    for file in _without_deformations(label_map_files(folder), modalities_of(pair)):
         for key, label_map in _label_maps_in(file, pair).items():
             if key in maps:
                 raise InputError(f"{folder}: {maps[key].path.name} and {file.name} are both {key}: keep one of them.")
@@ -188,6 +188,12 @@ def _from_folder(folder: Path, pair: PairLabels | None) -> LabelMaps:
         hint = f"; did you mean {' or '.join(str(folder / name) for name in inner)}?" if inner else "."
         raise InputError(f"{folder}: holds no label maps{hint}")
     return LabelMaps(maps)
+
+
+def _without_deformations(files: list[Path], modalities: tuple[str, ...]) -> list[Path]:
+    keys = (key_of(file, modalities) for file in files)
+    others = {name for key in keys if key.modality == modalities[0] for name in deformation_files(key.case, modalities)}
+    return [file for file in files if file.name not in others]
 
 
 def _label_maps_in(file: Path, pair: PairLabels | None) -> dict[Key, LabelMap]:

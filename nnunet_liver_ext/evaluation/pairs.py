@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,8 @@ from nnunet_liver_ext.evaluation.measures import PAIR_METRICS
 from nnunet_liver_ext.evaluation.metrics import volume_ml
 from nnunet_liver_ext.evaluation.tables import grouped, pair_rows
 from nnunet_liver_ext.images import Grid, array, image_like
+from nnunet_liver_ext.transforms import Transforms
 
-Transforms = Literal["translation", "rigid", "affine", "elastic"]
 SIDES = ("prediction", "reference")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import pandas as pd
 from rich.progress import Progress
@@ -28,9 +28,10 @@ from nnunet_liver_ext.evaluation.cases import (
 )
 from nnunet_liver_ext.evaluation.label_maps import Classes, Key
 from nnunet_liver_ext.evaluation.measures import DEFAULT_TOLERANCE_MM
-from nnunet_liver_ext.evaluation.pairs import Transforms, evaluate_pair, pairs_among, summarise_pairs
+from nnunet_liver_ext.evaluation.pairs import evaluate_pair, pairs_among, summarise_pairs
 from nnunet_liver_ext.evaluation.source_images import find_images
 from nnunet_liver_ext.evaluation.tables import results_table, write_csv, write_json
+from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
 
 Work = TypeVar("Work")
 Outcome = CaseResult | CaseFailure
@@ -122,8 +123,8 @@ def run(
         raise InputError(f"{out}: is a file; the results need a folder.")
     if (out / "results.csv").exists() and not overwrite:
         raise InputError(f"{out / 'results.csv'} exists: choose another folder, or replace it with --overwrite.")
-    if similarity is not None and similarity not in get_args(Transforms):
-        raise InputError(f"similarity must be one of {', '.join(get_args(Transforms))}, not {similarity!r}.")
+    if similarity is not None and similarity not in TRANSFORMS:
+        raise InputError(f"similarity must be one of {', '.join(TRANSFORMS)}, not {similarity!r}.")
     found = pair_up(predictions, references, reference_classes)
     pictures = find_images(Path(images), found.modalities) if images else {}
     measure_case = partial(evaluate_case, classes=found.classes, tolerance_mm=tolerance_mm)

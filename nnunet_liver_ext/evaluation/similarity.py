@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +34,8 @@ from nnunet_liver_ext.evaluation.similarity_affine import (
 from nnunet_liver_ext.evaluation.similarity_elastic import elastic_fit
 from nnunet_liver_ext.evaluation.similarity_shift import best_shift, shifted
 from nnunet_liver_ext.evaluation.similarity_transforms import AffineMap, Masks, Transform
+from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
 
-Transforms = Literal["translation", "rigid", "affine", "elastic"]
 DEFAULT_MAX_SHIFT_MM = 50.0  # more than breathing and a patient who moves between two scans
 
 
@@ -180,8 +179,8 @@ def _check(
         raise InputError(f"mask_1 and mask_2 differ in shape: {mask_1.shape} and {mask_2.shape}; put them on one grid.")
     if mask_1.ndim not in (2, 3):
         raise InputError(f"the masks must have two or three axes, not {mask_1.ndim}.")
-    if transforms not in get_args(Transforms):
-        raise InputError(f"transforms must be one of {', '.join(get_args(Transforms))}, not {transforms!r}.")
+    if transforms not in TRANSFORMS:
+        raise InputError(f"transforms must be one of {', '.join(TRANSFORMS)}, not {transforms!r}.")
     if len(spacing_mm) != mask_1.ndim or not all(math.isfinite(mm) and mm > 0 for mm in spacing_mm):
         raise InputError(f"spacing_mm must be {mask_1.ndim} positive numbers in mm, not {spacing_mm!r}.")
     if not (math.isfinite(max_shift_mm) and max_shift_mm >= 0):

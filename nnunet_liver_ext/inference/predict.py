@@ -23,7 +23,7 @@ from nnunet_liver_ext.inference.native import (
     prepare,
     probabilities_on_common_grid,
 )
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.studies import Study, deformation_files
 
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
 """What may go wrong with one study while the others go on; CUDA's out-of-memory is a RuntimeError."""
@@ -133,7 +133,7 @@ def _predict(model: Model, study: Study, reading: Future[Prepared]) -> tuple[Fou
 
 def _write(model: Model, study: Study, found: Found, out: Path, probabilities: bool) -> None:
     if found.deformation is not None:
-        field_file, mask_file = _deformation_files(model, study)
+        field_file, mask_file = deformation_files(study.name, model.modalities)
         write_image(found.deformation.field, out / field_file)
         write_image(found.deformation.mask, out / mask_file)
     for modality, prediction in found.predictions.items():
@@ -149,14 +149,8 @@ def _is_done(model: Model, study: Study, out: Path, probabilities: bool) -> bool
     endings = (".nii.gz", ".npz") if probabilities else (".nii.gz",)
     files = [f"{stem}{ending}" for stem in stems for ending in endings]
     if model.registors:
-        files += _deformation_files(model, study)
+        files += deformation_files(study.name, model.modalities)
     return bool(stems) and all((out / name).exists() for name in files)
-
-
-def _deformation_files(model: Model, study: Study) -> tuple[str, str]:
-    """Names of the deformation and of the moved mask."""
-    first, second = model.modalities
-    return f"{study.name}_deformation.nii.gz", f"{study.name}_{first}_on_{second}.nii.gz"
 
 
 def _describe(model: Model, out: Path, *, overwrite: bool) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +32,7 @@ from nnunet_liver_ext.networks.registor_heads import (
     near_zero,
     padded_to_multiple,
 )
-
-Transforms = Literal["elastic", "translation", "rigid", "affine"]
-TRANSFORMS: tuple[str, ...] = get_args(Transforms)
+from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
 
 BLOCK_FEATURES = (16, 32, 64, 128)  # section 3.2.2
 MIN_AXIS = 4

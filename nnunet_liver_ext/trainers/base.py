@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +27,10 @@ from torch import distributed as dist
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.errors import InputError, NonFiniteLoss
-from nnunet_liver_ext.networks.strategies import STRATEGIES, Levels, in_two
-from nnunet_liver_ext.pairing import split_codes, split_logits
+from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.trainers import progress
 from nnunet_liver_ext.trainers.checkpoint import check_version, read_extra, save_with_extra
+from nnunet_liver_ext.trainers.companion import Companion, check_companion
 from nnunet_liver_ext.trainers.data_loading import (
     MarginalForeground,
     OrderedAugmenter,
@@ -39,7 +39,7 @@ from nnunet_liver_ext.trainers.data_loading import (
     seed_everything,
 )
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
-from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, View, VoxelLoss, finest, task_of
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, View, VoxelLoss, finest, task_of, views_of
 from nnunet_liver_ext.trainers.phases import (
     BOTH,
     COMPANION,
@@ -50,10 +50,10 @@ from nnunet_liver_ext.trainers.phases import (
     phase_of,
     plan_phases,
 )
-from nnunet_liver_ext.trainers.players import as_numbers, broadcast, descend, frozen, make_optimizer
+from nnunet_liver_ext.trainers.players import as_numbers, autocast, descend, frozen, make_optimizer
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
 from nnunet_liver_ext.trainers.scores import hard_counts, mean_of_figures, name_the_summary
-from nnunet_liver_ext.trainers.warm_start import check_companion, find_checkpoint, start_companion, start_segmentor
+from nnunet_liver_ext.trainers.warm_start import find_checkpoint, start_companion, start_segmentor
 
 MOST_EXAMINED = 20
 """Validation batches on which a companion is examined thoroughly."""
@@ -101,9 +101,7 @@ class LiverTrainer(nnUNetTrainer):
         self.loaded_checkpoint = "checkpoint_final.pth"
         self.objective: Objective
         self.examined = 0
-        self.companion_optimizer: torch.optim.Optimizer | None = None
-        self.companion_schedule: PhaseSchedule | None = None
-        self.companion_scaler: torch.GradScaler | None = None
+        self.companion: Companion | None = None
 
     # ------------------------------------------------------------------ construction
 
@@ -146,25 +144,17 @@ class LiverTrainer(nnUNetTrainer):
         task = task_of(self.recipe, self.plans_manager, self.configuration_manager, self.dataset_json)
         self.objective = OBJECTIVES[self.recipe.objective](task, self._voxel_loss()).to(self.device)
         if self.objective.companion is not None:
-            self._set_up_companion(self.objective.companion)
-
-    def _set_up_companion(self, companion: nn.Module) -> None:
-        recipe = self.recipe
-        self.print_to_log_file(f"Companion network: {self.objective.describe()}")
-        if self._do_i_compile() and recipe.gradient_penalty == 0 and not recipe.spectral_norm:
-            # compiled code has no second derivative, and spectral norm updates its vectors within the forward pass
-            companion.compile()
-        if self.is_ddp:
-            broadcast(companion)
-        self.companion_optimizer = make_optimizer(
-            recipe.companion_optimizer,
-            companion.parameters(),
-            lr=recipe.companion_lr,
-            momentum=recipe.companion_momentum,
-            weight_decay=recipe.companion_weight_decay,
-        )
-        self.companion_schedule = self._schedule(self.companion_optimizer, recipe.companion_lr, recipe.joint_companion_lr)
-        self.companion_scaler = None if self.grad_scaler is None else torch.GradScaler("cuda")
+            self.print_to_log_file(f"Companion network: {self.objective.describe()}")
+            self.companion = Companion(
+                self.objective,
+                self.objective.companion,
+                self.recipe,
+                self.phases,
+                device=self.device,
+                mixed_precision=self.grad_scaler is not None,
+                distributed=self.is_ddp,
+                compiled=self._do_i_compile(),
+            )
 
     def _build_loss(self) -> nn.Module:
         return self._weighted_loss(self.recipe.dice_weight, self.recipe.ce_weight)
@@ -191,13 +181,7 @@ class LiverTrainer(nnUNetTrainer):
             momentum=recipe.momentum,
             weight_decay=self.weight_decay,
         )
-        return optimizer, self._schedule(optimizer, self.initial_lr, recipe.joint_lr)
-
-    def _schedule(self, optimizer: torch.optim.Optimizer, alone: float, joint: float | None) -> PhaseSchedule:
-        def start(phase: Phase) -> float:
-            return joint if phase.name == BOTH and joint is not None else alone
-
-        return PhaseSchedule(optimizer, self.phases, start, self.recipe.lr_exponent)
+        return optimizer, PhaseSchedule(optimizer, self.phases, self.initial_lr, recipe.joint_lr, recipe.lr_exponent)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, Any]:
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
@@ -283,7 +267,7 @@ class LiverTrainer(nnUNetTrainer):
         if recipe.segmentor_checkpoint is not None:
             path = find_checkpoint(recipe.segmentor_checkpoint, fold)
             lines += start_segmentor(_bare(self.network), path, recipe, fold)
-        if recipe.companion_checkpoint is not None and self.objective.companion is not None:
+        if recipe.companion_checkpoint is not None and self.companion is not None:
             path = find_checkpoint(recipe.companion_checkpoint, fold)
             lines += start_companion(self.objective, path, recipe, fold)
         for line in lines:
@@ -296,12 +280,11 @@ class LiverTrainer(nnUNetTrainer):
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self.objective.train()
-        if self.companion_schedule is not None:
-            self.companion_schedule.step(self.current_epoch)
+        if self.companion is not None:
+            self.companion.schedule.step(self.current_epoch)
             self.print_to_log_file(f"Phase: {self.phase}")
-            if self.phase.name != SEGMENTOR and self.companion_optimizer is not None:
-                lr = self.companion_optimizer.param_groups[0]["lr"]
-                self.print_to_log_file(f"Learning rate of the companion network: {lr:.3g}")
+            if self.phase.name != SEGMENTOR:
+                self.print_to_log_file(f"Learning rate of the companion network: {self.companion.learning_rate:.3g}")
 
     def train_step(self, batch: dict) -> dict[str, Any]:
         try:
@@ -313,51 +296,42 @@ class LiverTrainer(nnUNetTrainer):
 
     def _play(self, batch: dict) -> list[Losses]:
         """One iteration: the steps of the players of this phase, the segmentor's last."""
-        if self.phase.name == SEGMENTOR:
+        phase, companion = self.phase, self.companion
+        if companion is None or phase.name == SEGMENTOR:
             return [self._segmentor_step(self._forward(batch))]
-        if self.phase.name == COMPANION:
-            return [self._companion_step(self._seen_by_companion(batch))]
-        if self._batches_per_iteration(self.phase) == 1:
+        if phase.name == COMPANION:
+            return [companion.step(self._seen_by_companion(batch), phase)]
+        if self._batches_per_iteration(phase) == 1:
             views = self._forward(batch)
-            return [self._companion_step(views), self._segmentor_step(views)]
+            return [companion.step(views, phase), self._segmentor_step(views)]
         played = []
-        for step in range(self._batches_per_iteration(self.phase)):
+        for step in range(self._batches_per_iteration(phase)):
             batch = next(self.dataloader_train) if step > 0 else batch
             if step < self.recipe.companion_steps:
-                played.append(self._companion_step(self._seen_by_companion(batch)))
+                played.append(companion.step(self._seen_by_companion(batch), phase))
             else:
                 played.append(self._segmentor_step(self._forward(batch)))
         return played
 
     def _forward(self, batch: dict) -> list[View]:
         data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
-        with self._autocast():
-            return self._views(data, self.network(data), target)
+        with autocast(self.device):
+            return views_of(self.pair, data, self.network(data), target, joint=not self.network.training)
 
     def _seen_by_companion(self, batch: dict) -> list[View]:
         """The views without a graph; without a segmentor where the companion learns from annotations alone."""
         if self.phase.name == COMPANION and self.objective.companion_learns_from_annotations:
             data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
-            return self._views(data, None, target)
+            return views_of(self.pair, data, None, target, joint=False)
         with torch.no_grad():
             return self._forward(batch)
 
     def _segmentor_step(self, views: Sequence[View]) -> Losses:
         with frozen(self.objective.companion):
-            with self._autocast():
+            with autocast(self.device):
                 losses = self.objective.segmentor_loss(views, self.phase.name)
             clip = self.recipe.gradient_clip
             descend(losses.total, self.network.parameters(), self.optimizer, self.grad_scaler, clip=clip)
-        return losses
-
-    def _companion_step(self, views: Sequence[View]) -> Losses:
-        companion, optimizer = self.objective.companion, self.companion_optimizer
-        assert companion is not None
-        assert optimizer is not None
-        with self._autocast():
-            losses = self.objective.companion_loss([view.detached() for view in views], self.phase.name)
-        clip = self.recipe.gradient_clip
-        descend(losses.total, companion.parameters(), optimizer, self.companion_scaler, clip=clip, average=self.is_ddp)
         return losses
 
     def on_validation_epoch_start(self) -> None:
@@ -369,7 +343,7 @@ class LiverTrainer(nnUNetTrainer):
         if self.pair is None:
             return super().validation_step(batch)
         views = self._forward(batch)
-        with self._autocast():
+        with autocast(self.device):
             if self.phase.name == COMPANION:
                 losses = self.objective.companion_loss(views, COMPANION)
             else:
@@ -398,29 +372,10 @@ class LiverTrainer(nnUNetTrainer):
     def _never_alone(self) -> bool:
         return COMPANION not in {phase.name for phase in self.phases}
 
-    def _views(self, data: Tensor, output: Any, target: Levels) -> list[View]:
-        """The views of a batch, from what the network gives in training (views) or in evaluation (nnU-Net's logits).
-
-        Without an output (None) the views have no logits.
-        """
-        if self.pair is None:
-            return [View("image", data, None if output is None else output[0], target)]
-        if output is None:
-            logits: Sequence[Any] = (None, None)
-        else:
-            logits = output if self.network.training else in_two(split_logits, output)
-        num_classes = self.pair.num_classes
-        targets = in_two(lambda level: split_codes(level, num_classes), target)
-        return [View(name, data[:, i : i + 1], logits[i], targets[i]) for i, name in enumerate(self.pair.modalities)]
-
     def _on_device(self, tensors: Any) -> Any:
         if isinstance(tensors, list):
             return [self._on_device(tensor) for tensor in tensors]
         return tensors.to(self.device, non_blocking=True)
-
-    def _autocast(self) -> Any:
-        """Mixed precision on CUDA only, as in nnU-Net."""
-        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
 
     # ------------------------------------------------------------------ log and picture
 
@@ -431,6 +386,9 @@ class LiverTrainer(nnUNetTrainer):
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         of_nnunet = {"loss", "tp_hard", "fp_hard", "fn_hard"}
         super().on_validation_epoch_end([{key: output[key] for key in of_nnunet} for output in val_outputs])
+        if self.current_epoch == self.phases[-1].first:  # the moving average that knows the best epoch begins anew
+            moving_average = self.logger.get_value("ema_fg_dice", step=None)
+            moving_average[-1] = self.logger.get_value("mean_fg_dice", step=-1)
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
         for name, score in zip(self._regions(), scores, strict=True):
             self._record(f"pseudo Dice: {name}", float(score))
@@ -488,16 +446,9 @@ class LiverTrainer(nnUNetTrainer):
             "history": self.history,
             "phase": self.phase.name,
             "objective": self.objective.state_dict(),
-            "companion": self._companion_state(),
+            "companion": None if self.companion is None else self.companion.state_dict(),
         }
         save_with_extra(Path(filename), super().save_checkpoint, extra)
-
-    def _companion_state(self) -> dict[str, Any] | None:
-        if self.companion_optimizer is None:
-            return None
-        scaler = None if self.companion_scaler is None else self.companion_scaler.state_dict()
-        described = self.objective.describe()
-        return {"optimizer": self.companion_optimizer.state_dict(), "scaler": scaler, "described": described}
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         path = Path(filename_or_checkpoint)
@@ -506,14 +457,13 @@ class LiverTrainer(nnUNetTrainer):
         if changed:
             self.print_to_log_file(f"WARNING: the recipe has changed since {path.name} was written: {'; '.join(changed)}.")
         self._check_phase(path, extra)
+        if not self.was_initialized:
+            self.initialize()
+        check_companion(self.objective, extra, path)
         super().load_checkpoint(str(path))
-        if self.companion_optimizer is not None:
-            check_companion(self.objective, extra, path)
         self.objective.load_state_dict(extra["objective"])
-        if self.companion_optimizer is not None:
-            self.companion_optimizer.load_state_dict(extra["companion"]["optimizer"])
-        if self.companion_scaler is not None and extra["companion"]["scaler"] is not None:
-            self.companion_scaler.load_state_dict(extra["companion"]["scaler"])
+        if self.companion is not None:
+            self.companion.load_state_dict(extra["companion"])
         self.history = extra["history"]
         if self.recipe.seed is None:
             self.seed = extra["seed"]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,18 +80,23 @@ def phase_of(phases: Sequence[Phase], epoch: int) -> Phase:
 class PhaseSchedule:
     """Learning rate = start · (1 − progress of the phase)^exponent, anew in each phase."""
 
-    def __init__(self, optimizer: Optimizer, phases: Sequence[Phase], start: Callable[[Phase], float], exponent: float):
+    def __init__(
+        self, optimizer: Optimizer, phases: Sequence[Phase], alone: float, joint: float | None, exponent: float
+    ) -> None:
         """
         Args:
             optimizer: whose learning rate is set.
             phases: of the training.
-            start: learning rate at the beginning of a phase.
+            alone: learning rate at the beginning of a phase in which one player learns.
+            joint: the same where both do; None for `alone`.
             exponent: 0 keeps it constant.
         """
-        self.optimizer, self.phases, self.start, self.exponent = optimizer, phases, start, exponent
+        self.optimizer, self.phases, self.exponent = optimizer, phases, exponent
+        self.alone, self.joint = alone, alone if joint is None else joint
 
     def step(self, epoch: int) -> None:
         phase = phase_of(self.phases, epoch)
+        start = self.joint if phase.name == BOTH else self.alone
         progress = (epoch - phase.first) / (phase.end - phase.first)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.start(phase) * max(0.0, 1 - progress) ** self.exponent
+            group["lr"] = start * max(0.0, 1 - progress) ** self.exponent

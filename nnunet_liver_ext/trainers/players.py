@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,11 @@ def make_optimizer(
         return torch.optim.SGD(parameters, lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay)
     adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
     return adam(parameters, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+
+
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Mixed precision on CUDA only, as in nnU-Net."""
+    return torch.autocast("cuda") if device.type == "cuda" else nullcontext()
 
 
 def descend(

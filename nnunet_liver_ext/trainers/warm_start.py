@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.checkpoint import check_version
+from nnunet_liver_ext.trainers.companion import check_companion
 from nnunet_liver_ext.trainers.objectives import Objective
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
 
@@ -58,13 +58,6 @@ def start_companion(objective: Objective, path: Path, recipe: Recipe, fold: int 
     check_companion(objective, extra, path)
     _load(objective, extra["objective"], path, "companion network")
     return [f"Started from the companion network in {path}.", *_about_the_fold(checkpoint, path, fold)]
-
-
-def check_companion(objective: Objective, extra: Mapping[str, Any], path: Path) -> None:
-    """InputError if the checkpoint's companion is built otherwise; weights of another control grid would load, too."""
-    before, now = (extra.get("companion") or {}).get("described"), objective.describe()
-    if before is not None and before != now:
-        raise InputError(f"{path}: its companion network is another one: {before}; this trainer's is: {now}.")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -29,10 +29,10 @@ COOPERATING = (1, 1, 2)
 
 def companion_state(trainer: Any) -> dict[str, torch.Tensor]:
     """Weights of the companion network and what its optimizer remembers; empty without one."""
-    if trainer.objective.companion is None:
+    if trainer.companion is None:
         return {}
     state = dict(trainer.objective.companion.state_dict())
-    for index, moments in trainer.companion_optimizer.state_dict()["state"].items():
+    for index, moments in trainer.companion.optimizer.state_dict()["state"].items():
         state |= {f"{name} of parameter {index}": torch.as_tensor(value) for name, value in moments.items()}
     return {name: value.clone() for name, value in state.items()}
 

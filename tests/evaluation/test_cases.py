@@ -143,6 +143,18 @@ def test_missing_and_extra_files_are_named(tmp_path, put):
     assert found.extra == [CaseFailure("P002 T1", "P002_T1.nii.gz has no reference and was not evaluated.")]
 
 
+def test_what_predict_writes_beside_masks_is_none_of_a_case(tmp_path, put):
+    for side in ("predictions", "references"):
+        put(f"{side}/P001_T1", block())
+        put(f"{side}/P001_T2", block())
+    put("predictions/P001_T1_on_T2", block())
+    put("predictions/P001_deformation", block())
+    put("predictions/P002_T1_on_T2", block())  # of no masks that are there
+    found = pair_up(tmp_path / "predictions", tmp_path / "references")
+    assert [comparison.key for comparison in found.comparisons] == [("P001", "T1"), ("P001", "T2")]
+    assert [failure.case for failure in found.extra] == ["P002_T1_on T2"]
+
+
 def test_different_grids_and_shapes_are_named(tmp_path, put):
     put("references/P001_T1", block())
     put("predictions/P001_T1", block(grid=OTHER_GRID), OTHER_GRID)

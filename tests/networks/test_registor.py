@@ -13,7 +13,6 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.linear_maps import Bounds, bounded_rotation, linear_map
 from nnunet_liver_ext.networks.random_deformation import random_displacement
 from nnunet_liver_ext.networks.registor import (
-    TRANSFORMS,
     ElasticRegistor,
     Registor,
     build_registor,
@@ -21,6 +20,7 @@ from nnunet_liver_ext.networks.registor import (
     pooling_of_blocks,
 )
 from nnunet_liver_ext.networks.registor_heads import centroid, cross_correlation
+from nnunet_liver_ext.transforms import TRANSFORMS
 
 SIZES = {2: (48, 64), 3: (8, 24, 32)}
 SPACING_MM = {2: (1.5, 1.5), 3: (3.0, 1.5, 1.5)}

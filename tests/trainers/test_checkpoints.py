@@ -18,8 +18,8 @@ from tests.training import make_trainer, quietly, read_inputs, run_epochs, weigh
 
 NAME = "nnUNetTrainerSingleInput"
 PLANS_NAME = "plansOfTheKilled"
-LONG = {"num_epochs": 60}
-"""More epochs than a run reaches before it is killed."""
+LONG = {"num_epochs": 60, "warmup_epochs": 0}
+"""More epochs than a run reaches before it is killed; with a companion network both learn from the first one on."""
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ run_training({dataset!r}, "3d_fullres", 0, {trainer!r}, {plans!r}, device=torch.
 """
 
 
-def train_until_killed(nnunet_root: Path, results: Path) -> Path:
+def train_until_killed(nnunet_root: Path, results: Path, name: str) -> Path:
     """Trains in another process through nnU-Net's own function and kills it in an epoch; returns its fold's folder."""
-    plans, _ = read_inputs(nnunet_root, NAME, **LONG)
+    plans, _ = read_inputs(nnunet_root, name, **LONG)
     plans["plans_name"] = PLANS_NAME
     del plans["continue_training"]
     (nnunet_root / "preprocessed" / DATASET / f"{PLANS_NAME}.json").write_text(json.dumps(plans))
-    fold = results / DATASET / f"{NAME}__{PLANS_NAME}__3d_fullres" / "fold_0"
-    code = KILLED.format(dataset=DATASET, trainer=NAME, plans=PLANS_NAME)
+    fold = results / DATASET / f"{name}__{PLANS_NAME}__3d_fullres" / "fold_0"
+    code = KILLED.format(dataset=DATASET, trainer=name, plans=PLANS_NAME)
     environment = {**os.environ, "nnUNet_results": str(results)}
     run = subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -84,22 +84,25 @@ def train_until_killed(nnunet_root: Path, results: Path) -> Path:
     return fold
 
 
-def test_killed_in_an_epoch_and_continued_equals_straight_through(nnunet_root: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("name", [NAME, "nnUNetTrainerGAN"])
+def test_killed_in_an_epoch_and_continued_equals_straight_through(name: str, nnunet_root: Path, tmp_path: Path, monkeypatch):
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
-    fold = train_until_killed(nnunet_root, tmp_path)
+    fold = train_until_killed(nnunet_root, tmp_path, name)
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    arguments = (DATASET, "3d_fullres", 0, NAME, PLANS_NAME, True, torch.device("cpu"))
+    arguments = (DATASET, "3d_fullres", 0, name, PLANS_NAME, True, torch.device("cpu"))
     continued = quietly(get_trainer_from_args, *arguments)
     assert Path(continued.output_folder) == fold
     quietly(maybe_load_checkpoint, continued, True, False)
     assert continued.current_epoch >= 1
     last = continued.current_epoch + 2
     run_epochs(continued, last)
-    straight = make_trainer(nnunet_root, tmp_path / "straight", NAME, **LONG)
+    straight = make_trainer(nnunet_root, tmp_path / "straight", name, **LONG)
     run_epochs(straight, last)
     for key, value in weights(straight).items():
         assert torch.equal(value, weights(continued)[key]), key
+    for key, value in straight.objective.state_dict().items():
+        assert torch.equal(value, continued.objective.state_dict()[key]), key
     assert continued.history == straight.history
     assert continued._best_ema == straight._best_ema
 

@@ -21,6 +21,8 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_liver_ext.trainers.companion import Companion
+from nnunet_liver_ext.trainers.objectives import Objective
 from tests.training import make_trainer, quietly
 
 RANKS = 2
@@ -33,7 +35,7 @@ def join(rank: int, out: str, trainer: Any) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=RANKS)
     trainer.is_ddp, trainer.local_rank = True, rank
-    set_up_companion = trainer._set_up_companion
+    set_up = Companion.__init__
 
     def with_its_own_weights(module: nn.Module) -> nn.Module:
         with torch.no_grad():
@@ -44,9 +46,12 @@ def join(rank: int, out: str, trainer: Any) -> None:
     def wrapped(network: nn.Module, device_ids: list[int]) -> DistributedDataParallel:
         return DistributedDataParallel(with_its_own_weights(network))
 
+    def begin(companion: Companion, objective: Objective, network: nn.Module, *args: Any, **more: Any) -> None:
+        set_up(companion, objective, with_its_own_weights(network), *args, **more)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{NNUNET_TRAINER}.DDP", wrapped)
-        patch.setattr(trainer, "_set_up_companion", lambda companion: set_up_companion(with_its_own_weights(companion)))
+        patch.setattr(Companion, "__init__", begin)
         quietly(trainer.initialize)
 
 
@@ -137,14 +142,14 @@ def run_phases(rank: int, root: str, out: str, name: str) -> None:
                 trainer.train_step(next(trainer.dataloader_train))
             states.append(networks(trainer))
     states.append(after_an_overflow_of_rank_1(trainer, rank))
-    torch.save({"states": states, "sums": sums, "scale": trainer.companion_scaler.get_scale()}, f"{out}/rank_{rank}.pth")
+    torch.save({"states": states, "sums": sums, "scale": trainer.companion.scaler.get_scale()}, f"{out}/rank_{rank}.pth")
     dist.destroy_process_group()
 
 
 def after_an_overflow_of_rank_1(trainer: Any, rank: int) -> dict[str, dict[str, Tensor]]:
     """A step of the companion whose scaled loss is infinite on rank 1 alone."""
     objective, companion_loss = trainer.objective, trainer.objective.companion_loss
-    trainer.companion_scaler = torch.GradScaler("cpu", init_scale=2.0**60)
+    trainer.companion.scaler = torch.GradScaler("cpu", init_scale=2.0**60)
     factor = 1e25 if rank == 1 else 1.0
 
     def large(*args: Any) -> Any:
@@ -152,7 +157,7 @@ def after_an_overflow_of_rank_1(trainer: Any, rank: int) -> dict[str, dict[str, 
         return replace(losses, total=losses.total * factor)
 
     objective.companion_loss = large
-    trainer._companion_step(trainer._seen_by_companion(next(trainer.dataloader_train)))
+    trainer.companion.step(trainer._seen_by_companion(next(trainer.dataloader_train)), trainer.phase)
     return networks(trainer)
 
 

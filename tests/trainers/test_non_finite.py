@@ -130,18 +130,18 @@ def test_old_gradients_are_forgotten():
 def test_a_companions_scaler_is_its_own_and_is_saved(nnunet_root: Path, tmp_path: Path):
     trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerGAN")
     quietly(trainer.initialize)
-    assert trainer.companion_scaler is None
-    trainer.companion_scaler = torch.GradScaler("cpu", init_scale=2.0**7)
+    assert trainer.companion.scaler is None
+    trainer.companion.scaler = torch.GradScaler("cpu", init_scale=2.0**7)
     path = tmp_path / "checkpoint.pth"
     trainer.save_checkpoint(str(path))
     other = make_trainer(nnunet_root, tmp_path / "other", "nnUNetTrainerGAN")
     quietly(other.initialize)
-    other.companion_scaler = torch.GradScaler("cpu")
+    other.companion.scaler = torch.GradScaler("cpu")
     quietly(other.load_checkpoint, str(path))
-    assert other.companion_scaler.get_scale() == 2.0**7
+    assert other.companion.scaler.get_scale() == 2.0**7
     without = make_trainer(nnunet_root, tmp_path / "without", "nnUNetTrainerGAN")
     quietly(without.load_checkpoint, str(path))
-    assert without.companion_scaler is None
+    assert without.companion.scaler is None
 
 
 def test_optimizers():

@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_the_phase_of_an_epoch():
 def test_the_learning_rate_begins_anew_in_each_phase(exponent: float):
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": [parameter]} for parameter in parameters], lr=99)
-    schedule = PhaseSchedule(optimizer, THREE, lambda phase: 0.5 if phase.name == BOTH else 2.0, exponent)
+    schedule = PhaseSchedule(optimizer, THREE, 2.0, 0.5, exponent)
     for epoch in range(16):
         schedule.step(epoch)
         phase = next(phase for phase in THREE if phase.first <= epoch < phase.end)
@@ -138,7 +139,7 @@ def test_one_phase_has_nnunets_own_schedule():
     from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
     own, stock = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01) for _ in range(2))
-    schedule = PhaseSchedule(own, (Phase(SEGMENTOR, 0, 50),), lambda phase: 0.01, 0.9)
+    schedule = PhaseSchedule(own, (Phase(SEGMENTOR, 0, 50),), 0.01, None, 0.9)
     scheduler = PolyLRScheduler(stock, 0.01, 50)
     for epoch in range(50):
         schedule.step(epoch)
@@ -164,7 +165,7 @@ def test_both_players_have_their_learning_rates(nnunet_root: Path, tmp_path: Pat
     rates = []
     for trainer.current_epoch in range(8):
         quietly(trainer.on_train_epoch_start)
-        rates.append((trainer.optimizer.param_groups[0]["lr"], trainer.companion_optimizer.param_groups[0]["lr"]))
+        rates.append((trainer.optimizer.param_groups[0]["lr"], trainer.companion.learning_rate))
     alone = [(0.1, 0.002), (0.05, 0.001)] * 2
     joint = [(0.01 * left, 0.001 * left) for left in (1, 0.75, 0.5, 0.25)]
     assert rates == [pytest.approx(pair) for pair in alone + joint]
@@ -196,7 +197,7 @@ def test_every_step_has_a_fresh_batch(
     played: list[tuple[str, int]] = []
     monkeypatch.setattr(trainer, "_forward", lambda batch: batch)
     monkeypatch.setattr(trainer, "_seen_by_companion", lambda batch: batch)
-    monkeypatch.setattr(trainer, "_companion_step", lambda views: played.append(("companion", views)))
+    trainer.companion = SimpleNamespace(step=lambda views, phase: played.append(("companion", views)))
     monkeypatch.setattr(trainer, "_segmentor_step", lambda views: played.append(("segmentor", views)))
     trainer.dataloader_train = Counted()
     drawn = []
@@ -219,7 +220,7 @@ def test_every_step_has_a_fresh_batch(
 
 def companion_state(trainer: Any) -> dict[str, torch.Tensor]:
     found = {f"weight {name}": value for name, value in trainer.objective.companion.state_dict().items()}
-    for index, moments in trainer.companion_optimizer.state_dict()["state"].items():
+    for index, moments in trainer.companion.optimizer.state_dict()["state"].items():
         found |= {f"{name} of {index}": torch.as_tensor(value) for name, value in moments.items()}
     return {name: value.clone() for name, value in found.items()}
 
@@ -311,6 +312,13 @@ def test_a_training_that_is_continued_before_the_last_phase_has_no_best_epoch_ye
     run_epochs(third, 4)
     assert (folder / "checkpoint_best.pth").exists()
     assert third._best_ema == third.logger.get_value("ema_fg_dice", None)[-1]
+
+
+def test_the_moving_average_begins_anew_with_the_last_phase(logged):
+    trainer, _, _ = logged
+    means, averages = (trainer.logger.get_value(key, None) for key in ("mean_fg_dice", "ema_fg_dice"))
+    expected = [means[0], 0.9 * means[0] + 0.1 * means[1], means[2], 0.9 * means[2] + 0.1 * means[3]]
+    assert averages == pytest.approx(expected)
 
 
 def test_the_log_names_the_phase(logged):

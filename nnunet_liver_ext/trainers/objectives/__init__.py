@@ -7,7 +7,8 @@ from nnunet_liver_ext.trainers.objectives.cooperation import (
     SimilarityRigid,
     SimilarityTranslation,
 )
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, View, finest, task_of
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, task_of
+from nnunet_liver_ext.trainers.objectives.views import View, finest, views_of
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
 
 OBJECTIVES: dict[str, type[Voxelwise]] = {
@@ -21,4 +22,4 @@ OBJECTIVES: dict[str, type[Voxelwise]] = {
     "similarity_affine": SimilarityAffine,
 }
 
-__all__ = ["OBJECTIVES", "Losses", "Objective", "Task", "View", "VoxelLoss", "Voxelwise", "finest", "task_of"]
+__all__ = ["OBJECTIVES", "Losses", "Objective", "Task", "View", "VoxelLoss", "Voxelwise", "finest", "task_of", "views_of"]

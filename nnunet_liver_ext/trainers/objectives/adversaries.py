@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.losses import adversarial, gambling
 from nnunet_liver_ext.networks.companions import Discriminator, build_gambler, num_discriminator_layers
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Task, View, finest
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Task
+from nnunet_liver_ext.trainers.objectives.views import View, finest
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
 from nnunet_liver_ext.trainers.phases import SEGMENTOR, PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe

@@ -17,12 +17,14 @@ from nnunet_liver_ext.evaluation.similarity import DEFAULT_MAX_SHIFT_MM, relativ
 from nnunet_liver_ext.losses import similarity
 from nnunet_liver_ext.networks.linear_maps import Bounds
 from nnunet_liver_ext.networks.random_deformation import random_displacement
-from nnunet_liver_ext.networks.registor import Registor, Transforms, build_registor, check_patch, control_grid_pitch
+from nnunet_liver_ext.networks.registor import Registor, build_registor, check_patch, control_grid_pitch
 from nnunet_liver_ext.networks.registor_heads import centroid
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Task, View
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Task
+from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
 from nnunet_liver_ext.trainers.phases import COMPANION, SEGMENTOR, PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
+from nnunet_liver_ext.transforms import Transforms
 
 GROUP = "Dice of annotations (mean over patches)"
 IDENTITY, REGISTERED, BEST = (f"{GROUP}: {name}" for name in ("as they lie", "T1 warped by the registor", "D_S"))

@@ -1,56 +1,20 @@
-"""What an objective is: the losses of the players, from views only, so that it works for pairs and for ordinary datasets.
-
-B batch, K classes, ... spatial axes.
-"""
+"""What an objective is: the losses of the players, from views only, so that it works for pairs and for ordinary datasets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
-from torch.nn import functional
 
-from nnunet_liver_ext.networks.strategies import Levels, each_level
 from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.phases import PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class View:
-    """One image with its own mask, as a batch."""
-
-    name: str
-    """The modality ("T1"), or "image" in an ordinary dataset."""
-    image: Tensor
-    """(B, 1, ...); all channels (B, C, ...) in an ordinary dataset."""
-    logits: Levels
-    """(B, K, ...), with deep supervision a list from fine to coarse; None where nobody needs the segmentor."""
-    target: Levels
-    """Labels (B, 1, ...), or a list of them."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Annotation at full resolution, (B, 1, ...)."""
-        return finest(self.target)
-
-    def detached(self) -> View:
-        """The view without its graph into the segmentor."""
-        return replace(self, logits=None if self.logits is None else each_level(Tensor.detach, self.logits))
-
-    def annotation(self, num_classes: int) -> Tensor:
-        """Foreground classes of the annotation as 0 and 1, (B, K − 1, ...), float32."""
-        one_hot = functional.one_hot(self.labels[:, 0].long().clamp_min(0), num_classes)
-        return one_hot.movedim(-1, 1)[:, 1:].float()
-
-    def prediction(self) -> Tensor:
-        """Probabilities of the foreground classes at full resolution, (B, K − 1, ...), float32."""
-        return finest(self.logits).float().softmax(1)[:, 1:]
 
 
 @dataclass(frozen=True)
@@ -129,11 +93,6 @@ class Objective(nn.Module):
     def verdict(self, figures: Mapping[str, float]) -> list[str]:
         """What the thorough figures say about the companion, as lines for the log."""
         return []
-
-
-def finest(levels: Levels) -> Tensor:
-    """The full resolution of a tensor or of a list of levels."""
-    return levels if isinstance(levels, Tensor) else levels[0]
 
 
 def mean(terms: Mapping[str, Tensor]) -> Tensor:

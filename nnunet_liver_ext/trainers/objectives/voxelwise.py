@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, View, finest, mean
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, mean
+from nnunet_liver_ext.trainers.objectives.views import View, finest
 from nnunet_liver_ext.trainers.phases import PhaseName
 
 
