@@ -1,7 +1,8 @@
-"""The main job from beginning to end: studies in, two models trained by stock nnU-Net, native masks and a report out."""
+"""The main job from beginning to end: studies in, three models trained by stock nnU-Net, native masks and a report out."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,14 @@ from nnunet_liver_ext.studies import Study, read_studies
 from nnunet_liver_ext.workspace import Workspace
 
 CONFIGURATION = "3d_fullres"
+COOPERATING = "cooperating"
+"""A variant of it that starts from the second model's segmentor: the registor first, then both."""
 MODELS = {
     "nnUNetTrainerSingleInput": CONFIGURATION,
     "nnUNetTrainerDualOutputSpecialized": CONFIGURATION,
+    "nnUNetTrainerSimilarity": COOPERATING,
 }
-"""Trainers and their configurations."""
+"""Trainers and their configurations, in the order in which they are trained."""
 GOALS = {"T1": 0.90, "T2": 0.85}
 """Mean Dice of held-out phantom pairs that single input must reach with the default settings."""
 SPACING = (6.0, 6.0, 8.0)
@@ -116,9 +120,19 @@ class _Job:
         from nnunet_liver_ext.planning.run import plan_dataset
 
         dataset, epochs = self.settings.dataset, self.settings.epochs
-        return plan_dataset(
+        path = plan_dataset(
             dataset, tiny=True, numbers={"num_epochs": epochs, "seed": self.settings.seed}, base=CONFIGURATION, processes=2
         )
+        if COOPERATING not in json.loads(path.read_text())["configurations"]:
+            model = self.workspace.model(dataset, "nnUNetTrainerDualOutputSpecialized", CONFIGURATION)
+            numbers = {
+                "segmentor_checkpoint": f"{model.relative_to(self.workspace.results)}/fold_{{fold}}/checkpoint_final.pth",
+                "companion_epochs": 2 * epochs,
+                "num_epochs": 2 * epochs + max(1, epochs // 2),
+                "joint_lr": 1e-3,
+            }
+            plan_dataset(dataset, numbers=numbers, name=COOPERATING, base=CONFIGURATION)
+        return path
 
     def preprocess(self) -> Path:
         return self.workspace.preprocess(self.settings.dataset, CONFIGURATION)

@@ -27,7 +27,7 @@ def demo(
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of phantom, splits and training.")] = 1,
 ) -> None:
-    """Make or take T1/T2 pairs, train two tiny models with stock nnU-Net, segment held-out pairs and evaluate them.
+    """Make or take T1/T2 pairs, train three tiny models with stock nnU-Net, segment held-out pairs and evaluate them.
 
     Less than ten minutes on two CPU cores. The networks are tiny: this shows that everything works, not how well it can.
     """
