@@ -32,6 +32,9 @@ class Bounds:
         return tuple(min(self.max_shift_voxels, n / 3) for n in patch_size)
 
 
+DEFAULT_BOUNDS = Bounds()
+
+
 def num_rotations(dims: int) -> int:
     """Degrees of freedom of W: 1 in 2D, 3 in 3D."""
     return dims * (dims - 1) // 2

@@ -18,9 +18,8 @@ from torch.nn import functional
 
 from nnunet_liver_ext.deformation import affine_displacement, blur, control_grid_size, upsample_control_grid
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks.linear_maps import Bounds, linear_map, num_rotations, num_stretches
+from nnunet_liver_ext.networks.linear_maps import DEFAULT_BOUNDS, Bounds, linear_map, num_rotations, num_stretches
 
-DEFAULT_BOUNDS = Bounds()
 SMOOTHINGS = 2
 SMOOTHED_STD = math.sqrt(70) / 16  # of white noise after [1, 2, 1]/4 twice, along one axis
 STEEPEST = 0.9

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 from nnunet_liver_ext.deformation import affine_displacement, upsample_control_grid, warp
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks.linear_maps import Bounds, bounded_rotation, linear_map, num_rotations, num_stretches
+from nnunet_liver_ext.networks.linear_maps import (
+    DEFAULT_BOUNDS,
+    Bounds,
+    bounded_rotation,
+    linear_map,
+    num_rotations,
+    num_stretches,
+)
 from nnunet_liver_ext.networks.registor_heads import (
     CONVOLUTION,
     MAX_POOL,
@@ -161,9 +168,7 @@ def build_registor(
     channels: int,
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
-    max_shift_voxels: float = Bounds.max_shift_voxels,
-    max_rotation_deg: float = Bounds.max_rotation_deg,
-    max_log_stretch: float = Bounds.max_log_stretch,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Registor:
     """The registor for a class of transforms, in 2D or 3D by the length of `patch_size`.
 
@@ -172,15 +177,12 @@ def build_registor(
         channels: foreground classes of each image.
         patch_size: of the training's patches, in voxels; `forward` takes any size.
         spacing_mm: of the voxels.
-        max_shift_voxels: bound along each axis, at most a third of the patch; elastic has no bounds.
-        max_rotation_deg: bound of the angle.
-        max_log_stretch: bound of the entries of the stretch's logarithm; affine only.
+        bounds: of translations, rotations and stretches; elastic has none.
 
     Raises:
         InputError: a class of transforms that does not exist, or a patch with fewer than four voxels along an axis.
     """
     check_patch(patch_size)
-    bounds = Bounds(max_shift_voxels=max_shift_voxels, max_rotation_deg=max_rotation_deg, max_log_stretch=max_log_stretch)
     if transforms == "elastic":
         return ElasticRegistor(channels, patch_size=patch_size, spacing_mm=spacing_mm)
     if transforms == "translation":

@@ -109,6 +109,10 @@ class Recipe:
     it, training warns."""
     max_shift_voxels: float = 32.0
     """Largest translation of a registor with a translation, along each axis."""
+    max_rotation_deg: float = 30.0
+    """Largest angle of a rigid or an affine registor."""
+    max_log_stretch: float = 0.2
+    """Largest stretch of an affine registor: lengths change by a factor of at most exp(±0.2)."""
 
     seed: int | None = None
     """Same seed, same batches: bitwise equal training on a CPU, also across interruptions. None draws one anew."""
@@ -161,6 +165,8 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("lambda_p", 0, 1e3),
     ("registor_gate", 0, 1),
     ("max_shift_voxels", 0, 1e4),
+    ("max_rotation_deg", 0, 180),
+    ("max_log_stretch", 0, 2),
     ("seed", 0, 2**63 - 1),
 )
 

@@ -28,7 +28,8 @@ SPACING_MM = {2: (1.5, 1.5), 3: (3.0, 1.5, 1.5)}
 
 def build(transforms: str, dims: int = 2, *, channels: int = 1, seed: int = 0, **bounds: float) -> Registor:
     torch.manual_seed(seed)
-    return build_registor(transforms, channels=channels, patch_size=SIZES[dims], spacing_mm=SPACING_MM[dims], **bounds)
+    size, spacing_mm = SIZES[dims], SPACING_MM[dims]
+    return build_registor(transforms, channels=channels, patch_size=size, spacing_mm=spacing_mm, bounds=Bounds(**bounds))
 
 
 def blobs(batch: int, size: tuple[int, ...], seed: int, *, classes: int = 1) -> Tensor:
@@ -138,7 +139,7 @@ def test_too_small_patch_is_refused(transforms):
 
 
 def test_unknown_transforms_are_refused():
-    with pytest.raises(InputError, match="'projective', but there are only elastic, translation, rigid, affine"):
+    with pytest.raises(InputError, match="'projective', but there are only translation, rigid, affine, elastic"):
         build("projective")
 
 

@@ -190,3 +190,14 @@ def test_the_verdict_on_a_registor(figures: tuple[float, float, float], share: s
     assert share in lines[0]
     assert (len(lines) == 2) == warned
     assert all(line.startswith("WARNING: ") and "registor_gate = 80%" in line for line in lines[1:])
+
+
+def test_the_registor_has_the_bounds_of_the_recipe():
+    bounds = {"max_shift_voxels": 2.0, "max_rotation_deg": 5.0, "max_log_stretch": 0.05}
+    described = build("similarity_affine", **bounds).describe()
+    assert "a rotation by at most 5°, a stretch by at most exp(±0.05), a shift by at most 2 x 2 x 2 voxels" in described
+    moved = build("similarity_rigid", **bounds | {"max_shift_voxels": 0.0})
+    ball = pair_of_views()[0].annotation(2)
+    assert not torch.equal(moved.moved(ball), ball)
+    still = build("similarity_rigid", **bounds | {"max_shift_voxels": 0.0, "max_rotation_deg": 0.0})
+    assert torch.allclose(still.moved(ball), ball, atol=1e-5)

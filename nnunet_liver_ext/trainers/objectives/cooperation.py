@@ -51,7 +51,7 @@ class Similarity(Voxelwise):
             channels=task.num_classes - 1,
             patch_size=task.patch_size,
             spacing_mm=task.spacing_mm,
-            max_shift_voxels=task.recipe.max_shift_voxels,
+            bounds=_bounds(task.recipe),
         )
 
     @classmethod
@@ -94,7 +94,7 @@ class Similarity(Voxelwise):
             spacing_mm=task.spacing_mm,
             batch=len(masks),
             pitch=control_grid_pitch(task.patch_size, task.spacing_mm),
-            bounds=Bounds(max_shift_voxels=task.recipe.max_shift_voxels),
+            bounds=_bounds(task.recipe),
             centre=centroid(masks),
             device=masks.device,
         )
@@ -170,3 +170,11 @@ def _dice(first: Tensor, second: Tensor) -> Tensor:
 
 def _have_foreground(first: Tensor, second: Tensor) -> Tensor:
     return (first.flatten(1).sum(1) > 0) & (second.flatten(1).sum(1) > 0)
+
+
+def _bounds(recipe: Recipe) -> Bounds:
+    return Bounds(
+        max_shift_voxels=recipe.max_shift_voxels,
+        max_rotation_deg=recipe.max_rotation_deg,
+        max_log_stretch=recipe.max_log_stretch,
+    )
