@@ -10,7 +10,7 @@ import warnings
 
 import typer
 
-from nnunet_liver_ext.commands import benchmark, convert, demo, env, evaluate, plan, predict
+from nnunet_liver_ext.commands import benchmark, compare, convert, demo, env, evaluate, plan, postprocess, predict
 from nnunet_liver_ext.errors import InputError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app.add_typer(convert.app, name="convert")
 app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.add_typer(postprocess.app, name="postprocess")
 app.command("demo")(demo.demo)
 app.add_typer(benchmark.app, name="benchmark")
 

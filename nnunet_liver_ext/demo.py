@@ -153,6 +153,7 @@ class _Job:
         return out
 
     def evaluate(self, trainer: str, studies: Sequence[Study]) -> pd.DataFrame:
+        from nnunet_liver_ext.evaluation.options import Options
         from nnunet_liver_ext.evaluation.run import evaluate_folders
 
         csv = self.out / "held_out.csv"
@@ -162,11 +163,11 @@ class _Job:
             folder / "predictions",
             csv,
             folder / "evaluation",
+            Options(similarity="elastic"),
             images=csv,
             processes=2,
             overwrite=True,
             reference_classes=self.settings.labels,
-            similarity="elastic",
         )
 
 

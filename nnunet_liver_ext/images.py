@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -50,7 +51,8 @@ def read_mask(path: Path | str) -> sitk.Image:
         values = sitk.GetArrayViewFromImage(image)
         if not np.array_equal(values, np.rint(values)):
             raise InputError(f"{path}: a mask must hold integers, found values such as {_first_fraction(values):.4g}.")
-        image = sitk.Cast(image, sitk.sitkInt16)
+        large = values.size > 0 and max(-values.min(), values.max()) > np.iinfo(np.int16).max
+        image = sitk.Cast(image, sitk.sitkInt64 if large else sitk.sitkInt16)
     return image
 
 
@@ -128,6 +130,7 @@ def _read_file(path: Path) -> sitk.Image:
         raise InputError(f"{path}: cannot be read, it is damaged or incomplete ({reason}).") from None
     if image_ending(path) in (".nii", ".nii.gz"):
         _check_complete_nifti(path, image)
+        _check_spacing_nifti(path)
         _check_finite_nifti(path, image)
     return image
 
@@ -138,6 +141,20 @@ def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
     expected = int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
     if not (_has_length(path, expected) or (image_ending(path) == ".nii.gz" and _unpacked_bytes(path) >= expected)):
         raise InputError(f"{path}: cannot be read, it is damaged or incomplete (the file ends too early).")
+
+
+def _check_spacing_nifti(path: Path) -> None:
+    """ITK takes a spacing of NaN for 1 mm without complaint, so the header is looked at with nibabel."""
+    import nibabel
+
+    try:
+        header: Any = nibabel.load(path).header
+        spacing = header["pixdim"][1:4]
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, OSError) as error:
+        raise InputError(f"{path}: cannot be read, it is damaged ({error}).") from None
+    if not np.isfinite(spacing).all():
+        numbers = " x ".join(f"{mm:g}" for mm in spacing)
+        raise InputError(f"{path}: its voxels are {numbers} mm (x y z); correct the header (pixdim).")
 
 
 def _has_length(path: Path, unpacked_bytes: int) -> bool:

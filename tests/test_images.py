@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,23 @@ def test_four_dimensional_and_colour_images_are_refused(tmp_path: Path):
         read_image(tmp_path / "rgb.nrrd")
 
 
+def test_a_spacing_of_nan_is_refused(tmp_path: Path):
+    write_image(image_like(noise(), GRID), tmp_path / "image.nii.gz")
+    header = bytearray(gzip.decompress((tmp_path / "image.nii.gz").read_bytes()))
+    header[80:84] = np.float32(np.nan).tobytes()  # pixdim[1]
+    (tmp_path / "image.nii").write_bytes(header)
+    with pytest.raises(InputError, match=r"image.nii: its voxels are nan x .* mm \(x y z\); correct the header"):
+        read_image(tmp_path / "image.nii")
+
+
 def test_a_mask_must_hold_integers(tmp_path: Path):
     write_image(image_like(noise(), GRID), tmp_path / "mask.nii.gz")
     with pytest.raises(InputError, match="must hold integers"):
         read_mask(tmp_path / "mask.nii.gz")
     write_image(image_like(np.rint(noise()), GRID), tmp_path / "mask.nii.gz")
     assert read_mask(tmp_path / "mask.nii.gz").GetPixelID() == sitk.sitkInt16
+    write_image(image_like(np.full(GRID.size[::-1], 65536, np.float32), GRID), tmp_path / "mask.nii.gz")
+    assert (sitk.GetArrayFromImage(read_mask(tmp_path / "mask.nii.gz")) == 65536).all()
 
 
 def test_missing_and_unknown_files(tmp_path: Path):

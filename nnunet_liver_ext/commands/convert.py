@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nnunet_liver_ext.commands.options import parse_label
+from nnunet_liver_ext.commands.options import parse_labels
 
 app = typer.Typer(no_args_is_help=True, help="Turn a dataset of T1/T2 pairs into an nnU-Net raw dataset.")
 
@@ -285,7 +285,7 @@ def _settings(
     options: dict[str, Any] = {"preregister": preregister, "allow_empty": allow_empty, "interpolation": interpolation}
     options["spacing"] = parse_spacing("native-t1" if spacing == "native-t1" else spacing.replace(",", " ").split())
     if label:
-        options["labels"] = label if isinstance(label, dict) else dict(parse_label(entry) for entry in label)
+        options["labels"] = label if isinstance(label, dict) else parse_labels(label)
     if ignored:
         options["ignored_labels"] = ignored if isinstance(ignored, str) else tuple(ignored)
     return Settings(**options)

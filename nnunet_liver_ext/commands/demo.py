@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nnunet_liver_ext.commands.options import parse_label
+from nnunet_liver_ext.commands.options import parse_labels
 
 
 def demo(
@@ -36,7 +36,7 @@ def demo(
     from nnunet_liver_ext.demo import Settings, run_demo
 
     console = Console()
-    options = {"labels": dict(parse_label(entry) for entry in label)} if label else {}
+    options = {"labels": parse_labels(label)} if label else {}
     settings = Settings(
         out=out,
         source=source,

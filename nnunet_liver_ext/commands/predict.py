@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,12 @@ import typer
 def predict(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
     model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="Model folder, or a zip of nnUNetv2_export_model_to_zip.")
+        list[Path] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            help="Model folder, or a zip of nnUNetv2_export_model_to_zip; repeat to average the models' probabilities.",
+        ),
     ] = None,
     studies: Annotated[
         Path | None, typer.Option("-i", "--input", help="Folder of studies, or a CSV (patient, study, t1, t2).")
@@ -39,6 +45,9 @@ def predict(
             "Models of the nnUNetTrainerSimilarity trainers only.",
         ),
     ] = False,
+    no_postprocessing: Annotated[
+        bool, typer.Option("--no-postprocessing", help="Masks as they are, whatever nnunet_liver postprocess has found.")
+    ] = False,
     no_mirroring: Annotated[
         bool, typer.Option("--no-mirroring", help="Faster: no mirrored test-time augmentation.")
     ] = False,
@@ -48,7 +57,8 @@ def predict(
 ) -> None:
     """Segment new T1/T2 studies: NAME_T1.nii.gz and NAME_T2.nii.gz, each on its own image's grid.
 
-    Images need no conversion. Single-input models also take a lone T1 or T2. Research use only.
+    Images need no conversion. Single-input models also take a lone T1 or T2. Several models: the class probabilities of each
+    image are averaged on its own grid. What nnunet_liver postprocess found for a model is applied. Research use only.
     """
     if split is not None:
         if model or studies or t1 or t2 or deformation:
@@ -57,31 +67,38 @@ def predict(
             )
         _split(split, dataset, out, overwrite=overwrite)
         return
-    if model is None or (studies is None) == (t1 is None and t2 is None):
+    if not model or (studies is None) == (t1 is None and t2 is None):
         raise typer.BadParameter("give a model (-m), and either studies (-i) or one study (--t1, --t2).")
     import torch
 
+    from nnunet_liver_ext.inference.ensemble import Ensemble
     from nnunet_liver_ext.inference.model import load_model, opened
     from nnunet_liver_ext.inference.predict import predict_studies
     from nnunet_liver_ext.studies import Study, read_studies
 
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with opened(model) as folder:
-        loaded = load_model(
-            folder,
-            folds=folds,
-            checkpoint=checkpoint,
-            device=target,
-            mirroring=not no_mirroring,
-            tile_step=tile_step,
-            deformation=deformation,
+    with ExitStack() as stack:
+        ensemble = Ensemble.of(
+            [
+                load_model(
+                    stack.enter_context(opened(path)),
+                    folds=folds,
+                    checkpoint=checkpoint,
+                    device=target,
+                    mirroring=not no_mirroring,
+                    tile_step=tile_step,
+                    deformation=deformation,
+                    postprocessing=not no_postprocessing,
+                )
+                for path in model
+            ]
         )
         if studies is not None:
-            found = read_studies(studies, modalities=loaded.modalities)
+            found = read_studies(studies, modalities=ensemble.modalities)
         else:
-            given = dict(zip(loaded.modalities, (t1, t2), strict=True))
+            given = dict(zip(ensemble.modalities, (t1, t2), strict=True))
             found = [Study(name, name, {key: path for key, path in given.items() if path is not None}, {})]
-        predict_studies(loaded, found, out, probabilities=probabilities, overwrite=overwrite)
+        predict_studies(ensemble.models, found, out, probabilities=probabilities, overwrite=overwrite)
     typer.echo(f"{len(found)} studies: {out}")
 
 

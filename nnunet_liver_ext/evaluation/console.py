@@ -10,17 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.box_plots import label
+from nnunet_liver_ext.evaluation.latex import SUMMARISED
 from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.pairs import pair_cells
 from nnunet_liver_ext.evaluation.tables import grouped, image_rows, summarise
-
-SHOWN = ("dice", "surface_dice", "hd", "hd95", "asd", "volume_difference")
 
 
 def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     """Mean ± standard deviation of each metric, a row for each modality and class; infinite values apart."""
     summary = summarise(image_rows(table))
+    names = [name for name in SUMMARISED if name in set(summary.metric)]
     shown = Table(
         title="Mean ± standard deviation",
         caption=f"Surface Dice within {tolerance_mm:g} mm. + n ∞: n infinite distances (an empty mask), in no mean.",
@@ -28,14 +28,14 @@ def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     )
     shown.add_column("Object")
     shown.add_column("Cases", justify="right")
-    for name in SHOWN:
+    for name in names:
         unit = METRICS[name].unit
         shown.add_column(
             METRICS[name].title.replace(" ", "\n") + (f"\n[{unit}]".replace("[", r"\[") if unit != "1" else ""),
             justify="right",
         )
     for (modality, class_name), rows in grouped(summary, ["modality", "class"]):
-        cells = [_mean_and_std(rows[rows.metric == name].iloc[0]) for name in SHOWN]
+        cells = [_mean_and_std(rows[rows.metric == name]) for name in names]
         shown.add_row(Text(label(modality, class_name)), str(rows.cases.iloc[0]), *cells)
     return shown
 
@@ -58,7 +58,10 @@ def notes_text(notes: Sequence[CaseFailure]) -> Text:
     return Text("Note:\n" + "\n".join(f"  {note.case}: {note.reason}" for note in notes), style="yellow")
 
 
-def _mean_and_std(statistics: pd.Series) -> str:
+def _mean_and_std(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    statistics = rows.iloc[0]
     metric = METRICS[statistics["metric"]]
     mean, std = metric.format(statistics["mean"]), metric.format(statistics["std"])
     infinite = f"\n+\u00a0{statistics['infinite']}\u00a0∞" if statistics["infinite"] else ""

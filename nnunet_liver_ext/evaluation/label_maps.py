@@ -62,7 +62,7 @@ class LabelMap:
                 raise InputError(f"{self.path}: is no joint label map: {error}") from None
         if self.renumber:
             own = labels
-            labels = np.zeros_like(own)
+            labels = np.zeros(own.shape, np.int32)
             for before, after in self.renumber:
                 labels[own == before] = after
         return labels, Grid.of(image)
@@ -93,7 +93,7 @@ class Description:
     @classmethod
     def _read(cls, path: Path) -> Description:
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             pair = PairLabels.from_dataset_json(content)
             labels = content.get("labels")
             return cls(pair, _pair_classes(pair) if pair else _label_classes(labels) if labels else None)
@@ -110,6 +110,8 @@ class LabelMaps:
     maps: dict[Key, LabelMap]
     images: dict[Key, Path] = field(default_factory=dict)
     """The images that studies bring along with their masks."""
+    patients: dict[str, str] = field(default_factory=dict)
+    """Of each case, where a CSV of studies or a converted dataset's pairs.json says so."""
 
 
 def find_predictions(path: Path, pair: PairLabels | None) -> LabelMaps:
@@ -142,8 +144,9 @@ def renumbered(references: LabelMaps, own: Classes, classes: Classes) -> LabelMa
     """
     if set(own) != set(classes):
         raise InputError(f"--label names the classes {', '.join(own)}, the predictions have {', '.join(classes)}.")
-    pairs = tuple((label, classes[name][0]) for name, labels in own.items() for label in labels)
-    return LabelMaps({key: replace(one, renumber=pairs) for key, one in references.maps.items()}, references.images)
+    largest_first = sorted(own.items(), key=lambda item: -len(item[1]))  # a tumour in liver=1+2 stays a tumour
+    pairs = tuple((label, classes[name][0]) for name, labels in largest_first for label in labels)
+    return replace(references, maps={key: replace(one, renumber=pairs) for key, one in references.maps.items()})
 
 
 def holds_studies(path: Path) -> bool:
@@ -187,7 +190,17 @@ def _from_folder(folder: Path, pair: PairLabels | None) -> LabelMaps:
         inner = [name for name in ("labelsTr", "labelsTs") if (folder / name).is_dir()]
         hint = f"; did you mean {' or '.join(str(folder / name) for name in inner)}?" if inner else "."
         raise InputError(f"{folder}: holds no label maps{hint}")
-    return LabelMaps(maps)
+    return LabelMaps(maps, patients=_patients_of_dataset(folder))
+
+
+def _patients_of_dataset(folder: Path) -> dict[str, str]:
+    """Pseudonyms of the patients of the converted dataset that a folder (labelsTr, labelsTs) belongs to."""
+    path = folder.parent / "pairs.json"
+    if not path.is_file():
+        return {}
+    from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+
+    return {name: case.group for name, case in Manifest.load(path.parent).cases.items()}
 
 
 def _without_deformations(files: list[Path], modalities: tuple[str, ...]) -> list[Path]:
@@ -210,7 +223,8 @@ def _from_studies(path: Path, pair: PairLabels | None) -> LabelMaps:
     masks = {Key(study.name, modality): LabelMap(mask) for study in studies for modality, mask in study.masks.items()}
     if not masks:
         raise InputError(f"{path}: none of the {len(studies)} studies has a mask to compare with.")
-    return LabelMaps(masks, {Key(study.name, name): image for study in studies for name, image in study.images.items()})
+    images = {Key(study.name, name): image for study in studies for name, image in study.images.items()}
+    return LabelMaps(masks, images, {study.name: study.patient for study in studies})
 
 
 def _pair_classes(pair: PairLabels) -> Classes:

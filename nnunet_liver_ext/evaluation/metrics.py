@@ -51,6 +51,12 @@ class SurfaceDistances:
         """See the function `average_surface_distance`."""
         return float(self.pooled_mm.mean()) if self._without_border is None else self._without_border
 
+    def mean_average_surface_distance(self) -> float:
+        """See the function `mean_average_surface_distance`."""
+        if self._without_border is not None:
+            return self._without_border
+        return float((self.pred_to_ref_mm.mean() + self.ref_to_pred_mm.mean()) / 2)
+
     def surface_dice(self, tolerance_mm: float) -> float:
         """See the function `surface_dice`."""
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
@@ -84,9 +90,35 @@ def dice(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
     Raises:
         InputError: the shapes differ, or an array is no mask.
     """
-    pred, ref = _masks(pred, ref)
+    pred, ref = checked_masks(pred, ref)
     total = np.count_nonzero(pred) + np.count_nonzero(ref)
     return 2 * np.count_nonzero(pred & ref) / total if total else 1.0
+
+
+def iou(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
+    """Intersection over union (Jaccard index), |P ∩ R| / |P ∪ R|; arguments, range and errors as `dice`."""
+    overlap = dice(pred, ref)
+    return overlap / (2 - overlap)
+
+
+def relative_volume_difference(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
+    """Relative volume difference in percent, 100·(|P| − |R|) / |R|; its absolute value is CHAOS's RAVD.
+
+    Args:
+        pred: mask, bool or integer, any shape.
+        ref: mask of the same shape.
+
+    Returns:
+        −100 or more. Both empty: 0; only the reference empty: inf.
+
+    Raises:
+        InputError: the shapes differ, or an array is no mask.
+    """
+    pred, ref = checked_masks(pred, ref)
+    own, expected = np.count_nonzero(pred), np.count_nonzero(ref)
+    if expected == 0:
+        return math.inf if own else 0.0
+    return 100 * (own - expected) / expected
 
 
 def surface_distances(
@@ -105,8 +137,8 @@ def surface_distances(
         InputError: the shapes differ or are not 3D, an array is no mask, the spacing is not three positive finite
             numbers, or the convention is unknown.
     """
-    pred, ref = _masks(pred, ref)
-    spacing = _spacing(spacing_mm)
+    pred, ref = checked_masks(pred, ref)
+    spacing = checked_spacing(spacing_mm)
     if pred.ndim != 3:
         raise InputError(f"surface distances need 3D masks (z, y, x), not {pred.shape}.")
     if convention not in get_args(Convention):
@@ -173,6 +205,16 @@ def average_surface_distance(
     return surface_distances(pred, ref, spacing_mm, convention=convention).average_surface_distance()
 
 
+def mean_average_surface_distance(
+    pred: npt.ArrayLike, ref: npt.ArrayLike, spacing_mm: Sequence[float], *, convention: Convention = "standard"
+) -> float:
+    """Mean average surface distance (MASD), (Σ d(p, R) / N + Σ d(r, P) / M) / 2: both directions count alike.
+
+    Args, range and errors as `average_surface_distance`, where every border voxel counts alike.
+    """
+    return surface_distances(pred, ref, spacing_mm, convention=convention).mean_average_surface_distance()
+
+
 def surface_dice(
     pred: npt.ArrayLike,
     ref: npt.ArrayLike,
@@ -214,21 +256,23 @@ def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
     Raises:
         InputError: the array is no mask, or the spacing is not three positive finite numbers.
     """
-    return np.count_nonzero(_mask(mask, "mask")) * math.prod(_spacing(spacing_mm)) * ML_PER_MM3
+    return np.count_nonzero(checked_mask(mask, "mask")) * math.prod(checked_spacing(spacing_mm)) * ML_PER_MM3
 
 
 def _endless(border: np.ndarray, *, at_least: int) -> np.ndarray:
     return np.full(max(int(np.count_nonzero(border)), at_least), math.inf)
 
 
-def _masks(pred: npt.ArrayLike, ref: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    pred, ref = _mask(pred, "pred"), _mask(ref, "ref")
+def checked_masks(pred: npt.ArrayLike, ref: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks as bool; InputError if one is no mask or their shapes differ."""
+    pred, ref = checked_mask(pred, "pred"), checked_mask(ref, "ref")
     if pred.shape != ref.shape:
         raise InputError(f"pred and ref differ in shape: {pred.shape} and {ref.shape}.")
     return pred, ref
 
 
-def _mask(values: npt.ArrayLike, name: str) -> np.ndarray:
+def checked_mask(values: npt.ArrayLike, name: str) -> np.ndarray:
+    """The mask as bool; InputError if it is none."""
     array = np.asarray(values)
     if array.dtype == bool or array.size == 0:
         return array.astype(bool, copy=False)
@@ -249,7 +293,8 @@ def _first_fraction(values: np.ndarray) -> float:
     return float(values[(values != 0) & (values != 1)].flat[0])
 
 
-def _spacing(spacing_mm: Sequence[float]) -> Spacing:
+def checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
+    """Three numbers; InputError if they are not positive and finite."""
     try:
         values = [float(value) for value in spacing_mm]
     except (TypeError, ValueError):

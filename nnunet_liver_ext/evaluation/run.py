@@ -2,229 +2,179 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
-from rich.progress import Progress
 
-from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.cases import (
-    CaseResult,
-    Comparison,
-    PairedUp,
-    evaluate_case,
-    pair_up,
-    with_every_class,
-)
+from nnunet_liver_ext.evaluation.cache import CaseCache
+from nnunet_liver_ext.evaluation.cases import NO_LABEL_IN_BOTH, CaseResult, evaluate_case, with_every_class
+from nnunet_liver_ext.evaluation.comparisons import Comparison, PairedUp, pair_up
 from nnunet_liver_ext.evaluation.label_maps import Classes, Key
-from nnunet_liver_ext.evaluation.measures import DEFAULT_TOLERANCE_MM
+from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.pairs import evaluate_pair, pairs_among, summarise_pairs
+from nnunet_liver_ext.evaluation.pairs import with_every_class as pairs_with_every_class
+from nnunet_liver_ext.evaluation.parallel import Outcome, measure_all
+from nnunet_liver_ext.evaluation.results import FORMATS, Evaluation, write_results
 from nnunet_liver_ext.evaluation.source_images import find_images
-from nnunet_liver_ext.evaluation.tables import results_table, write_csv, write_json
-from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
-
-Work = TypeVar("Work")
-Outcome = CaseResult | CaseFailure
-CASES_PER_PROCESS = 4  # starting a process takes as long as a few cases
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What came out: the tidy table, which references could not be evaluated, and what else the user should know."""
-
-    table: pd.DataFrame
-    failures: list[CaseFailure]
-    notes: list[CaseFailure]
-    total: int
-    pairs: list[dict[str, Any]]
-    """How similar the masks of a pair are, as `pairs.summarise_pairs`; empty if that was not asked for."""
-
-    def raise_for_failures(self) -> None:
-        if self.failures:
-            raise SomeCasesFailed(self.failures, self.total)
+from nnunet_liver_ext.evaluation.tables import details_tables, results_table
 
 
 def evaluate_folders(
     predictions: Path,
-    references: Path,
+    references: Path | Mapping[str, Path],
     out: Path,
-    *,
-    images: Path | None = None,
-    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
-    processes: int | None = None,
-    overwrite: bool = False,
-    reference_classes: Classes | None = None,
-    similarity: Transforms | None = None,
+    options: Options = Options(),
+    **more: Any,
 ) -> pd.DataFrame:
-    """Measures predictions and writes results.csv, results.json and report.html into `out`.
-
-    Args:
-        predictions: folder of native masks (CASE_T1, CASE_T2), joint label maps or plain label maps.
-        references: folder of label maps of the same names, or studies with masks (CSV or folder).
-        out: folder, made if it does not exist.
-        images: for the pictures: studies, nnU-Net's imagesTs, or a folder of CASE_T1 or CASE; studies bring their own.
-        tolerance_mm: of the surface Dice.
-        processes: how many cases are measured at a time; by default as many as there are processors and work for.
-        overwrite: replace results that are there.
-        reference_classes: labels of each class in the references, if they are others than in the predictions.
-        similarity: measure how similar both masks of a pair are up to transforms of this class, see `pairs`.
+    """As `run`.
 
     Returns:
-        The table of results.csv: case, modality, class, metric, value, unit.
+        The table of results.csv: case, patient, modality, class, metric, value, unit.
 
     Raises:
-        InputError: the input cannot be used at all, nothing is written; or `out` holds results and `overwrite` is False.
+        InputError: as `run`.
         SomeCasesFailed: after everything else is written: references without prediction, on other grids, unreadable.
     """
-    evaluation = run(
-        predictions,
-        references,
-        out,
-        images=images,
-        tolerance_mm=tolerance_mm,
-        processes=processes,
-        overwrite=overwrite,
-        reference_classes=reference_classes,
-        similarity=similarity,
-    )
+    evaluation = run(predictions, references, out, options, **more)
     evaluation.raise_for_failures()
     return evaluation.table
 
 
 def run(
     predictions: Path,
-    references: Path,
+    references: Path | Mapping[str, Path],
     out: Path,
+    options: Options = Options(),
     *,
     images: Path | None = None,
-    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    fat: Path | None = None,
     processes: int | None = None,
     overwrite: bool = False,
+    fresh: bool = False,
     reference_classes: Classes | None = None,
-    similarity: Transforms | None = None,
+    formats: Sequence[str] = ("csv", "json", "html"),
+    more: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """As `evaluate_folders`, but failures are returned; SomeCasesFailed is raised only if no case could be evaluated."""
-    from nnunet_liver_ext.evaluation.report import write_report
+    """Measures predictions and writes results.csv, results.json and report.html into `out`.
 
-    predictions, references, out = Path(predictions), Path(references), Path(out)
-    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-        raise InputError(f"the tolerance must be a number of mm, 0 or more, not {tolerance_mm}.")
+    What an interrupted run has measured is not measured again, see `cache`.
+
+    Args:
+        predictions: folder of native masks (CASE_T1, CASE_T2), joint label maps or plain label maps.
+        references: folder of label maps of the same names, or studies with masks (CSV or folder); several by rater.
+        out: folder, made if it does not exist.
+        options: what is measured and how.
+        images: for pictures and for where the body is: studies, nnU-Net's imagesTs, or a folder of CASE_T1 or CASE; studies
+            bring their own.
+        fat: images of the fat fraction in percent, found in the same ways.
+        processes: how many cases are measured at a time; by default as many as there are processors and work for.
+        overwrite: replace results that are there.
+        fresh: measure again what has been measured.
+        reference_classes: labels of each class in the references, if they are others than in the predictions.
+        formats: which files are written, of `FORMATS`; results.csv always is.
+        more: further entries of results.json.
+
+    Raises:
+        InputError: the input cannot be used at all, nothing is written; or `out` holds results and `overwrite` is False.
+        SomeCasesFailed: no case could be evaluated; single failures are returned.
+    """
+    predictions, out = Path(predictions), Path(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; the results need a folder.")
     if (out / "results.csv").exists() and not overwrite:
         raise InputError(f"{out / 'results.csv'} exists: choose another folder, or replace it with --overwrite.")
-    if similarity is not None and similarity not in TRANSFORMS:
-        raise InputError(f"similarity must be one of {', '.join(TRANSFORMS)}, not {similarity!r}.")
+    if processes is not None and processes < 1:
+        raise InputError(f"the number of processes must be 1 or more, not {processes}.")
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        raise InputError(f"there is no format {unknown[0]}; there are {', '.join(FORMATS)}.")
     found = pair_up(predictions, references, reference_classes)
+    if found.classes is not None and (unknown := sorted(set(options.lesions) - set(found.classes))):
+        raise InputError(
+            f"there is no class {unknown[0]} to measure lesion by lesion; there are {', '.join(found.classes)}."
+        )
     pictures = find_images(Path(images), found.modalities) if images else {}
-    measure_case = partial(evaluate_case, classes=found.classes, tolerance_mm=tolerance_mm)
-    outcomes = _measure_all(measure_case, found.comparisons, _processes(processes, len(found.comparisons)), "Evaluating")
+    fat_images = find_images(Path(fat), found.modalities) if fat else {}
+    comparisons = [_with_images(comparison, pictures, fat_images) for comparison in found.comparisons]
+    cache = CaseCache(out, {"options": options.to_json(), "classes": found.classes}, fresh=fresh)
+    measure_case = partial(evaluate_case, classes=found.classes, options=options)
+    outcomes = measure_all(measure_case, comparisons, cache, processes, "Evaluating")
     failed = [outcome for outcome in outcomes if isinstance(outcome, CaseFailure)]
     failures = sorted(found.missing + failed, key=lambda failure: failure.case)
     results = [outcome for outcome in outcomes if isinstance(outcome, CaseResult)]
-    total = len(found.comparisons) + len(found.missing)
+    total = len(comparisons) + len(found.missing)
     if not results:
         raise SomeCasesFailed(failures, total)
-    of_pairs = _pairs(found, {result.key for result in results}, similarity, processes)
-    measured = [outcome for outcome in of_pairs if isinstance(outcome, CaseResult)]
-    table = results_table([*with_every_class(results, tolerance_mm=tolerance_mm), *measured])
-    notes = found.extra + _without_image(found, pictures if images else None)
+    measured = {result.key for result in results}
+    of_pairs = _pairs([one for one in comparisons if one.key in measured], found, options, cache, processes)
+    pair_results = [outcome for outcome in of_pairs if isinstance(outcome, CaseResult)]
+    if found.classes is None and all(NO_LABEL_IN_BOTH in result.notes for result in results):
+        raise InputError(f"{predictions.name}: {NO_LABEL_IN_BOTH[:-1]} in any case; name the references' with --label.")
+    results = with_every_class(results, options, raters=found.raters, fat=fat is not None)
+    table = results_table([*results, *pairs_with_every_class(pair_results)])
+    notes = found.notes + (_without(comparisons, "image") if images else []) + (_without(comparisons, "fat") if fat else [])
+    notes += [CaseFailure(str(result.key), note) for result in results for note in result.notes]
+    notes += _without_lesions(results, options)
+    notes += _lone([one.key for one in comparisons], found.modalities) if of_pairs else []
     notes += [outcome for outcome in of_pairs if isinstance(outcome, CaseFailure)]
-    pairs = summarise_pairs(table)
-    write_json(
+    evaluation = Evaluation(
         table,
-        out / "results.json",
-        tolerance_mm=tolerance_mm,
-        similarity=similarity,
-        pairs=pairs,
-        failures=failures,
-        notes=notes,
+        details_tables(results),
+        summarise_pairs(table),
+        comparisons,
+        found.classes,
+        options,
+        found.raters,
+        failures,
+        notes,
+        total,
+        tuple(formats),
     )
-    write_report(
-        table,
-        out / "report.html",
-        comparisons=[_with_image(comparison, pictures) for comparison in found.comparisons],
-        classes=found.classes,
-        tolerance_mm=tolerance_mm,
-        similarity=similarity,
-        pairs=pairs,
-        failures=failures,
-        notes=notes,
-    )
-    write_csv(table, out / "results.csv")  # last: where it is, the others are
-    return Evaluation(table, failures, notes, total, pairs)
+    write_results(evaluation, out, more=more)
+    return evaluation
 
 
-def _pairs(found: PairedUp, measured: set[Key], similarity: Transforms | None, processes: int | None) -> list[Outcome]:
-    """What both masks of each pair have in common; of pairs whose masks could be measured."""
-    if similarity is None:
-        return []
-    pairs = pairs_among((own for own in found.comparisons if own.key in measured), found.modalities)
-    if not pairs:
-        return []
-    work = partial(evaluate_pair, classes=found.classes, transforms=similarity)
-    return _measure_all(work, pairs, _processes(processes, len(pairs)), "Comparing the masks of pairs")
-
-
-def _processes(wanted: int | None, cases: int) -> int:
-    if wanted is not None and wanted < 1:
-        raise InputError(f"the number of processes must be 1 or more, not {wanted}.")
-    if wanted is not None:
-        return min(wanted, cases)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(processors, cases // CASES_PER_PROCESS))
-
-
-def _measure_all(work: Callable[[Work], Outcome], cases: Sequence[Work], processes: int, description: str) -> list[Outcome]:
-    with progress_bar() as progress:
-        task = progress.add_task(description, total=len(cases))
-        if processes == 1:
-            return [_counted(work(case), progress, task) for case in cases]
-        # "spawn": ITK's threads do not survive a fork.
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            return _in_pool(pool, work, cases, progress, task)
-
-
-def _in_pool(
-    pool: Executor, work: Callable[[Work], Outcome], cases: Sequence[Work], progress: Progress, task: object
+def _pairs(
+    comparisons: Sequence[Comparison], found: PairedUp, options: Options, cache: CaseCache, processes: int | None
 ) -> list[Outcome]:
-    try:
-        return [_counted(outcome, progress, task) for outcome in pool.map(work, cases)]
-    except BrokenProcessPool:
-        raise InputError("a process was ended from outside, perhaps for lack of memory: use fewer --processes.") from None
-
-
-def _counted(outcome: Outcome, progress: Progress, task: object) -> Outcome:
-    progress.advance(task)  # type: ignore[arg-type]
-    return outcome
-
-
-def _one_thread() -> None:
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _with_image(comparison: Comparison, images: dict[Key, Path]) -> Comparison:
-    image = images.get(comparison.key, comparison.image)
-    return Comparison(comparison.key, comparison.prediction, comparison.reference, image)
-
-
-def _without_image(found: PairedUp, images: dict[Key, Path] | None) -> list[CaseFailure]:
-    if images is None:
+    """What both masks of each pair have in common; of pairs whose masks could be measured."""
+    if options.similarity is None or not options.wants("pairs"):
         return []
+    pairs = pairs_among(comparisons, found.modalities)
+    work = partial(evaluate_pair, classes=found.classes, transforms=options.similarity, resample=options.resample)
+    return measure_all(work, pairs, cache, processes, "Comparing the masks of pairs") if pairs else []
+
+
+def _without_lesions(results: Sequence[CaseResult], options: Options) -> list[CaseFailure]:
+    """Notes on classes of lesions that no case has, where the classes have no names that could be checked before."""
+    found = {name for result in results for name in result.values}
     return [
-        CaseFailure(str(comparison.key), "no image was found; its picture in the report is grey.")
-        for comparison in found.comparisons
-        if _with_image(comparison, images).image is None
+        CaseFailure(name, "no case has this class, so there are no lesions.")
+        for name in options.lesions
+        if name not in found
     ]
+
+
+def _lone(keys: Sequence[Key], modalities: Sequence[str]) -> list[CaseFailure]:
+    """Notes on images without a partner, where others have one."""
+    images = Counter(key.case for key in keys if key.modality in modalities)
+    alone = [key for key in keys if key.modality in modalities and images[key.case] == 1]
+    return [CaseFailure(str(key), "the other image of the pair is missing: no relative similarity.") for key in alone]
+
+
+def _with_images(comparison: Comparison, images: Mapping[Key, Path], fat: Mapping[Key, Path]) -> Comparison:
+    key = comparison.key
+    return replace(comparison, image=images.get(key, comparison.image), fat=fat.get(key))
+
+
+def _without(comparisons: Sequence[Comparison], what: str) -> list[CaseFailure]:
+    reason = {
+        "image": "no image was found; its picture in the report is grey.",
+        "fat": "no image of the fat fraction was found.",
+    }[what]
+    return [CaseFailure(str(one.key), reason) for one in comparisons if getattr(one, what) is None]

@@ -9,7 +9,7 @@ import pickle
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import enable_trainers
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.postprocessing import NO_RULES, Rules
 from nnunet_liver_ext.inference.deformation import registor_of
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.networks.strategies import STRATEGIES
@@ -45,6 +46,8 @@ class Model:
     mirroring: bool
     registors: tuple[Registor, ...] = ()
     """One for each fold if they were asked for; predictions then come with deformations."""
+    rules: Rules = NO_RULES
+    """Of which classes only the largest piece is kept, see `evaluation.postprocessing`."""
 
     def describe(self) -> dict[str, Any]:
         """What predictions of this model can be told by; without folders of this machine."""
@@ -57,6 +60,7 @@ class Model:
             "weights_sha256": self.weights,
             "tile_step": self.tile_step,
             "mirroring": self.mirroring,
+            "postprocessing": self.rules.names(),
             "note": "Research use only.",
         }
 
@@ -71,6 +75,11 @@ class Model:
             return self.pair.modalities
         registered = self.dataset_json["preregistered"]
         return registered["moving"], registered["fixed"]
+
+    @property
+    def segmented(self) -> tuple[str, ...]:
+        """Names of the images that get a mask."""
+        return self.modalities if self.pair is not None else self.modalities[1:]
 
     @property
     def takes_lone_images(self) -> bool:
@@ -115,6 +124,7 @@ def load_model(
     mirroring: bool = True,
     tile_step: float = 0.5,
     deformation: bool = False,
+    postprocessing: bool = True,
 ) -> Model:
     """Loads a model folder such as `nnUNetTrainerSingleInput__nnUNetPlans__3d_fullres`.
 
@@ -126,10 +136,11 @@ def load_model(
         mirroring: mirrored test-time augmentation, if the model was trained with mirroring.
         tile_step: step of the sliding window as a share of the patch.
         deformation: load the registors, too, so that predictions come with deformations.
+        postprocessing: load the rules of `nnunet_liver postprocess`, if the folder has any.
 
     Raises:
         InputError: no model there, no checkpoint, a later version's model, one that knows neither pairs nor
-            pre-registered images, or one without a registor where deformations are wanted.
+            pre-registered images, one without a registor where deformations are wanted, or rules of other classes.
     """
     plans, dataset_json = (_read_json(folder, name) for name in ("plans.json", "dataset.json"))
     if "pair" not in dataset_json and "preregistered" not in dataset_json:
@@ -158,7 +169,7 @@ def load_model(
                 f"{folder}: the model cannot be loaded, it is damaged or of another trainer ({reason})."
             ) from None
     trainer, _, configuration = folder.name.split("__") if folder.name.count("__") == 2 else ("", "", "")
-    return Model(
+    model = Model(
         predictor,
         dataset_json,
         trainer=predictor.trainer_name or trainer,
@@ -171,6 +182,7 @@ def load_model(
         mirroring=mirroring,
         registors=registors,
     )
+    return replace(model, rules=Rules.of_model(folder, model.class_names)) if postprocessing else model
 
 
 def find_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:

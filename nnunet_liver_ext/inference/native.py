@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,6 +19,9 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, resample
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.dataset_conversion.common_grid import Interpolation, Spacing
 
 
 @dataclass(frozen=True)
@@ -51,25 +55,36 @@ def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
     Raises:
         InputError: an image is missing that this model needs, or the two do not overlap in space.
     """
-    missing = [name for name in model.modalities if name not in images]
-    if missing and (not model.takes_lone_images or len(missing) == len(model.modalities)):
-        raise InputError(
-            f"has no {' and no '.join(missing)} image, and {model.trainer} needs {' and '.join(model.modalities)}."
-        )
+    check_images(model, images)
     native = {name: Grid.of(images[name]) for name in model.modalities if name in images}
     if model.pair is None:
         return _preregistered(model, images, native)
-    from nnunet_liver_ext.dataset_conversion.common_grid import DEFAULT_SPACING, common_grid, image_on_grid, parse_spacing
+    from nnunet_liver_ext.dataset_conversion.common_grid import common_grid, image_on_grid
 
-    conversion = model.dataset_json.get("conversion", {})
-    spacing = parse_spacing(conversion.get("spacing", DEFAULT_SPACING))
+    spacing, interpolation = conversion_of(model)
     grid = common_grid([images[name] for name in native], spacing)
-    interpolation = conversion.get("interpolation", "bspline")
     channels = [
         array(image_on_grid(images[name], grid, interpolation)) if name in native else np.zeros(grid.size[::-1], np.float32)
         for name in model.modalities
     ]
     return Prepared(np.stack(channels).astype(np.float32), grid, native)
+
+
+def check_images(model: Model, images: Mapping[str, sitk.Image]) -> None:
+    """InputError if an image is missing that this model needs."""
+    missing = [name for name in model.modalities if name not in images]
+    if missing and (not model.takes_lone_images or len(missing) == len(model.modalities)):
+        raise InputError(
+            f"has no {' and no '.join(missing)} image, and {model.trainer} needs {' and '.join(model.modalities)}."
+        )
+
+
+def conversion_of(model: Model) -> tuple[Spacing, Interpolation]:
+    """How conversion put this model's images onto their common grid."""
+    from nnunet_liver_ext.dataset_conversion.common_grid import DEFAULT_SPACING, parse_spacing
+
+    conversion = model.dataset_json.get("conversion", {})
+    return parse_spacing(conversion.get("spacing", DEFAULT_SPACING)), conversion.get("interpolation", "bspline")
 
 
 def predict_prepared(model: Model, prepared: Prepared) -> dict[str, Prediction]:
@@ -98,7 +113,17 @@ def on_native_grids(probabilities: Mapping[str, np.ndarray], prepared: Prepared)
 
 
 def on_native_grid(probabilities: np.ndarray, grid: Grid, native: Grid) -> Prediction:
-    """Interpolates class probabilities (K, z, y, x) linearly onto another grid and decides for the most probable class.
+    """Interpolates class probabilities (K, z, y, x) onto another grid and decides for the most probable class."""
+    return decided(interpolated(probabilities, grid, native), native)
+
+
+def decided(probabilities: np.ndarray, grid: Grid) -> Prediction:
+    """The most probable class of each voxel, from probabilities (K, z, y, x) on this grid."""
+    return Prediction(image_like(probabilities.argmax(0).astype(np.uint8), grid), probabilities)
+
+
+def interpolated(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndarray:
+    """Class probabilities (K, z, y, x) linearly interpolated onto another grid, float32; they sum to 1.
 
     Beyond the outermost voxels of `grid` there is background.
     """
@@ -108,7 +133,7 @@ def on_native_grid(probabilities: np.ndarray, grid: Grid, native: Grid) -> Predi
     ]
     resampled = np.stack(classes)
     resampled /= resampled.sum(0)
-    return Prediction(image_like(resampled.argmax(0).astype(np.uint8), native), resampled)
+    return resampled
 
 
 def _preregistered(model: Model, images: Mapping[str, sitk.Image], native: dict[str, Grid]) -> Prepared:

@@ -1,4 +1,4 @@
-"""Masks for new studies, each on its image's own grid: the batch around `native`."""
+"""Masks for new studies, each on its image's own grid: the batch around `native` and `ensemble`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.images import read_image, replaced, write_image
+from nnunet_liver_ext.evaluation.postprocessing import keep_largest
+from nnunet_liver_ext.images import Grid, array, image_like, read_image, replaced, write_image
 from nnunet_liver_ext.inference.deformation import Deformation, find_deformation
+from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import (
-    Prediction,
-    Prepared,
-    on_native_grids,
-    prepare,
-    probabilities_on_common_grid,
-)
+from nnunet_liver_ext.inference.native import Prediction, Prepared, probabilities_on_common_grid
 from nnunet_liver_ext.studies import Study, deformation_files
 
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
@@ -40,7 +37,12 @@ class Found:
 
 
 def predict_studies(
-    model: Model, studies: Sequence[Study], out: Path, *, probabilities: bool = False, overwrite: bool = False
+    model: Model | Sequence[Model],
+    studies: Sequence[Study],
+    out: Path,
+    *,
+    probabilities: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Predicts every study and writes NAME_T1.nii.gz, NAME_T2.nii.gz into `out`.
 
@@ -51,27 +53,29 @@ def predict_studies(
     study is read while one is predicted.
 
     Args:
-        model: a loaded model.
+        model: a loaded model, or several whose probabilities are averaged (`inference.ensemble`). Where its rules say so,
+            only the largest piece of a class is kept in a mask (`evaluation.postprocessing`).
         studies: what to predict.
         out: folder for the masks; also gets prediction.json and dataset.json (class names).
-        probabilities: write NAME_T1.npz with `probabilities` (K, z, y, x) too.
+        probabilities: write NAME_T1.npz with `probabilities` (K, z, y, x) too, as they are without rules.
         overwrite: predict again what is there.
 
     Raises:
-        InputError: `out` holds predictions of another model, or the disk is full.
+        InputError: `out` holds predictions of another model, models do not go together, or the disk is full.
         SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are written.
     """
+    ensemble = Ensemble.of(model)
     out.mkdir(parents=True, exist_ok=True)
-    _describe(model, out, overwrite=overwrite)
-    todo = [study for study in studies if overwrite or not _is_done(model, study, out, probabilities)]
+    _describe(ensemble, out, overwrite=overwrite)
+    todo = [study for study in studies if overwrite or not _is_done(ensemble, study, out, probabilities)]
     failures: list[CaseFailure] = []
     with progress_bar() as bar, ThreadPoolExecutor(1) as writer:
         task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
         previous: tuple[Study, Future[None]] | None = None
-        for study, prepared in _read_ahead(model, todo):
-            found, failure = _predict(model, study, prepared)
+        for study, prepared in _read_ahead(ensemble, todo):
+            found, failure = _predict(ensemble, study, prepared)
             failures += [*failure, *_finished(previous)]
-            previous = (study, writer.submit(_write, model, study, found, out, probabilities))
+            previous = (study, writer.submit(_write, ensemble, study, found, out, probabilities))
             bar.advance(task)
         failures += _finished(previous)
     if failures:
@@ -96,72 +100,76 @@ def _finished(writing: tuple[Study, Future[None]] | None) -> list[CaseFailure]:
     return []
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """One line of what went wrong; SimpleITK puts what matters into its last."""
     return str(error) if isinstance(error, InputError) else (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def _read_ahead(model: Model, studies: Sequence[Study]) -> Iterator[tuple[Study, Future[Prepared]]]:
-    """Each study with its images being read and put on their grid, the next one meanwhile."""
+def _read_ahead(ensemble: Ensemble, studies: Sequence[Study]) -> Iterator[tuple[Study, Future[tuple[Prepared, ...]]]]:
+    """Each study with its images being read and put on their grids, the next one meanwhile."""
     with ThreadPoolExecutor(1) as reader:
-        waiting: list[tuple[Study, Future[Prepared]]] = []
+        waiting: list[tuple[Study, Future[tuple[Prepared, ...]]]] = []
         for study in studies:
-            waiting.append((study, reader.submit(_read, model, study)))
+            waiting.append((study, reader.submit(_read, ensemble, study)))
             if len(waiting) > 1:
                 yield waiting.pop(0)
         yield from waiting
 
 
-def _read(model: Model, study: Study) -> Prepared:
-    images = {name: read_image(path) for name, path in study.images.items() if name in model.modalities}
-    return prepare(model, images)
+def _read(ensemble: Ensemble, study: Study) -> tuple[Prepared, ...]:
+    return ensemble.prepare({name: read_image(path) for name, path in study.images.items() if name in ensemble.modalities})
 
 
-def _predict(model: Model, study: Study, reading: Future[Prepared]) -> tuple[Found, list[CaseFailure]]:
+def _predict(ensemble: Ensemble, study: Study, reading: Future[tuple[Prepared, ...]]) -> tuple[Found, list[CaseFailure]]:
     """What was found in a study, and what could not be; without a deformation there are still masks."""
-    found = Found({})
+    found, average = Found({}), Average()
     try:
-        prepared = reading.result()
-        on_common_grid = probabilities_on_common_grid(model, prepared)
-        found = Found(on_native_grids(on_common_grid, prepared))
-        if model.registors:
+        for model, prepared in zip(ensemble.models, reading.result(), strict=True):
+            on_common_grid = probabilities_on_common_grid(model, prepared)
+            average.add(on_common_grid, prepared)
+        found = Found(average.decided())
+        if ensemble.registors:  # of the one model that there is then
             found = Found(found.predictions, find_deformation(model, on_common_grid, prepared.grid, prepared.native))
     except FAILURES as error:
-        return found, [CaseFailure(study.name, _reason(error))]
+        return found, [CaseFailure(study.name, reason_of(error))]
     return found, []
 
 
-def _write(model: Model, study: Study, found: Found, out: Path, probabilities: bool) -> None:
+def _write(ensemble: Ensemble, study: Study, found: Found, out: Path, probabilities: bool) -> None:
     if found.deformation is not None:
-        field_file, mask_file = deformation_files(study.name, model.modalities)
+        field_file, mask_file = deformation_files(study.name, ensemble.modalities)
         write_image(found.deformation.field, out / field_file)
-        write_image(found.deformation.mask, out / mask_file)
+        write_image(_postprocessed(found.deformation.mask, ensemble.kept(ensemble.modalities[0])), out / mask_file)
     for modality, prediction in found.predictions.items():
         if probabilities:
             with replaced(out / f"{study.name}_{modality}.npz") as unfinished:
                 np.savez_compressed(unfinished, probabilities=prediction.probabilities)
-        write_image(prediction.mask, out / f"{study.name}_{modality}.nii.gz")
+        write_image(_postprocessed(prediction.mask, ensemble.kept(modality)), out / f"{study.name}_{modality}.nii.gz")
 
 
-def _is_done(model: Model, study: Study, out: Path, probabilities: bool) -> bool:
-    names = model.modalities if model.pair is not None else model.modalities[1:]
-    stems = [f"{study.name}_{name}" for name in names if name in study.images]
+def _postprocessed(mask: sitk.Image, kept: Sequence[int]) -> sitk.Image:
+    return image_like(keep_largest(array(mask), kept), Grid.of(mask)) if kept else mask
+
+
+def _is_done(ensemble: Ensemble, study: Study, out: Path, probabilities: bool) -> bool:
+    stems = [f"{study.name}_{name}" for name in ensemble.segmented if name in study.images]
     endings = (".nii.gz", ".npz") if probabilities else (".nii.gz",)
     files = [f"{stem}{ending}" for stem in stems for ending in endings]
-    if model.registors:
-        files += deformation_files(study.name, model.modalities)
+    if ensemble.registors:
+        files += deformation_files(study.name, ensemble.modalities)
     return bool(stems) and all((out / name).exists() for name in files)
 
 
-def _describe(model: Model, out: Path, *, overwrite: bool) -> None:
-    """Writes which model the masks are of, and refuses to mix the masks of two."""
-    description, path = model.describe(), out / "prediction.json"
-    if path.exists() and not overwrite and json.loads(path.read_text()) != description:
+def _describe(ensemble: Ensemble, out: Path, *, overwrite: bool) -> None:
+    """Writes which models the masks are of, and refuses to mix the masks of two."""
+    description, path = ensemble.describe(), out / "prediction.json"
+    before = {"postprocessing": []} | json.loads(path.read_text()) if path.exists() else description
+    if not overwrite and before != description:
         raise InputError(
             f"{out}: holds predictions of another model or with other options; choose another folder, or replace them "
             "with --overwrite."
         )
-    labels = {name: label for label, name in enumerate(model.class_names)}
+    labels = {name: label for label, name in enumerate(ensemble.class_names)}
     for target, content in ((path, description), (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})):
         with replaced(target) as unfinished:
             unfinished.write_text(json.dumps(content, indent=2))

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.cases import CaseResult, evaluate_case, pair_up, with_every_class
+from nnunet_liver_ext.evaluation.cases import NO_LABEL_IN_BOTH, CaseResult, evaluate_case, with_every_class
+from nnunet_liver_ext.evaluation.comparisons import pair_up
 from nnunet_liver_ext.evaluation.label_maps import Key
+from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
 from tests.evaluation.conftest import BLOCK_ML, GRID, OTHER_GRID, T2_GRID, block
 
@@ -24,7 +26,7 @@ def describe(folder: Path, pair: PairLabels | None = PAIR, **labels) -> None:
 def only_result(tmp_path: Path, references: str = "references") -> CaseResult | CaseFailure:
     found = pair_up(tmp_path / "predictions", tmp_path / references)
     (comparison,) = found.comparisons
-    return evaluate_case(comparison, found.classes, tolerance_mm=2)
+    return evaluate_case(comparison, found.classes, Options())
 
 
 def test_native_masks_are_found_by_case_and_modality(tmp_path, put):
@@ -35,7 +37,7 @@ def test_native_masks_are_found_by_case_and_modality(tmp_path, put):
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
     assert [comparison.key for comparison in found.comparisons] == [("P001", "T1"), ("P001", "T2"), ("left_lobe", "T2")]
     assert not found.missing
-    assert not found.extra
+    assert not found.notes
 
 
 def test_every_number_of_a_shifted_block(tmp_path, put):
@@ -65,7 +67,7 @@ def test_joint_maps_are_taken_apart(tmp_path, put):
     describe(tmp_path / "predictions")
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
     values = {
-        comparison.key.modality: evaluate_case(comparison, found.classes, tolerance_mm=2).values["liver"]
+        comparison.key.modality: evaluate_case(comparison, found.classes, Options()).values["liver"]
         for comparison in found.comparisons
     }
     assert values["T1"]["dice"] == pytest.approx(7 / 8)
@@ -118,11 +120,11 @@ def test_a_label_that_only_other_cases_have_is_empty_on_both_sides():
     def result(case, *names):
         return CaseResult(Key(case, "T1"), {name: {"dice": 0.5} for name in names})
 
-    filled = with_every_class([result("A", "1", "10", "2"), result("B", "1"), result("C")], tolerance_mm=2)
+    filled = with_every_class([result("A", "1", "10", "2"), result("B", "1"), result("C")])
     assert [list(r.values) for r in filled] == [["1", "2", "10"]] * 3
     assert filled[1].values["1"] == {"dice": 0.5}
     assert (filled[1].values["2"]["dice"], filled[1].values["2"]["hd"]) == (1, 0)
-    assert list(with_every_class([result("C")], tolerance_mm=2)[0].values) == ["1"]
+    assert list(with_every_class([result("C")])[0].values) == ["1"]
 
 
 def test_empty_masks_have_the_defined_values(tmp_path, put):
@@ -140,7 +142,7 @@ def test_missing_and_extra_files_are_named(tmp_path, put):
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
     assert [comparison.key.case for comparison in found.comparisons] == ["P001"]
     assert found.missing == [CaseFailure("P003 T1", "the reference has no prediction.")]
-    assert found.extra == [CaseFailure("P002 T1", "P002_T1.nii.gz has no reference and was not evaluated.")]
+    assert found.notes == [CaseFailure("P002 T1", "P002_T1.nii.gz has no reference and was not evaluated.")]
 
 
 def test_what_predict_writes_beside_masks_is_none_of_a_case(tmp_path, put):
@@ -152,7 +154,7 @@ def test_what_predict_writes_beside_masks_is_none_of_a_case(tmp_path, put):
     put("predictions/P002_T1_on_T2", block())  # of no masks that are there
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
     assert [comparison.key for comparison in found.comparisons] == [("P001", "T1"), ("P001", "T2")]
-    assert [failure.case for failure in found.extra] == ["P002_T1_on T2"]
+    assert [failure.case for failure in found.notes] == ["P002_T1_on T2"]
 
 
 def test_different_grids_and_shapes_are_named(tmp_path, put):
@@ -184,7 +186,9 @@ def test_a_damaged_file_is_named_without_its_folder(tmp_path, put):
 def test_labels_that_do_not_fit_are_named(tmp_path, put):
     put("references/P001_T1", block())
     put("predictions/P001_T1", block(label=6))
-    assert "the prediction has labels [6], the reference [1]" in only_result(tmp_path).reason
+    found = only_result(tmp_path)
+    assert found.notes == [NO_LABEL_IN_BOTH]
+    assert {name: values["dice"] for name, values in found.values.items()} == {"1": 0, "6": 0}
     describe(tmp_path / "references", None, background=0, liver=1)
     assert "P001_T1.nii.gz: holds labels [6] that dataset.json does not name" in only_result(tmp_path).reason
 
@@ -194,7 +198,7 @@ def test_a_code_that_is_none_is_named(tmp_path, put):
     put("predictions/P001", block(label=7))
     describe(tmp_path / "references")
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
-    failure = evaluate_case(found.comparisons[0], found.classes, tolerance_mm=2)
+    failure = evaluate_case(found.comparisons[0], found.classes, Options())
     assert "P001.nii.gz: is no joint label map: labels must lie in 0..3, found 0..7" in failure.reason
 
 
@@ -263,7 +267,7 @@ def test_studies_are_references(tmp_path, put, layout):
     found = pair_up(tmp_path / "predictions", references)
     assert [str(comparison.key) for comparison in found.comparisons] == ["P001 T1", "P001 T2"]
     assert all(comparison.image is not None for comparison in found.comparisons)
-    dice = [evaluate_case(comparison, None, tolerance_mm=2).values["1"]["dice"] for comparison in found.comparisons]
+    dice = [evaluate_case(comparison, None, Options()).values["1"]["dice"] for comparison in found.comparisons]
     assert dice == pytest.approx([7 / 8, 1])
 
 
@@ -274,7 +278,7 @@ def test_references_numbered_otherwise_are_named(tmp_path, put):
     put("references/P001_T1", organs)
     found = pair_up(tmp_path / "predictions", tmp_path / "references", {"liver": (6,)})
     (comparison,) = found.comparisons
-    result = evaluate_case(comparison, found.classes, tolerance_mm=2)
+    result = evaluate_case(comparison, found.classes, Options())
     assert result.values["liver"]["dice"] == pytest.approx(7 / 8)
     assert result.values["liver"]["volume_reference"] == pytest.approx(BLOCK_ML)
     describe(tmp_path / "predictions", pair=None, background=0, spleen=1)

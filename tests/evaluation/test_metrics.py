@@ -13,6 +13,9 @@ from nnunet_liver_ext.evaluation.metrics import (
     average_surface_distance,
     dice,
     hausdorff_distance,
+    iou,
+    mean_average_surface_distance,
+    relative_volume_difference,
     surface_dice,
     surface_distances,
     volume_ml,
@@ -39,6 +42,7 @@ def all_measures(pred, ref, spacing_mm=MM, **options):
         hausdorff_distance(pred, ref, spacing_mm, **options),
         hausdorff_distance(pred, ref, spacing_mm, 95, **options),
         average_surface_distance(pred, ref, spacing_mm, **options),
+        mean_average_surface_distance(pred, ref, spacing_mm, **options),
     )
 
 
@@ -53,10 +57,24 @@ def test_dice_counts_voxels():
     assert dice(block((0, 2), (0, 2), (0, 2)), block((5, 7), (0, 2), (0, 2))) == 0
 
 
+def test_iou_counts_voxels():
+    assert iou(block((0, 2), (0, 2), (0, 2)), block((0, 2), (0, 2), (1, 4))) == pytest.approx(4 / 16)
+    assert iou(block((0, 2), (0, 2), (0, 2)), block((5, 7), (0, 2), (0, 2))) == 0
+
+
+def test_relative_volume_difference_is_of_the_reference_and_signed():
+    small, large = block((0, 2), (0, 2), (0, 2)), block((0, 2), (0, 2), (0, 5))
+    assert relative_volume_difference(large, small) == pytest.approx(150)
+    assert relative_volume_difference(small, large) == pytest.approx(-60)
+    empty = np.zeros_like(small)
+    assert (relative_volume_difference(empty, small), relative_volume_difference(small, empty)) == (-100, math.inf)
+    assert relative_volume_difference(empty, empty) == 0
+
+
 def test_two_voxels_are_as_far_apart_as_their_centres():
     pred, ref = voxels((1, 1, 1)), voxels((2, 3, 4))
     expected = math.sqrt((1 * 3.0) ** 2 + (2 * 1.5) ** 2 + (3 * 1.0) ** 2)
-    assert all_measures(pred, ref, SPACING_MM) == pytest.approx((expected,) * 3)
+    assert all_measures(pred, ref, SPACING_MM) == pytest.approx((expected,) * 4)
 
 
 @pytest.mark.parametrize(("axis", "spacing"), list(enumerate(SPACING_MM)))
@@ -78,6 +96,8 @@ def test_a_shell_in_a_block_by_hand():
     total = corners * math.sqrt(3) + edges * math.sqrt(2) + faces + inner_border
     assert hausdorff_distance(outer, inner, MM) == pytest.approx(math.sqrt(3))
     assert average_surface_distance(outer, inner, MM) == pytest.approx(total / (corners + edges + faces + inner_border))
+    directed = (corners * math.sqrt(3) + edges * math.sqrt(2) + faces) / (corners + edges + faces), 1
+    assert mean_average_surface_distance(outer, inner, MM) == pytest.approx(sum(directed) / 2)
     within_one = (faces + inner_border) / (corners + edges + faces + inner_border)
     assert surface_dice(outer, inner, MM, 1) == pytest.approx(within_one)
     assert surface_dice(outer, inner, MM, 0.99) == 0
@@ -111,12 +131,12 @@ def test_pooled_hd95_dilutes_a_one_sided_outlier():
 @pytest.mark.parametrize("convention", ["standard", "chaos"])
 def test_empty_masks_have_defined_values(convention):
     empty, some = np.zeros((5, 5, 5), bool), voxels((2, 2, 2), shape=(5, 5, 5))
-    assert dice(empty, empty) == 1
-    assert all_measures(empty, empty, convention=convention) == (0, 0, 0)
+    assert dice(empty, empty) == iou(empty, empty) == 1
+    assert all_measures(empty, empty, convention=convention) == (0, 0, 0, 0)
     assert surface_dice(empty, empty, MM, 2, convention=convention) == 1
     for pred, ref in ((empty, some), (some, empty), (np.ones_like(some), empty), (empty, np.ones_like(some))):
-        assert dice(pred, ref) == 0
-        assert all_measures(pred, ref, convention=convention) == (math.inf,) * 3
+        assert dice(pred, ref) == iou(pred, ref) == 0
+        assert all_measures(pred, ref, convention=convention) == (math.inf,) * 4
         assert hausdorff_distance(pred, ref, MM, 95, pooled=True, convention=convention) == math.inf
         assert surface_dice(pred, ref, MM, 2, convention=convention) == 0
 
@@ -146,9 +166,9 @@ def test_the_edge_conventions_agree_away_from_the_edge():
 
 def test_a_mask_that_fills_the_volume_has_no_border_in_the_chaos_convention():
     full, some = np.ones((5, 5, 5), bool), voxels((2, 2, 2), shape=(5, 5, 5))
-    assert all_measures(full, full, convention="chaos") == (0, 0, 0)
+    assert all_measures(full, full, convention="chaos") == (0, 0, 0, 0)
     assert surface_dice(full, full, MM, 2, convention="chaos") == 1
-    assert all_measures(full, some, convention="chaos") == (math.inf,) * 3
+    assert all_measures(full, some, convention="chaos") == (math.inf,) * 4
     assert surface_dice(some, full, MM, 2, convention="chaos") == 0
     assert hausdorff_distance(full, some, MM) == pytest.approx(math.sqrt(12))
 
@@ -230,13 +250,15 @@ def test_measures_are_symmetric(pred, ref, spacing_mm, convention):
     forth, back = (all_measures(*pair, spacing_mm, convention=convention) for pair in ((pred, ref), (ref, pred)))
     assert forth == pytest.approx(back)
     assert dice(pred, ref) == dice(ref, pred)
+    assert iou(pred, ref) == iou(ref, pred)
     assert surface_dice(pred, ref, spacing_mm, 1.5) == pytest.approx(surface_dice(ref, pred, spacing_mm, 1.5))
 
 
 @given(masks, spacings, st.sampled_from(["standard", "chaos"]))
 def test_a_mask_is_zero_away_from_itself(mask, spacing_mm, convention):
-    assert dice(mask, mask) == 1
-    assert all_measures(mask, mask, spacing_mm, convention=convention) == (0, 0, 0)
+    assert dice(mask, mask) == iou(mask, mask) == 1
+    assert relative_volume_difference(mask, mask) == 0
+    assert all_measures(mask, mask, spacing_mm, convention=convention) == (0, 0, 0, 0)
     assert surface_dice(mask, mask, spacing_mm, 0, convention=convention) == 1
 
 
@@ -255,7 +277,9 @@ def test_axes_and_margins_do_not_matter(pred, ref, spacing_mm, axes, margin):
 
 @given(masks, masks, spacings)
 def test_measures_are_in_order(pred, ref, spacing_mm):
-    hd, hd95, asd = all_measures(pred, ref, spacing_mm)
+    hd, hd95, asd, masd = all_measures(pred, ref, spacing_mm)
     assert 0 <= asd <= hd
+    assert 0 <= masd <= hd
+    assert 0 <= iou(pred, ref) <= dice(pred, ref)
     assert 0 <= hd95 <= hd
     assert 0 <= surface_dice(pred, ref, spacing_mm, 0) <= surface_dice(pred, ref, spacing_mm, 3) <= 1

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.pairs import summarise_pairs
 from nnunet_liver_ext.evaluation.run import evaluate_folders
 from nnunet_liver_ext.evaluation.tables import read_results
@@ -36,8 +37,8 @@ def put_pair(put):
 
 
 def evaluated(root, **options):
-    options = {"similarity": "translation", "processes": 1, **options}
-    return evaluate_folders(root / "predictions", root / "references", root / "out", **options)
+    how = Options(**{"similarity": "translation", **options})
+    return evaluate_folders(root / "predictions", root / "references", root / "out", how, processes=1)
 
 
 def test_the_numbers_of_one_pair(tmp_path, put_pair):
@@ -103,6 +104,15 @@ def test_half_a_pair_and_plain_maps_have_no_similarity(tmp_path, put):
         put(f"{side}/B", block())
     assert set(evaluated(tmp_path).modality) == {"T1", "image"}
     assert "Agreement" not in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_lone_image_beside_pairs_is_named(tmp_path, put, put_pair):
+    put_pair("A", (block(), block(1)), (block(2), block()))
+    for side in ("predictions", "references"):
+        put(f"{side}/B_T2", block())
+    evaluated(tmp_path)
+    notes = json.loads((tmp_path / "out/results.json").read_text())["notes"]
+    assert notes == [{"case": "B T2", "reason": "the other image of the pair is missing: no relative similarity."}]
 
 
 def test_unknown_classes_of_transforms_are_refused(tmp_path, put_pair):

@@ -7,7 +7,8 @@ import pytest
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.cases import CaseResult
 from nnunet_liver_ext.evaluation.label_maps import Key
-from nnunet_liver_ext.evaluation.measures import METRICS, measure
+from nnunet_liver_ext.evaluation.measures import IMAGE_METRICS, measure
+from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.tables import (
     empty_masks,
     read_results,
@@ -23,7 +24,7 @@ def results(*pairs, modality="T1", names=None):
     return [
         CaseResult(
             Key(names[index] if names else f"P{index + 1:03d}", modality),
-            {"liver": measure(pred != 0, ref != 0, (3.0, 1.5, 1.5), tolerance_mm=2)},
+            {"liver": measure(pred != 0, ref != 0, (3.0, 1.5, 1.5))},
         )
         for index, (pred, ref) in enumerate(pairs)
     ]
@@ -31,8 +32,8 @@ def results(*pairs, modality="T1", names=None):
 
 def test_the_table_is_tidy():
     table = results_table(results((block(2), block()), (block(4), block())))
-    assert list(table.columns) == ["case", "modality", "class", "metric", "value", "unit"]
-    assert len(table) == 2 * len(METRICS)
+    assert list(table.columns) == ["case", "patient", "modality", "class", "metric", "value", "unit"]
+    assert len(table) == 2 * len(IMAGE_METRICS)
     dice = table[table.metric == "dice"]
     assert list(dice.value) == pytest.approx([0.75, 0.5])
     assert set(table[table.metric == "hd"].unit) == {"mm"}
@@ -88,7 +89,13 @@ def test_other_csv_files_are_refused(tmp_path):
 def test_the_json_is_plain_and_complete(tmp_path):
     table = results_table(results((block() * 0, block())))
     path = tmp_path / "results.json"
-    write_json(table, path, tolerance_mm=3, failures=[CaseFailure("P002 T1", "why")], notes=[CaseFailure("P003 T1", "what")])
+    write_json(
+        table,
+        path,
+        options=Options(tolerance_mm=3),
+        failures=[CaseFailure("P002 T1", "why")],
+        notes=[CaseFailure("P003 T1", "what")],
+    )
 
     def refuse(constant):
         raise AssertionError(constant)

@@ -1,119 +1,215 @@
-"""Box plots as numbers to draw: the report's template turns them into SVG, in the colours of the reader's screen.
+"""Box and strip plots: a box for each group, every case a point.
 
-Box from the first to the third quartile with the median; whiskers to the farthest value within 1.5 box lengths; every case
-is a point. Infinite values stand above the frame and are in no quartile.
+Box from the first to the third quartile with the median; whiskers to the farthest value within 1.5 box lengths. Infinite
+values stand above the frame and are in no quartile; values that do not exist are not drawn. Where a few far values would
+squeeze all boxes into lines, the axis leaves them out: they stand at the frame's edge, and the caption says them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.measures import METRICS, Metric
+from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.report.shapes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Area,
+    Line,
+    Mark,
+    Plot,
+    Point,
+    Scale,
+    Shape,
+    Text,
+    rows,
+    scale,
+    shortened,
+)
 from nnunet_liver_ext.evaluation.tables import grouped
 
-PLOTTED = ("dice", "surface_dice", "hd95", "asd", "hd", "volume_difference")
-HEIGHT, TOP, BOTTOM, LEFT = 210.0, 22.0, 34.0, 46.0  # of the plot and its margins, in SVG units
-RIGHT, BOX_WIDTH, BOX_DISTANCE, NARROWEST = 8.0, 34.0, 86.0, 320.0
+BOX_WIDTH, BOX_DISTANCE, LINE = 34.0, 74.0, 13.0
 WHISKER = 1.5
-UPPER_BOUNDS = {"dice": 1.0, "surface_dice": 1.0}
+FAR = 3.0  # times the range of all whiskers: values that make the axis longer than this are left out of it
+MOST_NAMED = 6
+UPPER_BOUNDS = {
+    "dice": 1.0,
+    "iou": 1.0,
+    "surface_dice": 1.0,
+    "lesion_f1": 1.0,
+    "lesion_recall": 1.0,
+    "lesion_precision": 1.0,
+    "uncertainty_aware_score": 1.0,
+}
+FROM_ZERO = ("lesion_f1", "lesion_recall", "lesion_precision")
+"""Ratios of a few lesions, which can be anything from 0 to 1."""
+AS_GOOD_AS_A_RATER = 0.9  # φ of a prediction that is as far from the raters as they are from one another
+REFERENCE_LINES = {
+    "uncertainty_aware_score": (AS_GOOD_AS_A_RATER, "Dashed: 0.9, as good as a rater."),
+    "volume_difference": (0.0, ""),
+    "relative_volume_difference": (0.0, ""),
+    "fat_mean_difference": (0.0, ""),
+    "burden_difference": (0.0, ""),
+}
+"""By metric: a value that means something, and what."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """One case: where it is drawn and what is said about it."""
+class Group:
+    """What one box shows; `lines` are written under it."""
 
-    x: float
-    y: float
-    text: str
-    finite: bool
-
-
-@dataclass(frozen=True)
-class Box:
-    """One modality and class; positions in SVG units. The five positions are None if there is no finite value."""
-
-    x: float
-    label: str
-    points: list[Point]
-    five: tuple[float, float, float, float, float] | None
-    """Lower whisker, first quartile, median, third quartile, upper whisker."""
+    lines: tuple[str, ...]
+    rows: pd.DataFrame
+    """With the columns case and value."""
+    css: str = "s0"
 
 
-@dataclass(frozen=True)
-class BoxPlot:
-    """One metric."""
+def box_plot(metric: Metric, groups: Sequence[Group]) -> Plot:
+    """One metric, a box for each group."""
+    line = REFERENCE_LINES.get(metric.name)
+    low, high = (0.0, 1.0) if metric.name in FROM_ZERO else _axis_range(groups)
+    y = scale([low, high] + ([line[0]] if line else []), HEIGHT - BOTTOM, TOP, highest=UPPER_BOUNDS.get(metric.name))
+    distance = max(BOX_DISTANCE, (WIDTH - LEFT - RIGHT) / len(groups))
+    width = LEFT + distance * len(groups) + RIGHT
+    shapes: list[Shape] = rows(y, LEFT, width - RIGHT)
+    points: list[Point] = []
+    for index, group in enumerate(groups):
+        x = LEFT + distance * (index + 0.5)
+        shapes += _box(group, x, y)
+        shapes += _names(group, x, int(distance / 5.6))
+        points += _points(group, x, metric, y)
+    if line:
+        at = y.at(line[0])
+        shapes.append(Line(LEFT, at, width - RIGHT, at, "reference"))
+    height = HEIGHT - BOTTOM + 18 + LINE * max(len(group.lines) for group in groups)
+    caption = " ".join(part for part in (line[1] if line else "", _beyond(metric, groups, y)) if part)
+    return Plot(titled(metric), _description(metric, groups), shapes, points, caption, width=width, height=height)
 
-    metric: Metric
-    width: float
-    ticks: list[tuple[float, str]]
-    boxes: list[Box]
-    description: str
+
+def titled(metric: Metric) -> str:
+    """ "HD95 [mm]"."""
+    return metric.title + (f" [{metric.unit}]" if metric.unit != "1" else "")
 
 
-def box_plots(table: pd.DataFrame) -> list[BoxPlot]:
-    """One plot for each metric that the report shows, with a box for each modality and class."""
-    return [_box_plot(table[table.metric == name], METRICS[name]) for name in PLOTTED]
-
-
-def _box_plot(rows: pd.DataFrame, metric: Metric) -> BoxPlot:
-    finite = rows.value[np.isfinite(rows.value)].to_numpy(float)
-    ticks = _ticks(finite, UPPER_BOUNDS.get(metric.name))
-    groups = grouped(rows, ["modality", "class"])
-    distance = max(BOX_DISTANCE, (NARROWEST - LEFT - RIGHT) / len(groups))
-    boxes = [
-        _box(group, label(modality, name), LEFT + distance * (index + 0.5), metric, ticks)
-        for index, ((modality, name), group) in enumerate(groups)
+def groups_by_object(table: pd.DataFrame, metric: str, css: Mapping[str, str]) -> list[Group]:
+    """A group for each modality and class that has a value of the metric; `css` by modality."""
+    own = table[table.metric == metric]
+    return [
+        Group((label(modality, name),), group, css.get(modality, "s0"))
+        for (modality, name), group in grouped(own, ["modality", "class"])
+        if group.value.notna().any()
     ]
-    positions = [(_position(tick, ticks), f"{tick:g}".replace("-", "−")) for tick in ticks]
-    return BoxPlot(metric, LEFT + distance * len(groups) + RIGHT, positions, boxes, _description(metric, groups))
 
 
-def label(modality: str, class_name: str) -> str:
-    """What is written under a box: "T1 liver", "T1 label 2" for a class without a name, the class alone without modality."""
-    class_name = f"label {class_name}" if class_name.isdecimal() else class_name
-    return class_name if modality == NO_MODALITY else f"{modality} {class_name}"
+def distributions(table: pd.DataFrame, metrics: Sequence[str], css: Mapping[str, str]) -> list[Plot]:
+    """A plot for each of the metrics that the table has."""
+    found = [(METRICS[name], groups_by_object(table, name, css)) for name in metrics]
+    return [box_plot(metric, groups) for metric, groups in found if groups]
 
 
-def _box(rows: pd.DataFrame, name: str, x: float, metric: Metric, ticks: np.ndarray) -> Box:
-    values = rows.value.to_numpy(float)
-    spread = np.random.default_rng(0).uniform(-0.35, 0.35, len(values)) * BOX_WIDTH
-    points = [
-        Point(x + dx, _position(value, ticks), f"{case}: {metric.format(value)}", bool(np.isfinite(value)))
-        for case, value, dx in zip(rows.case, values, spread, strict=True)
-    ]
-    finite = values[np.isfinite(values)]
-    return Box(x, name, points, _five(finite, ticks) if len(finite) else None)
-
-
-def _five(values: np.ndarray, ticks: np.ndarray) -> tuple[float, float, float, float, float]:
-    first, median, third = np.percentile(values, [25, 50, 75])
+def five_numbers(values: np.ndarray) -> tuple[float, float, float, float, float]:
+    """Lower whisker, first quartile, median, third quartile, upper whisker of finite values (N,)."""
+    first, median, third = (float(value) for value in np.percentile(values, [25, 50, 75]))
     reach = WHISKER * (third - first)
     within = values[(values >= first - reach) & (values <= third + reach)]
-    low, high = min(within.min(), first), max(within.max(), third)
-    a, b, c, d, e = (_position(float(value), ticks) for value in (low, first, median, third, high))
-    return a, b, c, d, e
+    return min(float(within.min()), first), first, median, third, max(float(within.max()), third)
 
 
-def _ticks(values: np.ndarray, upper_bound: float | None) -> np.ndarray:
-    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    high = high if upper_bound is None else upper_bound
-    if high - low < 1e-6:
-        low, high = low - 0.05 * max(1.0, abs(low)), high if upper_bound is not None else high + 0.05 * max(1.0, abs(high))
-    return np.asarray(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+def _finite(group: Group) -> np.ndarray:
+    values = group.rows["value"].to_numpy(float)
+    return values[np.isfinite(values)]
 
 
-def _position(value: float, ticks: np.ndarray) -> float:
-    if not np.isfinite(value):
-        return TOP - 10 if value > 0 else HEIGHT - BOTTOM + 10
-    share = (value - ticks[0]) / (ticks[-1] - ticks[0])
-    return round(HEIGHT - BOTTOM - float(share) * (HEIGHT - BOTTOM - TOP), 2)
+def _axis_range(groups: Sequence[Group]) -> tuple[float, float]:
+    """Lowest and highest value that the axis must show."""
+    values = [own for group in groups if len(own := _finite(group))]
+    if not values:
+        return 0.0, 1.0
+    fives = np.array([five_numbers(own) for own in values])
+    low, high = float(fives[:, 0].min()), float(fives[:, 4].max())
+    lowest, highest = float(min(own.min() for own in values)), float(max(own.max() for own in values))
+    if high <= low or highest - lowest <= FAR * (high - low):
+        return lowest, highest
+    return max(lowest, low - (high - low) / 2), min(highest, high + (high - low) / 2)
 
 
-def _description(metric: Metric, groups: list[tuple[tuple[str, ...], pd.DataFrame]]) -> str:
-    medians = (f"{label(*key)} median {metric.format(float(rows.value.median()))}" for key, rows in groups)
-    return f"{metric.title}: " + ", ".join(medians)
+def _beyond(metric: Metric, groups: Sequence[Group], y: Scale) -> str:
+    """Which finite values the axis leaves out."""
+    left_out = [
+        (float(value), f"{' '.join(group.lines)} {case} {metric.format(value)}")
+        for group in groups
+        for case, value in zip(group.rows["case"], group.rows["value"], strict=True)
+        if np.isfinite(value) and not y.holds(value)
+    ]
+    if not left_out:
+        return ""
+    named = [text for _, text in sorted(left_out)[:MOST_NAMED]]
+    more = f" and {len(left_out) - len(named)} more" if len(left_out) > len(named) else ""
+    return f"Beyond the axis: {', '.join(named)}{more}."
+
+
+def _box(group: Group, x: float, y: Scale) -> list[Shape]:
+    finite = _finite(group)
+    if not len(finite):
+        return []
+    low, first, median, third, high = (y.at(value) for value in five_numbers(finite))
+    left, right = x - BOX_WIDTH / 2, x + BOX_WIDTH / 2
+    return [
+        Line(x, low, x, first, f"whisker {group.css}"),
+        Line(x, third, x, high, f"whisker {group.css}"),
+        Area(left, third, BOX_WIDTH, max(first - third, 0.5), f"box {group.css}"),
+        Line(left, median, right, median, f"median {group.css}"),
+    ]
+
+
+def _names(group: Group, x: float, letters: int) -> list[Shape]:
+    below = HEIGHT - BOTTOM + 18
+    return [
+        Text(x, below + LINE * number, shortened(name, letters), "name", full=name if len(name) > letters else "")
+        for number, name in enumerate(group.lines)
+    ]
+
+
+def _points(group: Group, x: float, metric: Metric, y: Scale) -> list[Point]:
+    own = group.rows[group.rows["value"].notna()]
+    spread = np.random.default_rng(0).uniform(-0.35, 0.35, len(own)) * BOX_WIDTH
+    return [
+        Point(
+            round(x + dx, 1),
+            y.at(value) if y.holds(value) else TOP - 10 if value > y.ticks[-1] else HEIGHT - BOTTOM + 6,
+            f"{case}: {metric.format(value)}",
+            str(case),
+            group.css,
+            _mark(value, y),
+        )
+        for case, value, dx in zip(own["case"], own["value"], spread, strict=True)
+    ]
+
+
+def _mark(value: float, y: Scale) -> Mark:
+    if y.holds(value):
+        return "dot"
+    return "infinite" if np.isinf(value) else "above" if value > y.ticks[-1] else "below"
+
+
+def _description(metric: Metric, groups: Sequence[Group]) -> str:
+    return f"Box plot of {titled(metric)}: " + "; ".join(_numbers(metric, group) for group in groups) + "."
+
+
+def _numbers(metric: Metric, group: Group) -> str:
+    values = group.rows["value"].to_numpy(float)
+    finite, infinite = values[np.isfinite(values)], int(np.isinf(values).sum())
+    name = " ".join(group.lines)
+    some = f"{len(finite)} cases" if len(finite) != 1 else "1 case"
+    if len(finite):
+        low, median, high = (metric.format(float(value)) for value in np.percentile(finite, [0, 50, 100]))
+        some += f", median {median}, from {low} to {high}"
+    return f"{name} {some}" + (f", {infinite} infinite" if infinite else "")

@@ -1,0 +1,62 @@
+"""How an evaluation is made: what the numbers depend on beside the masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.surface import Convention
+from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
+
+SELECTABLE = ("overlap", "surface", "volume", "plausibility", "pairs")
+"""What an evaluation can be restricted to. Surfaces take longer than reading the files, elastic pairs seconds each."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every number of a result follows from the masks, the images and these.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    tolerance_mm: float = 2.0
+    """Of the surface Dice; 0 or more."""
+    convention: Convention = "standard"
+    """What lies beyond the volume, see `metrics`; "chaos" also gives the four values of CHAOS's own evaluation."""
+    similarity: Transforms | None = None
+    """Measure how similar both masks of a pair are up to transforms of this class, see `pairs`."""
+    lesions: tuple[str, ...] = ()
+    """Classes that are measured lesion by lesion, see `lesions`."""
+    organ: str = "liver"
+    """The class that lesions are in: tumour burden is their share of it."""
+    min_lesion_dice: float = 0.2
+    """A correspondence of lesions with a higher Dice is a hit; 0..1."""
+    fat_margin_mm: float = 0.0
+    """What the fat fraction leaves out along the border of a mask; 0 or more."""
+    resample: bool = False
+    """Put predictions on the reference's grid where theirs is another one."""
+    only: tuple[str, ...] = ()
+    """Measure only these of `SELECTABLE`; all if empty. Overlap is always measured."""
+
+    def __post_init__(self) -> None:
+        for what, value in (("tolerance", self.tolerance_mm), ("margin of the fat fraction", self.fat_margin_mm)):
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"the {what} must be a number of mm, 0 or more, not {value}.")
+        if self.convention not in get_args(Convention):
+            raise InputError(f"convention must be one of {', '.join(get_args(Convention))}, not {self.convention!r}.")
+        if self.similarity is not None and self.similarity not in TRANSFORMS:
+            raise InputError(f"similarity must be one of {', '.join(TRANSFORMS)}, not {self.similarity!r}.")
+        if unknown := sorted(set(self.only) - set(SELECTABLE)):
+            raise InputError(f"what is measured must be among {', '.join(SELECTABLE)}, not {unknown[0]!r}.")
+        if not 0 <= self.min_lesion_dice < 1:
+            raise InputError(f"the lowest Dice of a lesion that is found must lie in 0..1, not {self.min_lesion_dice}.")
+
+    def wants(self, what: str) -> bool:
+        """Whether one of `SELECTABLE` is measured."""
+        return not self.only or what in self.only
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "lesions": list(self.lesions), "only": list(self.only)}

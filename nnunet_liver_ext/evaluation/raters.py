@@ -1,0 +1,127 @@
+"""A prediction among several raters: agreement with each of them, and as good as they agree with one another?
+
+Hansch et al. 2022, "Segmentation performance" and "Detection performance". With the discrepancy ε = 1 − Dice, the
+uncertainty-aware score is φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), where ε̄(A, R) is the mean over the raters and ε̄(R) the mean
+over the pairs of raters. The paper takes φ and the discrepancy from Moltz and α = 0.1, so that 0.9 is a prediction as far
+from the raters as they are from one another. It does not say what holds where raters agree in every voxel (ε̄(R) = 0): here φ
+is 1 if the prediction agrees with them too, else 0.
+
+Masks are as in `metrics.dice`, whose value for two empty masks is 1: raters who all see nothing agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+
+import numpy.typing as npt
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.lesions import MIN_DICE, DetectionScores, detection_scores, match_lesions
+from nnunet_liver_ext.evaluation.metrics import dice
+
+ALPHA = 0.1  # Hansch et al. 2022, "Segmentation performance"
+
+
+@dataclass(frozen=True)
+class RaterScores:
+    """Agreement of a prediction with its raters, and of these with one another."""
+
+    dice: dict[str, float]
+    """Dice of the prediction and each rater, by name."""
+    mean_dice: float
+    """Mean over the raters."""
+    pairwise_dice: dict[tuple[str, str], float]
+    """Dice of each pair of raters, once, by their names in the order given; empty for one rater."""
+    mean_pairwise_dice: float
+    """Mean over the pairs; nan for one rater."""
+    phi: float
+    """The uncertainty-aware score φ, 0..1; nan for one rater."""
+
+
+def uncertainty_aware_score(pred: npt.ArrayLike, raters: Sequence[npt.ArrayLike], alpha: float = ALPHA) -> float:
+    """Uncertainty-aware score φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), ε = 1 − Dice: ≥ 1 − α is as good as a rater.
+
+    Args:
+        pred: mask, bool or integer, any shape.
+        raters: two or more masks of the same shape; their order does not matter.
+        alpha: α, what is lost if the prediction is as far from the raters as they are from one another, 0..1.
+
+    Returns:
+        A number in 0..1. Raters that agree in every voxel: 1 if the prediction agrees too, else 0. Empty masks count with
+        the Dice of `metrics.dice`: both empty 1, one empty 0.
+
+    Raises:
+        InputError: fewer than two raters, α outside 0..1, or an array is no mask or of another shape.
+
+    Source:
+        Hansch et al. 2022, "Segmentation performance".
+    """
+    if len(raters) < 2:
+        raise InputError(f"the uncertainty-aware score needs at least two raters, not {len(raters)}.")
+    return rater_scores(pred, {str(n): rater for n, rater in enumerate(raters)}, alpha).phi
+
+
+def rater_scores(pred: npt.ArrayLike, raters: Mapping[str, npt.ArrayLike], alpha: float = ALPHA) -> RaterScores:
+    """Dice with each rater and among the raters, their means, and φ.
+
+    Args:
+        pred: mask, bool or integer, any shape.
+        raters: one or more masks of the same shape, by name.
+        alpha: see `uncertainty_aware_score`.
+
+    Returns:
+        The scores. With one rater there is nothing to compare with: pairs none, their mean and φ nan.
+
+    Raises:
+        InputError: no rater, α outside 0..1, or an array is no mask or of another shape.
+
+    Source:
+        Hansch et al. 2022, "Segmentation performance".
+    """
+    if not raters:
+        raise InputError("rater_scores needs the mask of at least one rater, not an empty mapping.")
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha must lie in 0..1, not {alpha}.")
+    own = {name: float(dice(pred, rater)) for name, rater in raters.items()}
+    pairwise = {(a, b): float(dice(raters[a], raters[b])) for a, b in combinations(raters, 2)}
+    mean, mean_pairwise = fmean(own.values()), fmean(pairwise.values()) if pairwise else math.nan
+    return RaterScores(own, mean, pairwise, mean_pairwise, _phi(1 - mean, 1 - mean_pairwise, alpha))
+
+
+def rater_detection(
+    raters: Mapping[str, npt.ArrayLike], min_dice: float = MIN_DICE
+) -> dict[tuple[str, str], DetectionScores]:
+    """Lesion detection of each rater measured by each other, with one as the reference and the other as the prediction.
+
+    Both directions of a pair have one matching, so recall of (a, b) is precision of (b, a), and F1 is the same.
+
+    Args:
+        raters: masks or lesion maps of one shape by name, as for `lesions.match_lesions`.
+        min_dice: a correspondence with a higher Dice is a true positive, 0..1.
+
+    Returns:
+        Scores by the names (reference, prediction), for all ordered pairs; empty for fewer than two raters.
+
+    Raises:
+        InputError: as `lesions.match_lesions`.
+
+    Source:
+        Hansch et al. 2022, "Detection performance" and table 2.
+    """
+    scores = {}
+    for a, b in combinations(raters, 2):
+        found = detection_scores(match_lesions(raters[a], raters[b], min_dice))
+        scores[a, b] = found
+        scores[b, a] = DetectionScores(found.true_positives, found.false_negatives, found.false_positives)
+    return scores
+
+
+def _phi(discrepancy: float, among_raters: float, alpha: float) -> float:
+    if among_raters == 0:
+        return 1.0 if discrepancy == 0 else 0.0
+    phi = 1 - alpha * discrepancy / among_raters
+    return phi if math.isnan(phi) else max(phi, 0.0)

@@ -1,0 +1,77 @@
+"""The table of all cases: a row for each object, and one for each image that could not be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.report.data_table import (
+    DataTable,
+    Row,
+    choices_of,
+    metric_cell,
+    metric_columns,
+    metrics_by_family,
+)
+from nnunet_liver_ext.evaluation.report.flags import Flag
+from nnunet_liver_ext.evaluation.tables import OBJECT, grouped
+
+
+def anchors_of(table: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, str]:
+    """Where each case is on the page: those of the table and those that failed, in the order of their names."""
+    cases = sorted({*table["case"], *(flag.key.case for flag in flags)})
+    return {case: f"case-{number}" for number, case in enumerate(cases, start=1)}
+
+
+def ranked_cases(table: pd.DataFrame, modality: str) -> list[tuple[str, str, float]]:
+    """Worst, median and best case of one modality by Dice (mean over the classes): (rank, case, Dice), fewer if there are.
+
+    Of an even number of cases the lower middle one is the median. Ties are in the order of the names.
+    """
+    rows = table[(table.modality == modality) & (table.metric == "dice")]
+    dice = rows.groupby("case").value.mean().sort_values(kind="stable")
+    ranks = {0: "worst", len(dice) - 1: "best"} if len(dice) > 1 else {0: "only"}
+    if len(dice) > 2:
+        ranks[(len(dice) - 1) // 2] = "median"
+    return [(ranks[index], str(dice.index[index]), float(dice.iloc[index])) for index in sorted(ranks)]
+
+
+def case_table(table: pd.DataFrame, flags: Sequence[Flag], anchors: Mapping[str, str], name: str) -> DataTable:
+    """A row for each object, and one for each image that failed.
+
+    Args:
+        table: of single images, or of pairs.
+        flags: of the cases.
+        anchors: as `anchors_of`.
+        name: of the table.
+    """
+    metrics = metrics_by_family(table["metric"].unique())
+    rows = [
+        Row(
+            case,
+            anchors[case],
+            str(own["patient"].iloc[0]),
+            "" if modality == NO_MODALITY else modality,
+            class_name,
+            [metric_cell(metric, values.get(metric.name)) for metric in metrics],
+            [_shown(flag) for flag in flags if flag.key == (case, modality) and flag.class_name in (class_name, "")],
+        )
+        for (case, modality, class_name), own in grouped(table, OBJECT)
+        for values in [dict(zip(own["metric"], own["value"], strict=True))]
+    ]
+    there = {(case, modality) for (case, modality), _ in grouped(table, ["case", "modality"])}
+    absent = [flag for flag in flags if flag.key not in there and not flag.class_name]
+    rows += [
+        Row(flag.key.case, anchors[flag.key.case], "", "" if flag.key.modality == NO_MODALITY else flag.key.modality, "",
+            [metric_cell(metric, None) for metric in metrics], [_shown(flag)])
+        for flag in absent
+    ]  # fmt: skip
+    rows.sort(key=lambda row: list(anchors).index(row.case))
+    with_patients = any(row.patient not in ("", row.case) for row in rows)
+    return DataTable(name, metric_columns(metrics), rows, choices_of(rows), with_patients, bool(flags))
+
+
+def _shown(flag: Flag) -> tuple[str, str, bool]:
+    return flag.short, flag.text, flag.severe

@@ -1,0 +1,132 @@
+"""comparison.html: several models on the same cases, with plots, differences, plain sentences, and every case's values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_liver_ext.evaluation.comparison_tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
+from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot
+from nnunet_liver_ext.evaluation.report.comparison_methods import comparison_methods
+from nnunet_liver_ext.evaluation.report.comparison_views import at_a_glance, comparison_case_table
+from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
+from nnunet_liver_ext.evaluation.report.page import write_page
+from nnunet_liver_ext.evaluation.report.plots import BOX_NOTE, colours
+from nnunet_liver_ext.evaluation.report.shapes import Plot
+from nnunet_liver_ext.evaluation.statistics_measures import JUDGED, compared_values
+from nnunet_liver_ext.evaluation.statistics_sentences import sentence
+from nnunet_liver_ext.evaluation.tables import grouped
+
+NOTHING = pd.DataFrame()
+
+
+def write_comparison_report(
+    tables: Mapping[str, pd.DataFrame],
+    comparison: pd.DataFrame,
+    path: Path,
+    *,
+    ranking: pd.DataFrame = NOTHING,
+    runs: pd.DataFrame = NOTHING,
+    notes: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the report beside `path`, then renames it.
+
+    Args:
+        tables: results of each model by its name, as `tables.results_table` makes them; `patient` may be missing.
+        comparison: as `statistics.compare_paired`, with or without `optimistic_a` and `optimistic_b`.
+        path: of the HTML file.
+        ranking: as `statistics_stability.ranking_stability` for some metrics, or nothing.
+        runs: as `statistics_stability.run_to_run`, or nothing.
+        notes: what else the reader should know.
+        settings: of the comparison; "resamples" and "seed" are named among the methods.
+    """
+    table = pd.concat([own.assign(model=model) for model, own in tables.items()], ignore_index=True)
+    metrics = list(dict.fromkeys(comparison["metric"]))
+    judged = [JUDGED[name] for name in metrics]
+    values = compared_values(table, judged)
+    pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
+    cases = sorted(map(str, values["case"].unique()))
+    anchors = {case: f"case-{number}" for number, case in enumerate(cases, start=1)}
+    write_page(
+        "comparison.html.j2",
+        path,
+        models=list(tables),
+        number_of_cases=len(cases),
+        modalities=[name for name in values["modality"].unique() if name != NO_MODALITY],
+        sentences=[
+            (heading, [(row["verdict"], sentence(row)) for row in rows.to_dict("records")])
+            for heading, rows in _by_models(comparison)
+        ],
+        glance=at_a_glance(comparison, values, list(tables)),
+        forests=forest_plots(comparison),
+        forest_note=_forest_note(comparison),
+        comparison=_text_table(comparison, COMPARISON),
+        comparison_caption=caption(comparison),
+        ranking=_ranks(ranking, list(tables)),
+        runs=_text_table(runs, RUNS),
+        plots=_plots(table, metrics, list(tables)),
+        legend=list(zip(colours(list(tables)).values(), tables, strict=True)),
+        box_note=BOX_NOTE,
+        case_table=comparison_case_table(values, metrics, list(tables), pairs, anchors),
+        methods=comparison_methods(tables, comparison, settings or {}, with_ranking=len(ranking) > 0),
+        notes=notes,
+        anchors=anchors,
+    )
+
+
+def _by_models(comparison: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    return [(f"{b} compared with {a}", rows) for (a, b), rows in grouped(comparison, ["model_a", "model_b"])]
+
+
+def _ranks(ranking: pd.DataFrame, models: Sequence[str]) -> tuple[list[str], list[list[str]], int] | None:
+    """The rank of each model, and how often it comes first when other patients are drawn."""
+    if ranking.empty:
+        return None
+    text = as_text(ranking, RANKING)
+    text["Cell"] = text["Rank"] + (" (" + text["Ranks first"].str.replace("%", " %") + ")").replace(" (–)", "")
+    rows = []
+    for (measure, name), own in grouped(text, ["Measure", "Object"]):
+        ranks = dict(zip(own["Model"], own["Cell"], strict=True))
+        rows.append([measure, name, *(ranks.get(model, "–") for model in models), own["Kendall's tau"].iloc[0]])
+    return ["Measure", "Object", *models, "Kendall's τ"], rows, 2
+
+
+def _text_table(table: pd.DataFrame, cells: Any) -> tuple[list[str], list[list[str]], int] | None:
+    """Headings, rows, and how many columns are words; None for an empty table."""
+    if table.empty:
+        return None
+    text = as_text(table, cells)
+    words = [name for name in text.columns if name in WORDS and name != "Verdict"]
+    return list(text.columns), text.to_numpy().tolist(), len(words)
+
+
+def _forest_note(comparison: pd.DataFrame) -> str:
+    return (
+        f"Points: mean difference over the cases, first minus second model; bars: {comparison['confidence'].iloc[0]:.0%} "
+        "confidence interval, patients resampled; hollow points have too few patients for one. Grey band: below the "
+        "smallest difference of interest. Colour: significantly better or worse, after Benjamini-Hochberg within the "
+        "kind of measure."
+    ).replace("%", " %")
+
+
+def _plots(table: pd.DataFrame, metrics: Sequence[str], models: Sequence[str]) -> list[Plot]:
+    css = colours(list(models))
+    plots = []
+    for name in metrics:
+        own = table[table.metric == name]
+        groups = [
+            Group((label(modality, class_name), str(model)), rows, css[str(model)])
+            for (modality, class_name), of_object in grouped(own, ["modality", "class"])
+            for model, rows in of_object.groupby("model", sort=False)
+            if rows["value"].notna().any()
+        ]
+        if groups:
+            plots.append(box_plot(METRICS[name], groups))
+    return plots

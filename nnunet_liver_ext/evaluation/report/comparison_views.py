@@ -1,0 +1,108 @@
+"""Tables of a comparison of models: all measures at a glance, and every case with a column for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.report.data_table import Cell, Column, DataTable, Row, choices_of, metric_cell
+from nnunet_liver_ext.evaluation.statistics_measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics_sentences import number
+from nnunet_liver_ext.evaluation.tables import OBJECT, grouped
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A mean difference, and what it shows."""
+
+    difference: str
+    word: str
+
+
+@dataclass(frozen=True)
+class MetricRow(Row):
+    """A row of one metric, by whose title the reader can filter."""
+
+    metric: str = ""
+
+
+def at_a_glance(
+    comparison: pd.DataFrame, values: pd.DataFrame, models: Sequence[str]
+) -> tuple[list[str], list[tuple[str, int, list[str], list[Verdict]]]]:
+    """Names of the differences; for each measure and object the cases, the models' means, and the differences' verdicts.
+
+    Means are over the cases in which the value is finite for all models.
+    """
+    pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
+    found = []
+    for (metric, modality, name), rows in grouped(comparison, ["metric", "modality", "class"]):
+        decimals = JUDGED[metric].decimals
+        own = values[(values.metric == metric) & (values.modality == modality) & (values["class"] == name)]
+        wide = own.pivot(index="case", columns="model", values="value").reindex(columns=list(models))
+        wide = wide.loc[np.isfinite(wide.to_numpy(float)).all(axis=1)]
+        verdicts = {
+            (row["model_a"], row["model_b"]): Verdict(number(row["mean_difference"], decimals), row["verdict"])
+            for row in rows.to_dict("records")
+        }
+        means = [number(float(wide[model].mean()), decimals) for model in models]
+        cells = [verdicts.get(pair, Verdict("–", "")) for pair in pairs]
+        found.append((f"{_heading(metric)}, {label(modality, name)}", len(wide), means, cells))
+    return [f"{b} − {a}" for a, b in pairs], found
+
+
+def comparison_case_table(
+    values: pd.DataFrame,
+    metrics: Sequence[str],
+    models: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    anchors: Mapping[str, str],
+) -> DataTable:
+    columns = [Column(model, "", "Models", shown=True) for model in models]
+    columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
+    rows = []
+    for (case, modality, name, metric), own in grouped(values, [*OBJECT, "metric"]):
+        by_model = dict(zip(own["model"], own["value"], strict=True))
+        patient = str(own["patient"].iloc[0]) if "patient" in own else ""
+        rows.append(
+            MetricRow(
+                case,
+                anchors[case],
+                patient,
+                "" if modality == NO_MODALITY else modality,
+                name,
+                _cells(metric, by_model, models, pairs),
+                metric=_heading(metric),
+            )
+        )
+    order = {_heading(metric): number for number, metric in enumerate(metrics)}
+    rows.sort(key=lambda row: (order[row.metric], row.case))
+    choices = {"metric": list(order), **choices_of(rows)}
+    with_patients = any(row.patient not in ("", row.case) for row in rows)
+    return DataTable("cases", columns, rows, choices, with_patients)
+
+
+def _cells(
+    metric: str, by_model: Mapping[str, float], models: Sequence[str], pairs: Sequence[tuple[str, str]]
+) -> list[Cell]:
+    own = METRICS[metric]
+    cells = [metric_cell(own, by_model.get(model)) for model in models]
+    for a, b in pairs:
+        if a not in by_model or b not in by_model:
+            cells.append(metric_cell(own, None))
+            continue
+        difference = by_model[b] - by_model[a]
+        gain = difference if JUDGED[metric].higher_is_better else -difference
+        cell = metric_cell(own, difference)
+        cells.append(Cell(cell.text, cell.key, cell.css or ("gain" if gain > 0 else "loss" if gain < 0 else "")))
+    return cells
+
+
+def _heading(metric: str) -> str:
+    unit = METRICS[metric].unit
+    return JUDGED[metric].title + (f" [{unit}]" if unit != "1" else "")

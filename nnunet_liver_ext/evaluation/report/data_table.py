@@ -1,0 +1,131 @@
+"""Tables that the reader of a page sorts, filters and chooses columns of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nnunet_liver_ext.evaluation.measures import METRICS, Metric
+
+FAMILIES = {
+    "overlap": "Overlap",
+    "surface": "Surface",
+    "volume": "Volume",
+    "fat": "Fat fraction",
+    "detection": "Lesions",
+    "raters": "Raters",
+    "pair": "Pair",
+    "plausibility": "Plausibility",
+}
+"""Titles of the kinds of measures, in the order of the columns."""
+SHOWN_AT_FIRST = (
+    "dice",
+    "surface_dice",
+    "hd95",
+    "asd",
+    "volume_reference",
+    "volume_difference",
+    "relative_volume_difference",
+    "fat_mean_difference",
+    "lesion_f1",
+    "uncertainty_aware_score",
+    "relative_similarity_prediction",
+    "relative_similarity_reference",
+    "pair_volume_difference_prediction",
+    "pair_volume_difference_reference",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers."""
+
+    title: str
+    unit: str
+    """Empty for a plain number."""
+    family: str
+    """Title of the family."""
+    shown: bool
+    """Before the reader has chosen."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is read, and what is sorted by (a number as JavaScript reads it; empty sorts last)."""
+
+    text: str
+    key: str
+    css: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row; what it is filtered by stands in `case` to `flags`."""
+
+    case: str
+    anchor: str
+    """Of what its name leads to."""
+    patient: str
+    modality: str
+    class_name: str
+    cells: Sequence[Cell]
+    flags: Sequence[tuple[str, str, bool]] = ()
+    """(short, text, severe)."""
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """A whole table with what its toolbar offers."""
+
+    name: str
+    """Of the element, such as "cases"."""
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What can be selected: by "modality" and "class", where there is more than one."""
+    with_patients: bool = False
+    with_flags: bool = False
+
+    @property
+    def families(self) -> list[tuple[str, list[tuple[int, Column]]]]:
+        """The columns of each family with their numbers, in order."""
+        found: dict[str, list[tuple[int, Column]]] = {}
+        for number, column in enumerate(self.columns):
+            found.setdefault(column.family, []).append((number, column))
+        return list(found.items())
+
+
+def metrics_by_family(names: Iterable[str]) -> list[Metric]:
+    """The metrics, those of a family together."""
+    there = set(names)
+    order = list(FAMILIES)
+    found = [metric for metric in METRICS.values() if metric.name in there]
+    return sorted(found, key=lambda metric: order.index(metric.family))
+
+
+def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
+    """A column for each metric; the most telling ones are shown at first, all if none of these is there."""
+    telling = [metric for metric in metrics if metric.name in SHOWN_AT_FIRST] or metrics
+    return [
+        Column(metric.title, "" if metric.unit == "1" else metric.unit, FAMILIES[metric.family], metric in telling)
+        for metric in metrics
+    ]
+
+
+def metric_cell(metric: Metric, value: float | None) -> Cell:
+    """A value of a metric; None where it was not measured."""
+    if value is None:
+        return Cell("", "")
+    if math.isnan(value):
+        return Cell("–", "")
+    if math.isinf(value):
+        return Cell(metric.format(value), "1e99" if value > 0 else "-1e99", "infinite")
+    return Cell(metric.format(value), f"{value:.6g}")
+
+
+def choices_of(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """What the rows can be filtered by, where there is more than one."""
+    values = {"modality": [row.modality for row in rows], "class": [row.class_name for row in rows]}
+    unique = {name: [value for value in dict.fromkeys(own) if value] for name, own in values.items()}
+    return {name: own for name, own in unique.items() if len(own) > 1}

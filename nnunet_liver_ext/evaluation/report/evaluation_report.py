@@ -1,0 +1,167 @@
+"""report.html of one evaluation: summary, plots, every case with its pictures and numbers, and a paragraph on methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.comparisons import Comparison
+from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Classes, Key
+from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.pairs import pair_cells
+from nnunet_liver_ext.evaluation.report.case_table import anchors_of, case_table, ranked_cases
+from nnunet_liver_ext.evaluation.report.case_views import CaseView, case_views
+from nnunet_liver_ext.evaluation.report.flags import Flag, find_flags
+from nnunet_liver_ext.evaluation.report.methods import evaluation_methods
+from nnunet_liver_ext.evaluation.report.overlays import Picture
+from nnunet_liver_ext.evaluation.report.page import write_page
+from nnunet_liver_ext.evaluation.report.pictures import PicturePlan, draw_pictures, plan_pictures
+from nnunet_liver_ext.evaluation.report.plots import plot_groups
+from nnunet_liver_ext.evaluation.report.summary import all_measures, cards, pair_cards
+from nnunet_liver_ext.evaluation.summaries import ORGAN
+from nnunet_liver_ext.evaluation.tables import CONVENTIONS, empty_masks, grouped, image_rows, pair_rows, versions
+
+Pictures = list[tuple[str, str, Picture | str]]
+"""Of one case: modality, headline, and the picture or why there is none."""
+
+
+def write_report(
+    table: pd.DataFrame,
+    path: Path,
+    *,
+    comparisons: Sequence[Comparison],
+    classes: Classes | None,
+    options: Options,
+    pairs: Sequence[dict[str, Any]] = (),
+    failures: Sequence[CaseFailure] = (),
+    notes: Sequence[CaseFailure] = (),
+    details: Mapping[str, pd.DataFrame] | None = None,
+    processes: int | None = None,
+) -> None:
+    """Draws the pictures and writes the report beside `path`, then renames it.
+
+    Args:
+        table: as `tables.results_table` makes it.
+        path: of the HTML file.
+        comparisons: the files behind the table, for the pictures.
+        classes: labels of each class by name, or None to draw every label.
+        options: how it was measured.
+        pairs: how similar the masks of a pair are, as `pairs.summarise_pairs`.
+        failures: what could not be evaluated; listed on top.
+        notes: what else the reader should know.
+        details: lesions and raters, as `tables.details_tables`.
+        processes: how many pictures are drawn at a time; by default as many as there are processors and work for.
+
+    Raises:
+        InputError: a process that drew pictures was killed.
+    """
+    table, details = in_order(table, options), details or {}
+    images, of_pairs = image_rows(table), pair_rows(table)
+    flags = find_flags(table, failures, options)
+    anchors = anchors_of(table, flags)
+    views = case_views(table, flags, anchors, notes, details)
+    plan = _plan(images, comparisons, flags)
+    drawn = draw_pictures(plan, classes, processes)
+    write_page(
+        "evaluation.html.j2",
+        path,
+        number_of_cases=images["case"].nunique(),
+        number_of_patients=images["patient"].nunique(),
+        modalities=[name for name in images.modality.unique() if name != NO_MODALITY],
+        tolerance_mm=f"{options.tolerance_mm:g}",
+        similarity=options.similarity,
+        cards=cards(table, failures, flags),
+        measures=all_measures(images),
+        pairs=[(label(row["modality"], row["class"]), pair_cells(row)) for row in pairs],
+        pair_cards=pair_cards(table, pairs),
+        pair_table=case_table(of_pairs, [], anchors, "pairs"),
+        plot_groups=plot_groups(table, details),
+        case_table=case_table(images, flags, anchors, "cases"),
+        look_first=_look_first(images),
+        number_flagged=len({flag.key.case for flag in flags}),
+        case_sections=[(view, _pictures_of(view, images, drawn)) for view in views],
+        picture_note=plan.note,
+        several_raters=any(len(one.references) > 1 for one in comparisons),
+        methods=evaluation_methods(table, options, failures, details),
+        conventions=CONVENTIONS,
+        options={name: _plain(value) for name, value in options.to_json().items()},
+        versions=versions(),
+        failures=failures,
+        notes=_grouped_notes(notes, empty_masks(table)),
+        anchors=anchors,
+        label=label,
+    )
+
+
+def in_order(table: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """Rows by modality, pairs last, then by class, the liver first and lesions last; cases stay in their order."""
+
+    def rank(modality: str, name: str) -> tuple[bool, str, bool, bool]:
+        return modality in pairs, modality, name in options.lesions, name.lower() != ORGAN
+
+    pairs = set(pair_rows(table)["modality"])
+    objects = sorted((key for key, _ in grouped(table, ["modality", "class"])), key=lambda key: rank(*key))
+    place = {key: number for number, key in enumerate(objects)}
+    places = [place[key] for key in zip(table["modality"], table["class"], strict=True)]
+    return table.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
+
+
+def _grouped_notes(notes: Sequence[CaseFailure], empty: Sequence[Mapping[str, str]]) -> list[tuple[list[str], str]]:
+    """What there is to say, and of which cases."""
+    said: dict[str, list[str]] = {}
+    for row in empty:
+        both = "prediction and reference are empty, which counts as right."
+        text = both if row["empty"] == "both" else f"the {row['empty']} is empty; distances are infinite."
+        said.setdefault(text, []).append(f"{row['case']}, {label(row['modality'], row['class'])}")
+    for note in notes:
+        said.setdefault(note.reason, []).append(note.case)
+    return [(cases, text) for text, cases in said.items()]
+
+
+def _plan(images: pd.DataFrame, comparisons: Sequence[Comparison], flags: Sequence[Flag]) -> PicturePlan:
+    measured = {Key(*names) for names, _ in grouped(images, ["case", "modality"])}
+    ranked = {Key(case, modality) for modality in images.modality.unique() for _, case, _ in ranked_cases(images, modality)}
+    return plan_pictures([one for one in comparisons if one.key in measured], ranked, {flag.key for flag in flags})
+
+
+def _pictures_of(view: CaseView, images: pd.DataFrame, drawn: Mapping[Key, Picture | str]) -> Pictures:
+    own = images[images["case"] == view.name]
+    return [
+        ("" if modality == NO_MODALITY else modality, _headline(rows), drawn[Key(case, modality)])
+        for (case, modality), rows in grouped(own, ["case", "modality"])
+        if Key(case, modality) in drawn
+    ]
+
+
+def _headline(rows: pd.DataFrame) -> str:
+    parts = []
+    for name, own in rows.groupby("class", sort=False):
+        values = dict(zip(own["metric"], own["value"], strict=True))
+        dice, hd95 = METRICS["dice"].format(values["dice"]), METRICS["hd95"].format(values["hd95"])
+        parts.append(f"{label(NO_MODALITY, str(name))} Dice {dice}, HD95 {hd95} mm")
+    return " · ".join(parts)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    if value is None:
+        return "none"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _look_first(images: pd.DataFrame) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    return [
+        (
+            "" if modality == NO_MODALITY else modality,
+            [(rank, case, METRICS["dice"].format(dice)) for rank, case, dice in ranked_cases(images, modality)],
+        )
+        for modality in images.modality.unique()
+    ]

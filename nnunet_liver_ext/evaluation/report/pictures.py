@@ -1,0 +1,110 @@
+"""Which pictures the report has, within a budget of bytes, and drawing them in several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from nnunet_liver_ext.console import progress_bar
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.comparisons import Comparison
+from nnunet_liver_ext.evaluation.label_maps import Classes, Key
+from nnunet_liver_ext.evaluation.parallel import number_of_processes
+from nnunet_liver_ext.evaluation.report.overlays import LARGE, SMALL, Picture, draw_picture
+from nnunet_liver_ext.evaluation.report.views import PictureSize
+
+LARGE_UP_TO = 120  # pictures of some 45 kB
+SMALL_UP_TO = 300  # pictures of some 20 kB
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """What is drawn."""
+
+    comparisons: Sequence[Comparison]
+    size: PictureSize
+    note: str
+    """For the reader, if not every image has a large picture."""
+
+
+def plan_pictures(comparisons: Sequence[Comparison], ranked: Collection[Key], flagged: Collection[Key]) -> PicturePlan:
+    """Large pictures of all images if there are few, small ones if there are more; of many only those that matter.
+
+    Args:
+        comparisons: all of them.
+        ranked: worst, median and best.
+        flagged: those with a flag.
+    """
+    if len(comparisons) <= LARGE_UP_TO:
+        return PicturePlan(comparisons, LARGE, "")
+    if len(comparisons) <= SMALL_UP_TO:
+        return PicturePlan(
+            comparisons, SMALL, f"The pictures of more than {LARGE_UP_TO} images are small, to keep this file small."
+        )
+    first = [one for one in comparisons if one.key in ranked]
+    more = [one for one in comparisons if one.key in flagged and one.key not in ranked]
+    chosen = [*first, *more[: max(0, SMALL_UP_TO - len(first))]]
+    note = (
+        f"There are pictures of {len(chosen)} of the {len(comparisons)} images, to keep this file small: those of the "
+        "worst, median and best cases and of those with a flag."
+    )
+    left_out = len(first) + len(more) - len(chosen)
+    if left_out:
+        note += f" {left_out} more flagged images have none."
+    return PicturePlan(chosen, LARGE if len(chosen) <= LARGE_UP_TO else SMALL, note)
+
+
+def draw_pictures(plan: PicturePlan, classes: Classes | None, processes: int | None = None) -> dict[Key, Picture | str]:
+    """The picture of each comparison, or why there is none; each process has one case in memory at a time.
+
+    Args:
+        plan: as `plan_pictures`.
+        classes: labels of each class by name, or None to draw every label.
+        processes: how many draw at a time; by default as `parallel.number_of_processes`.
+
+    Raises:
+        InputError: a process was killed.
+    """
+    drawn: dict[Key, Picture | str] = {}
+    with progress_bar() as progress:
+        task = progress.add_task("Drawing pictures", total=len(plan.comparisons))
+        number = number_of_processes(processes, len(plan.comparisons))
+        if number == 1:
+            for comparison in plan.comparisons:
+                drawn[comparison.key] = picture_or_reason(comparison, classes, plan.size)
+                progress.advance(task)
+            return drawn
+        # "spawn": ITK's threads do not survive a fork.
+        with ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            waiting = {pool.submit(picture_or_reason, one, classes, plan.size): one.key for one in plan.comparisons}
+            try:
+                for done in as_completed(waiting):
+                    drawn[waiting[done]] = done.result()
+                    progress.advance(task)
+            except BrokenProcessPool:
+                raise InputError(
+                    "a process that drew pictures was ended from outside, perhaps for lack of memory: use fewer --processes."
+                ) from None
+            finally:
+                pool.shutdown(cancel_futures=True)
+    return drawn
+
+
+def picture_or_reason(comparison: Comparison, classes: Classes | None, size: PictureSize) -> Picture | str:
+    """The picture, or why it cannot be drawn; file names in the reason have no folders."""
+    try:
+        return draw_picture(comparison, classes, size)
+    except (InputError, OSError, MemoryError) as error:
+        reason = str(error) or type(error).__name__
+        for path in comparison.files.values():
+            reason = reason.replace(str(path), path.name)
+        return reason
+
+
+def _one_thread() -> None:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

@@ -1,0 +1,92 @@
+"""What the picture of one case shows: label maps and image, in the patient's axes, cut to the surroundings of the object."""
+
+# Z Y X voxels: towards the head, towards the back, towards the patient's left
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext.evaluation.comparisons import Comparison, labels_on_one_grid
+from nnunet_liver_ext.evaluation.label_maps import Classes
+from nnunet_liver_ext.images import Grid, image_like, read_image, resample
+
+MARGIN_MM = 35.0
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Label maps (Z, Y, X) of prediction and references, and the image or None."""
+
+    pred: np.ndarray
+    ref: np.ndarray
+    image: np.ndarray | None
+    spacing_mm: tuple[float, float, float]
+    other_refs: tuple[np.ndarray, ...] = ()
+    """Of further raters."""
+
+    @property
+    def everything(self) -> np.ndarray:
+        """Bool (Z, Y, X): where there is anything of prediction or references."""
+        return np.logical_or.reduce([labels != 0 for labels in (self.pred, self.ref, *self.other_refs)])
+
+    @property
+    def centre(self) -> tuple[int, int, int]:
+        """Index of the reference's centre of mass, else of the prediction's, else of the volume."""
+        mask = self.ref if self.ref.any() else self.pred
+        if not mask.any():
+            return mask.shape[0] // 2, mask.shape[1] // 2, mask.shape[2] // 2
+        z, y, x = (round(float(indices.mean())) for indices in np.nonzero(mask))
+        return z, y, x
+
+
+def read_scene(comparison: Comparison, classes: Classes | None) -> Scene:
+    """The scene of one comparison, on the reference's grid.
+
+    Args:
+        comparison: which files.
+        classes: labels of each class by name, or None to show every label.
+
+    Raises:
+        InputError: one of the files cannot be read.
+    """
+    pred, references, grid = labels_on_one_grid(comparison, resample=True)
+    maps = [_in_patient_axes(image_like(_classes_only(labels, classes), grid)) for labels in (pred, *references.values())]
+    image = None
+    if comparison.image is not None:
+        image = _in_patient_axes(_on(grid, sitk.Cast(read_image(comparison.image), sitk.sitkFloat32)))
+    spacing_mm = Grid.of(sitk.DICOMOrient(grid.empty_image(), "LPS")).spacing_mm
+    box = surroundings(np.logical_or.reduce([labels != 0 for labels in maps]), spacing_mm, MARGIN_MM)
+    pred, ref, *others = (labels[box] for labels in maps)
+    return Scene(pred, ref, None if image is None else image[box], spacing_mm, tuple(others))
+
+
+def surroundings(mask: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> Box:
+    """The box of a mask with a margin, cut off at the volume's borders; the whole volume for an empty mask."""
+    if not mask.any():
+        return (slice(None),) * 3
+    box = []
+    for axis, step in enumerate(spacing_mm):
+        found = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        margin = round(margin_mm / step)
+        box.append(slice(max(0, int(found[0]) - margin), min(mask.shape[axis], int(found[-1]) + 1 + margin)))
+    return tuple(box)
+
+
+def _classes_only(labels: np.ndarray, classes: Classes | None) -> np.ndarray:
+    """Label maps without what no class names."""
+    if classes is None:
+        return labels.astype(np.int32)
+    known = sorted({label for values in classes.values() for label in values})
+    return np.where(np.isin(labels, known), labels, 0).astype(np.int32)
+
+
+def _in_patient_axes(image: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
+
+
+def _on(grid: Grid, image: sitk.Image) -> sitk.Image:
+    return image if Grid.of(image).matches(grid) else resample(image, grid)

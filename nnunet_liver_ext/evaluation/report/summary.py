@@ -1,0 +1,169 @@
+"""The summary of an evaluation: a card for each modality and class, and all measures with their spread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
+from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.report.data_table import FAMILIES, metrics_by_family
+from nnunet_liver_ext.evaluation.report.flags import Flag, key_of_text
+from nnunet_liver_ext.evaluation.tables import grouped, image_rows, pair_rows, summarise
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One measure on a card."""
+
+    name: str
+    value: str
+    more: str
+    warning: str = ""
+    """How many values are infinite or do not exist."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One modality and class, or the pairs of one class."""
+
+    title: str
+    cases: int
+    failures: int
+    flagged: int
+    facts: list[Fact]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A measure of one object over the cases."""
+
+    mean: str
+    rest: str
+    warning: str
+
+
+def cards(table: pd.DataFrame, failures: Sequence[CaseFailure], flags: Sequence[Flag]) -> list[Card]:
+    """A card for each modality and class, in the order of the table."""
+    images = image_rows(table)
+    failed = [key_of_text(failure.case, list(images.modality.unique())) for failure in failures]
+    return [
+        Card(
+            label(modality, name),
+            own["case"].nunique(),
+            sum(key.modality in (modality, NO_MODALITY) for key in failed),
+            len({flag.key for flag in flags if flag.key.modality == modality and flag.class_name == name}),
+            _facts(own),
+        )
+        for (modality, name), own in grouped(images, ["modality", "class"])
+    ]
+
+
+def pair_cards(table: pd.DataFrame, pairs: Sequence[dict[str, Any]]) -> list[Card]:
+    """A card for the pairs of each class."""
+    rows = pair_rows(table)
+    return [
+        Card(
+            f"Both images, {row['class']}" if not str(row["class"]).isdecimal() else f"Both images, label {row['class']}",
+            int(row["pairs"]),
+            0,
+            0,
+            _pair_facts(row, rows[(rows["class"] == row["class"]) & (rows.modality == row["modality"])]),
+        )
+        for row in pairs
+    ]
+
+
+def all_measures(table: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[tuple[str, list[Spread | None]]]]]]:
+    """Names of the objects, and by family the title of each measure with its spread in each object."""
+    summary = summarise(table)
+    objects = [key for key, _ in grouped(summary, ["modality", "class"])]
+    found = {key: rows.iloc[0] for key, rows in grouped(summary, ["modality", "class", "metric"])}
+    families: dict[str, list[tuple[str, list[Spread | None]]]] = {}
+    for metric in metrics_by_family(table["metric"].unique()):
+        cells = [_spread(found[*key, metric.name]) if (*key, metric.name) in found else None for key in objects]
+        title = metric.title + (f" [{metric.unit}]" if metric.unit != "1" else "")
+        families.setdefault(FAMILIES[metric.family], []).append((title, cells))
+    return [label(*key) for key in objects], list(families.items())
+
+
+def _facts(rows: pd.DataFrame) -> list[Fact]:
+    by_metric = {str(name): own["value"] for name, own in rows.groupby("metric", sort=False)}
+    facts = [_fact(name, by_metric[name]) for name in ("dice", "surface_dice", "hd95") if name in by_metric]
+    facts.append(_volume_bias(by_metric))
+    if "uncertainty_aware_score" in by_metric:
+        as_good = int((by_metric["uncertainty_aware_score"] >= 0.9 - 1e-9).sum())
+        own = _fact("uncertainty_aware_score", by_metric["uncertainty_aware_score"])
+        facts.append(Fact(own.name, own.value, f"{as_good} of {len(rows['case'].unique())} as good as a rater", own.warning))
+    if "lesion_f1" in by_metric:
+        facts.append(_lesions(by_metric))
+    if "fat_mean_difference" in by_metric:
+        facts.append(_fact("fat_mean_difference", by_metric["fat_mean_difference"], "Fat fraction, bias"))
+    return facts
+
+
+def _fact(metric: str, values: pd.Series, name: str = "") -> Fact:
+    own = METRICS[metric]
+    finite = values[values.map(math.isfinite)]
+    unit = "" if own.unit == "1" else f" {own.unit}"
+    if finite.empty:
+        return Fact(name or own.title, "–", "", _not_finite(values))
+    std = f" ± {own.format(float(finite.std()))}" if len(finite) > 1 else ""
+    more = f"median {own.format(float(finite.median()))}, {own.format(finite.min())} to {own.format(finite.max())}"
+    return Fact(name or own.title, f"{own.format(float(finite.mean()))}{std}{unit}", more, _not_finite(values))
+
+
+def _volume_bias(by_metric: dict[str, pd.Series]) -> Fact:
+    own, relative = METRICS["volume_difference"], METRICS["relative_volume_difference"]
+    limits = limits_of_agreement(by_metric["volume_difference"])
+    percent = by_metric.get("relative_volume_difference", pd.Series(dtype=float))
+    finite = percent[percent.map(math.isfinite)]
+    more = f"95 % limits {own.format(limits.lower)} to {own.format(limits.upper)} ml"
+    if len(finite):
+        more += f"; mean {relative.format(float(finite.mean()))} %"
+    return Fact("Volume, bias", f"{own.format(limits.mean)} ml", more)
+
+
+def _lesions(by_metric: dict[str, pd.Series]) -> Fact:
+    found, false, missed = (
+        float(by_metric[f"lesion_{name}"].sum()) for name in ("true_positives", "false_positives", "false_negatives")
+    )
+    pooled = 2 * found / (2 * found + false + missed) if found + false + missed else math.nan
+    own = METRICS["lesion_f1"]
+    mean = own.format(float(by_metric["lesion_f1"].mean()))
+    more = f"{found:g} found, {missed:g} missed, {false:g} false; mean of cases {mean}"
+    return Fact("Lesion F1, all cases", own.format(pooled), more)
+
+
+def _pair_facts(row: dict[str, Any], rows: pd.DataFrame) -> list[Fact]:
+    own = METRICS["relative_similarity_prediction"]
+    gain, against = own.format(float(row["gain"])), own.format(float(row["reference"]))
+    excluded = f"{row['excluded']} excluded" if row["excluded"] else ""
+    more = f"references {against}, difference {gain}"
+    facts = [Fact("Relative similarity D_S", own.format(float(row["prediction"])), more, excluded)]
+    for name, title in (("prediction", "Volume, first − second"), ("reference", "the same, references")):
+        values = rows.value[rows.metric == f"pair_volume_difference_{name}"]
+        if len(values):
+            facts.append(_fact(f"pair_volume_difference_{name}", values, title))
+    return facts
+
+
+def _spread(row: pd.Series) -> Spread:
+    metric = METRICS[row["metric"]]
+    mean, std, median, low, high = (metric.format(float(row[name])) for name in ("mean", "std", "median", "min", "max"))
+    return Spread(f"{mean} ± {std}", f"{median} ({low} to {high})", _counts(int(row["infinite"]), int(row["undefined"])))
+
+
+def _not_finite(values: pd.Series) -> str:
+    return _counts(int(values.map(math.isinf).sum()), int(values.isna().sum()))
+
+
+def _counts(infinite: int, undefined: int) -> str:
+    return ", ".join(f"{count} {name}" for count, name in ((infinite, "infinite"), (undefined, "undefined")) if count)

@@ -1,0 +1,120 @@
+"""Where the slices of a picture stand: three orthogonal planes at one scale, below them a montage of axial slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_liver_ext.evaluation.report.scenes import Scene, surroundings
+
+PLANES = ("axial", "coronal", "sagittal")
+MONTAGE_MARGIN_MM = 12.0
+GAP = 2  # pixels between two slices
+
+
+@dataclass(frozen=True)
+class PictureSize:
+    """How large pictures are, and how much they are compressed."""
+
+    width: int
+    """Pixels."""
+    montage: tuple[int, int]
+    """Rows and columns."""
+    quality: int
+    """Of WebP, 0..100."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One slice of a scene: which part of it, and where in the picture, in pixels."""
+
+    axis: int
+    """0 axial, 1 coronal, 2 sagittal."""
+    index: int
+    rows: slice
+    columns: slice
+    left: float
+    top: float
+    pixels_per_mm: float
+    title: str
+
+    def cut(self, volume: np.ndarray) -> np.ndarray:
+        """The slice of a volume (Z, Y, X): rows downwards, head or front on top."""
+        values = np.take(volume, self.index, axis=self.axis)[self.rows, self.columns]
+        return values if self.axis == 0 else values[::-1]
+
+    def box(self, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int, int]:
+        """Left, top, width and height in whole pixels."""
+        rows_mm, columns_mm = np.delete(spacing_mm, self.axis)
+        width = (self.columns.stop - self.columns.start) * columns_mm * self.pixels_per_mm
+        height = (self.rows.stop - self.rows.start) * rows_mm * self.pixels_per_mm
+        return round(self.left), round(self.top), max(1, round(width)), max(1, round(height))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All slices of a picture."""
+
+    views: list[View]
+    width: int
+    height: int
+
+
+def lay_out(scene: Scene, size: PictureSize) -> Layout:
+    """The three planes through the centre, then axial slices from the highest to the lowest, evenly spaced.
+
+    A scene with fewer axial slices than the montage has places shows each of them once.
+    """
+    planes, height = _planes(scene, size.width)
+    montage, bottom = _montage(scene, size, height + GAP)
+    return Layout(planes + montage, size.width, round(bottom))
+
+
+def _planes(scene: Scene, width: int) -> tuple[list[View], float]:
+    z_mm, y_mm, x_mm = (n * step for n, step in zip(scene.ref.shape, scene.spacing_mm, strict=True))
+    widths_mm, heights_mm = (x_mm, x_mm, y_mm), (y_mm, z_mm, z_mm)
+    scale = (width - 2 * GAP) / sum(widths_mm)
+    height = max(heights_mm) * scale
+    views, left = [], 0.0
+    for axis, title in enumerate(PLANES):
+        rows, columns = (slice(0, n) for n in np.delete(scene.ref.shape, axis))
+        top = (height - heights_mm[axis] * scale) / 2
+        views.append(View(axis, scene.centre[axis], rows, columns, left, top, scale, title))
+        left += widths_mm[axis] * scale + GAP
+    return views, height
+
+
+def _montage(scene: Scene, size: PictureSize, top: float) -> tuple[list[View], float]:
+    z, y, x = (_whole(part, n) for part, n in zip(_montage_box(scene), scene.ref.shape, strict=True))
+    rows, columns = size.montage
+    width = (size.width - (columns - 1) * GAP) / columns
+    scale = width / ((x.stop - x.start) * scene.spacing_mm[2])
+    height = (y.stop - y.start) * scene.spacing_mm[1] * scale
+    slices = _evenly(z, rows * columns)
+    views = []
+    for number, index in enumerate(slices):
+        row, column = divmod(number, columns)
+        title = _above((index - scene.centre[0]) * scene.spacing_mm[0])
+        views.append(View(0, index, y, x, column * (width + GAP), top + row * (height + GAP), scale, title))
+    return views, top + -(-len(slices) // columns) * (height + GAP) - GAP
+
+
+def _montage_box(scene: Scene) -> tuple[slice, ...]:
+    everything = scene.everything
+    z = surroundings(everything, scene.spacing_mm, 0)[0]
+    return (z, *surroundings(everything, scene.spacing_mm, MONTAGE_MARGIN_MM)[1:])
+
+
+def _evenly(part: slice, number: int) -> list[int]:
+    """Indices from the last to the first, in the middles of equal shares; each once."""
+    middles = part.start + (np.arange(number) + 0.5) * (part.stop - part.start) / number
+    return sorted(set(middles.astype(int).tolist()), reverse=True)
+
+
+def _whole(part: slice, n: int) -> slice:
+    return slice(*part.indices(n)[:2])
+
+
+def _above(mm: float) -> str:
+    return f"{mm:+.0f} mm".replace("-", "−") if round(mm) else "0 mm"

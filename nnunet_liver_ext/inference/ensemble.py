@@ -1,0 +1,154 @@
+"""Several models as one: the class probabilities of each image are averaged on its own grid, then decided.
+
+So the models may have other strategies, configurations, plans and common grids. nnUNetv2_ensemble averages the joint
+probabilities of a pair on one grid; these are no longer a product of two images' probabilities after averaging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext import __version__
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import Grid
+from nnunet_liver_ext.inference.model import Model
+from nnunet_liver_ext.inference.native import (
+    Prediction,
+    Prepared,
+    check_images,
+    conversion_of,
+    decided,
+    interpolated,
+    prepare,
+)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One or more models with the same images and classes, in an order that does not depend on how they were given.
+
+    Each image's probabilities are the mean over the models that segment it: those of pre-registered pairs segment image 2
+    only.
+    """
+
+    models: tuple[Model, ...]
+
+    @classmethod
+    def of(cls, models: Model | Sequence[Model]) -> Ensemble:
+        """The ensemble of these models.
+
+        Raises:
+            InputError: there is none, or they are of other images or classes.
+        """
+        given = (models,) if isinstance(models, Model) else tuple(models)
+        if not given:
+            raise InputError("an ensemble needs at least one model.")
+        for model in given[1:]:
+            for what, own, first in (
+                ("images", model.modalities, given[0].modalities),
+                ("classes", model.class_names, given[0].class_names),
+            ):
+                if own != first:
+                    raise InputError(
+                        f"models of other {what} cannot be averaged: {given[0].trainer} has {', '.join(first)}, "
+                        f"{model.trainer} has {', '.join(own)}."
+                    )
+        if len(given) > 1 and any(model.registors for model in given):
+            raise InputError("a deformation is of one model: give a single one with --deformation.")
+        return cls(tuple(sorted(given, key=lambda model: (model.weights, model.trainer, model.configuration, model.folds))))
+
+    @property
+    def modalities(self) -> tuple[str, str]:
+        """Names of image 1 and image 2 of a study."""
+        return self.models[0].modalities
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of one image, background first."""
+        return self.models[0].class_names
+
+    @property
+    def segmented(self) -> dict[str, int]:
+        """How many models segment each image that gets a mask."""
+        counts = {name: sum(name in model.segmented for model in self.models) for name in self.modalities}
+        return {name: count for name, count in counts.items() if count}
+
+    @property
+    def registors(self) -> bool:
+        """Whether there is a deformation; then there is one model."""
+        return bool(self.models[0].registors)
+
+    def kept(self, name: str) -> tuple[int, ...]:
+        """Labels of which only the largest piece is kept in this image: all models that segment it have such a rule."""
+        sets = [set(model.rules.kept(name)) for model in self.models if name in model.segmented]
+        return tuple(sorted(set.intersection(*sets))) if sets else ()
+
+    def describe(self) -> dict[str, Any]:
+        """What predictions can be told by; without folders of this machine."""
+        if len(self.models) == 1:
+            return self.models[0].describe()
+        own = ("nnunet_liver_ext", "postprocessing", "note")
+        return {
+            "nnunet_liver_ext": __version__,
+            "ensemble": [
+                {key: value for key, value in model.describe().items() if key not in own} | {"masks": list(model.segmented)}
+                for model in self.models
+            ],
+            "averaged": self.segmented,
+            "postprocessing": [f"{name} {self.class_names[label]}" for name in self.segmented for label in self.kept(name)],
+            "note": "Research use only.",
+        }
+
+    def prepare(self, images: Mapping[str, sitk.Image]) -> tuple[Prepared, ...]:
+        """A study on the common grid of each model; models that were converted alike share theirs.
+
+        Raises:
+            InputError: as `native.prepare`, if any model cannot take this study.
+        """
+        for model in self.models:
+            check_images(model, images)
+        shared: dict[Any, Prepared] = {}
+        prepared = []
+        for model in self.models:
+            key = (model.pair is None, *map(str, conversion_of(model)))
+            if key not in shared:
+                shared[key] = prepare(model, images)
+            prepared.append(shared[key])
+        return tuple(prepared)
+
+
+class Average:
+    """The mean of each image's probabilities over models; one array for each image is in memory."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, np.ndarray] = {}
+        self._counts: dict[str, int] = {}
+        self._grids: dict[str, Grid] = {}
+
+    def add(self, probabilities: Mapping[str, np.ndarray], prepared: Prepared) -> None:
+        """Takes one model's probabilities (K, z, y, x) on its common grid, of the images that were given."""
+        for name, grid in prepared.native.items():
+            if name not in probabilities:
+                continue
+            native = interpolated(probabilities[name], prepared.grid, grid)
+            if name in self._sums:
+                self._sums[name] += native
+            else:
+                self._sums[name] = native
+            self._counts[name] = self._counts.get(name, 0) + 1
+            self._grids[name] = grid
+
+    def decided(self) -> dict[str, Prediction]:
+        """Masks and mean probabilities by modality name; ends the averaging."""
+        found = {}
+        for name in list(self._sums):
+            mean = self._sums.pop(name)
+            if self._counts[name] > 1:
+                mean /= self._counts[name]
+            found[name] = decided(mean, self._grids[name])
+        return found
