@@ -62,6 +62,10 @@ def evaluate(
     lesions: Annotated[
         list[str] | None, typer.Option("--lesions", metavar="CLASS", help="A class to measure lesion by lesion; repeat.")
     ] = None,
+    min_lesion_dice: Annotated[float, typer.Option(help="A lesion is found if its Dice is higher.")] = 0.2,
+    organ: Annotated[
+        str, typer.Option(metavar="CLASS", help="What lesions are in: tumour burden is their share.")
+    ] = "liver",
     tolerance: Annotated[float, typer.Option(help="Tolerance of the surface Dice in mm.")] = 2.0,
     convention: Annotated[
         Literal["standard", "chaos"], typer.Option(help="What lies beyond the volume: background, or more of the mask.")
@@ -81,7 +85,11 @@ def evaluate(
     ] = "none",
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="KIND", help="Measure only overlap, surface, volume or plausibility; repeat."),
+        typer.Option("--only", metavar="KIND", help="Measure only overlap, surface, volume, plausibility or pairs; repeat."),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="csv|json|html|tex", help="Files to write; repeat. Default: csv, json, html."),
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Cases at a time; by default as many as pay off.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
@@ -121,6 +129,8 @@ def evaluate(
         convention=convention,
         similarity=None if similarity == "none" else similarity,
         lesions=tuple(lesions or ()),
+        min_lesion_dice=min_lesion_dice,
+        organ=organ,
         fat_margin_mm=fat_margin,
         resample=resample == "reference",
         only=tuple(only or ()),
@@ -131,8 +141,9 @@ def evaluate(
         "fresh": fresh,
         "reference_classes": parse_labels(label) if label else None,
     }
+    files = {"formats": formats} if formats else {}
     if crossval:
-        evaluate_crossval(crossval, references, out, options, images=images, fat=fat, **more)
+        evaluate_crossval(crossval, references, out, options, images=images, fat=fat, **more, **files)
         return
     if mismatch:
         if references or fat:
@@ -143,7 +154,7 @@ def evaluate(
         return
     if predictions is None or not references:
         raise typer.BadParameter("predictions (-p) need references (-r).")
-    evaluation = run(predictions, parse_references(references), out, options, images=images, fat=fat, **more)
+    evaluation = run(predictions, parse_references(references), out, options, images=images, fat=fat, **more, **files)
     console = Console()
     console.print(summary_table(evaluation.table, tolerance_mm=tolerance))
     if evaluation.pairs:
