@@ -141,7 +141,7 @@ def evaluate(
         "fresh": fresh,
         "reference_classes": parse_labels(label) if label else None,
     }
-    files = {"formats": formats} if formats else {}
+    files: dict[str, Any] = {"formats": formats} if formats else {}
     if crossval:
         evaluate_crossval(crossval, references, out, options, images=images, fat=fat, **more, **files)
         return

@@ -30,7 +30,7 @@ from nnunet_liver_ext.images import replaced
 SAME_VOLUME = 1e-6
 """Volumes of references that differ by less than this part are the same."""
 FEWEST_FOR_A_RANKING = 3
-OWN_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "comparison.png", "comparison.json")
+OWN_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "comparison.png", "comparison.json", "report.html")
 OPTIONAL_FILES = ("ranking.csv", "run_to_run.csv")
 
 
@@ -46,6 +46,8 @@ class ModelComparison:
     """As `statistics_stability.run_to_run`; empty without splits."""
     notes: list[str]
     settings: dict[str, Any]
+    results: dict[str, pd.DataFrame]
+    """What was compared: results of each model by its name."""
 
 
 def compare_results(
@@ -96,6 +98,7 @@ def compare_results(
             "resamples": RESAMPLES,
             "seed": seed,
         },
+        results={own.name: own_rows for own, own_rows in _by_model(table, results)},
     )
 
 
@@ -109,7 +112,7 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
 
 
 def write_comparison(comparison: ModelComparison, out: Path, *, overwrite: bool = False) -> list[str]:
-    """Writes comparison.csv, .md, .tex, .png and .json, and ranking.csv and run_to_run.csv where there are any.
+    """Writes comparison.csv, .md, .tex, .png and .json, report.html, and ranking.csv and run_to_run.csv where there are any.
 
     Returns:
         Names of the files. comparison.csv is written last: where it is, the others are.
@@ -118,6 +121,7 @@ def write_comparison(comparison: ModelComparison, out: Path, *, overwrite: bool 
         InputError: `refuse_existing`.
     """
     from nnunet_liver_ext.evaluation.comparison_plot import draw_forest
+    from nnunet_liver_ext.evaluation.report import write_comparison_report
 
     refuse_existing(out, overwrite=overwrite)
     (out / "comparison.csv").unlink(missing_ok=True)
@@ -139,8 +143,22 @@ def write_comparison(comparison: ModelComparison, out: Path, *, overwrite: bool 
         with replaced(out / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     draw_forest(comparison.table, out / "comparison.png")
+    write_comparison_report(
+        comparison.results,
+        comparison.table,
+        out / "report.html",
+        ranking=comparison.ranking,
+        runs=comparison.runs,
+        notes=comparison.notes,
+        settings=comparison.settings,
+    )
     write_csv(comparison.table, out / "comparison.csv")
     return [*OWN_FILES, *(name for name, table in optional.items() if len(table))]
+
+
+def _by_model(table: pd.DataFrame, results: Sequence[Results]) -> list[tuple[Results, pd.DataFrame]]:
+    """Each model's rows of the table of all."""
+    return [(own, table[table["model"] == own.name].drop(columns="model")) for own in results]
 
 
 def _ranking(table: pd.DataFrame, metrics: Sequence[str], seed: int) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report import write_report
 from nnunet_liver_ext.evaluation.tables import results_table
 
-VOID = ("img", "meta", "link", "br", "line", "rect", "circle", "path", "input")
+VOID = ("img", "meta", "link", "br", "input")
 
 
 class Page(HTMLParser):

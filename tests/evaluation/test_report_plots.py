@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
-from nnunet_liver_ext.evaluation.lesions import detection_scores, match_lesions, scores_by_size
+from nnunet_liver_ext.evaluation.lesions import match_lesions, scores_by_size
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.object_measures import lesion_rows
 from nnunet_liver_ext.evaluation.report.agreement_plots import Quantity, against_size, bland_altman, quantity, scatter
@@ -219,7 +219,6 @@ def some_lesions() -> pd.DataFrame:
     reference[35:55, 35:55, 60:80] = 3
     prediction[5:15, 5:15, 100:110] = 4
     match = match_lesions(reference, prediction, spacing_mm=(1.0, 1.0, 1.0))
-    assert detection_scores(match) == (match and detection_scores(match))
     rows = pd.DataFrame(lesion_rows(match)).assign(case="P001", modality="T1", rater="", **{"class": "lesion"})
     rows.attrs["by_size"] = scores_by_size(match)
     return rows
@@ -260,14 +259,8 @@ def test_every_lesion_is_a_point_that_leads_to_its_case():
 def test_results_of_one_class_have_overlap_and_volume():
     groups = plot_groups(livers({"A": (0.9, 0.8), "B": (0.95, 0.85)}), {})
     assert [group.title for group in groups] == ["Overlap and distances", "Volume"]
-    assert [plot.title for plot in groups[0].plots] == [
-        "Dice",
-        "Surface Dice",
-        "HD95 [mm]",
-        "ASD [mm]",
-        "HD [mm]",
-        "Dice over volume, liver",
-    ]
+    titles = [plot.title for plot in groups[0].plots]
+    assert titles == ["Dice", "Surface Dice", "HD95 [mm]", "ASD [mm]", "HD [mm]", "Dice over volume, liver"]
     assert len(groups[1].plots) == 5
 
 
@@ -329,7 +322,7 @@ def test_a_forest_plot_shows_differences_and_intervals():
     assert any("← dual is better" in shape.text for shape in drawn(surface, Text, "axis"))
     (band,) = drawn(overlap, Area, "band")
     assert across(band.x + band.width) == pytest.approx(0.005, abs=5e-4)
-    assert "Dice, T1 liver 0.027" in overlap.description
+    assert "Dice, T1 liver 0.026" in overlap.description
 
 
 def test_too_few_patients_have_a_hollow_point():

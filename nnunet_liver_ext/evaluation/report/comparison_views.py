@@ -30,6 +30,8 @@ class MetricRow(Row):
     """A row of one metric, by whose title the reader can filter."""
 
     metric: str = ""
+    is_first: bool = False
+    """Of its case: where links to the case lead."""
 
 
 def at_a_glance(
@@ -63,26 +65,29 @@ def comparison_case_table(
     pairs: Sequence[tuple[str, str]],
     anchors: Mapping[str, str],
 ) -> DataTable:
+    """A row for each case, modality, class and metric, metric by metric; `values` as `statistics_measures.compared_values`."""
     columns = [Column(model, "", "Models", shown=True) for model in models]
     columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
-    rows = []
-    for (case, modality, name, metric), own in grouped(values, [*OBJECT, "metric"]):
+    order = {metric: number for number, metric in enumerate(metrics)}
+    objects = sorted(grouped(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0]))
+    rows: list[MetricRow] = []
+    seen: set[str] = set()
+    for (case, modality, name, metric), own in objects:
         by_model = dict(zip(own["model"], own["value"], strict=True))
-        patient = str(own["patient"].iloc[0]) if "patient" in own else ""
         rows.append(
             MetricRow(
                 case,
                 anchors[case],
-                patient,
+                str(own["patient"].iloc[0]) if "patient" in own else "",
                 "" if modality == NO_MODALITY else modality,
                 name,
                 _cells(metric, by_model, models, pairs),
                 metric=_heading(metric),
+                is_first=anchors[case] not in seen,
             )
         )
-    order = {_heading(metric): number for number, metric in enumerate(metrics)}
-    rows.sort(key=lambda row: (order[row.metric], row.case))
-    choices = {"metric": list(order), **choices_of(rows)}
+        seen.add(anchors[case])
+    choices = {"metric": [_heading(metric) for metric in metrics], **choices_of(rows)}
     with_patients = any(row.patient not in ("", row.case) for row in rows)
     return DataTable("cases", columns, rows, choices, with_patients)
 

@@ -149,6 +149,6 @@ def _pairs(metrics: set[str], options: Options) -> Iterator[str]:
 def _summary(metrics: set[str]) -> Iterator[str]:
     yield "Results are mean ± standard deviation (n − 1) and median with range over the cases with a finite value."
     yield (
-        "Cases were marked for review if Dice or HD95 had a robust z beyond 3.5 on the bad side [outliers], or if a mask was "
-        "empty, in several pieces, mostly on the patient's left or outside the body."
+        "Cases were marked for review if Dice or HD95 had a robust z beyond 3.5 on the bad side [outliers], or if a mask "
+        "was empty, in several pieces, mostly on the patient's left or outside the body."
     )

@@ -69,6 +69,8 @@ def draw_pictures(plan: PicturePlan, classes: Classes | None, processes: int | N
         InputError: a process was killed.
     """
     drawn: dict[Key, Picture | str] = {}
+    if not plan.comparisons:
+        return drawn
     with progress_bar() as progress:
         task = progress.add_task("Drawing pictures", total=len(plan.comparisons))
         number = number_of_processes(processes, len(plan.comparisons))
