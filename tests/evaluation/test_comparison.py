@@ -344,9 +344,8 @@ def test_the_command_prints_tables_and_sentences(results, tmp_path):
     assert "HD of T2 liver (lower is better): B is 1.90 mm lower than A" in text
     assert "Surface Dice" not in text
     assert f"Written to {out}" in text
-    assert sorted(path.name for path in out.iterdir()) == [
-        f"comparison.{ending}" for ending in ("csv", "json", "md", "png", "tex")
-    ]
+    endings = ("csv", "json", "md", "png", "tex")
+    assert sorted(path.name for path in out.iterdir()) == [*(f"comparison.{one}" for one in endings), "report.html"]
 
 
 def test_too_few_patients_are_a_sentence(results, tmp_path):

@@ -65,7 +65,7 @@ def comparison_case_table(
     pairs: Sequence[tuple[str, str]],
     anchors: Mapping[str, str],
 ) -> DataTable:
-    """A row for each case, modality, class and metric, metric by metric; `values` as `statistics_measures.compared_values`."""
+    """A row for each metric, case, modality and class; `values` as `statistics_measures.compared_values`."""
     columns = [Column(model, "", "Models", shown=True) for model in models]
     columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
     order = {metric: number for number, metric in enumerate(metrics)}
