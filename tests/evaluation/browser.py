@@ -101,6 +101,8 @@ class Browser:
         return self._call(method, self.session, **parameters)
 
     def close(self) -> None:
+        if hasattr(self, "socket"):
+            self.socket.close()
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -167,6 +169,10 @@ class WebSocket:
             head = struct.pack("!BBQ", 0x81, 0x80 | 127, length)
         masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
         self.connection.sendall(head + mask + masked)
+
+    def close(self) -> None:
+        self.stream.close()
+        self.connection.close()
 
     def receive(self) -> str:
         parts = b""

@@ -11,8 +11,8 @@ from PIL import Image
 
 from nnunet_liver_ext.evaluation.comparisons import ONLY_RATER, Comparison
 from nnunet_liver_ext.evaluation.label_maps import Key, LabelMap
-from nnunet_liver_ext.evaluation.report.outlines import TOLERANCE, UNITS, outline_path
-from nnunet_liver_ext.evaluation.report.overlays import LARGE, SMALL, draw, draw_picture
+from nnunet_liver_ext.evaluation.report.outlines import TOLERANCE, UNITS, as_path, outlines
+from nnunet_liver_ext.evaluation.report.overlays import LARGE, SMALL, draw, draw_picture, overlay_png
 from nnunet_liver_ext.evaluation.report.pictures import (
     LARGE_UP_TO,
     SMALL_UP_TO,
@@ -28,6 +28,10 @@ from tests.evaluation.conftest import GRID, block
 SPACING_MM = (5.0, 1.0, 2.0)
 SQUARE = np.zeros((6, 8), bool)
 SQUARE[2:4, 3:6] = True
+
+
+def path_of(mask, left, top, pixels_per_voxel):
+    return as_path(outlines(mask, left, top, pixels_per_voxel))
 
 
 def ball(shape=(40, 200, 100), centre_mm=(100, 100, 100), radius_mm=50):
@@ -74,7 +78,7 @@ def comparison(tmp_path, pred, ref, image=None, grid=GRID, name="P001"):
 
 
 def test_an_outline_is_where_the_mask_is():
-    (points,) = polygons(outline_path(SQUARE, left=100, top=200, pixels_per_voxel=(10, 20)))
+    (points,) = polygons(path_of(SQUARE, left=100, top=200, pixels_per_voxel=(10, 20)))
     assert points.min(axis=0) == pytest.approx([100 + 3 * 20, 200 + 2 * 10], abs=0.1)
     assert points.max(axis=0) == pytest.approx([100 + 6 * 20, 200 + 4 * 10], abs=0.1)
     corners = 4 * (10 * 20) / 8  # are cut off in the middle of their edges
@@ -84,18 +88,18 @@ def test_an_outline_is_where_the_mask_is():
 def test_a_hole_is_wound_the_other_way_round():
     ring = np.pad(np.ones((10, 10), bool), 2)
     ring[5:9, 5:9] = False
-    outer, inner = sorted((area(points) for points in polygons(outline_path(ring, 0, 0, (4, 4)))), key=abs, reverse=True)
+    outer, inner = sorted((area(points) for points in polygons(path_of(ring, 0, 0, (4, 4)))), key=abs, reverse=True)
     assert outer * inner < 0
     assert abs(outer) == pytest.approx(100 * 16, rel=0.02)
     assert abs(inner) == pytest.approx(16 * 16, rel=0.05)
 
 
 def test_an_empty_mask_has_no_outline():
-    assert outline_path(SQUARE & False, 0, 0, (1, 1)) == ""
+    assert path_of(SQUARE & False, 0, 0, (1, 1)) == ""
 
 
 def test_a_mask_at_the_border_is_closed():
-    (points,) = polygons(outline_path(np.ones((3, 3), bool), 0, 0, (10, 10)))
+    (points,) = polygons(path_of(np.ones((3, 3), bool), 0, 0, (10, 10)))
     assert points.min(axis=0) == pytest.approx([0, 0], abs=0.1)
     assert points.max(axis=0) == pytest.approx([30, 30], abs=0.1)
 
@@ -103,7 +107,7 @@ def test_a_mask_at_the_border_is_closed():
 def test_a_shortened_outline_is_nowhere_farther_than_its_tolerance():
     y, x = np.mgrid[:200, :200]
     disc = (x - 100) ** 2 + (y - 100) ** 2 < 80**2
-    (points,) = polygons(outline_path(disc, 0, 0, (1, 1)))
+    (points,) = polygons(path_of(disc, 0, 0, (1, 1)))
     assert len(points) < 70
     assert area(points) == pytest.approx(np.sign(area(points)) * disc.sum(), rel=0.01)
     radii = np.hypot(*(points - 100.5).T)
@@ -248,6 +252,14 @@ def test_a_scene_is_cut_to_the_surroundings(tmp_path):
     found = read_scene(comparison(tmp_path, ref, ref, grid=grid), None)
     assert found.ref.shape == (2 + 2 * 7, 2 + 2 * 18, 2 + 2 * 18)  # 35 mm on all sides, in whole voxels
     assert found.ref.sum() == 8
+
+
+def test_a_file_of_its_own_has_both_outlines(tmp_path):
+    png = overlay_png(comparison(tmp_path, block(2), block()), None)
+    picture = np.asarray(Image.open(io.BytesIO(png)), int)
+    red, green = ((np.abs(picture - colour).sum(axis=-1) < 30) for colour in ((255, 77, 77), (61, 220, 106)))
+    assert red.any()
+    assert np.nonzero(green[:, :366])[1].mean() > np.nonzero(red[:, :366])[1].mean()  # moved to the patient's left
 
 
 # --- budget

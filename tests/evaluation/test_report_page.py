@@ -221,6 +221,18 @@ def test_patients_are_named_where_they_say_more_than_the_case(tmp_path):
     assert "patient" not in page.one("details", "case", data_case="B").text.split("\n")[1]
 
 
+def test_results_of_the_overlap_alone(tmp_path):
+    table = livers(DICES)
+    page = written(tmp_path, table[table.metric.isin(["dice", "iou"])], Options(only=("overlap",)))
+    assert "surface" not in page.one("p", "meta").text
+    assert [dt.text for dt in page.all("dt") if dt.within(page.all("article", "card")[0])] == ["Dice"]
+    assert "HD95" not in page.one("table", id="table-cases").text
+    assert "HD95 is the larger" not in methods(page)
+    assert "Bland" not in methods(page)
+    stands_alone(page)
+    leads_everywhere(page)
+
+
 # --- pairs, lesions, raters
 
 

@@ -9,7 +9,8 @@ from nnunet_liver_ext.evaluation.lesions import match_lesions, scores_by_size
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.object_measures import lesion_rows
 from nnunet_liver_ext.evaluation.report.agreement_plots import Quantity, against_size, bland_altman, quantity, scatter
-from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot, distributions
+from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot
+from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
 from nnunet_liver_ext.evaluation.report.lesion_plots import by_size, lesion_strip, size_plot
 from nnunet_liver_ext.evaluation.report.plots import plot_groups
@@ -20,7 +21,7 @@ from tests.evaluation.report_pages import livers, object_values, results
 
 def box(values, metric="hd95", lines=("T1 liver",)):
     rows = pd.DataFrame({"case": [f"P{n}" for n in range(len(values))], "value": values})
-    return box_plot(METRICS[metric], [Group(lines, rows)])
+    return box_plot(METRICS[metric], [Group(lines, rows)], "")
 
 
 def drawn(plot, kind, css):
@@ -144,6 +145,16 @@ def test_each_modality_has_its_box_and_colour():
     assert [len(drawn(plots[0], Area, css)) for css in ("s0", "s1")] == [1, 1]
     assert "T1 liver 2 cases" in plots[0].description
     assert "T2 liver 2 cases" in plots[0].description
+
+
+def test_each_class_has_a_plot_of_its_own():
+    table = results({("A", "T1", name): object_values(0.9) for name in ("liver", "lesion")})
+    assert [plot.title for plot in distributions(table, ("dice", "hd95"), {})] == [
+        "Dice, liver",
+        "HD95 [mm], liver",
+        "Dice, lesion",
+        "HD95 [mm], lesion",
+    ]
 
 
 # --- agreement

@@ -7,14 +7,13 @@ squeeze all boxes into lines, the axis leaves them out: they stand at the frame'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.measures import METRICS, Metric
-from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.measures import Metric
 from nnunet_liver_ext.evaluation.report.shapes import (
     BOTTOM,
     HEIGHT,
@@ -34,7 +33,6 @@ from nnunet_liver_ext.evaluation.report.shapes import (
     scale,
     shortened,
 )
-from nnunet_liver_ext.evaluation.tables import grouped
 
 BOX_WIDTH, BOX_DISTANCE, LINE = 34.0, 74.0, 13.0
 WHISKER = 1.5
@@ -72,7 +70,7 @@ class Group:
     css: str = "s0"
 
 
-def box_plot(metric: Metric, groups: Sequence[Group]) -> Plot:
+def box_plot(metric: Metric, groups: Sequence[Group], title: str) -> Plot:
     """One metric, a box for each group."""
     line = REFERENCE_LINES.get(metric.name)
     low, high = (0.0, 1.0) if metric.name in FROM_ZERO else _axis_range(groups)
@@ -89,30 +87,14 @@ def box_plot(metric: Metric, groups: Sequence[Group]) -> Plot:
     if line:
         at = y.at(line[0])
         shapes.append(Line(LEFT, at, width - RIGHT, at, "reference"))
-    height = HEIGHT - BOTTOM + 18 + LINE * max(len(group.lines) for group in groups)
+    height = HEIGHT - BOTTOM + 22 + LINE * max(len(group.lines) for group in groups)
     caption = " ".join(part for part in (line[1] if line else "", _beyond(metric, groups, y)) if part)
-    return Plot(titled(metric), _description(metric, groups), shapes, points, caption, width=width, height=height)
+    return Plot(title, _description(metric, groups), shapes, points, caption, width=width, height=height)
 
 
 def titled(metric: Metric) -> str:
     """ "HD95 [mm]"."""
     return metric.title + (f" [{metric.unit}]" if metric.unit != "1" else "")
-
-
-def groups_by_object(table: pd.DataFrame, metric: str, css: Mapping[str, str]) -> list[Group]:
-    """A group for each modality and class that has a value of the metric; `css` by modality."""
-    own = table[table.metric == metric]
-    return [
-        Group((label(modality, name),), group, css.get(modality, "s0"))
-        for (modality, name), group in grouped(own, ["modality", "class"])
-        if group.value.notna().any()
-    ]
-
-
-def distributions(table: pd.DataFrame, metrics: Sequence[str], css: Mapping[str, str]) -> list[Plot]:
-    """A plot for each of the metrics that the table has."""
-    found = [(METRICS[name], groups_by_object(table, name, css)) for name in metrics]
-    return [box_plot(metric, groups) for metric, groups in found if groups]
 
 
 def five_numbers(values: np.ndarray) -> tuple[float, float, float, float, float]:
@@ -171,7 +153,7 @@ def _box(group: Group, x: float, y: Scale) -> list[Shape]:
 
 
 def _names(group: Group, x: float, letters: int) -> list[Shape]:
-    below = HEIGHT - BOTTOM + 18
+    below = HEIGHT - BOTTOM + 22
     return [
         Text(x, below + LINE * number, shortened(name, letters), "name", full=name if len(name) > letters else "")
         for number, name in enumerate(group.lines)

@@ -70,13 +70,18 @@ def case_views(
         for rank, case, _ in ranked_cases(table, modality):
             ranks.setdefault(case, []).append(f"{rank} {modality}" if modality != NO_MODALITY else rank)
     said = [(key, _of_image(key, note.reason)) for note in notes for key in [key_of_text(note.case, modalities)]]
+    classes = ["", *table["class"].unique()]
+
+    def place(flag: Flag) -> tuple[str, int]:
+        return flag.key.modality, classes.index(flag.class_name)
+
     by_case = {str(case): rows for case, rows in table.groupby("case", sort=False)}
     return [
         _view(
             case,
             anchor,
             by_case.get(case, table.iloc[:0]),
-            [flag for flag in flags if flag.key.case == case],
+            sorted((flag for flag in flags if flag.key.case == case), key=place),
             ranks.get(case, []),
             [reason for key, reason in said if key.case == case],
             {name: rows[rows["case"] == case] for name, rows in details.items()},

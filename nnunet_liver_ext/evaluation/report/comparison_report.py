@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.comparison_tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.object_names import label
-from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot
 from nnunet_liver_ext.evaluation.report.comparison_methods import comparison_methods
 from nnunet_liver_ext.evaluation.report.comparison_views import at_a_glance, comparison_case_table
+from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
 from nnunet_liver_ext.evaluation.report.page import write_page
 from nnunet_liver_ext.evaluation.report.plots import BOX_NOTE, colours
-from nnunet_liver_ext.evaluation.report.shapes import Plot
 from nnunet_liver_ext.evaluation.statistics_measures import JUDGED, compared_values
 from nnunet_liver_ext.evaluation.statistics_sentences import sentence
+from nnunet_liver_ext.evaluation.summaries import ORGAN
 from nnunet_liver_ext.evaluation.tables import grouped
 
 NOTHING = pd.DataFrame()
@@ -47,7 +46,8 @@ def write_comparison_report(
         notes: what else the reader should know.
         settings: of the comparison; "resamples" and "seed" are named among the methods.
     """
-    table = pd.concat([own.assign(model=model) for model, own in tables.items()], ignore_index=True)
+    table = _organ_first(pd.concat([own.assign(model=model) for model, own in tables.items()], ignore_index=True))
+    comparison = _organ_first(comparison)
     metrics = list(dict.fromkeys(comparison["metric"]))
     judged = [JUDGED[name] for name in metrics]
     values = compared_values(table, judged)
@@ -71,7 +71,7 @@ def write_comparison_report(
         comparison_caption=caption(comparison),
         ranking=_ranks(ranking, list(tables)),
         runs=_text_table(runs, RUNS),
-        plots=_plots(table, metrics, list(tables)),
+        plots=distributions(table, metrics, colours(list(tables))),
         legend=list(zip(colours(list(tables)).values(), tables, strict=True)),
         box_note=BOX_NOTE,
         case_table=comparison_case_table(values, metrics, list(tables), pairs, anchors),
@@ -116,17 +116,6 @@ def _forest_note(comparison: pd.DataFrame) -> str:
     ).replace("%", " %")
 
 
-def _plots(table: pd.DataFrame, metrics: Sequence[str], models: Sequence[str]) -> list[Plot]:
-    css = colours(list(models))
-    plots = []
-    for name in metrics:
-        own = table[table.metric == name]
-        groups = [
-            Group((label(modality, class_name), str(model)), rows, css[str(model)])
-            for (modality, class_name), of_object in grouped(own, ["modality", "class"])
-            for model, rows in of_object.groupby("model", sort=False)
-            if rows["value"].notna().any()
-        ]
-        if groups:
-            plots.append(box_plot(METRICS[name], groups))
-    return plots
+def _organ_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the liver before all others, otherwise in their order."""
+    return rows.iloc[np.argsort(rows["class"].str.lower() != ORGAN, kind="stable")].reset_index(drop=True)

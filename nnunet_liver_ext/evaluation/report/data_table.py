@@ -121,7 +121,7 @@ def metric_cell(metric: Metric, value: float | None) -> Cell:
         return Cell("–", "")
     if math.isinf(value):
         return Cell(metric.format(value), "1e99" if value > 0 else "-1e99", "infinite")
-    return Cell(metric.format(value), f"{value:.6g}")
+    return Cell(metric.format(round(value, metric.decimals) + 0.0), f"{value:.6g}")  # no minus before a zero
 
 
 def choices_of(rows: Sequence[Row]) -> dict[str, list[str]]:

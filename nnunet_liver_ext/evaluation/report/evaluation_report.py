@@ -75,7 +75,7 @@ def write_report(
         number_of_cases=images["case"].nunique(),
         number_of_patients=images["patient"].nunique(),
         modalities=[name for name in images.modality.unique() if name != NO_MODALITY],
-        tolerance_mm=f"{options.tolerance_mm:g}",
+        tolerance_mm=f"{options.tolerance_mm:g}" if "surface_dice" in set(images.metric) else "",
         similarity=options.similarity,
         cards=cards(table, failures, flags),
         measures=all_measures(images),
@@ -144,8 +144,12 @@ def _headline(rows: pd.DataFrame) -> str:
     parts = []
     for name, own in rows.groupby("class", sort=False):
         values = dict(zip(own["metric"], own["value"], strict=True))
-        dice, hd95 = METRICS["dice"].format(values["dice"]), METRICS["hd95"].format(values["hd95"])
-        parts.append(f"{label(NO_MODALITY, str(name))} Dice {dice}, HD95 {hd95} mm")
+        numbers = [
+            f"{METRICS[metric].title} {METRICS[metric].format(values[metric])}{unit}"
+            for metric, unit in (("dice", ""), ("hd95", " mm"))
+            if metric in values
+        ]
+        parts.append(f"{label(NO_MODALITY, str(name))} {', '.join(numbers)}")
     return " · ".join(parts)
 
 

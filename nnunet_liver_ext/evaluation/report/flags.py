@@ -79,10 +79,9 @@ def _empty(table: pd.DataFrame, options: Options) -> Iterator[Flag]:
 
 
 def _outliers(table: pd.DataFrame) -> Iterator[Flag]:
-    for metric in LOOKED_AT:
-        if metric not in set(table.metric) or table.case.nunique() < FEWEST_FOR_OUTLIERS:
-            continue
-        for row in outliers(table, metric).to_dict("records"):
+    enough = table[table.groupby(["modality", "class", "metric"])["value"].transform("size") >= FEWEST_FOR_OUTLIERS]
+    for metric in [metric for metric in LOOKED_AT if metric in set(enough.metric)]:
+        for row in outliers(enough, metric).to_dict("records"):
             if math.isfinite(row["value"]):  # an infinite distance is an empty mask, which has a flag of its own
                 title = METRICS[metric].title
                 value = f"{METRICS[metric].format(row['value'])} {METRICS[metric].unit}".removesuffix(" 1")

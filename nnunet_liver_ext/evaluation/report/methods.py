@@ -76,10 +76,15 @@ def _material(table: pd.DataFrame, failures: Sequence[CaseFailure]) -> Iterator[
 
 
 def _overlap(metrics: set[str], options: Options) -> Iterator[str]:
-    beyond = (
-        "background" if options.convention == "standard" else "taken as a continuation of the mask, as CHAOS does [chaos]"
-    )
     yield "Overlap was measured by the Dice coefficient in voxels."
+    if options.resample:
+        yield "Predictions on other grids were interpolated to those of their references."
+    if "hd95" not in metrics:
+        yield "Two empty masks have a Dice of 1, one empty mask of 0."
+        return
+    beyond = "background"
+    if options.convention == "chaos":
+        beyond = "taken as a continuation of the mask, as CHAOS does [chaos]"
     yield (
         "The border of a mask is its 6-connected inner border, with voxel centres in mm; what lies beyond the volume is "
         f"{beyond}. The surface Dice is the share of all border voxels within {options.tolerance_mm:g} mm of the other "
@@ -90,11 +95,11 @@ def _overlap(metrics: set[str], options: Options) -> Iterator[str]:
         "Two empty masks have a Dice of 1 and distances of 0, one empty mask a Dice of 0 and infinite distances; infinite "
         "values are in no mean and are counted beside it."
     )
-    if options.resample:
-        yield "Predictions on other grids were interpolated to those of their references."
 
 
 def _volumes(metrics: set[str]) -> Iterator[str]:
+    if "volume_difference" not in metrics:
+        return
     yield (
         "Volumes are voxels times voxel volume; differences are prediction minus reference, with 95 % limits of agreement "
         "(mean ± 1.96 standard deviations) [bland_altman]."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
@@ -12,8 +12,8 @@ UNITS = 4  # of a path in a pixel of the picture: whole numbers are short
 TOLERANCE = 0.6  # pixels; a path leaves out the points that are no farther than this from it
 
 
-def outline_path(mask: np.ndarray, left: float, top: float, pixels_per_voxel: tuple[float, float]) -> str:
-    """The borders between the voxels of a mask and all others as closed paths, holes wound the other way round.
+def outlines(mask: np.ndarray, left: float, top: float, pixels_per_voxel: tuple[float, float]) -> list[np.ndarray]:
+    """The borders between the voxels of a mask and all others as closed lines, holes wound the other way round.
 
     Args:
         mask: bool (rows, columns).
@@ -22,10 +22,10 @@ def outline_path(mask: np.ndarray, left: float, top: float, pixels_per_voxel: tu
         pixels_per_voxel: height and width of a voxel.
 
     Returns:
-        The attribute `d` of an SVG path, in `UNITS` of a pixel; empty for an empty mask.
+        Points (N, 2) of each line, x and y in pixels of the picture; the last one is the first one again.
     """
     if not mask.any():
-        return ""
+        return []
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     first_row, first_column = int(rows[0]), int(columns[0])
     padded = np.pad(mask[first_row : rows[-1] + 1, first_column : columns[-1] + 1], 1).astype(np.float32)
@@ -33,13 +33,13 @@ def outline_path(mask: np.ndarray, left: float, top: float, pixels_per_voxel: tu
     height, width = pixels_per_voxel
     # the centre of the first voxel is at (1, 1) of the padded mask
     origin = np.array([left + (first_column - 0.5) * width, top + (first_row - 0.5) * height])
-    return "".join(_written(line) for line in _simplified(lines, origin, np.array([width, height])))
+    in_pixels = (np.asarray(line) * (width, height) + origin for line in lines)
+    return [points[_kept(points)] for points in in_pixels]
 
 
-def _simplified(lines: list[np.ndarray], origin: np.ndarray, size: np.ndarray) -> Iterator[np.ndarray]:
-    for line in lines:
-        points = np.asarray(line) * size + origin
-        yield points[_kept(points)]
+def as_path(lines: Iterable[np.ndarray]) -> str:
+    """Closed lines as the attribute `d` of an SVG path, in `UNITS` of a pixel; empty without lines."""
+    return "".join(_written(points) for points in lines)
 
 
 def _kept(points: np.ndarray) -> np.ndarray:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nnunet_liver_ext.evaluation.comparisons import Comparison
 from nnunet_liver_ext.evaluation.label_maps import Classes
-from nnunet_liver_ext.evaluation.report.outlines import UNITS, outline_path
+from nnunet_liver_ext.evaluation.report.outlines import UNITS, as_path, outlines
 from nnunet_liver_ext.evaluation.report.scenes import Scene, read_scene
 from nnunet_liver_ext.evaluation.report.views import Layout, PictureSize, View, lay_out
 
@@ -25,6 +25,8 @@ DARKEST_PERCENTILE, BRIGHTEST_PERCENTILE = 0.5, 99.7
 WITHOUT_IMAGE = 64  # grey
 LARGE = PictureSize(width=576, montage=(3, 4), quality=30)
 SMALL = PictureSize(width=420, montage=(2, 4), quality=30)
+ALONE = PictureSize(width=1100, montage=(3, 4), quality=100)
+ALONE_COLOURS = ("#ff4d4d", "#3ddc6a")  # of the reference and the prediction, as in style.css
 SCALE_BAR_MM = 50
 SIDES = ("R", "R", "A")  # on the left of the axial, coronal and sagittal slice
 
@@ -72,7 +74,7 @@ def draw(scene: Scene, classes: Classes | None, size: PictureSize = LARGE) -> Pi
     """The picture of a scene; black beside the slices, grey in them if there is no image."""
     layout = lay_out(scene, size)
     ref, pred, other_refs, mixed_up = (
-        "".join(_paths(masks, layout.views, scene.spacing_mm)) for masks in _masks(scene, classes)
+        as_path(_lines(masks, layout.views, scene.spacing_mm)) for masks in _masks(scene, classes)
     )
     return Picture(
         layout.width,
@@ -88,6 +90,23 @@ def draw(scene: Scene, classes: Classes | None, size: PictureSize = LARGE) -> Pi
     )
 
 
+def overlay_png(comparison: Comparison, classes: Classes | None) -> bytes:
+    """The picture as a PNG file with its outlines, reference red and prediction green, for use outside of the page.
+
+    Args and errors as `draw_picture`.
+    """
+    scene = read_scene(comparison, classes)
+    layout = lay_out(scene, ALONE)
+    picture = Image.fromarray(_canvas(scene, layout)).convert("RGB")
+    drawing = ImageDraw.Draw(picture)
+    for masks, colour in zip(_masks(scene, classes), ALONE_COLOURS, strict=False):
+        for points in _lines(masks, layout.views, scene.spacing_mm):
+            drawing.line([tuple(point) for point in points.tolist()], fill=colour, width=2)
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
 def _masks(scene: Scene, classes: Classes | None) -> list[list[np.ndarray]]:
     """Masks of reference, prediction, further raters, and where the classes differ."""
     labels = sorted(set(np.unique(scene.ref)) | set(np.unique(scene.pred)) - {0}) if classes is None else []
@@ -101,12 +120,14 @@ def _masks(scene: Scene, classes: Classes | None) -> list[list[np.ndarray]]:
     ]
 
 
-def _paths(masks: Iterable[np.ndarray], views: Iterable[View], spacing_mm: tuple[float, float, float]) -> Iterable[str]:
+def _lines(
+    masks: Iterable[np.ndarray], views: Iterable[View], spacing_mm: tuple[float, float, float]
+) -> Iterator[np.ndarray]:
     for view in views:
         left, top, width, height = view.box(spacing_mm)
         for mask in masks:
             cut = view.cut(mask)
-            yield outline_path(cut, left, top, (height / cut.shape[0], width / cut.shape[1]))
+            yield from outlines(cut, left, top, (height / cut.shape[0], width / cut.shape[1]))
 
 
 def _words(views: Iterable[View], spacing_mm: tuple[float, float, float]) -> list[tuple[int, int, str, str]]:

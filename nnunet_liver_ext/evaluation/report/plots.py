@@ -11,7 +11,7 @@ from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.agreement_plots import Quantity, against_size, bland_altman, quantity, scatter
-from nnunet_liver_ext.evaluation.report.box_plots import distributions
+from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.lesion_plots import lesion_strip, size_plot
 from nnunet_liver_ext.evaluation.report.shapes import Plot
 from nnunet_liver_ext.evaluation.tables import grouped, image_rows, pair_rows

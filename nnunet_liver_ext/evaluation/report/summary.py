@@ -97,7 +97,8 @@ def all_measures(table: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[t
 def _facts(rows: pd.DataFrame) -> list[Fact]:
     by_metric = {str(name): own["value"] for name, own in rows.groupby("metric", sort=False)}
     facts = [_fact(name, by_metric[name]) for name in ("dice", "surface_dice", "hd95") if name in by_metric]
-    facts.append(_volume_bias(by_metric))
+    if "volume_difference" in by_metric:
+        facts.append(_volume_bias(by_metric))
     if "uncertainty_aware_score" in by_metric:
         as_good = int((by_metric["uncertainty_aware_score"] >= 0.9 - 1e-9).sum())
         own = _fact("uncertainty_aware_score", by_metric["uncertainty_aware_score"])

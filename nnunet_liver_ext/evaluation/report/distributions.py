@@ -1,0 +1,43 @@
+"""Which box plots there are: one for each class and metric, with a box for each modality and model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot, titled
+from nnunet_liver_ext.evaluation.report.shapes import Plot
+from nnunet_liver_ext.evaluation.tables import grouped
+
+
+def distributions(table: pd.DataFrame, metrics: Sequence[str], css: Mapping[str, str]) -> list[Plot]:
+    """A plot for each class and each of the metrics that the table has, with a box for each modality.
+
+    Args:
+        table: results; with the column `model` each box is of one model, too.
+        metrics: names.
+        css: by modality, or by model.
+    """
+    several = table["class"].nunique() > 1
+    plots = []
+    for class_name in table["class"].unique():
+        for name in metrics:
+            own = table[(table["metric"] == name) & (table["class"] == class_name) & table["value"].notna()]
+            if len(own):
+                groups = list(_groups(own, css))
+                title = f"{titled(METRICS[name])}, {label(NO_MODALITY, class_name)}" if several else titled(METRICS[name])
+                plots.append(box_plot(METRICS[name], groups, title))
+    return plots
+
+
+def _groups(rows: pd.DataFrame, css: Mapping[str, str]) -> Iterator[Group]:
+    for (modality, name), of_object in grouped(rows, ["modality", "class"]):
+        if "model" not in of_object:
+            yield Group((label(modality, name),), of_object, css.get(modality, "s0"))
+            continue
+        for model in of_object["model"].unique():
+            yield Group((label(modality, name), model), of_object[of_object["model"] == model], css.get(model, "s0"))
