@@ -29,7 +29,7 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_liver_ext.evaluation import surface
 from nnunet_liver_ext.evaluation.cases import evaluate_case
-from nnunet_liver_ext.evaluation.comparisons import labels_on_one_grid, pair_up
+from nnunet_liver_ext.evaluation.counterparts import labels_on_one_grid, pair_up
 from nnunet_liver_ext.evaluation.metrics import surface_distances
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.images import Grid, image_like, write_image

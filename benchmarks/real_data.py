@@ -20,7 +20,7 @@ from rich.console import Console
 
 from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
 from nnunet_liver_ext.demo import Settings, run_demo, write_csv
-from nnunet_liver_ext.evaluation.comparisons import pair_up
+from nnunet_liver_ext.evaluation.counterparts import pair_up
 from nnunet_liver_ext.evaluation.report.overlays import overlay_png
 from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
 from nnunet_liver_ext.studies import Study

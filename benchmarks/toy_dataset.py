@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_liver_ext.dataset_conversion.toy import ToyPair, make_pair, scaled_max_shift
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.evaluation.similarity_shift import best_shift, shifted
+from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
 
 SIZES, DIFFERENCES = (64, 96, 240), (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 COLOURS = ("#0072b2", "#d55e00")

@@ -29,7 +29,7 @@ def find(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.postprocessing_search import find_rules, rules_file, rules_table, save_rules
+    from nnunet_liver_ext.evaluation.postprocessing.search import find_rules, rules_file, rules_table, save_rules
 
     rules_file(model, overwrite=overwrite)  # before the work
     rules = find_rules(model, references=references, processes=processes)
@@ -53,7 +53,7 @@ def apply(
     if (out is None) != in_place:
         raise typer.BadParameter("give a folder for the masks (-o), or --in-place.")
     from nnunet_liver_ext.evaluation.postprocessing import FILE_NAME, Rules
-    from nnunet_liver_ext.evaluation.postprocessing_folder import apply_to_folder
+    from nnunet_liver_ext.evaluation.postprocessing.folder import apply_to_folder
 
     file = rules / FILE_NAME if rules.is_dir() else rules
     loaded = Rules.load(file)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.comparisons import ONLY_RATER, Comparison, labels_on_one_grid
+from nnunet_liver_ext.evaluation.counterparts import ONLY_RATER, Comparison, labels_on_one_grid
 from nnunet_liver_ext.evaluation.label_maps import Classes, Key
 from nnunet_liver_ext.evaluation.object_measures import Details, Masks, measure_object
 from nnunet_liver_ext.evaluation.options import Options

@@ -19,7 +19,7 @@ import pandas as pd
 from nnunet_liver_ext.dataset_conversion.common_grid import common_grid, mask_on_grid
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.cases import CaseResult, labels_in, object_in
-from nnunet_liver_ext.evaluation.comparisons import PREDICTION, Comparison, labels_on_one_grid
+from nnunet_liver_ext.evaluation.counterparts import PREDICTION, Comparison, labels_on_one_grid
 from nnunet_liver_ext.evaluation.label_maps import Classes, Key
 from nnunet_liver_ext.evaluation.measures import PAIR_METRICS
 from nnunet_liver_ext.evaluation.metrics import volume_ml
@@ -93,7 +93,7 @@ def evaluate_pair(
         pair: which files.
         classes: labels of each class by name; None measures each label that occurs.
         transforms: the class of relative similarity.
-        resample: as `comparisons.labels_on_one_grid`.
+        resample: as `counterparts.labels_on_one_grid`.
 
     Returns:
         One value for each of `measures.PAIR_METRICS` and class, nan where a mask is empty; those of references are the mean

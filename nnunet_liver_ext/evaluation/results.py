@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
-from nnunet_liver_ext.evaluation.comparisons import Comparison
+from nnunet_liver_ext.evaluation.counterparts import Comparison
 from nnunet_liver_ext.evaluation.label_maps import Classes
 from nnunet_liver_ext.evaluation.latex import summary_latex
 from nnunet_liver_ext.evaluation.options import Options
@@ -42,6 +42,8 @@ class Evaluation:
     notes: list[CaseFailure]
     total: int
     """Number of references."""
+    processes: int | None
+    """At a time, for the pictures."""
     formats: tuple[str, ...]
     """Which files are written, of `FORMATS`; results.csv always is."""
 
@@ -96,6 +98,7 @@ def write_results(evaluation: Evaluation, out: Path, *, more: Mapping[str, Any] 
             failures=evaluation.failures,
             notes=evaluation.notes,
             details=details,
+            processes=evaluation.processes,
         )
     if "tex" in evaluation.formats:
         with replaced(out / FORMATS["tex"]) as unfinished:

@@ -14,7 +14,7 @@ import pandas as pd
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.cache import CaseCache
 from nnunet_liver_ext.evaluation.cases import NO_LABEL_IN_BOTH, CaseResult, evaluate_case, with_every_class
-from nnunet_liver_ext.evaluation.comparisons import Comparison, PairedUp, pair_up
+from nnunet_liver_ext.evaluation.counterparts import Comparison, PairedUp, pair_up
 from nnunet_liver_ext.evaluation.label_maps import Classes, Key
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.pairs import evaluate_pair, pairs_among, summarise_pairs
@@ -133,6 +133,7 @@ def run(
         failures,
         notes,
         total,
+        processes,
         tuple(formats),
     )
     write_results(evaluation, out, more=more)

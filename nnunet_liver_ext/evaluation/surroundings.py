@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.body import body_mask, midline_of
-from nnunet_liver_ext.evaluation.comparisons import Comparison
+from nnunet_liver_ext.evaluation.counterparts import Comparison
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.quantities import check_percent
 from nnunet_liver_ext.images import Grid, array, read_image, resample

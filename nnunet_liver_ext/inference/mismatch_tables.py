@@ -20,8 +20,8 @@ from rich.text import Text
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.statistics_measures import compared_values, judged_metrics
-from nnunet_liver_ext.evaluation.statistics_sentences import number, p_text
+from nnunet_liver_ext.evaluation.statistics.measures import compared_values, judged_metrics
+from nnunet_liver_ext.evaluation.statistics.sentences import number, p_text
 from nnunet_liver_ext.evaluation.tables import versions
 from nnunet_liver_ext.images import replaced
 from nnunet_liver_ext.inference.mismatch import Pairing

@@ -139,7 +139,7 @@ def livers(dices: Mapping[str, tuple[float, ...]], modalities: tuple[str, ...] =
 
 
 def written(folder: Path, table: pd.DataFrame, options: Options = Options(), **more) -> Page:
-    """The page of these results, without pictures unless `comparisons` are given."""
+    """The page of these results, without pictures unless `counterparts` are given."""
     path = folder / "report.html"
     write_report(table, path, **{"comparisons": [], "classes": None, "options": options, "processes": 1, **more})
     return Page.of(path)

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.cases import NO_LABEL_IN_BOTH, CaseResult, evaluate_case, with_every_class
-from nnunet_liver_ext.evaluation.comparisons import pair_up
+from nnunet_liver_ext.evaluation.counterparts import pair_up
 from nnunet_liver_ext.evaluation.label_maps import Key
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.pairing import PairLabels, encode_pair

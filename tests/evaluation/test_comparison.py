@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison import compare_results, write_comparison
-from nnunet_liver_ext.evaluation.comparison_input import default_names, read_folds, read_patients, read_table
-from nnunet_liver_ext.evaluation.comparison_plot import forest_rows
+from nnunet_liver_ext.evaluation.comparison.input import default_names, read_folds, read_patients, read_table
+from nnunet_liver_ext.evaluation.comparison.plot import forest_rows
 from nnunet_liver_ext.evaluation.latex import escaped_latex
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.tables import read_results
@@ -171,8 +171,8 @@ def test_other_references_are_noted(results):
     assert compare_results(same).notes == []
     other = compare_results([same[0], results("C", 1, change=with_reference(1300.0))])
     assert other.notes == [
-        "the references are not the same for all models: their volumes differ in 8 of the cases (P0_S0), so differences are not "
-        "of the predictions alone."
+        "the references are not the same for all models: their volumes differ in 8 of the cases (P0_S0), so "
+        "differences are not of the predictions alone."
     ]
 
 
@@ -377,7 +377,7 @@ def test_a_comparison_that_breaks_off_leaves_no_table_of_an_earlier_one(results,
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("nnunet_liver_ext.evaluation.comparison_plot.draw_forest", full)
+    monkeypatch.setattr("nnunet_liver_ext.evaluation.comparison.plot.draw_forest", full)
     with pytest.raises(OSError, match="no space"):
         write_comparison(compared, tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out/comparison.csv").exists()

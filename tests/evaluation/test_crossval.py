@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.comparison_input import read_all
+from nnunet_liver_ext.evaluation.comparison.input import read_all
 from nnunet_liver_ext.evaluation.crossval import evaluate_crossvals
-from nnunet_liver_ext.evaluation.crossval_best import find_best
-from nnunet_liver_ext.evaluation.crossval_input import find_crossval, repetitions_of
+from nnunet_liver_ext.evaluation.crossval.best import find_best
+from nnunet_liver_ext.evaluation.crossval.input import find_crossval, repetitions_of
 from nnunet_liver_ext.evaluation.tables import read_results
 from nnunet_liver_ext.images import image_like, write_image
 from tests.conftest import DATASET as BLOBS

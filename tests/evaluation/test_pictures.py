@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from nnunet_liver_ext.evaluation.comparisons import ONLY_RATER, Comparison
+from nnunet_liver_ext.evaluation.counterparts import ONLY_RATER, Comparison
 from nnunet_liver_ext.evaluation.label_maps import Key, LabelMap
 from nnunet_liver_ext.evaluation.report.outlines import TOLERANCE, UNITS, as_path, outlines
 from nnunet_liver_ext.evaluation.report.overlays import LARGE, SMALL, draw, draw_picture, overlay_png

@@ -5,8 +5,8 @@ import pytest
 
 from nnunet_liver_ext.evaluation.report import write_comparison_report
 from nnunet_liver_ext.evaluation.statistics import compare_paired
-from nnunet_liver_ext.evaluation.statistics_sentences import sentence
-from nnunet_liver_ext.evaluation.statistics_stability import ranking_stability, run_to_run
+from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, run_to_run
 from tests.evaluation.report_pages import Page, livers
 from tests.evaluation.test_report_page import leads_everywhere, rows_of, stands_alone
 

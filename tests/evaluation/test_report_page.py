@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.comparisons import Comparison
+from nnunet_liver_ext.evaluation.counterparts import Comparison
 from nnunet_liver_ext.evaluation.label_maps import Key, LabelMap
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.pairs import summarise_pairs

@@ -17,7 +17,7 @@ from nnunet_liver_ext.deformation import upsample_control_grid, warp
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.similarity import relative_similarity
-from nnunet_liver_ext.evaluation.similarity_transforms import ControlGrid
+from nnunet_liver_ext.evaluation.similarity.transforms import ControlGrid
 from nnunet_liver_ext.images import array
 
 CLASSES = ("translation", "rigid", "affine", "elastic")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from nnunet_liver_ext.evaluation import similarity_shift
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.evaluation.similarity_shift import best_shift, bounding_box, shifted
+from nnunet_liver_ext.evaluation.similarity import shift as similarity_shift
+from nnunet_liver_ext.evaluation.similarity.shift import best_shift, bounding_box, shifted
 
 
 def zero_filled(mask, shift, bound):

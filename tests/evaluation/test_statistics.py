@@ -10,11 +10,11 @@ from scipy import stats
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.statistics import better_tied_worse, compare_paired, model_pairs
-from nnunet_liver_ext.evaluation.statistics_bootstrap import bootstrap_means, confidence_interval
-from nnunet_liver_ext.evaluation.statistics_measures import JUDGED, SAME_AS_ANOTHER, judged_metrics, smallest_differences
-from nnunet_liver_ext.evaluation.statistics_ranks import adjusted_within, rank_biserial, signed_rank_p
-from nnunet_liver_ext.evaluation.statistics_sentences import p_text, sentence
-from nnunet_liver_ext.evaluation.statistics_stability import mean_kendall_tau, ranking_stability, run_to_run
+from nnunet_liver_ext.evaluation.statistics.bootstrap import bootstrap_means, confidence_interval
+from nnunet_liver_ext.evaluation.statistics.measures import JUDGED, SAME_AS_ANOTHER, judged_metrics, smallest_differences
+from nnunet_liver_ext.evaluation.statistics.ranks import adjusted_within, rank_biserial, signed_rank_p
+from nnunet_liver_ext.evaluation.statistics.sentences import p_text, sentence
+from nnunet_liver_ext.evaluation.statistics.stability import mean_kendall_tau, ranking_stability, run_to_run
 
 
 def tidy(models, metric="dice", patients=None, modality="T1"):

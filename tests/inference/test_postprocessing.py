@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.postprocessing import FILE_NAME, Rule, Rules, keep_largest, largest_piece
-from nnunet_liver_ext.evaluation.postprocessing_folder import apply_to_folder
-from nnunet_liver_ext.evaluation.postprocessing_search import decide, find_rules, save_rules
+from nnunet_liver_ext.evaluation.postprocessing.folder import apply_to_folder
+from nnunet_liver_ext.evaluation.postprocessing.search import decide, find_rules, save_rules
 from nnunet_liver_ext.images import array, image_like, read_mask, write_image
 from nnunet_liver_ext.inference.model import load_model
 from nnunet_liver_ext.inference.predict import predict_studies

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.report.methods import Methods, software, with_references
-from nnunet_liver_ext.evaluation.statistics_bootstrap import LEAST
-from nnunet_liver_ext.evaluation.statistics_measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
+from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
 
 
 def comparison_methods(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.comparison_tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
+from nnunet_liver_ext.evaluation.comparison.tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.comparison_methods import comparison_methods
 from nnunet_liver_ext.evaluation.report.comparison_views import at_a_glance, comparison_case_table
@@ -17,8 +17,8 @@ from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
 from nnunet_liver_ext.evaluation.report.page import write_page
 from nnunet_liver_ext.evaluation.report.plots import BOX_NOTE, colours
-from nnunet_liver_ext.evaluation.statistics_measures import JUDGED, compared_values
-from nnunet_liver_ext.evaluation.statistics_sentences import sentence
+from nnunet_liver_ext.evaluation.statistics.measures import JUDGED, compared_values
+from nnunet_liver_ext.evaluation.statistics.sentences import sentence
 from nnunet_liver_ext.evaluation.summaries import ORGAN
 from nnunet_liver_ext.evaluation.tables import grouped
 
@@ -41,8 +41,8 @@ def write_comparison_report(
         tables: results of each model by its name, as `tables.results_table` makes them; `patient` may be missing.
         comparison: as `statistics.compare_paired`, with or without `optimistic_a` and `optimistic_b`.
         path: of the HTML file.
-        ranking: as `statistics_stability.ranking_stability` for some metrics, or nothing.
-        runs: as `statistics_stability.run_to_run`, or nothing.
+        ranking: as `statistics.stability.ranking_stability` for some metrics, or nothing.
+        runs: as `statistics.stability.run_to_run`, or nothing.
         notes: what else the reader should know.
         settings: of the comparison; "resamples" and "seed" are named among the methods.
     """

@@ -12,8 +12,8 @@ from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.data_table import Cell, Column, DataTable, Row, choices_of, metric_cell
-from nnunet_liver_ext.evaluation.statistics_measures import JUDGED
-from nnunet_liver_ext.evaluation.statistics_sentences import number
+from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics.sentences import number
 from nnunet_liver_ext.evaluation.tables import OBJECT, grouped
 
 
@@ -65,7 +65,7 @@ def comparison_case_table(
     pairs: Sequence[tuple[str, str]],
     anchors: Mapping[str, str],
 ) -> DataTable:
-    """A row for each metric, case, modality and class; `values` as `statistics_measures.compared_values`."""
+    """A row for each metric, case, modality and class; `values` as `statistics.measures.compared_values`."""
     columns = [Column(model, "", "Models", shown=True) for model in models]
     columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
     order = {metric: number for number, metric in enumerate(metrics)}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.comparisons import Comparison
+from nnunet_liver_ext.evaluation.counterparts import Comparison
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Classes, Key
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.object_names import label

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.comparison_plot import PANEL, forest_rows
+from nnunet_liver_ext.evaluation.comparison.plot import PANEL, forest_rows
 from nnunet_liver_ext.evaluation.report.shapes import Area, Line, Plot, Point, Scale, Shape, Text, scale, shortened
 
 WIDTH, NAMES, NUMBERS = 980.0, 330.0, 210.0  # of the plot, of the column of names, of that of the numbers
@@ -17,7 +17,7 @@ SHOWN_AS = {"better": "better", "worse": "worse"}
 
 
 def forest_plots(comparison: pd.DataFrame) -> list[Plot]:
-    """A plot for each family, unit and direction; rows as `comparison_plot.forest_rows`. 0 is in the middle of each."""
+    """A plot for each family, unit and direction; rows as `comparison.plot.forest_rows`. 0 is in the middle of each."""
     rows, names = forest_rows(comparison), _names(comparison)
     return [_panel(own, *names) for _, own in rows.groupby(PANEL, sort=False)]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nnunet_liver_ext.evaluation.comparisons import Comparison
+from nnunet_liver_ext.evaluation.counterparts import Comparison
 from nnunet_liver_ext.evaluation.label_maps import Classes
 from nnunet_liver_ext.evaluation.report.outlines import UNITS, as_path, outlines
 from nnunet_liver_ext.evaluation.report.scenes import Scene, read_scene

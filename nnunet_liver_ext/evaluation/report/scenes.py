@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.evaluation.comparisons import Comparison, labels_on_one_grid
+from nnunet_liver_ext.evaluation.counterparts import Comparison, labels_on_one_grid
 from nnunet_liver_ext.evaluation.label_maps import Classes
 from nnunet_liver_ext.images import Grid, image_like, read_image, resample
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.crossval_best import Best, find_best
-from nnunet_liver_ext.evaluation.crossval_input import CrossValidation, Repetition, find_crossval
-from nnunet_liver_ext.evaluation.crossval_pool import References, patients_file, pooled, training_images
+from nnunet_liver_ext.evaluation.crossval.best import Best, find_best
+from nnunet_liver_ext.evaluation.crossval.input import CrossValidation, Repetition, find_crossval
+from nnunet_liver_ext.evaluation.crossval.pool import References, patients_file, pooled, training_images
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results import Evaluation
 from nnunet_liver_ext.evaluation.run import run

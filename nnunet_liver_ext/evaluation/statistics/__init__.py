@@ -19,16 +19,16 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.statistics_bootstrap import LEAST, confidence_interval
-from nnunet_liver_ext.evaluation.statistics_measures import (
+from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, confidence_interval
+from nnunet_liver_ext.evaluation.statistics.measures import (
     ROUNDING,
     Judged,
     compared_values,
     judged_metrics,
     smallest_differences,
 )
-from nnunet_liver_ext.evaluation.statistics_ranks import DIGITS, adjusted_within, rank_biserial, signed_rank_p
-from nnunet_liver_ext.evaluation.statistics_table import checked, of_each_object
+from nnunet_liver_ext.evaluation.statistics.ranks import DIGITS, adjusted_within, rank_biserial, signed_rank_p
+from nnunet_liver_ext.evaluation.statistics.table import checked, of_each_object
 
 Unit = Literal["patient", "case"]
 RESAMPLES = 10_000
@@ -52,7 +52,7 @@ def compare_paired(
     Args:
         table: tidy results with a column `model`; `patient` is optional, without it each case is a patient of its own.
         baseline: model A of every comparison; None compares all models with each other, the earlier one as A.
-        metrics: names; None takes all of `statistics_measures.JUDGED` that are there.
+        metrics: names; None takes all of `statistics.measures.JUDGED` that are there.
         smallest_difference: of interest; a number is for the Dice-like metrics, others by name. None: 0.005 for Dice,
             surface Dice and relative similarity, 0 (any difference) for all others.
         unit: what is tested, the means of patients or single cases.

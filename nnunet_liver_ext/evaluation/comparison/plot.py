@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.comparison_tables import FOOTNOTE, has_optimistic, interval_of, model_of, models_of
+from nnunet_liver_ext.evaluation.comparison.tables import FOOTNOTE, has_optimistic, interval_of, model_of, models_of
 from nnunet_liver_ext.evaluation.object_names import label
-from nnunet_liver_ext.evaluation.statistics_measures import JUDGED
-from nnunet_liver_ext.evaluation.statistics_sentences import Row
+from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics.sentences import Row
 from nnunet_liver_ext.images import replaced
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00"}  # told apart with every kind of colour vision

@@ -18,9 +18,9 @@ from rich.text import Text
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.cache import CaseCache
 from nnunet_liver_ext.evaluation.cases import CaseResult
-from nnunet_liver_ext.evaluation.comparisons import Comparison, labels_on_one_grid, pair_up
-from nnunet_liver_ext.evaluation.crossval_input import CrossValidation, Repetition, find_crossval, read_json
-from nnunet_liver_ext.evaluation.crossval_pool import References, pooled
+from nnunet_liver_ext.evaluation.counterparts import Comparison, labels_on_one_grid, pair_up
+from nnunet_liver_ext.evaluation.crossval.input import CrossValidation, Repetition, find_crossval, read_json
+from nnunet_liver_ext.evaluation.crossval.pool import References, pooled
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Classes
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.parallel import Outcome, measure_all
@@ -35,11 +35,11 @@ def find_rules(folder: Path, *, references: References | None = None, processes:
 
     Args:
         folder: of a model with a complete cross-validation; of a repeated one all complete repetitions count.
-        references: as `crossval_pool.pooled`.
+        references: as `crossval.pool.pooled`.
         processes: cases at a time; by default as many as pay off.
 
     Raises:
-        InputError: as `crossval_input.find_crossval`, or the classes are regions that overlap.
+        InputError: as `crossval.input.find_crossval`, or the classes are regions that overlap.
         SomeCasesFailed: a case could not be measured: a rule needs all of them.
     """
     crossval = find_crossval(folder)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.similarity_affine import (
+from nnunet_liver_ext.evaluation.similarity.affine import (
     affine_starts,
     all_linear,
     fitted,
@@ -31,9 +31,9 @@ from nnunet_liver_ext.evaluation.similarity_affine import (
     rigid_starts,
     rotations,
 )
-from nnunet_liver_ext.evaluation.similarity_elastic import elastic_fit
-from nnunet_liver_ext.evaluation.similarity_shift import best_shift, shifted
-from nnunet_liver_ext.evaluation.similarity_transforms import AffineMap, Masks, Transform
+from nnunet_liver_ext.evaluation.similarity.elastic import elastic_fit
+from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
+from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, Masks, Transform
 from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
 
 DEFAULT_MAX_SHIFT_MM = 50.0  # more than breathing and a patient who moves between two scans

@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunet_liver_ext.dataset_conversion.manifest import FILE_NAME as PAIRS
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.crossval_input import CrossValidation, Repetition
+from nnunet_liver_ext.evaluation.crossval.input import CrossValidation, Repetition
 from nnunet_liver_ext.evaluation.label_maps import Description, key_of, label_map_files, modalities_of
 
 References = Path | Mapping[str, Path]

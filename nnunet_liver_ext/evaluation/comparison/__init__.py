@@ -11,19 +11,19 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.comparison_conventions import refuse_other_conventions
-from nnunet_liver_ext.evaluation.comparison_input import (
+from nnunet_liver_ext.evaluation.comparison.conventions import refuse_other_conventions
+from nnunet_liver_ext.evaluation.comparison.input import (
     Results,
     combined,
     read_all,
     read_folds,
     read_patients,
 )
-from nnunet_liver_ext.evaluation.comparison_tables import latex, markdown
+from nnunet_liver_ext.evaluation.comparison.tables import latex, markdown
 from nnunet_liver_ext.evaluation.statistics import RESAMPLES, Unit, compare_paired
-from nnunet_liver_ext.evaluation.statistics_measures import judged_metrics
-from nnunet_liver_ext.evaluation.statistics_stability import ranking_stability, run_to_run
-from nnunet_liver_ext.evaluation.statistics_table import patient_of_each_case
+from nnunet_liver_ext.evaluation.statistics.measures import judged_metrics
+from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, run_to_run
+from nnunet_liver_ext.evaluation.statistics.table import patient_of_each_case
 from nnunet_liver_ext.evaluation.tables import versions, write_csv
 from nnunet_liver_ext.images import replaced
 
@@ -41,9 +41,9 @@ class ModelComparison:
     table: pd.DataFrame
     """As `statistics.compare_paired`, with `optimistic_a` and `optimistic_b`: the checkpoint was chosen on these cases."""
     ranking: pd.DataFrame
-    """As `statistics_stability.ranking_stability` for each metric; empty for two models."""
+    """As `statistics.stability.ranking_stability` for each metric; empty for two models."""
     runs: pd.DataFrame
-    """As `statistics_stability.run_to_run`; empty without splits."""
+    """As `statistics.stability.run_to_run`; empty without splits."""
     notes: list[str]
     settings: dict[str, Any]
     results: dict[str, pd.DataFrame]
@@ -76,7 +76,7 @@ def compare_results(
         seed: of the bootstrap.
 
     Raises:
-        InputError: results that cannot be read or do not fit together; see `comparison_input` and `compare_paired`.
+        InputError: results that cannot be read or do not fit together; see `comparison.input` and `compare_paired`.
     """
     results = read_all([Path(path) for path in paths], names)
     table = combined(results, read_patients(Path(patients)) if patients else None)
@@ -120,7 +120,7 @@ def write_comparison(comparison: ModelComparison, out: Path, *, overwrite: bool 
     Raises:
         InputError: `refuse_existing`.
     """
-    from nnunet_liver_ext.evaluation.comparison_plot import draw_forest
+    from nnunet_liver_ext.evaluation.comparison.plot import draw_forest
     from nnunet_liver_ext.evaluation.report import write_comparison_report
 
     refuse_existing(out, overwrite=overwrite)

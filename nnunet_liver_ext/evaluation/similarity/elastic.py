@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import control_grid_size
-from nnunet_liver_ext.evaluation.similarity_levels import Level, level
-from nnunet_liver_ext.evaluation.similarity_transforms import ControlGrid, Masks
+from nnunet_liver_ext.evaluation.similarity.levels import Level, level
+from nnunet_liver_ext.evaluation.similarity.transforms import ControlGrid, Masks
 
 PITCH = 16
 LEVELS = ((4, 8, 0.01), (2, 5, 0.003), (1, 4, 0.001))  # coarseness, Gauss-Newton steps, stiffness

@@ -9,8 +9,8 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.latex import escaped_latex
 from nnunet_liver_ext.evaluation.object_names import label
-from nnunet_liver_ext.evaluation.statistics_measures import JUDGED
-from nnunet_liver_ext.evaluation.statistics_sentences import Row, number, p_text, sentence
+from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics.sentences import Row, number, p_text, sentence
 
 Cells = Mapping[str, Callable[[Row], str]]
 """What stands in each column of a table."""

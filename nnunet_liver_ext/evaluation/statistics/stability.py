@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.statistics_bootstrap import LEAST, bootstrap_means
-from nnunet_liver_ext.evaluation.statistics_measures import Judged, compared_values, judged_metrics
-from nnunet_liver_ext.evaluation.statistics_ranks import DIGITS
-from nnunet_liver_ext.evaluation.statistics_table import checked, of_each_object
+from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, bootstrap_means
+from nnunet_liver_ext.evaluation.statistics.measures import Judged, compared_values, judged_metrics
+from nnunet_liver_ext.evaluation.statistics.ranks import DIGITS
+from nnunet_liver_ext.evaluation.statistics.table import checked, of_each_object
 
 ALL_FOLDS = "all"
 
@@ -38,7 +38,7 @@ def ranking_stability(table: pd.DataFrame, metric: str, *, resamples: int = 10_0
         cases; mean; rank, 1 is best, tied models share the mean of their ranks; mean_rank over the resamples; first, the
         share of resamples in which the model ranks first, divided among those that tie there; kendall_tau, the mean of
         Kendall's τ_b between the ranking of a resample and the full one, the same for all models of an object, nan if all
-        models tie. These three are nan for fewer than `statistics_bootstrap.LEAST` patients.
+        models tie. These three are nan for fewer than `statistics.bootstrap.LEAST` patients.
 
     Raises:
         InputError: as `statistics.compare_paired`.
@@ -62,7 +62,7 @@ def run_to_run(
 
     Args:
         tables: tidy results of each run by its name, two or more.
-        folds: fold of each case, see `comparison_input.read_folds`; None takes all cases as one fold.
+        folds: fold of each case, see `comparison.input.read_folds`; None takes all cases as one fold.
         metrics: names; None takes all with a better direction.
 
     Returns:

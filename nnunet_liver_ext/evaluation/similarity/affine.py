@@ -2,7 +2,7 @@
 
 ||τ(s1 * f) − s2 * f||² is minimised by Gauss-Newton steps from coarse to fine. A step multiplies the map by exp(Σ ω G) and
 adds a shift: the generators G are the antisymmetric matrices for rotations, all matrices for affine maps, and none for
-shifts by fractions of a voxel. As in `similarity_elastic`, an edge's gradient is the mean of both masks'.
+shifts by fractions of a voxel. As in `similarity.elastic`, an edge's gradient is the mean of both masks'.
 
 N points, D spatial axes (2 or 3), G generators.
 """
@@ -17,9 +17,9 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from nnunet_liver_ext.evaluation.similarity_levels import Level, level
-from nnunet_liver_ext.evaluation.similarity_shift import bounding_box
-from nnunet_liver_ext.evaluation.similarity_transforms import AffineMap, Masks
+from nnunet_liver_ext.evaluation.similarity.levels import Level, level
+from nnunet_liver_ext.evaluation.similarity.shift import bounding_box
+from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, Masks
 
 LEVELS = ((4, 15, 4), (2, 8, 2), (1, 5, 1))  # coarseness, Gauss-Newton steps, starts that are followed
 POINTS = 20_000

@@ -26,7 +26,7 @@ class Results:
     path: Path
     table: pd.DataFrame
     measured: dict[str, Any] = field(default_factory=dict)
-    """Entries of results.json by their names as in `comparison_conventions.depends_on`, those that are there."""
+    """Entries of results.json by their names as in `comparison.conventions.depends_on`, those that are there."""
     chosen_on_these_cases: bool = False
     """The checkpoint was the best one on the very cases that are scored: optimistic."""
 

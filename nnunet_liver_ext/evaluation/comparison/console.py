@@ -8,8 +8,8 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from nnunet_liver_ext.evaluation.comparison_tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption, models_of
-from nnunet_liver_ext.evaluation.statistics_sentences import sentence
+from nnunet_liver_ext.evaluation.comparison.tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption, models_of
+from nnunet_liver_ext.evaluation.statistics.sentences import sentence
 from nnunet_liver_ext.evaluation.tables import grouped
 
 SHOWN = ["Measure", "Object", "Cases", "Difference", "p (BH)", "Better/tied/worse", "Verdict"]

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnunet_liver_ext.deformation import blur
-from nnunet_liver_ext.evaluation.similarity_shift import Box
-from nnunet_liver_ext.evaluation.similarity_transforms import Masks
+from nnunet_liver_ext.evaluation.similarity.shift import Box
+from nnunet_liver_ext.evaluation.similarity.transforms import Masks
 
 MARGIN = 2  # coarse voxels around a mask, room for its blurred border
 FLAT = 1e-3  # per voxel: where mask 2 is steeper than this is its border

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import affine_displacement, warp
-from nnunet_liver_ext.evaluation.similarity_shift import Box, bounding_box
+from nnunet_liver_ext.evaluation.similarity.shift import Box, bounding_box
 
 THRESHOLD = 0.5
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_liver_ext.evaluation.object_names import label
-from nnunet_liver_ext.evaluation.statistics_bootstrap import LEAST
-from nnunet_liver_ext.evaluation.statistics_measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
+from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
 
 Row = Mapping[Any, Any]
 

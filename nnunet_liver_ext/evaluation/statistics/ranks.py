@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.statistics_bootstrap import LEAST
+from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
 
 DIGITS = 12
 """Numbers are rounded to so many decimals before they are ranked: what is equal on paper shall be tied."""

@@ -1,7 +1,7 @@
 """Keeping only the largest piece of a class in an image, where a cross-validation has shown that it helps.
 
 A rule is for one class of one image, unlike those of nnU-Net, which would be for pair codes. A piece is a set of voxels that
-share faces, edges or corners (26-connected); what is removed becomes background. `postprocessing_search` finds the rules.
+share faces, edges or corners (26-connected); what is removed becomes background. `postprocessing.search` finds the rules.
 """
 
 from __future__ import annotations

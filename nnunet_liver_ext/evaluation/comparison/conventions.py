@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.comparison_input import Results
+from nnunet_liver_ext.evaluation.comparison.input import Results
 from nnunet_liver_ext.evaluation.measures import METRICS
 
 DEPENDS_ON = {

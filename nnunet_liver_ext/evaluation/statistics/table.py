@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.statistics_measures import Judged
+from nnunet_liver_ext.evaluation.statistics.measures import Judged
 from nnunet_liver_ext.evaluation.tables import grouped
 
 VALUE = ("modality", "class", "metric", "value", "unit")

@@ -2,7 +2,7 @@
 
 A model's score is the mean over modalities and classes of the mean Dice over the cases. How sure: each other model is
 compared with the best one on the same cases (`statistics.compare_paired`, patients as the unit), and patients are drawn anew
-to see how often the best one comes first again (`statistics_stability.ranking_stability`).
+to see how often the best one comes first again (`statistics.stability.ranking_stability`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import pandas as pd
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.statistics import compare_paired
-from nnunet_liver_ext.evaluation.statistics_sentences import sentence
-from nnunet_liver_ext.evaluation.statistics_stability import ranking_stability
+from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability
 from nnunet_liver_ext.images import replaced
 
 Tables = Mapping[str, Mapping[int, pd.DataFrame]]
