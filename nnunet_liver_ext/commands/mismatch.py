@@ -34,8 +34,8 @@ def evaluate_mismatch(
 
     from nnunet_liver_ext.errors import InputError
     from nnunet_liver_ext.inference.mismatch import Pairing
-    from nnunet_liver_ext.inference.mismatch_results import mismatch_test, refuse_existing
-    from nnunet_liver_ext.inference.mismatch_tables import drop_table
+    from nnunet_liver_ext.inference.mismatch.results import mismatch_test, refuse_existing
+    from nnunet_liver_ext.inference.mismatch.tables import drop_table
     from nnunet_liver_ext.inference.model import load_model, opened
     from nnunet_liver_ext.studies import read_studies
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.lesion_matching import LesionSet, OverlapGraph, best_partition
-from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3
+from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3, checked_spacing
 
 Connectivity = Literal[6, 18, 26]
 
@@ -360,13 +360,7 @@ def _labels(values: npt.ArrayLike, name: str) -> np.ndarray:
 def _voxel_ml(spacing_mm: Sequence[float], dimensions: int) -> float:
     if dimensions != 3:
         raise InputError(f"volumes in ml need 3D masks (z, y, x): leave out spacing_mm for {dimensions}D ones.")
-    try:
-        values = [float(value) for value in spacing_mm]
-    except (TypeError, ValueError):
-        values = []
-    if len(values) != 3 or not all(math.isfinite(value) and value > 0 for value in values):
-        raise InputError(f"spacing_mm must be three positive numbers (z, y, x) in mm, not {spacing_mm!r}.")
-    return math.prod(values) * ML_PER_MM3
+    return math.prod(checked_spacing(spacing_mm)) * ML_PER_MM3
 
 
 def _by_class(volumes_ml: Sequence[float], edges_mm: Sequence[float]) -> list[int]:

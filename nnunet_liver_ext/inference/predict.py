@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,6 +25,10 @@ from nnunet_liver_ext.studies import Study, deformation_files
 
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
 """What may go wrong with one study while the others go on; CUDA's out-of-memory is a RuntimeError."""
+
+
+NOT_YET_KNOWN: Mapping[str, Any] = {"postprocessing": []}
+"""What earlier versions did not write into prediction.json, as it was then."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def predict_studies(
     """
     ensemble = Ensemble.of(model)
     out.mkdir(parents=True, exist_ok=True)
-    _describe(ensemble, out, overwrite=overwrite)
+    describe_predictions(ensemble.describe(), ensemble.class_names, out, overwrite=overwrite)
     todo = [study for study in studies if overwrite or not _is_done(ensemble, study, out, probabilities)]
     failures: list[CaseFailure] = []
     with progress_bar() as bar, ThreadPoolExecutor(1) as writer:
@@ -160,16 +165,21 @@ def _is_done(ensemble: Ensemble, study: Study, out: Path, probabilities: bool) -
     return bool(stems) and all((out / name).exists() for name in files)
 
 
-def _describe(ensemble: Ensemble, out: Path, *, overwrite: bool) -> None:
-    """Writes which models the masks are of, and refuses to mix the masks of two."""
-    description, path = ensemble.describe(), out / "prediction.json"
-    before = {"postprocessing": []} | json.loads(path.read_text()) if path.exists() else description
+def describe_predictions(description: Mapping[str, Any], class_names: Sequence[str], out: Path, *, overwrite: bool) -> None:
+    """Writes what the masks in `out` are of (prediction.json) and their classes (dataset.json).
+
+    Raises:
+        InputError: there are masks of something else, and `overwrite` is False.
+    """
+    path = out / "prediction.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else description
+    before = {**{key: value for key, value in NOT_YET_KNOWN.items() if key in description}, **before}
     if not overwrite and before != description:
         raise InputError(
-            f"{out}: holds predictions of another model or with other options; choose another folder, or replace them "
-            "with --overwrite."
+            f"{out}: holds predictions of another model, of other studies or with other options; choose another folder, or "
+            "replace them with --overwrite."
         )
-    labels = {name: label for label, name in enumerate(ensemble.class_names)}
+    labels = {name: label for label, name in enumerate(class_names)}
     for target, content in ((path, description), (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})):
         with replaced(target) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2))
+            unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -18,10 +18,10 @@ from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.images import Grid, array, image_like, read_mask, write_image
 from nnunet_liver_ext.inference.mismatch import Pairing, predict_both
-from nnunet_liver_ext.inference.mismatch_pairing import covered_share, other_studies, placed
-from nnunet_liver_ext.inference.mismatch_prediction import SeparateViews, in_the_same_frame
-from nnunet_liver_ext.inference.mismatch_results import mismatch_test
-from nnunet_liver_ext.inference.mismatch_tables import drops
+from nnunet_liver_ext.inference.mismatch.pairing import covered_share, other_studies, placed
+from nnunet_liver_ext.inference.mismatch.prediction import SeparateViews, in_the_same_frame
+from nnunet_liver_ext.inference.mismatch.results import mismatch_test
+from nnunet_liver_ext.inference.mismatch.tables import drops
 from nnunet_liver_ext.inference.model import Model, load_model
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.studies import Study, read_studies
@@ -270,7 +270,7 @@ def test_what_is_there_is_kept_and_other_partners_are_not_mixed_in(models, csv, 
         one for seed in range(20) if (one := Pairing.of(read_studies(csv), ("T1", "T2"), seed=seed)).others != pairing.others
     )
     for model, with_pairing in ((models[SINGLE], other), (models[DUAL], pairing)):
-        with pytest.raises(InputError, match="of another model, of other studies or with another seed"):
+        with pytest.raises(InputError, match="of another model, of other studies or with other options"):
             predict_both(model, with_pairing, tmp_path)
     predict_both(models[SINGLE], other, tmp_path, overwrite=True)
 

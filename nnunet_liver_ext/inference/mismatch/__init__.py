@@ -2,8 +2,8 @@
 
 Couteaux et al. 2021, "Comparison of strategies", section 4, table 3. The paper does not say how the mismatched image is put
 beside the other one; as its pairs are "aligned with their DICOM metadata", the scanner coordinates decide here too, unless
-the two fields of view lie too far apart for that (`mismatch_pairing.placed`). All else stays as it was with the matching
-image, see `mismatch_prediction`. Nothing is post-processed.
+the two fields of view lie too far apart for that (`mismatch.pairing.placed`). All else stays as it was with the matching
+image, see `mismatch.prediction`. Nothing is post-processed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.images import read_image, replaced, write_image
-from nnunet_liver_ext.inference.mismatch_pairing import exchanged, other_studies
-from nnunet_liver_ext.inference.mismatch_prediction import (
+from nnunet_liver_ext.inference.mismatch.pairing import exchanged, other_studies
+from nnunet_liver_ext.inference.mismatch.prediction import (
     ViewPredictor,
     auxiliary_channel,
     channel_of,
@@ -26,7 +26,7 @@ from nnunet_liver_ext.inference.mismatch_prediction import (
 )
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import on_native_grid, prepare
-from nnunet_liver_ext.inference.predict import FAILURES, reason_of
+from nnunet_liver_ext.inference.predict import FAILURES, describe_predictions, reason_of
 from nnunet_liver_ext.studies import Study
 
 KINDS = ("matched", "mismatched")
@@ -146,16 +146,7 @@ def _describe(model: Model, pairing: Pairing, folder: Path, kind: str, *, overwr
     others = {study.name: pairing.others[study.name].name for study in pairing.studies}
     description = {**model.describe(), "auxiliary_image": kind, "seed": pairing.seed}
     description |= {"others": others} if kind == "mismatched" else {}
-    path = folder / "prediction.json"
-    if path.exists() and not overwrite and json.loads(path.read_text(encoding="utf-8")) != description:
-        raise InputError(
-            f"{folder}: holds predictions of another model, of other studies or with another seed; choose another folder, "
-            "or replace them with --overwrite."
-        )
-    labels = {name: label for label, name in enumerate(model.class_names)}
-    for target, content in ((path, description), (folder / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})):
-        with replaced(target) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    describe_predictions(description, model.class_names, folder, overwrite=overwrite)
 
 
 def _read_placements(out: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from nnunet_liver_ext.evaluation.run import run
 from nnunet_liver_ext.evaluation.statistics import compare_paired
 from nnunet_liver_ext.evaluation.tables import write_csv
 from nnunet_liver_ext.inference.mismatch import KINDS, PLACEMENTS, PREDICTIONS, Pairing, predict_both
-from nnunet_liver_ext.inference.mismatch_tables import Mismatch, drops, write_json
+from nnunet_liver_ext.inference.mismatch.tables import Mismatch, drops, write_json
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.studies import Study
 
