@@ -118,6 +118,9 @@ def evaluate(
     """
     if sum(map(bool, (predictions, crossval, mismatch))) != 1:
         raise typer.BadParameter("give predictions (-p) and references (-r), or --crossval, or --mismatch.")
+    of_mismatch = (seed, fold, checkpoint, no_mirroring, tile_step, device)
+    if not mismatch and of_mismatch != (0, None, "checkpoint_final.pth", False, 0.5, ""):
+        raise typer.BadParameter("--seed, --fold, --checkpoint, --no-mirroring, --tile-step and --device are of --mismatch.")
     from rich.console import Console
 
     from nnunet_liver_ext.evaluation.console import notes_text, pairs_table, summary_table

@@ -538,6 +538,13 @@ def test_the_conventions_say_what_lies_beyond_the_volume(tmp_path, put):
         assert said.endswith(f"beyond the volume is {beyond}")
 
 
+@pytest.mark.parametrize("option", [("--seed", "1"), ("--fold", "0"), ("--no-mirroring",), ("--device", "cpu")])
+def test_options_of_the_mismatch_test_are_not_ignored(option):
+    result = CliRunner().invoke(app, ["evaluate", "-p", "x", "-r", "y", "-o", "z", *option])
+    assert result.exit_code == 2
+    assert "are of --mismatch" in " ".join(result.output.split())
+
+
 def test_two_raters_of_one_name_are_refused(tmp_path):
     result = CliRunner().invoke(app, ["evaluate", "-p", "x", "-o", "y", "-r", "a=b", "-r", "a=c"])
     assert result.exit_code == 2

@@ -297,7 +297,7 @@ def test_prediction_follows_the_rules_of_the_model(model_folders, tmp_path: Path
     for modality in ("T1", "T2"):
         found = [np.load(tmp_path / name / f"case_{modality}.npz")["probabilities"] for name in ("with", "without")]
         np.testing.assert_array_equal(*found)
-    with pytest.raises(InputError, match="another model or with other options"):
+    with pytest.raises(InputError, match="another model, of other studies or with other options"):
         predict_studies(model, studies, tmp_path / "with")
     description = json.loads((tmp_path / "without" / "prediction.json").read_text())
     del description["postprocessing"]  # of a version that knew no rules
