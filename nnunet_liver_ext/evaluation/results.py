@@ -11,10 +11,11 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.counterparts import Comparison
+from nnunet_liver_ext.evaluation.flags import to_look_at
 from nnunet_liver_ext.evaluation.label_maps import Classes
 from nnunet_liver_ext.evaluation.latex import summary_latex
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.summaries import agreements, detections, to_look_at
+from nnunet_liver_ext.evaluation.summaries import agreements, detections
 from nnunet_liver_ext.evaluation.tables import write_csv, write_json
 from nnunet_liver_ext.images import replaced
 
@@ -80,7 +81,7 @@ def write_results(evaluation: Evaluation, out: Path, *, more: Mapping[str, Any] 
             pairs=evaluation.pairs,
             agreement=agreements(table),
             detection=detections(details),
-            to_look_at=to_look_at(table),
+            to_look_at=to_look_at(table, evaluation.options),
             more={"raters": list(evaluation.raters), **(more or {})},
             failures=evaluation.failures,
             notes=evaluation.notes,

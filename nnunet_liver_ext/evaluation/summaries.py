@@ -1,4 +1,4 @@
-"""What a table of results says beyond means: agreement of measured quantities, and cases to look at first."""
+"""What results say beyond means: agreement of measured quantities, and the detection of lesions in all cases together."""
 
 from __future__ import annotations
 
@@ -13,21 +13,13 @@ import pandas as pd
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement, summarise_errors, threshold_agreement
 from nnunet_liver_ext.evaluation.lesions import DetectionScores
 from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.plausibility import outliers
 from nnunet_liver_ext.evaluation.tables import grouped
 
 QUANTITIES = ("volume", "fat_mean", "fat_median", "burden")
 """Each has the metrics NAME_prediction and NAME_reference."""
-LOOKED_AT = ("dice", "hd95")
-"""Metrics whose outliers are listed."""
-FEWEST_FOR_OUTLIERS = 5
-"""With fewer cases a robust z means nothing."""
 SIZE_COLUMNS = ("reference_mm", "prediction_mm")
 SIZES_MM = (10, 20)
 """Between the classes of lesion diameters."""
-ORGAN = "liver"
-MOST_OUTSIDE_PERCENT = 1.0
-"""Of a prediction outside the body; the body's outline is some mm too large, so a good mask has 0."""
 
 
 def agreements(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -98,39 +90,6 @@ def _counts(lesions: pd.DataFrame, low: float, high: float) -> dict[str, Any]:
 def _scores(true_positives: int, false_positives: int, false_negatives: int) -> dict[str, Any]:
     scores = DetectionScores(true_positives, false_positives, false_negatives)
     return {**vars(scores), "recall": scores.recall, "precision": scores.precision, "f1": scores.f1}
-
-
-def to_look_at(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Cases that lie far from the others, or whose prediction can hardly be an organ: case, modality, class, reason.
-
-    One piece on the patient's right is expected of the liver, or of the only class.
-    """
-    found = []
-    enough = table.groupby(["modality", "class", "metric"]).value.transform("size") >= FEWEST_FOR_OUTLIERS
-    for metric in sorted(set(LOOKED_AT) & set(table[enough].metric)):
-        for row in outliers(table[enough], metric).to_dict("records"):
-            text = METRICS[metric]
-            unit = "" if text.unit == "1" else f" {text.unit}"
-            found.append(_flag(row, f"{text.title} {text.format(row['value'])}{unit} is far from the others"))
-    for row in table[table.metric.isin(["pieces", "share_on_the_left", "share_outside_the_body"])].to_dict("records"):
-        is_organ = row["class"].lower() == ORGAN or table["class"].nunique() == 1
-        if reason := _implausible(row["metric"], float(row["value"]), organ=is_organ):
-            found.append(_flag(row, reason))
-    return found
-
-
-def _implausible(metric: str, value: float, *, organ: bool) -> str | None:
-    if metric == "pieces" and organ and value > 1:
-        return f"the prediction has {value:.0f} pieces"
-    if metric == "share_on_the_left" and organ and value > 50:
-        return f"{value:.0f} % of the prediction is on the patient's left"
-    if metric == "share_outside_the_body" and value > MOST_OUTSIDE_PERCENT:
-        return f"{value:.0f} % of the prediction is outside the body"
-    return None
-
-
-def _flag(row: dict[Any, Any], reason: str) -> dict[str, Any]:
-    return {"case": row["case"], "modality": row["modality"], "class": row["class"], "reason": reason}
 
 
 def _of_pairs(modality: str, name: str, values: pd.DataFrame) -> list[dict[str, Any]]:

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import settings
 
+from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.tables import COLUMNS
 from nnunet_liver_ext.images import Grid, image_like, write_image
 
 settings.register_profile("shared processors", deadline=None)
@@ -24,6 +27,16 @@ def block(shift: int = 0, label: int = 1, grid: Grid = GRID) -> np.ndarray:
     labels = np.zeros(grid.size[::-1], np.uint8)
     labels[2:6, 3:11, 4 + shift : 12 + shift] = label
     return labels
+
+
+def table(modality="T1", name="liver", **values):
+    """One column of values for each metric, a case for each value."""
+    rows = [
+        (f"P{n}", f"P{n}", modality, name, metric, float(value), METRICS[metric].unit)
+        for metric, own in values.items()
+        for n, value in enumerate(own)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 @pytest.fixture

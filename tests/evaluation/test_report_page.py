@@ -372,7 +372,7 @@ def test_failed_images_have_no_picture_and_unreadable_ones_a_reason(tmp_path):
     page = written(tmp_path, livers(dices), comparisons=found, failures=[CaseFailure("C T1", "other grid.")])
     assert len(page.all("img")) == 1
     text = page.one("details", "case", data_case="B").text
-    assert "No picture: pred_B_T1.nii.gz: cannot be read" in text
+    assert "No picture: the prediction: cannot be read" in text
     assert str(tmp_path) not in page.html
 
 

@@ -1,22 +1,8 @@
-import math
-
 import numpy as np
-import pandas as pd
 import pytest
 
-from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.summaries import agreements, to_look_at
-from nnunet_liver_ext.evaluation.tables import COLUMNS
-
-
-def table(modality="T1", name="liver", **values):
-    """One column of values for each metric, a case for each value."""
-    rows = [
-        (f"P{n}", f"P{n}", modality, name, metric, float(value), METRICS[metric].unit)
-        for metric, own in values.items()
-        for n, value in enumerate(own)
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+from nnunet_liver_ext.evaluation.summaries import agreements
+from tests.evaluation.conftest import table
 
 
 def test_volumes_agree_as_bland_and_altman_say():
@@ -51,29 +37,3 @@ def test_both_volumes_of_a_pair_have_limits():
 
 def test_quantities_that_were_not_measured_have_no_row():
     assert agreements(table(dice=[0.9, 0.8], volume_prediction=[1, 2])) == []
-
-
-def test_outliers_are_on_the_bad_side_and_need_some_cases():
-    dice = [0.95, 0.96, 0.94, 0.95, 0.80, 0.95]
-    (found,) = to_look_at(table(dice=dice))
-    assert (found["case"], found["modality"], found["class"]) == ("P4", "T1", "liver")
-    assert found["reason"] == "Dice 0.800 is far from the others"
-    assert to_look_at(table(dice=dice[3:])) == []
-    (distance,) = to_look_at(table(hd95=[3, 4, 3, 4, 3, math.inf]))
-    assert distance["reason"] == "HD95 ∞ mm is far from the others"
-
-
-def test_what_can_hardly_be_a_liver():
-    own = table(pieces=[1, 3], share_on_the_left=[12, 97], share_outside_the_body=[0.2, 30])
-    assert [found["reason"] for found in to_look_at(own)] == [
-        "the prediction has 3 pieces",
-        "97 % of the prediction is on the patient's left",
-        "30 % of the prediction is outside the body",
-    ]
-    assert {found["case"] for found in to_look_at(own)} == {"P1"}
-
-
-def test_tumours_may_have_pieces_anywhere():
-    own = pd.concat([table(pieces=[1]), table(name="tumour", pieces=[7], share_on_the_left=[80])])
-    assert to_look_at(own) == []
-    assert len(to_look_at(table(name="7", pieces=[2]))) == 1  # the only class

@@ -125,7 +125,7 @@ def _before_and_after(comparison: Comparison, classes: dict[str, int]) -> Outcom
     try:
         pred, references, _ = labels_on_one_grid(comparison)
     except (InputError, OSError, MemoryError) as error:
-        return CaseFailure(str(comparison.key), str(error) or type(error).__name__)
+        return CaseFailure(str(comparison.key), comparison.reason(error))
     ref = next(iter(references.values()))
     values = {
         name: {"before": dice(pred == label, ref == label), "after": dice(largest_piece(pred == label), ref == label)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from nnunet_liver_ext.evaluation.flags import Flag
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.data_table import (
     DataTable,
@@ -15,7 +16,6 @@ from nnunet_liver_ext.evaluation.report.data_table import (
     metric_columns,
     metrics_by_family,
 )
-from nnunet_liver_ext.evaluation.report.flags import Flag
 from nnunet_liver_ext.evaluation.tables import OBJECT, grouped
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.flags import Flag, key_of_text
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Key
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.case_table import ranked_cases
 from nnunet_liver_ext.evaluation.report.data_table import FAMILIES, metric_cell, metrics_by_family
-from nnunet_liver_ext.evaluation.report.flags import Flag, key_of_text
 from nnunet_liver_ext.evaluation.tables import grouped, image_rows, pair_rows
 
 Grid = list[list[str]]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.comparison.tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
+from nnunet_liver_ext.evaluation.flags import ORGAN
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.comparison_methods import comparison_methods
 from nnunet_liver_ext.evaluation.report.comparison_views import at_a_glance, comparison_case_table
@@ -19,7 +20,6 @@ from nnunet_liver_ext.evaluation.report.page import write_page
 from nnunet_liver_ext.evaluation.report.plots import BOX_NOTE, colours
 from nnunet_liver_ext.evaluation.statistics.measures import JUDGED, compared_values
 from nnunet_liver_ext.evaluation.statistics.sentences import sentence
-from nnunet_liver_ext.evaluation.summaries import ORGAN
 from nnunet_liver_ext.evaluation.tables import grouped
 
 NOTHING = pd.DataFrame()

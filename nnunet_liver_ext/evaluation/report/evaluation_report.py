@@ -11,6 +11,7 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.counterparts import Comparison
+from nnunet_liver_ext.evaluation.flags import ORGAN, Flag, find_flags
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Classes, Key
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.object_names import label
@@ -18,15 +19,13 @@ from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.pairs import pair_cells
 from nnunet_liver_ext.evaluation.report.case_table import anchors_of, case_table, ranked_cases
 from nnunet_liver_ext.evaluation.report.case_views import CaseView, case_views
-from nnunet_liver_ext.evaluation.report.flags import Flag, find_flags
 from nnunet_liver_ext.evaluation.report.methods import evaluation_methods
 from nnunet_liver_ext.evaluation.report.overlays import Picture
 from nnunet_liver_ext.evaluation.report.page import write_page
 from nnunet_liver_ext.evaluation.report.pictures import PicturePlan, draw_pictures, plan_pictures
 from nnunet_liver_ext.evaluation.report.plots import plot_groups
 from nnunet_liver_ext.evaluation.report.summary import all_measures, cards, pair_cards
-from nnunet_liver_ext.evaluation.summaries import ORGAN
-from nnunet_liver_ext.evaluation.tables import CONVENTIONS, empty_masks, grouped, image_rows, pair_rows, versions
+from nnunet_liver_ext.evaluation.tables import conventions, empty_masks, grouped, image_rows, pair_rows, versions
 
 Pictures = list[tuple[str, str, Picture | str]]
 """Of one case: modality, headline, and the picture or why there is none."""
@@ -90,7 +89,7 @@ def write_report(
         picture_note=plan.note,
         several_raters=any(len(one.references) > 1 for one in comparisons),
         methods=evaluation_methods(table, options, failures, details),
-        conventions=CONVENTIONS,
+        conventions=conventions(options),
         options={name: _plain(value) for name, value in options.to_json().items()},
         versions=versions(),
         failures=failures,

@@ -96,14 +96,11 @@ def draw_pictures(plan: PicturePlan, classes: Classes | None, processes: int | N
 
 
 def picture_or_reason(comparison: Comparison, classes: Classes | None, size: PictureSize) -> Picture | str:
-    """The picture, or why it cannot be drawn; file names in the reason have no folders."""
+    """The picture, or why it cannot be drawn (`Comparison.reason`)."""
     try:
         return draw_picture(comparison, classes, size)
     except (InputError, OSError, MemoryError) as error:
-        reason = str(error) or type(error).__name__
-        for path in comparison.files.values():
-            reason = reason.replace(str(path), path.name)
-        return reason
+        return comparison.reason(error)
 
 
 def _one_thread() -> None:

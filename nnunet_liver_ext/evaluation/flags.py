@@ -17,10 +17,17 @@ from nnunet_liver_ext.evaluation.label_maps import MODALITIES, NO_MODALITY, Key
 from nnunet_liver_ext.evaluation.measures import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.plausibility import outliers
-from nnunet_liver_ext.evaluation.summaries import FEWEST_FOR_OUTLIERS, LOOKED_AT, MOST_OUTSIDE_PERCENT, ORGAN
 from nnunet_liver_ext.evaluation.tables import OBJECT, empty_masks, image_rows
 
+LOOKED_AT = ("dice", "hd95")
+"""Metrics whose outliers are flagged."""
+FEWEST_FOR_OUTLIERS = 5
+"""With fewer cases a robust z means nothing."""
+ORGAN = "liver"
+"""One piece on the patient's right is expected of this class, or of the only one."""
 LEFT_PERCENT = 50.0
+MOST_OUTSIDE_PERCENT = 1.0
+"""Of a prediction outside the body; the body's outline is some mm too large, so a good mask has 0."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,14 @@ def find_flags(table: pd.DataFrame, failures: Sequence[CaseFailure], options: Op
     images = image_rows(table)
     modalities = list(images.modality.unique())
     return [*_failed(failures, modalities), *_empty(images, options), *_outliers(images), *_implausible(images)]
+
+
+def to_look_at(table: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
+    """The flags of what was evaluated, for results.json: case, modality, class, reason."""
+    return [
+        {"case": flag.key.case, "modality": flag.key.modality, "class": flag.class_name, "reason": flag.text}
+        for flag in find_flags(table, (), options)
+    ]
 
 
 def key_of_text(text: str, modalities: Sequence[str]) -> Key:
@@ -79,14 +94,18 @@ def _empty(table: pd.DataFrame, options: Options) -> Iterator[Flag]:
 
 
 def _outliers(table: pd.DataFrame) -> Iterator[Flag]:
+    empties_known = "volume_prediction" in set(table.metric)
     enough = table[table.groupby(["modality", "class", "metric"])["value"].transform("size") >= FEWEST_FOR_OUTLIERS]
     for metric in [metric for metric in LOOKED_AT if metric in set(enough.metric)]:
         for row in outliers(enough, metric).to_dict("records"):
-            if math.isfinite(row["value"]):  # an infinite distance is an empty mask, which has a flag of its own
-                title = METRICS[metric].title
-                value = f"{METRICS[metric].format(row['value'])} {METRICS[metric].unit}".removesuffix(" 1")
-                text = f"{title} {value} is far from the other cases (robust z {row['z']:+.1f})".replace("-", "−")
-                yield Flag(Key(row["case"], row["modality"]), row["class"], f"{title} outlier", text)
+            finite = math.isfinite(row["value"])
+            if not finite and empties_known:  # an infinite distance is an empty mask, which has a flag of its own
+                continue
+            title = METRICS[metric].title
+            value = f"{METRICS[metric].format(row['value'])} {METRICS[metric].unit}".removesuffix(" 1")
+            z = f" (robust z {row['z']:+.1f})" if finite else ""
+            text = f"{title} {value} is far from the other cases{z}".replace("-", "−")
+            yield Flag(Key(row["case"], row["modality"]), row["class"], f"{title} outlier", text)
 
 
 def _implausible(table: pd.DataFrame) -> Iterator[Flag]:

@@ -1,12 +1,16 @@
-"""Which cases the report marks."""
+"""Which cases results.json and the report mark."""
+
+import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.flags import find_flags, key_of_text, to_look_at
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Key
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.report.flags import find_flags, key_of_text
+from tests.evaluation.conftest import table as values_of
 from tests.evaluation.report_pages import livers, object_values, results
 
 USUAL = {f"P{n:02d}": (0.95 + n / 1000,) for n in range(10)}
@@ -102,3 +106,34 @@ def test_failures_are_flags_of_their_image():
 def test_names_are_taken_apart_as_keys_are_written():
     for key in (Key("P001", "T1"), Key("A T2", "T1"), Key("P001", "T1-T2"), Key("P001", NO_MODALITY)):
         assert key_of_text(str(key), ["T1", "T1-T2"]) == key
+
+
+# ---------------------------------------------------------------------- in results.json
+
+
+def test_outliers_are_on_the_bad_side_and_need_some_cases():
+    dice = [0.95, 0.96, 0.94, 0.95, 0.80, 0.95]
+    (found,) = to_look_at(values_of(dice=dice), Options())
+    assert (found["case"], found["modality"], found["class"]) == ("P4", "T1", "liver")
+    assert found["reason"].startswith("Dice 0.800 is far from the other cases (robust z −")
+    assert to_look_at(values_of(dice=dice[3:]), Options()) == []
+    (distance,) = to_look_at(values_of(hd95=[3, 4, 3, 4, 3, math.inf]), Options())
+    assert distance["reason"] == "HD95 ∞ mm is far from the other cases"
+
+
+def test_what_can_hardly_be_a_liver():
+    own = values_of(
+        pieces=[1, 3], share_outside_largest_piece=[0, 7.5], share_on_the_left=[12, 97], share_outside_the_body=[0.2, 30]
+    )
+    assert [found["reason"] for found in to_look_at(own, Options())] == [
+        "the prediction has 3 pieces, 7.5 % of it outside the largest",
+        "97 % of the prediction lie on the patient's left",
+        "30.0 % of the prediction lie outside the body",
+    ]
+    assert {found["case"] for found in to_look_at(own, Options())} == {"P1"}
+
+
+def test_tumours_may_have_pieces_anywhere():
+    own = pd.concat([values_of(pieces=[1]), values_of(name="tumour", pieces=[7], share_on_the_left=[80])])
+    assert to_look_at(own, Options()) == []
+    assert len(to_look_at(values_of(name="7", pieces=[2]), Options())) == 1  # the only class
