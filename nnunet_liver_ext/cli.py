@@ -10,7 +10,18 @@ import warnings
 
 import typer
 
-from nnunet_liver_ext.commands import benchmark, compare, convert, demo, env, evaluate, plan, postprocess, predict
+from nnunet_liver_ext.commands import (
+    benchmark,
+    compare,
+    convert,
+    demo,
+    env,
+    evaluate,
+    import_weights,
+    plan,
+    postprocess,
+    predict,
+)
 from nnunet_liver_ext.errors import InputError
 
 app = typer.Typer(
@@ -23,6 +34,7 @@ app = typer.Typer(
 app.command("env")(env.env)
 app.add_typer(convert.app, name="convert")
 app.command("plan")(plan.plan)
+app.command("import-weights")(import_weights.import_weights)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)

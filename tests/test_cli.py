@@ -7,7 +7,7 @@ import sys
 from nnunet_liver_ext.environment import PLUGIN_FOLDER
 
 CLI = [sys.executable, "-m", "nnunet_liver_ext.cli"]
-COMMANDS = ("env", "convert", "plan", "predict", "evaluate", "compare", "postprocess", "demo", "benchmark")
+COMMANDS = ("env", "convert", "plan", "predict", "evaluate", "compare", "postprocess", "demo", "benchmark", "import-weights")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:

@@ -10,7 +10,8 @@ B batch, M images of a case, K classes, ... spatial axes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class Strategy(nn.Module, ABC):
     """Whether it needs two images with a mask each."""
     takes_lone_images = False
     """Whether each image is segmented without a look at the other."""
+    strips_organ_mask = False
+    """Whether the last channel is an organ mask that the network does not see."""
 
     def __init__(self, networks: list[nn.Module]) -> None:
         super().__init__()
@@ -66,6 +69,36 @@ class Strategy(nn.Module, ABC):
         """What nnU-Net sets `deep_supervision` on."""
         return _Decoders(self.networks)
 
+    @property
+    def whole_volume(self) -> bool:
+        """Whether, in evaluation, one look at a whole volume of any size is exact and fits into memory."""
+        return all(getattr(network, "whole_volume", False) for network in self.networks)
+
+    @property
+    def supervised_scales(self) -> list[list[float]] | None:
+        """Resolution of each output of deep supervision along each axis; None: nnU-Net's, one for each level."""
+        return getattr(self.networks[0], "supervised_scales", None)
+
+    @property
+    def supervision_weights(self) -> list[float] | None:
+        """Weight of each output of deep supervision; None: nnU-Net's, half of the next finer one's."""
+        scales = self.supervised_scales
+        if scales is not None and len(scales) == 1:
+            return [1.0]
+        return getattr(self.networks[0], "supervision_weights", None)
+
+    @contextmanager
+    def as_in_training(self) -> Iterator[None]:
+        """Meanwhile networks of unpadded convolutions give the smaller output of their training, in evaluation too."""
+        keeping = [network for network in self.networks if getattr(network, "keeps_size_in_evaluation", False)]
+        for network in keeping:
+            network.keeps_size_in_evaluation = False
+        try:
+            yield
+        finally:
+            for network in keeping:
+                network.keeps_size_in_evaluation = True
+
 
 class _Decoders:
     """The decoders of all wrapped networks, switched together."""
@@ -97,6 +130,30 @@ class OneView(Strategy):
 
     def nnunet_logits(self, views: list[Levels]) -> Levels:
         return views[0]
+
+
+class ImageAlone(OneView):
+    """One mask, and an organ mask as the last channel that the network never sees (Hänsch et al. 2022, Methods).
+
+    In training the loader has taken that channel away already; at inference nnU-Net hands it over like an image.
+    """
+
+    strips_organ_mask = True
+
+    @classmethod
+    def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
+        if num_inputs < 2:
+            raise InputError("a tumour network needs an image and an organ mask, but the dataset has one channel.")
+        strategy = cls([build(num_inputs - 1, num_outputs)])
+        strategy.image_channels = num_inputs - 1
+        return strategy
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__(networks)
+        self.image_channels = 1
+
+    def views(self, x: Tensor) -> list[Levels]:
+        return super().views(x[:, : self.image_channels])
 
 
 class SingleInput(Strategy):
@@ -182,6 +239,7 @@ class DualOutput(DualOutputSpecialized):
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "one_view": OneView,
+    "image_alone": ImageAlone,
     "single_input": SingleInput,
     "single_input_specialized": SingleInputSpecialized,
     "dual_input": DualInput,
@@ -218,5 +276,13 @@ def _where(condition_B: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition_B.view(-1, *[1] * (a.ndim - 1)), a, b)
 
 
+def unwrapped(network: Any) -> Any:
+    """The network inside DistributedDataParallel and torch.compile."""
+    network = getattr(network, "module", network)
+    return getattr(network, "_orig_mod", network)
+
+
 def _uses_batch_statistics_in_evaluation(network: nn.Module) -> bool:
+    if getattr(network, "uses_batch_statistics", False):
+        return True
     return any(isinstance(module, _BatchNorm) and not module.track_running_stats for module in network.modules())

@@ -12,8 +12,11 @@ from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.checkpoint import check_version
 from nnunet_liver_ext.trainers.companion import check_companion
-from nnunet_liver_ext.trainers.objectives import Objective
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
+
+IMPORTED = "imported"
+"""In our entry of files that `nnunet_liver import-weights` wrote: where the weights are from (`weights.record`)."""
 
 
 def find_checkpoint(name: str, fold: int | str) -> Path:
@@ -33,7 +36,7 @@ def find_checkpoint(name: str, fold: int | str) -> Path:
 
 
 def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
-    """Loads a segmentor's weights, all of them.
+    """Loads a segmentor's weights, all of them: of one of our trainers, or a file of `nnunet_liver import-weights`.
 
     Returns:
         Lines for the log.
@@ -46,12 +49,16 @@ def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | 
     if strategy != recipe.strategy:
         raise InputError(f"{path}: is a segmentor of strategy {strategy}, this trainer has {recipe.strategy}.")
     _load(network, checkpoint["network_weights"], path, "segmentor")
+    if IMPORTED in extra:
+        return [*_about_the_import(extra[IMPORTED], path, recipe), *_about_the_fold(checkpoint, path, fold)]
     return [f"Started from the segmentor in {path}.", *_about_the_fold(checkpoint, path, fold)]
 
 
 def start_companion(objective: Objective, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
     """Loads the weights of an objective's companion; as `start_segmentor`."""
     checkpoint, extra = _read(path)
+    if IMPORTED in extra:
+        raise InputError(f"{path}: holds imported weights of a segmentor and no companion network; name another checkpoint.")
     if extra["recipe"]["objective"] != recipe.objective:
         found = extra["recipe"]["objective"]
         raise InputError(f"{path}: its companion network is of objective {found}, this trainer has {recipe.objective}.")
@@ -67,7 +74,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except Exception as error:
         raise InputError(f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__}).") from None
     if PLANS_KEY not in checkpoint:
-        raise InputError(f"{path}: was written by {written_by}, which is none of this package's trainers.")
+        raise InputError(
+            f"{path}: was written by {written_by}, which is none of this package's trainers: import its segmentor with "
+            "nnunet_liver import-weights nnunet."
+        )
     check_version(checkpoint[PLANS_KEY]["version"], path)
     return checkpoint, checkpoint[PLANS_KEY]
 
@@ -85,9 +95,27 @@ def _load(module: nn.Module, weights: dict[str, Tensor], path: Path, what: str) 
     module.load_state_dict(weights)
 
 
+def _about_the_import(record: dict[str, Any], path: Path, recipe: Recipe) -> list[str]:
+    """Where imported weights are from, under which licence, and what a companion network would find untrained."""
+    weights = record["weights"]
+    taken = sum(weight["outcome"] != "initialised" for weight in weights)
+    lines = [
+        f"Started from {path}: {taken} of {len(weights)} weights are of {record['file']} ({record['kind']}, SHA-256 "
+        f"{record['sha256']}), the rest is initialised with seed {record['seed']}."
+    ]
+    if record["licence"] is not None:
+        lines.append(f"Licence of these weights: {record['licence']}.")
+    if taken < len(weights) and OBJECTIVES[recipe.objective].has_companion and recipe.warmup_epochs is None:
+        lines.append(
+            "WARNING: this segmentor is not trained yet, but with a segmentor_checkpoint there is no warm-up before its "
+            "companion network; set warmup_epochs in the recipe."
+        )
+    return lines
+
+
 def _about_the_fold(checkpoint: dict[str, Any], path: Path, fold: int | str) -> list[str]:
     trained_on = checkpoint["init_args"].get("fold")
-    if trained_on == fold:
+    if trained_on == fold or (trained_on is None and IMPORTED in checkpoint[PLANS_KEY]):
         return []
     return [
         f"WARNING: {path} was trained on fold {trained_on}, this is fold {fold}: it may have seen the validation cases, "

@@ -13,7 +13,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy, images_seen
 from nnunet_liver_ext.pairing import join_logits
 
-PAIRS = sorted(set(STRATEGIES) - {"one_view"})
+PAIRS = sorted(name for name, strategy in STRATEGIES.items() if strategy.is_pair)
 NETWORKS = {name: 2 if name in ("single_input_specialized", "dual_input_specialized") else 1 for name in STRATEGIES}
 SIZES = {3: (8, 16, 16), 2: (16, 16)}
 

@@ -11,7 +11,7 @@ import torch
 
 from nnunet_liver_ext.errors import InputError
 from tests.conftest import DATASET
-from tests.training import make_trainer, quietly, read_inputs, run_epochs, weights
+from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_epochs, weights
 
 SEGMENTOR, ADVERSARIAL = "nnUNetTrainerSingleInput", "nnUNetTrainerGAN"
 MODEL = f"{DATASET}/{SEGMENTOR}__nnUNetPlans__3d_fullres"
@@ -142,12 +142,18 @@ def test_a_segmentor_of_another_strategy(segmentor: Path, nnunet_root: Path, tmp
 
 
 def test_a_segmentor_of_stock_nnunet(nnunet_root: Path, tmp_path: Path):
-    stock = make_trainer(nnunet_root, tmp_path, "nnUNetTrainer")
+    plans, dataset_json = read_inputs(nnunet_root, SEGMENTOR)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("nnUNet_results", str(tmp_path))
+        stock = quietly(find_trainer("nnUNetTrainer"), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
     quietly(stock.initialize)
     path = tmp_path / "stock.pth"
     stock.save_checkpoint(str(path))
     message = refusal(nnunet_root, tmp_path, segmentor_checkpoint=str(path))
-    assert message == f"{path}: was written by nnUNetTrainer, which is none of this package's trainers."
+    assert message == (
+        f"{path}: was written by nnUNetTrainer, which is none of this package's trainers: import its segmentor with "
+        "nnunet_liver import-weights nnunet."
+    )
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5])
@@ -171,8 +177,6 @@ def test_a_segmentor_of_other_plans(nnunet_root: Path, tmp_path: Path, monkeypat
     features = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"]
     features[0] *= 2
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    from tests.training import find_trainer
-
     wider = quietly(find_trainer(SEGMENTOR), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
     quietly(wider.initialize)
     path = tmp_path / "wider.pth"

@@ -1,0 +1,96 @@
+"""The stages of an encoder-decoder network, as nnU-Net's plans give them, checked and written out for each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.networks.network import Size
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Of each stage, from full resolution to the coarsest; sizes are (z, y, x)."""
+
+    strides: tuple[Size, ...]
+    features: tuple[int, ...]
+    kernels: tuple[Size, ...]
+    convolutions: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.strides)
+
+    @property
+    def total_stride(self) -> Size:
+        """Voxels of the image in one of the coarsest stage's."""
+        return self.stride_to(len(self) - 1)
+
+    def stride_to(self, stage: int) -> Size:
+        """Voxels of the image in one of the stage's."""
+        z, y, x = 1, 1, 1
+        for stride in self.strides[: stage + 1]:
+            z, y, x = z * stride[0], y * stride[1], x * stride[2]
+        return z, y, x
+
+    def scale(self, stage: int) -> list[float]:
+        """Resolution of a stage relative to the image."""
+        return [1 / stride for stride in self.stride_to(stage)]
+
+
+def resolve_stages(
+    network: str,
+    *,
+    strides: Sequence[Sequence[int]],
+    features_per_stage: Sequence[int],
+    kernel_sizes: Sequence[Sequence[int] | int] | int = 3,
+    n_conv_per_stage: Sequence[int] | int = 2,
+    n_stages: int | None = None,
+) -> Stages:
+    """The stages that a network's arguments describe.
+
+    Raises:
+        InputError: lists of different lengths, a first stride that is not 1, even kernels, numbers below 1, or one stage.
+    """
+    number = len(strides)
+    if number < 2 or n_stages not in (None, number):
+        raise InputError(
+            f"{network} needs two stages at least and as many strides as stages, but has n_stages {n_stages} and strides "
+            f"{_listed(strides)}."
+        )
+    stages = Stages(
+        strides=tuple(_axes(network, "strides", stride) for stride in strides),
+        features=_each(network, "features_per_stage", features_per_stage, number),
+        kernels=_kernels(network, kernel_sizes, number),
+        convolutions=_each(network, "n_conv_per_stage", n_conv_per_stage, number),
+    )
+    if stages.strides[0] != (1, 1, 1):
+        raise InputError(f"{network} needs [1, 1, 1] as its first stride, but it is {_listed(strides)}.")
+    if any(size % 2 == 0 for kernel in stages.kernels for size in kernel):
+        raise InputError(f"{network} needs odd kernel_sizes, but they are {_listed(stages.kernels)}.")
+    return stages
+
+
+def _kernels(network: str, kernel_sizes: Sequence[Sequence[int] | int] | int, number: int) -> tuple[Size, ...]:
+    listed = [kernel_sizes] * number if isinstance(kernel_sizes, int) else list(kernel_sizes)
+    if len(listed) != number:
+        raise InputError(f"{network} has {number} strides, but {len(listed)} kernel_sizes: give one for each stage.")
+    return tuple(_axes(network, "kernel_sizes", [one] * 3 if isinstance(one, int) else one) for one in listed)
+
+
+def _axes(network: str, what: str, values: Sequence[int]) -> Size:
+    if len(values) != 3 or min(values) < 1:
+        raise InputError(f"{network} needs {what} of three numbers (z, y, x) from 1, but one is {list(values)}.")
+    z, y, x = (int(value) for value in values)
+    return z, y, x
+
+
+def _each(network: str, what: str, values: Sequence[int] | int, number: int) -> tuple[int, ...]:
+    listed = [values] * number if isinstance(values, int) else [int(value) for value in values]
+    if len(listed) != number or min(listed) < 1:
+        raise InputError(f"{network} needs {what} of {number} numbers from 1, one for each stage, but has {listed}.")
+    return tuple(listed)
+
+
+def _listed(values: Sequence[Sequence[int]]) -> str:
+    return str([list(value) for value in values])
