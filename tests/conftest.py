@@ -15,6 +15,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 DATASET = "Dataset501_Blobs"
 PREREGISTERED = "Dataset502_Preregistered"
+TUMOURS = "Dataset503_Tumours"
 CASES = [f"P{patient:03d}_S1" for patient in range(1, 6)]
 
 
@@ -55,9 +56,36 @@ def write_raw_dataset(folder: Path, *, preregistered: bool = False) -> None:
     (folder / "splits_final.json").write_text(json.dumps([{"train": CASES[:3], "val": CASES[3:]}]))
 
 
+def write_tumour_dataset(folder: Path) -> None:
+    """A liver with a tumour in each case but the last: the image, the liver mask as a channel, the tumour as the label."""
+    from nnunet_liver_ext.images import Grid, image_like, write_image
+
+    grid = Grid((40, 40, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    for seed, case in enumerate(CASES):
+        (image, _), (liver, _) = blob_pair(seed)
+        z, y, x = np.round(np.argwhere(liver).mean(0)).astype(int)
+        tumour = np.zeros(liver.shape, bool)
+        if case != CASES[-1]:
+            tumour[z - 1 : z + 2, y - 3 : y + 3, x : x + 4] = True
+        image[tumour] -= 1
+        write_image(image_like(image, grid), folder / "imagesTr" / f"{case}_0000.nii.gz")
+        write_image(image_like(liver, grid), folder / "imagesTr" / f"{case}_0001.nii.gz")
+        write_image(image_like(tumour, grid), folder / "labelsTr" / f"{case}.nii.gz")
+    content = {
+        "channel_names": {"0": "MR", "1": "noNorm"},
+        "labels": {"background": 0, "tumour": 1},
+        "organ_mask": {"name": "liver", "channel": 1},
+        "conversion": {"layout": "images", "modalities": ["MR"], "spacing": "native", "interpolation": "bspline"},
+        "numTraining": len(CASES),
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+    (folder / "splits_final.json").write_text(json.dumps([{"train": CASES[:3], "val": CASES[3:]}]))
+
+
 @pytest.fixture(scope="session")
 def nnunet_root(tmp_path_factory: pytest.TempPathFactory):
-    """nnU-Net's three folders with the tiny datasets 501 (pairs) and 502 (pre-registered), planned and preprocessed."""
+    """nnU-Net's three folders with the tiny datasets 501 (pairs), 502 (pre-registered) and 503 (tumours), preprocessed."""
     from nnunet_liver_ext.environment import enable_trainers
 
     root = tmp_path_factory.mktemp("nnunet")
@@ -69,11 +97,12 @@ def nnunet_root(tmp_path_factory: pytest.TempPathFactory):
     enable_trainers()
     write_raw_dataset(root / "raw" / DATASET)
     write_raw_dataset(root / "raw" / PREREGISTERED, preregistered=True)
+    write_tumour_dataset(root / "raw" / TUMOURS)
     from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
 
     from nnunet_liver_ext.planning.run import plan_dataset
 
-    for dataset in (501, 502):
+    for dataset in (501, 502, 503):
         plan_dataset(dataset, tiny=True, numbers={"patch_size": [16, 32, 32]}, processes=2)
         preprocess_dataset(dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False)
     yield root

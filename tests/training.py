@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.conftest import DATASET, PREREGISTERED
+from tests.conftest import DATASET, PREREGISTERED, TUMOURS
 
 QUICK = {"num_epochs": 4, "num_iterations_per_epoch": 3, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 7}
 
@@ -23,22 +24,45 @@ def find_trainer(name: str) -> Any:
         return recursive_find_trainer_class_by_name(name)
 
 
+DATASETS = {"one_view": PREREGISTERED, "image_alone": TUMOURS}
+DI2IN = {
+    "network_class_name": "nnunet_liver_ext.networks.di2in.DI2IN",
+    "arch_kwargs": {
+        "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]],
+        "features_per_stage": [4, 8, 8, 8],
+        "n_conv_per_stage": 1,
+    },
+    "_kw_requires_import": [],
+}
+"""The architecture of a tiny configuration."""
+
+
 def dataset_of(trainer_name: str) -> str:
-    return PREREGISTERED if trainer_name == "nnUNetTrainerPreregistered" else DATASET
+    import nnunet_liver_ext.trainers as package
+
+    trainer = getattr(package, trainer_name, None)  # None: one of nnU-Net's own
+    return DATASET if trainer is None else DATASETS.get(trainer.recipe.strategy, DATASET)
 
 
-def read_inputs(root: Path, trainer_name: str, **numbers: Any) -> tuple[dict, dict]:
-    """plans (with recipe numbers) and dataset.json for a trainer."""
+def read_inputs(
+    root: Path, trainer_name: str, configuration: Mapping[str, Any] | None = None, **numbers: Any
+) -> tuple[dict, dict]:
+    """plans (with recipe numbers, and other entries of the configuration) and dataset.json for a trainer."""
     folder = root / "preprocessed" / dataset_of(trainer_name)
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
     plans["configurations"]["3d_fullres"]["recipe"] = {**QUICK, **numbers}
+    if "DI2IN" in trainer_name:
+        plans["configurations"]["3d_fullres"]["architecture"] = DI2IN
+    plans["configurations"]["3d_fullres"] |= configuration or {}
     plans["continue_training"] = False
     return plans, json.loads((folder / "dataset.json").read_text())
 
 
-def make_trainer(root: Path, results: Path, name: str, **numbers: Any) -> Any:
+def make_trainer(
+    root: Path, results: Path, name: str, configuration: Mapping[str, Any] | None = None, **numbers: Any
+) -> Any:
     """A trainer on the CPU whose results go to `results`."""
-    plans, dataset_json = read_inputs(root, name, **numbers)
+    plans, dataset_json = read_inputs(root, name, configuration, **numbers)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_results", str(results))
         return quietly(find_trainer(name), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))

@@ -1,4 +1,5 @@
-"""`nnunet_liver postprocess`: only the largest piece of a class, where a cross-validation has shown that it helps."""
+"""`nnunet_liver postprocess`: only the largest piece of a class, where a cross-validation has shown that it helps; no thin
+lesions at the liver's border."""
 
 from __future__ import annotations
 
@@ -7,7 +8,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Keep only the largest piece of a class in an image, where it helps.")
+from nnunet_liver_ext.commands.options import parse_labels
+
+app = typer.Typer(
+    no_args_is_help=True, help="Keep only the largest piece of a class, or no thin lesions at the liver's border."
+)
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
@@ -61,3 +66,50 @@ def apply(
     changed = apply_to_folder(predictions, target, loaded, rules_file=file, overwrite=overwrite, in_place=in_place)
     kept = ", ".join(loaded.names()) or "nothing, no rule was kept"
     typer.echo(f"Largest piece of {kept}: {changed} label maps changed in {target}")
+
+
+@app.command("lesions")
+def lesions(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label maps, CASE.nii.gz.")],
+    liver: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER|VALUES",
+            help="Liver masks: a folder of CASE.nii.gz (imagesTs of a dataset with a liver mask will do), or the values of "
+            "the liver with its lesions in the predictions, such as 1+2.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps.")],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Lesions, NAME=VALUE; by default all classes of the predictions' dataset.json but the liver."),
+    ] = None,
+    border_kernel: Annotated[int, typer.Option(help="Side of the square that the liver is eroded with, in voxels.")] = 7,
+    opening_kernel: Annotated[int, typer.Option(help="Side of the square that opens lesions, in voxels.")] = 3,
+    overwrite: Overwrite = False,
+) -> None:
+    """Keep lesions inside the liver only, and of those at its border only what is not thin (Hänsch et al. 2022).
+
+    The border is the liver without its erosion in the slices, by 3 voxels with the paper's 7 x 7 kernel. Lesions are opened
+    there with a 3 x 3 kernel. The paper's voxels are 1 mm wide.
+    """
+    from nnunet_liver_ext.inference.lesion_folder import postprocess_folder
+    from nnunet_liver_ext.inference.lesion_postprocessing import Kernels
+
+    changed = postprocess_folder(
+        predictions,
+        out,
+        _folder_or_values(liver),
+        classes=parse_labels(label) if label else None,
+        kernels=Kernels(border_kernel, opening_kernel),
+        overwrite=overwrite,
+    )
+    typer.echo(f"Lesions at the liver's border: {changed} label maps changed in {out}")
+
+
+def _folder_or_values(entry: str) -> Path | tuple[int, ...]:
+    try:
+        values = tuple(int(value) for value in entry.split("+"))
+    except ValueError:
+        return Path(entry)
+    return Path(entry) if Path(entry).exists() else values

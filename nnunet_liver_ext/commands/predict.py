@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.inference.ensemble import Ensemble
+    from nnunet_liver_ext.inference.model import Model
+    from nnunet_liver_ext.studies import Study
 
 
 def predict(
@@ -24,6 +29,15 @@ def predict(
     ] = None,
     t1: Annotated[Path | None, typer.Option("--t1", help="A single study: its T1 image (file or DICOM folder).")] = None,
     t2: Annotated[Path | None, typer.Option("--t2", help="A single study: its T2 image (file or DICOM folder).")] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="A single study of an ordinary model: its image (file or DICOM folder); repeat for each channel."),
+    ] = None,
+    liver: Annotated[Path | None, typer.Option(help="Its liver mask, which tumour models need.")] = None,
+    liver_model: Annotated[
+        list[Path] | None,
+        typer.Option(help="A model that finds the liver in studies without a liver mask; repeat to average."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the single study.")] = "study",
     split: Annotated[
         Path | None,
@@ -55,51 +69,77 @@ def predict(
     device: Annotated[str, typer.Option("--device", help="cuda, cpu, mps; cuda if there is one by default.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = False,
 ) -> None:
-    """Segment new T1/T2 studies: NAME_T1.nii.gz and NAME_T2.nii.gz, each on its own image's grid.
+    """Segment new studies: NAME_T1.nii.gz and NAME_T2.nii.gz, each on its own image's grid; of ordinary models NAME.nii.gz.
 
     Images need no conversion. Single-input models also take a lone T1 or T2. Several models: the class probabilities of each
-    image are averaged on its own grid. What nnunet_liver postprocess found for a model is applied. Research use only.
+    image are averaged on its own grid. What nnunet_liver postprocess found for a model is applied; tumours are restricted to
+    the liver. Research use only.
     """
     if split is not None:
-        if model or studies or t1 or t2 or deformation:
+        if model or studies or t1 or t2 or image or liver or liver_model or deformation:
             raise typer.BadParameter(
                 "--split takes joint maps as they are: give neither a model nor images nor --deformation with it."
             )
         _split(split, dataset, out, overwrite=overwrite)
         return
-    if not model or (studies is None) == (t1 is None and t2 is None):
-        raise typer.BadParameter("give a model (-m), and either studies (-i) or one study (--t1, --t2).")
+    single = t1 is not None or t2 is not None or bool(image)
+    if not model or (studies is None) != single or (liver is not None and not image):
+        raise typer.BadParameter(
+            "give a model (-m), and either studies (-i) or one study (--t1, --t2; of an ordinary model --image, --liver)."
+        )
     import torch
 
     from nnunet_liver_ext.inference.ensemble import Ensemble
     from nnunet_liver_ext.inference.model import load_model, opened
     from nnunet_liver_ext.inference.predict import predict_studies
-    from nnunet_liver_ext.studies import Study, read_studies
 
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with ExitStack() as stack:
-        ensemble = Ensemble.of(
-            [
-                load_model(
-                    stack.enter_context(opened(path)),
-                    folds=folds,
-                    checkpoint=checkpoint,
-                    device=target,
-                    mirroring=not no_mirroring,
-                    tile_step=tile_step,
-                    deformation=deformation,
-                    postprocessing=not no_postprocessing,
-                )
-                for path in model
-            ]
+
+    def load(path: Path, **options: Any) -> Model:
+        return load_model(
+            path,
+            device=target,
+            mirroring=not no_mirroring,
+            tile_step=tile_step,
+            postprocessing=not no_postprocessing,
+            **options,
         )
-        if studies is not None:
-            found = read_studies(studies, modalities=ensemble.modalities)
-        else:
-            given = dict(zip(ensemble.modalities, (t1, t2), strict=True))
-            found = [Study(name, name, {key: path for key, path in given.items() if path is not None}, {})]
-        predict_studies(ensemble.models, found, out, probabilities=probabilities, overwrite=overwrite)
+
+    with ExitStack() as stack:
+        chosen = {"folds": folds, "checkpoint": checkpoint, "deformation": deformation}
+        ensemble = Ensemble.of([load(stack.enter_context(opened(path)), **chosen) for path in model])
+        finders = [load(stack.enter_context(opened(path))) for path in liver_model or ()]
+        found = (
+            [_one_study(ensemble, name, {"T1": t1, "T2": t2}, image or [], liver)]
+            if studies is None
+            else _studies(ensemble, studies)
+        )
+        predict_studies(
+            ensemble.models, found, out, probabilities=probabilities, overwrite=overwrite, organ_model=finders or None
+        )
     typer.echo(f"{len(found)} studies: {out}")
+
+
+def _studies(ensemble: Ensemble, path: Path) -> list[Study]:
+    from nnunet_liver_ext.image_studies import read_image_studies
+    from nnunet_liver_ext.studies import read_studies
+
+    read = read_image_studies if ensemble.is_of_single_images else read_studies
+    return read(path, modalities=ensemble.modalities)
+
+
+def _one_study(ensemble: Ensemble, name: str, pair: dict[str, Path | None], images: list[Path], liver: Path | None) -> Study:
+    from nnunet_liver_ext.studies import Study
+
+    if ensemble.is_of_single_images == bool(pair["T1"] or pair["T2"]):
+        names = " and ".join(ensemble.modalities)
+        how = "--image, once for each channel" if ensemble.is_of_single_images else "--t1 and --t2"
+        raise typer.BadParameter(f"this model takes {names}: give them with {how}.")
+    if images and len(images) != len(ensemble.modalities):
+        raise typer.BadParameter(f"this model takes {len(ensemble.modalities)} images ({', '.join(ensemble.modalities)}).")
+    given = dict(zip(ensemble.modalities, images or pair.values(), strict=True))
+    masks = {} if liver is None or ensemble.organ is None else {ensemble.organ: liver}
+    return Study(name, name, {key: path for key, path in given.items() if path is not None}, masks)
 
 
 def _split(joint: Path, dataset: str | None, out: Path, *, overwrite: bool) -> None:

@@ -16,16 +16,17 @@ import SimpleITK as sitk
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid
-from nnunet_liver_ext.inference.model import Model
+from nnunet_liver_ext.inference.conversion import Conversion
+from nnunet_liver_ext.inference.model import RESTRICTED, Model
 from nnunet_liver_ext.inference.native import (
     Prediction,
     Prepared,
     check_images,
-    conversion_of,
     decided,
     interpolated,
     prepare,
 )
+from nnunet_liver_ext.studies import Study
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Ensemble:
         for model in given[1:]:
             for what, own, first in (
                 ("images", model.modalities, given[0].modalities),
+                ("kinds of studies", (_kind(model),), (_kind(given[0]),)),
                 ("classes", model.class_names, given[0].class_names),
             ):
                 if own != first:
@@ -63,8 +65,8 @@ class Ensemble:
         return cls(tuple(sorted(given, key=lambda model: (model.weights, model.trainer, model.configuration, model.folds))))
 
     @property
-    def modalities(self) -> tuple[str, str]:
-        """Names of image 1 and image 2 of a study."""
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the images of a study: image 1 and image 2 of a pair, or the channels of an image."""
         return self.models[0].modalities
 
     @property
@@ -77,6 +79,30 @@ class Ensemble:
         """How many models segment each image that gets a mask."""
         counts = {name: sum(name in model.segmented for model in self.models) for name in self.modalities}
         return {name: count for name, count in counts.items() if count}
+
+    @property
+    def is_of_single_images(self) -> bool:
+        """Whether a study is one image (of one or more channels) rather than a pair."""
+        return self.models[0].conversion.layout == "images"
+
+    @property
+    def organ(self) -> str | None:
+        """Name of the organ mask that a study needs beside its images."""
+        organs = {model.conversion.organ.name for model in self.models if model.conversion.organ is not None}
+        return next(iter(organs), None)
+
+    @property
+    def restricts_lesions(self) -> bool:
+        """Whether all models would have lesions restricted to the organ."""
+        return all(model.restricts_lesions for model in self.models)
+
+    def files(self, study: Study) -> dict[str, str]:
+        """Stem of the mask's file of each image of a study that gets one; an only mask is named as the study."""
+        return {
+            name: study.name if self.is_of_single_images else f"{study.name}_{name}"
+            for name in self.segmented
+            if name in study.images
+        }
 
     @property
     def registors(self) -> bool:
@@ -100,7 +126,10 @@ class Ensemble:
                 for model in self.models
             ],
             "averaged": self.segmented,
-            "postprocessing": [f"{name} {self.class_names[label]}" for name in self.segmented for label in self.kept(name)],
+            "postprocessing": [
+                *(f"{name} {self.class_names[label]}" for name in self.segmented for label in self.kept(name)),
+                *([RESTRICTED] if self.restricts_lesions else []),
+            ],
             "note": "Research use only.",
         }
 
@@ -112,13 +141,12 @@ class Ensemble:
         """
         for model in self.models:
             check_images(model, images)
-        shared: dict[Any, Prepared] = {}
+        shared: dict[Conversion, Prepared] = {}
         prepared = []
         for model in self.models:
-            key = (model.pair is None, *map(str, conversion_of(model)))
-            if key not in shared:
-                shared[key] = prepare(model, images)
-            prepared.append(shared[key])
+            if model.conversion not in shared:
+                shared[model.conversion] = prepare(model, images)
+            prepared.append(shared[model.conversion])
         return tuple(prepared)
 
 
@@ -152,3 +180,7 @@ class Average:
                 mean /= self._counts[name]
             found[name] = decided(mean, self._grids[name])
         return found
+
+
+def _kind(model: Model) -> str:
+    return "single images" if model.conversion.layout == "images" else "pairs"

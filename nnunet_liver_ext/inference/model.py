@@ -10,30 +10,35 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import enable_trainers
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.postprocessing import NO_RULES, Rules
+from nnunet_liver_ext.inference.conversion import Conversion
 from nnunet_liver_ext.inference.deformation import registor_of
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.checkpoint import check_version
+from nnunet_liver_ext.trainers.predictor import LiverPredictor
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
+
+RESTRICTED = "lesions inside the organ mask, opened at its border"
+"""In prediction.json, see `inference.lesion_postprocessing`."""
 
 
 @dataclass(frozen=True)
 class Model:
     """A loaded model and what its dataset.json says of its inputs."""
 
-    predictor: nnUNetPredictor
+    predictor: LiverPredictor
     dataset_json: dict[str, Any]
     trainer: str
     configuration: str
@@ -48,6 +53,7 @@ class Model:
     """One for each fold if they were asked for; predictions then come with deformations."""
     rules: Rules = NO_RULES
     """Of which classes only the largest piece is kept, see `evaluation.postprocessing`."""
+    postprocessing: bool = True
 
     def describe(self) -> dict[str, Any]:
         """What predictions of this model can be told by; without folders of this machine."""
@@ -60,7 +66,7 @@ class Model:
             "weights_sha256": self.weights,
             "tile_step": self.tile_step,
             "mirroring": self.mirroring,
-            "postprocessing": self.rules.names(),
+            "postprocessing": [*self.rules.names(), *([RESTRICTED] if self.restricts_lesions else [])],
             "note": "Research use only.",
         }
 
@@ -68,18 +74,27 @@ class Model:
     def pair(self) -> PairLabels | None:
         return PairLabels.from_dataset_json(self.dataset_json)
 
+    @cached_property
+    def conversion(self) -> Conversion:
+        """How images become the model's input."""
+        return Conversion.from_dataset_json(self.dataset_json)
+
     @property
-    def modalities(self) -> tuple[str, str]:
-        """Names of image 1 and image 2 of a study."""
-        if self.pair is not None:
-            return self.pair.modalities
-        registered = self.dataset_json["preregistered"]
-        return registered["moving"], registered["fixed"]
+    def modalities(self) -> tuple[str, ...]:
+        """Names of image 1 and image 2 of a pair, or of the channels of an image."""
+        return self.conversion.modalities
 
     @property
     def segmented(self) -> tuple[str, ...]:
-        """Names of the images that get a mask."""
-        return self.modalities if self.pair is not None else self.modalities[1:]
+        """Names of the images that get a mask; the channels of an image have one, by the name of the first."""
+        return {"pairs": self.modalities, "preregistered": self.modalities[1:], "images": self.modalities[:1]}[
+            self.conversion.layout
+        ]
+
+    @property
+    def restricts_lesions(self) -> bool:
+        """Whether lesions outside the organ mask, and thin ones at its border, are removed (Hänsch et al. 2022)."""
+        return self.conversion.organ is not None and self.postprocessing
 
     @property
     def takes_lone_images(self) -> bool:
@@ -139,12 +154,12 @@ def load_model(
         postprocessing: load the rules of `nnunet_liver postprocess`, if the folder has any.
 
     Raises:
-        InputError: no model there, no checkpoint, a later version's model, one that knows neither pairs nor
-            pre-registered images, one without a registor where deformations are wanted, or rules of other classes.
+        InputError: no model there, no checkpoint, a later version's model, one of regions instead of classes, one without a
+            registor where deformations are wanted, or rules of other classes.
     """
     plans, dataset_json = (_read_json(folder, name) for name in ("plans.json", "dataset.json"))
-    if "pair" not in dataset_json and "preregistered" not in dataset_json:
-        raise InputError(f"{folder}: was not trained on pairs; use nnUNetv2_predict for ordinary datasets.")
+    if any(isinstance(label, list) for label in dataset_json["labels"].values()):
+        raise InputError(f"{folder}: was trained on regions instead of classes; use nnUNetv2_predict for it.")
     check_version(plans.get(PLANS_KEY, {}).get("version", "0.0"), folder)
     names = tuple(folds) if folds else find_folds(folder, checkpoint)
     checkpoints = [folder / f"fold_{fold}" / checkpoint for fold in names]
@@ -153,7 +168,7 @@ def load_model(
             raise InputError(f"{path}: no such checkpoint; train that fold, or choose others.")
     enable_trainers()
     with quiet():
-        predictor = nnUNetPredictor(
+        predictor = LiverPredictor(
             tile_step_size=tile_step,
             use_mirroring=mirroring,
             device=device,
@@ -182,7 +197,9 @@ def load_model(
         mirroring=mirroring,
         registors=registors,
     )
-    return replace(model, rules=Rules.of_model(folder, model.class_names)) if postprocessing else model
+    if not postprocessing:
+        return replace(model, postprocessing=False)
+    return replace(model, rules=Rules.of_model(folder, model.class_names))
 
 
 def find_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:

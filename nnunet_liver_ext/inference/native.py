@@ -1,7 +1,7 @@
 """One study from its native images to masks on their native grids.
 
-The images go onto the common grid that conversion would have used, nnU-Net preprocesses and predicts there, the joint
-probabilities are split into those of each image, and these are interpolated onto each image's own grid before the class
+The images go onto the grid that conversion would have used, nnU-Net preprocesses and predicts there, the joint probabilities
+of a pair are split into those of each image, and these are interpolated onto each image's own grid before the class
 is decided: finer than resampling a label map.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,9 +18,6 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, resample
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
-
-if TYPE_CHECKING:
-    from nnunet_liver_ext.dataset_conversion.common_grid import Interpolation, Spacing
 
 
 @dataclass(frozen=True)
@@ -42,49 +38,70 @@ class Prepared:
     """(C, z, y, x) float32."""
     grid: Grid
     native: dict[str, Grid]
-    """Grid of each image that was given."""
+    """Grid of each image that was given; of the channels of one image, that of the first."""
+    organ: np.ndarray | None = None
+    """Organ mask on the first image's own grid, bool (z, y, x)."""
 
 
 def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
-    """Puts a study's images onto one common grid as at conversion.
+    """Puts a study's images onto one common grid as at conversion, with the intensities that they got there.
 
     Args:
         model: says which images are needed, and how conversion put them onto a grid.
-        images: by modality name.
+        images: by modality name; the organ mask, where one is needed, by the organ's.
 
     Raises:
-        InputError: an image is missing that this model needs, or the two do not overlap in space.
+        InputError: an image or the organ mask is missing that this model needs, they do not overlap in space, or an image
+            has no contrast.
     """
     check_images(model, images)
+    conversion = model.conversion
     native = {name: Grid.of(images[name]) for name in model.modalities if name in images}
-    if model.pair is None:
-        return _preregistered(model, images, native)
-    from nnunet_liver_ext.dataset_conversion.common_grid import common_grid, image_on_grid
+    organ = None
+    if conversion.layout == "preregistered":
+        channels, grid = _preregistered(model, images)
+    else:
+        from nnunet_liver_ext.dataset_conversion.image_channels import on_one_grid
 
-    spacing, interpolation = conversion_of(model)
-    grid = common_grid([images[name] for name in native], spacing)
+        given = {name: images[name] for name in native}
+        how = (conversion.spacing, conversion.interpolation)
+        on_grid, grid = on_one_grid(given, conversion.modalities, *how, pairs=conversion.layout == "pairs")
+        channels = [array(one) for one in on_grid]
+    if conversion.layout == "images":
+        native = {model.modalities[0]: native[model.modalities[0]]}
+    organs = []
+    if conversion.organ is not None:
+        organ = _organ_mask(images[conversion.organ.name], native[model.modalities[0]], conversion.organ.name)
+        organs = [_on_grid(organ, native[model.modalities[0]], grid)]
+    names = conversion.channels
     channels = [
-        array(image_on_grid(images[name], grid, interpolation)) if name in native else np.zeros(grid.size[::-1], np.float32)
-        for name in model.modalities
+        normalised(model, channel, index, *organs) if names[index] in images else channel
+        for index, channel in enumerate(channels)
     ]
-    return Prepared(np.stack(channels).astype(np.float32), grid, native)
+    return Prepared(np.stack([*channels, *organs]).astype(np.float32), grid, native, organ)
+
+
+def normalised(model: Model, channel: np.ndarray, index: int, organ: np.ndarray | None = None) -> np.ndarray:
+    """A channel (z, y, x) with the intensities of the model's dataset."""
+    try:
+        return model.conversion.intensities.apply(channel, organ, index=index)
+    except InputError as error:
+        raise InputError(f"the {model.conversion.channels[index]} image {error}") from None
 
 
 def check_images(model: Model, images: Mapping[str, sitk.Image]) -> None:
-    """InputError if an image is missing that this model needs."""
+    """InputError if an image or an organ mask is missing that this model needs."""
     missing = [name for name in model.modalities if name not in images]
     if missing and (not model.takes_lone_images or len(missing) == len(model.modalities)):
         raise InputError(
             f"has no {' and no '.join(missing)} image, and {model.trainer} needs {' and '.join(model.modalities)}."
         )
-
-
-def conversion_of(model: Model) -> tuple[Spacing, Interpolation]:
-    """How conversion put this model's images onto their common grid."""
-    from nnunet_liver_ext.dataset_conversion.common_grid import DEFAULT_SPACING, parse_spacing
-
-    conversion = model.dataset_json.get("conversion", {})
-    return parse_spacing(conversion.get("spacing", DEFAULT_SPACING)), conversion.get("interpolation", "bspline")
+    organ = model.conversion.organ
+    if organ is not None and organ.name not in images:
+        raise InputError(
+            f"has no {organ.name} mask, which {model.trainer} needs: put NAME_{organ.name}_mask.nii.gz beside the image, or "
+            f"give a model that finds it with --{organ.name}-model."
+        )
 
 
 def predict_prepared(model: Model, prepared: Prepared) -> dict[str, Prediction]:
@@ -99,7 +116,7 @@ def probabilities_on_common_grid(model: Model, prepared: Prepared) -> dict[str, 
             prepared.channels, {"spacing": list(prepared.grid.spacing_mm)}, None, None, True
         )
     if model.pair is None:
-        return {model.dataset_json["preregistered"]["fixed"]: joint}
+        return {model.segmented[0]: joint}
     return dict(zip(model.modalities, split_probabilities(joint), strict=True))
 
 
@@ -136,10 +153,26 @@ def interpolated(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndar
     return resampled
 
 
-def _preregistered(model: Model, images: Mapping[str, sitk.Image], native: dict[str, Grid]) -> Prepared:
+def _preregistered(model: Model, images: Mapping[str, sitk.Image]) -> tuple[list[np.ndarray], Grid]:
     from nnunet_liver_ext.dataset_conversion.registration import preregister_pair
 
     moving, fixed = model.modalities
     fixed_on_grid, warped, _ = preregister_pair(images[moving], images[fixed], model.dataset_json["conversion"])
-    channels = np.stack([array(fixed_on_grid), array(warped)]).astype(np.float32)
-    return Prepared(channels, Grid.of(fixed_on_grid), native)
+    return [array(fixed_on_grid), array(warped)], Grid.of(fixed_on_grid)
+
+
+def _organ_mask(mask: sitk.Image, grid: Grid, name: str) -> np.ndarray:
+    if not Grid.of(mask).matches(grid):
+        raise InputError(f"the {name} mask is not on the grid of its image ({Grid.of(mask)}; image: {grid}).")
+    inside = array(mask) > 0
+    if not inside.any():
+        raise InputError(f"the {name} mask is empty.")
+    return inside
+
+
+def _on_grid(mask: np.ndarray, own: Grid, grid: Grid) -> np.ndarray:
+    if own == grid:
+        return mask.astype(np.uint8)
+    from nnunet_liver_ext.dataset_conversion.common_grid import mask_on_grid
+
+    return array(mask_on_grid(image_like(mask, own), grid, 2))

@@ -16,11 +16,13 @@ import SimpleITK as sitk
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.postprocessing import keep_largest
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, replaced, write_image
+from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, replaced, write_image
 from nnunet_liver_ext.inference.deformation import Deformation, find_deformation
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
+from nnunet_liver_ext.inference.lesion_postprocessing import postprocess_label_map
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import Prediction, Prepared, probabilities_on_common_grid
+from nnunet_liver_ext.inference.organ import OrganFinder
 from nnunet_liver_ext.studies import Study, deformation_files
 
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
@@ -39,6 +41,10 @@ class Found:
     """By modality name."""
     deformation: Deformation | None = None
     """Of image 1 onto image 2."""
+    inside: np.ndarray | None = None
+    """Organ mask on the image's own grid, bool (z, y, x)."""
+    organ: sitk.Image | None = None
+    """The same, if it was found by a model."""
 
 
 def predict_studies(
@@ -48,11 +54,15 @@ def predict_studies(
     *,
     probabilities: bool = False,
     overwrite: bool = False,
+    organ_model: Model | Sequence[Model] | None = None,
 ) -> None:
-    """Predicts every study and writes NAME_T1.nii.gz, NAME_T2.nii.gz into `out`.
+    """Predicts every study and writes NAME_T1.nii.gz, NAME_T2.nii.gz into `out`; for an ordinary dataset NAME.nii.gz.
 
     A model that was loaded with its registors also gives NAME_deformation.nii.gz, which moves T1 onto T2, and
     NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.deformation`).
+
+    A tumour model needs an organ mask: `Study.masks["liver"]`, or `organ_model` finds it (NAME_liver.nii.gz). Lesions are
+    then restricted to the organ (`inference.lesion_postprocessing`).
 
     Studies of which all is there already are left alone unless `overwrite`, so an interrupted run continues. The next
     study is read while one is predicted.
@@ -64,21 +74,24 @@ def predict_studies(
         out: folder for the masks; also gets prediction.json and dataset.json (class names).
         probabilities: write NAME_T1.npz with `probabilities` (K, z, y, x) too, as they are without rules.
         overwrite: predict again what is there.
+        organ_model: finds the organ mask in studies that have none.
 
     Raises:
         InputError: `out` holds predictions of another model, models do not go together, or the disk is full.
         SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are written.
     """
     ensemble = Ensemble.of(model)
+    finder = None if organ_model is None else OrganFinder.of(organ_model, ensemble)
     out.mkdir(parents=True, exist_ok=True)
-    describe_predictions(ensemble.describe(), ensemble.class_names, out, overwrite=overwrite)
+    description = ensemble.describe() if finder is None else ensemble.describe() | {"organ_found_by": finder.describe()}
+    describe_predictions(description, ensemble.class_names, out, overwrite=overwrite)
     todo = [study for study in studies if overwrite or not _is_done(ensemble, study, out, probabilities)]
     failures: list[CaseFailure] = []
     with progress_bar() as bar, ThreadPoolExecutor(1) as writer:
         task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
         previous: tuple[Study, Future[None]] | None = None
-        for study, prepared in _read_ahead(ensemble, todo):
-            found, failure = _predict(ensemble, study, prepared)
+        for study, images in _read_ahead(ensemble, todo, finder is not None):
+            found, failure = _predict(ensemble, study, images, finder)
             failures += [*failure, *_finished(previous)]
             previous = (study, writer.submit(_write, ensemble, study, found, out, probabilities))
             bar.advance(task)
@@ -110,31 +123,53 @@ def reason_of(error: BaseException) -> str:
     return str(error) if isinstance(error, InputError) else (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def _read_ahead(ensemble: Ensemble, studies: Sequence[Study]) -> Iterator[tuple[Study, Future[tuple[Prepared, ...]]]]:
+@dataclass(frozen=True)
+class Opened:
+    """A study that was read."""
+
+    images: dict[str, sitk.Image]
+    """By modality name, the organ mask by the organ's."""
+    prepared: tuple[Prepared, ...] | None
+    """On the grid of each model; None where the organ mask is still to be found."""
+
+
+def _read_ahead(ensemble: Ensemble, studies: Sequence[Study], finds_organ: bool) -> Iterator[tuple[Study, Future[Opened]]]:
     """Each study with its images being read and put on their grids, the next one meanwhile."""
     with ThreadPoolExecutor(1) as reader:
-        waiting: list[tuple[Study, Future[tuple[Prepared, ...]]]] = []
+        waiting: list[tuple[Study, Future[Opened]]] = []
         for study in studies:
-            waiting.append((study, reader.submit(_read, ensemble, study)))
+            waiting.append((study, reader.submit(_read, ensemble, study, finds_organ)))
             if len(waiting) > 1:
                 yield waiting.pop(0)
         yield from waiting
 
 
-def _read(ensemble: Ensemble, study: Study) -> tuple[Prepared, ...]:
-    return ensemble.prepare({name: read_image(path) for name, path in study.images.items() if name in ensemble.modalities})
+def _read(ensemble: Ensemble, study: Study, finds_organ: bool) -> Opened:
+    images = {name: read_image(path) for name, path in study.images.items() if name in ensemble.modalities}
+    if ensemble.organ is not None and ensemble.organ in study.masks:
+        images[ensemble.organ] = read_mask(study.masks[ensemble.organ])
+    elif ensemble.organ is not None and finds_organ:
+        return Opened(images, None)
+    return Opened(images, ensemble.prepare(images))
 
 
-def _predict(ensemble: Ensemble, study: Study, reading: Future[tuple[Prepared, ...]]) -> tuple[Found, list[CaseFailure]]:
+def _predict(
+    ensemble: Ensemble, study: Study, reading: Future[Opened], finder: OrganFinder | None
+) -> tuple[Found, list[CaseFailure]]:
     """What was found in a study, and what could not be; without a deformation there are still masks."""
     found, average = Found({}), Average()
     try:
-        for model, prepared in zip(ensemble.models, reading.result(), strict=True):
+        opened, organ = reading.result(), None
+        if opened.prepared is None and finder is not None:
+            organ = finder.find(opened.images)
+            opened = Opened(opened.images, ensemble.prepare({**opened.images, finder.organ: organ}))
+        for model, prepared in zip(ensemble.models, opened.prepared or (), strict=True):
             on_common_grid = probabilities_on_common_grid(model, prepared)
             average.add(on_common_grid, prepared)
-        found = Found(average.decided())
+        found = Found(average.decided(), inside=prepared.organ, organ=organ)
         if ensemble.registors:  # of the one model that there is then
-            found = Found(found.predictions, find_deformation(model, on_common_grid, prepared.grid, prepared.native))
+            deformation = find_deformation(model, on_common_grid, prepared.grid, prepared.native)
+            found = Found(found.predictions, deformation)
     except FAILURES as error:
         return found, [CaseFailure(study.name, reason_of(error))]
     return found, []
@@ -145,11 +180,20 @@ def _write(ensemble: Ensemble, study: Study, found: Found, out: Path, probabilit
         field_file, mask_file = deformation_files(study.name, ensemble.modalities)
         write_image(found.deformation.field, out / field_file)
         write_image(_postprocessed(found.deformation.mask, ensemble.kept(ensemble.modalities[0])), out / mask_file)
-    for modality, prediction in found.predictions.items():
+    if found.organ is not None:
+        write_image(found.organ, out / f"{study.name}_{ensemble.organ}.nii.gz")
+    for modality, stem in ensemble.files(study).items():
+        if modality not in found.predictions:
+            continue
+        prediction = found.predictions[modality]
         if probabilities:
-            with replaced(out / f"{study.name}_{modality}.npz") as unfinished:
+            with replaced(out / f"{stem}.npz") as unfinished:
                 np.savez_compressed(unfinished, probabilities=prediction.probabilities)
-        write_image(_postprocessed(prediction.mask, ensemble.kept(modality)), out / f"{study.name}_{modality}.nii.gz")
+        mask = prediction.mask
+        if found.inside is not None and ensemble.restricts_lesions:
+            lesions = [[label] for label in range(1, len(ensemble.class_names))]
+            mask = image_like(postprocess_label_map(array(mask), found.inside, lesions), Grid.of(mask))
+        write_image(_postprocessed(mask, ensemble.kept(modality)), out / f"{stem}.nii.gz")
 
 
 def _postprocessed(mask: sitk.Image, kept: Sequence[int]) -> sitk.Image:
@@ -157,7 +201,7 @@ def _postprocessed(mask: sitk.Image, kept: Sequence[int]) -> sitk.Image:
 
 
 def _is_done(ensemble: Ensemble, study: Study, out: Path, probabilities: bool) -> bool:
-    stems = [f"{study.name}_{name}" for name in ensemble.segmented if name in study.images]
+    stems = list(ensemble.files(study).values())
     endings = (".nii.gz", ".npz") if probabilities else (".nii.gz",)
     files = [f"{stem}{ending}" for stem in stems for ending in endings]
     if ensemble.registors:

@@ -23,9 +23,17 @@ from nnunet_liver_ext.trainers.losses import (
     nnUNetTrainerGambling,
     nnUNetTrainerGAN,
 )
+from nnunet_liver_ext.trainers.single_images import (
+    nnUNetTrainerDI2IN,
+    nnUNetTrainerDI2INAN,
+    nnUNetTrainerLiver,
+    nnUNetTrainerLiverTumor,
+)
 
 __all__ = [
     "nnUNetTrainerBCE",
+    "nnUNetTrainerDI2IN",
+    "nnUNetTrainerDI2INAN",
     "nnUNetTrainerDice",
     "nnUNetTrainerDiceBCE",
     "nnUNetTrainerDualInput",
@@ -35,6 +43,8 @@ __all__ = [
     "nnUNetTrainerEmbedding",
     "nnUNetTrainerGAN",
     "nnUNetTrainerGambling",
+    "nnUNetTrainerLiver",
+    "nnUNetTrainerLiverTumor",
     "nnUNetTrainerPreregistered",
     "nnUNetTrainerSimilarity",
     "nnUNetTrainerSimilarityAffine",

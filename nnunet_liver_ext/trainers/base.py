@@ -19,27 +19,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.errors import InputError, NonFiniteLoss
-from nnunet_liver_ext.networks.strategies import STRATEGIES
+from nnunet_liver_ext.incomplete import IncompleteCases
+from nnunet_liver_ext.networks.strategies import STRATEGIES, unwrapped
+from nnunet_liver_ext.organ_mask import OrganMask
 from nnunet_liver_ext.trainers import progress
 from nnunet_liver_ext.trainers.checkpoint import check_version, read_extra, save_with_extra
 from nnunet_liver_ext.trainers.companion import Companion, check_companion
-from nnunet_liver_ext.trainers.data_loading import (
-    MarginalForeground,
-    OrderedAugmenter,
-    SeededDataLoader,
-    make_reproducible,
-    seed_everything,
-)
+from nnunet_liver_ext.trainers.data_loading import OrderedAugmenter, seed_everything
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
-from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, View, VoxelLoss, finest, task_of, views_of
+from nnunet_liver_ext.trainers.final_validation import validate_whole_volumes
+from nnunet_liver_ext.trainers.loaders import make_loaders
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, VoxelLoss, task_of
+from nnunet_liver_ext.trainers.objectives.views import (
+    NOT_COUNTED,
+    Annotations,
+    View,
+    finest,
+    together,
+    views_of,
+)
 from nnunet_liver_ext.trainers.phases import (
     BOTH,
     COMPANION,
@@ -52,7 +58,7 @@ from nnunet_liver_ext.trainers.phases import (
 )
 from nnunet_liver_ext.trainers.players import as_numbers, autocast, descend, frozen, make_optimizer
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
-from nnunet_liver_ext.trainers.scores import hard_counts, mean_of_figures, name_the_summary
+from nnunet_liver_ext.trainers.scores import hard_counts, mean_of_figures, name_the_summary, region_counts
 from nnunet_liver_ext.trainers.warm_start import find_checkpoint, start_companion, start_segmentor
 
 MOST_EXAMINED = 20
@@ -76,6 +82,8 @@ class LiverTrainer(nnUNetTrainer):
     ) -> None:
         recipe = resolve(self.recipe, plans, configuration)
         self.pair = check_dataset(type(self).__name__, recipe, plans, configuration, dataset_json)
+        self.organ = OrganMask.from_dataset_json(dataset_json)
+        self.incomplete = IncompleteCases.from_dataset_json(dataset_json)
         kind = OBJECTIVES[recipe.objective]
         self.phases = plan_phases(
             recipe,
@@ -102,6 +110,7 @@ class LiverTrainer(nnUNetTrainer):
         self.objective: Objective
         self.examined = 0
         self.companion: Companion | None = None
+        self._said_what_is_left_out = False
 
     # ------------------------------------------------------------------ construction
 
@@ -167,10 +176,21 @@ class LiverTrainer(nnUNetTrainer):
         )
 
     def _weighted_loss(self, dice: float, ce: float) -> nn.Module:
+        """nnU-Net's loss with other weights, of its terms and, where the network says so, of its outputs."""
+        supervised = self.enable_deep_supervision
+        weights = unwrapped(self.network).supervision_weights if supervised else None
+        self.enable_deep_supervision = supervised and weights is None
         loss = super()._build_loss()
         per_level = loss.loss if self.enable_deep_supervision else loss
+        self.enable_deep_supervision = supervised
         per_level.weight_dice, per_level.weight_ce = dice, ce
-        return loss
+        if self.organ is not None:
+            per_level.ignore_label = per_level.ce.ignore_index = NOT_COUNTED
+        return loss if weights is None else DeepSupervisionWrapper(per_level, weights)
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        own = unwrapped(self.network).supervised_scales if self.enable_deep_supervision else None
+        return super()._get_deep_supervision_scales() if own is None else own
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PhaseSchedule]:
         recipe = self.recipe
@@ -181,7 +201,8 @@ class LiverTrainer(nnUNetTrainer):
             momentum=recipe.momentum,
             weight_decay=self.weight_decay,
         )
-        return optimizer, PhaseSchedule(optimizer, self.phases, self.initial_lr, recipe.joint_lr, recipe.lr_exponent)
+        rates = (self.initial_lr, recipe.joint_lr, recipe.lr_exponent, recipe.lr_drop_epoch)
+        return optimizer, PhaseSchedule(optimizer, self.phases, *rates)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, Any]:
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
@@ -194,60 +215,47 @@ class LiverTrainer(nnUNetTrainer):
     # ------------------------------------------------------------------ data
 
     def get_dataloaders(self) -> tuple[OrderedAugmenter, OrderedAugmenter]:
-        patch_size = self.configuration_manager.patch_size
-        scales = self._get_deep_supervision_scales()
-        rotation, dummy_2d, initial_patch_size, mirror_axes = (
-            self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        )
-        labels = {
-            "is_cascaded": self.is_cascaded,
-            "foreground_labels": self.label_manager.foreground_labels,
-            "regions": self.label_manager.foreground_regions if self.label_manager.has_regions else None,
-            "ignore_label": self.label_manager.ignore_label,
-        }
-        use_mask_for_norm = self.configuration_manager.use_mask_for_norm
-        training = self.get_training_transforms(
-            patch_size, rotation, scales, mirror_axes, dummy_2d, use_mask_for_norm=use_mask_for_norm, **labels
-        )
-        validation = self.get_validation_transforms(scales, **labels)
-        if self.recipe.augmentation == "none":
-            training, initial_patch_size = validation, patch_size
-        make_reproducible(training)
-        data_training, data_validation = self.get_tr_and_val_datasets()
-        workers = get_allowed_n_proc_DA()
-        used, used_in_validation = self._batches_used(), self.current_epoch * self.num_val_iterations_per_epoch
-        return (
-            self._loader(0, data_training, initial_patch_size, training, used, workers),
-            self._loader(1, data_validation, patch_size, validation, used_in_validation, (workers + 1) // 2),
-        )
+        return make_loaders(self)
 
-    def _loader(
-        self, stream: int, dataset: Any, patch_size: Any, transforms: Any, start: int, workers: int
-    ) -> OrderedAugmenter:
-        if self.pair is not None:
-            dataset = MarginalForeground(dataset, self.pair)
-        loader = SeededDataLoader(
-            dataset,
-            self.batch_size,
-            patch_size,
-            self.configuration_manager.patch_size,
-            self.label_manager,
-            oversample_foreground_percent=self.oversample_foreground_percent,
-            probabilistic_oversampling=self.probabilistic_oversampling,
-            transforms=transforms,
-        )
-        loader.seed, loader.stream = self.seed, stream + 2 * self.local_rank
-        loader.start = start
-        return OrderedAugmenter(loader, workers, pin_memory=self.device.type == "cuda")
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's split, without pairs that this strategy cannot use."""
+        training, validation = (list(cases) for cases in super().do_split())
+        if not self.incomplete or STRATEGIES[self.recipe.strategy].takes_lone_images:
+            return training, validation
+        usable = self.incomplete.complete(training), self.incomplete.complete(validation)
+        left_out = len(training) - len(usable[0]), len(validation) - len(usable[1])
+        if any(left_out) and not self._said_what_is_left_out:
+            self._said_what_is_left_out = True
+            self.print_to_log_file(
+                f"Incomplete pairs are left out, because {type(self).__name__} needs both images and both masks: "
+                f"{left_out[0]} of {len(training)} training cases, {left_out[1]} of {len(validation)} validation cases."
+            )
+        if not usable[0]:
+            raise InputError(f"{type(self).__name__} needs both images and both masks, which no training case has.")
+        return usable
 
-    def _batches_used(self) -> int:
+    def batches_used(self) -> int:
         """Training batches of all earlier epochs, whatever their phases."""
         phases = (phase_of(self.phases, epoch) for epoch in range(self.current_epoch))
         return self.num_iterations_per_epoch * sum(self._batches_per_iteration(phase) for phase in phases)
 
     def _batches_per_iteration(self, phase: Phase) -> int:
+        if phase.name == SEGMENTOR or self._plays_on_one_batch(phase):
+            return 1
+        if phase.name == COMPANION:
+            return self._batches_of_companion
+        return self.recipe.companion_steps * self._batches_of_companion + self.recipe.segmentor_steps
+
+    def _plays_on_one_batch(self, phase: Phase) -> bool:
+        """Whether both players take their step on the same batch and the same forward pass."""
         steps = (self.recipe.companion_steps, self.recipe.segmentor_steps)
-        return 1 if phase.name != BOTH or steps == (1, 1) else sum(steps)
+        return phase.name == BOTH and steps == (1, 1) and self._batches_of_companion == 1
+
+    @property
+    def _batches_of_companion(self) -> int:
+        """How many of the loader's batches make one of the companion's."""
+        wanted = self.recipe.companion_batch_size
+        return 1 if wanted is None else wanted // self.configuration_manager.batch_size
 
     # ------------------------------------------------------------------ steps
 
@@ -266,7 +274,7 @@ class LiverTrainer(nnUNetTrainer):
         recipe, fold, lines = self.recipe, self.fold, []
         if recipe.segmentor_checkpoint is not None:
             path = find_checkpoint(recipe.segmentor_checkpoint, fold)
-            lines += start_segmentor(_bare(self.network), path, recipe, fold)
+            lines += start_segmentor(unwrapped(self.network), path, recipe, fold)
         if recipe.companion_checkpoint is not None and self.companion is not None:
             path = find_checkpoint(recipe.companion_checkpoint, fold)
             lines += start_companion(self.objective, path, recipe, fold)
@@ -301,11 +309,11 @@ class LiverTrainer(nnUNetTrainer):
             return [self._segmentor_step(self._forward(batch))]
         if phase.name == COMPANION:
             return [companion.step(self._seen_by_companion(batch), phase)]
-        if self._batches_per_iteration(phase) == 1:
+        if self._plays_on_one_batch(phase):
             views = self._forward(batch)
             return [companion.step(views, phase), self._segmentor_step(views)]
         played = []
-        for step in range(self._batches_per_iteration(phase)):
+        for step in range(self.recipe.companion_steps + self.recipe.segmentor_steps):
             batch = next(self.dataloader_train) if step > 0 else batch
             if step < self.recipe.companion_steps:
                 played.append(companion.step(self._seen_by_companion(batch), phase))
@@ -313,18 +321,34 @@ class LiverTrainer(nnUNetTrainer):
                 played.append(self._segmentor_step(self._forward(batch)))
         return played
 
-    def _forward(self, batch: dict) -> list[View]:
+    def _forward(self, batch: dict, *, without_segmentor: bool = False) -> list[View]:
         data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
-        with autocast(self.device):
-            return views_of(self.pair, data, self.network(data), target, joint=not self.network.training)
+        with autocast(self.device), unwrapped(self.network).as_in_training():
+            output = None if without_segmentor else self.network(data)
+            joint = not self.network.training
+            annotations = Annotations(self._annotated(batch.get("keys", ())), self._organ_dilation)
+            return views_of(self.pair, data, output, target, joint=joint, annotations=annotations)
+
+    def _annotated(self, cases: Sequence[str]) -> list[list[bool]] | None:
+        """Of each image which of these cases have its mask; None if all have all."""
+        return None if self.pair is None else self.incomplete.annotated(cases, self.pair.modalities)
+
+    @property
+    def _organ_dilation(self) -> tuple[int, ...] | None:
+        """Radius in voxels, (z, y, x), by which the organ mask is dilated for the loss; slices stay as they are in
+        configurations that do not know their distance."""
+        if self.organ is None or self.recipe.organ_dilation_mm is None:
+            return None
+        spacing = self.configuration_manager.spacing
+        radii = [round(self.recipe.organ_dilation_mm / mm) for mm in spacing]
+        return (0,) * (len(self.configuration_manager.patch_size) - len(radii)) + tuple(radii)
 
     def _seen_by_companion(self, batch: dict) -> list[View]:
         """The views without a graph; without a segmentor where the companion learns from annotations alone."""
-        if self.phase.name == COMPANION and self.objective.companion_learns_from_annotations:
-            data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
-            return views_of(self.pair, data, None, target, joint=False)
+        alone = self.phase.name == COMPANION and self.objective.companion_learns_from_annotations
+        rest = (next(self.dataloader_train) for _ in range(self._batches_of_companion - 1))
         with torch.no_grad():
-            return self._forward(batch)
+            return together([self._forward(part, without_segmentor=alone) for part in (batch, *rest)])
 
     def _segmentor_step(self, views: Sequence[View]) -> Losses:
         with frozen(self.objective.companion):
@@ -340,8 +364,6 @@ class LiverTrainer(nnUNetTrainer):
         self.examined = 0
 
     def validation_step(self, batch: dict) -> dict[str, Any]:
-        if self.pair is None:
-            return super().validation_step(batch)
         views = self._forward(batch)
         with autocast(self.device):
             if self.phase.name == COMPANION:
@@ -349,10 +371,20 @@ class LiverTrainer(nnUNetTrainer):
             else:
                 losses = self.objective.segmentor_loss(views, self.phase.name)
             figures = {} if self.phase.name == SEGMENTOR else self._examine(views)
-        counts = np.concatenate([hard_counts(finest(view.logits), view.labels) for view in views], axis=1)
-        tp, fp, fn = counts
+        tp, fp, fn = self._counts(views)
         numbers = {name: float(value) for name, value in figures.items()}
         return {"loss": losses.total.cpu().numpy(), "tp_hard": tp, "fp_hard": fp, "fn_hard": fn, **numbers}
+
+    def _counts(self, views: Sequence[View]) -> np.ndarray:
+        """True positives, false positives, false negatives of each class of each image, (3, M · (K − 1))."""
+        manager = self.label_manager
+        if manager.has_regions:
+            (view,) = views
+            return region_counts(finest(view.logits), view.labels, ignored=manager.has_ignore_label)
+        found = {view.name: hard_counts(finest(view.logits), view.labels, manager.ignore_label) for view in views}
+        names = [None] if self.pair is None else self.pair.modalities  # a batch may have no mask of an image
+        empty = np.zeros_like(next(iter(found.values())))
+        return np.concatenate([found.get(name or "image", empty) for name in names], axis=1)
 
     def _examine(self, views: Sequence[View]) -> dict[str, Tensor]:
         thoroughly = self._companion_must_show
@@ -386,7 +418,8 @@ class LiverTrainer(nnUNetTrainer):
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         of_nnunet = {"loss", "tp_hard", "fp_hard", "fn_hard"}
         super().on_validation_epoch_end([{key: output[key] for key in of_nnunet} for output in val_outputs])
-        if self.current_epoch == self.phases[-1].first:  # the moving average that knows the best epoch begins anew
+        last_phase_begins = self.current_epoch == self.phases[-1].first
+        if last_phase_begins or self.recipe.best_by == "epoch":  # the average that knows the best epoch begins anew
             moving_average = self.logger.get_value("ema_fg_dice", step=None)
             moving_average[-1] = self.logger.get_value("mean_fg_dice", step=-1)
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
@@ -483,19 +516,38 @@ class LiverTrainer(nnUNetTrainer):
             )
 
     def on_train_end(self) -> None:
+        best = Path(self.output_folder) / "checkpoint_best.pth"
+        kept = self.recipe.keep == "best" and best.is_file()
+        if kept:
+            self._take_weights_of(best)
         super().on_train_end()
-        self.loaded_checkpoint = "checkpoint_final.pth"  # of the same weights, whatever training was continued from
+        self.loaded_checkpoint = best.name if kept else "checkpoint_final.pth"
+
+    def _take_weights_of(self, path: Path) -> None:
+        """Ends the training with the weights of its best epoch."""
+        if self.is_ddp:
+            dist.barrier()  # rank 0 has written it
+        checkpoint = torch.load(path, map_location=self.device, weights_only=False)
+        unwrapped(self.network).load_state_dict(checkpoint["network_weights"])
+        self.objective.load_state_dict(checkpoint[PLANS_KEY]["objective"])
+        self.print_to_log_file(f"The state after epoch {checkpoint['current_epoch'] - 1} was the best one and is kept.")
 
     # ------------------------------------------------------------------ final validation
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's final validation; `validation/summary.json` of a pair is by modality and class."""
         with self._marginal_metrics():
-            super().perform_actual_validation(save_probabilities)
+            if unwrapped(self.network).whole_volume:
+                validate_whole_volumes(self, save_probabilities)
+            else:
+                super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0:
             summary = Path(self.output_folder) / "validation" / "summary.json"
-            scores = name_the_summary(summary, self._regions(), self.loaded_checkpoint)
+            scores = name_the_summary(summary, self._regions(), self.loaded_checkpoint, self._unmeasurable())
             self.print_to_log_file(f"Validation Dice by modality: {scores}")
+
+    def _unmeasurable(self) -> dict[str, set[str]]:
+        return {} if self.pair is None else self.incomplete.unmeasurable(self.pair)
 
     @contextmanager
     def _marginal_metrics(self) -> Iterator[None]:
@@ -510,9 +562,3 @@ class LiverTrainer(nnUNetTrainer):
             yield
         finally:
             self.label_manager = manager
-
-
-def _bare(network: Any) -> nn.Module:
-    """The network inside DistributedDataParallel and torch.compile."""
-    network = getattr(network, "module", network)
-    return getattr(network, "_orig_mod", network)

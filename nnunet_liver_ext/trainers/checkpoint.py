@@ -72,8 +72,8 @@ def read_extra(
     check_version(extra["version"], path)
     before, now = extra["recipe"], recipe.to_json()
     for name in NOT_A_NUMBER:
-        if before[name] != now[name]:
-            raise InputError(f"{path}: was trained with {name} {before[name]}, {trainer_name} has {now[name]}.")
+        if before.get(name) != now[name]:
+            raise InputError(f"{path}: was trained with {name} {before.get(name)}, {trainer_name} has {now[name]}.")
     if companion and extra.get("companion") is None:
         raise InputError(
             f"{path}: holds no companion network, so {trainer_name} cannot continue from it; name it as "

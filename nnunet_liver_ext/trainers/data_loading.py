@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.trainers.crops import cropped
 from nnunet_liver_ext.workers import exit_with_parent
 
 NO_LIMIT = 2**62
@@ -64,13 +65,25 @@ class SeededDataLoader(nnUNetDataLoader):
     handed_out: Any = None
     """Shared with the parent: the index of the batch that it waits for. No worker runs further ahead than `window`."""
     window = 0
+    crops: Sequence[tuple[int, ...]] = ()
+    """Sizes of which each batch gets one; none: the whole patch."""
+    crop_scales: Any = None
+    """Resolutions of the targets of deep supervision."""
     _generated = 0
 
     def generate_train_batch(self) -> dict[str, Any]:
         index = self.next_index()
         with seeded(self.seed, self.stream, index):
             batch = super().generate_train_batch()
+            if self.crops:
+                size = self.crops[np.random.randint(len(self.crops))]
+                batch = cropped(batch, size, self.crop_scales)
         return {**batch, "index": index}
+
+    def get_indices(self) -> list[str]:
+        """The cases of a batch; a dataset that chooses by class draws them itself."""
+        draw = getattr(self._data, "draw", None)
+        return super().get_indices() if draw is None else draw(self.batch_size)
 
     def next_index(self) -> int:
         """The index of this worker's next batch, as soon as it may make it."""

@@ -8,6 +8,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy
+from nnunet_liver_ext.organ_mask import OrganMask
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.recipe import Recipe
@@ -25,6 +26,8 @@ def check_dataset(
     pair = PairLabels.from_dataset_json(dataset_json)
     strategy: type[Strategy] = STRATEGIES[recipe.strategy]
     name = plans.get("dataset_name", "the dataset")
+    _check_network(trainer, recipe, plans, configuration)
+    _check_organ_mask(trainer, recipe, dataset_json, name)
     if strategy.is_pair and pair is None:
         raise InputError(
             f"{trainer} needs pairs, but dataset.json of {name} has no `pair` entry: convert it with nnunet_liver convert "
@@ -42,6 +45,11 @@ def check_dataset(
     )
     if objective.has_companion and pair is None and unusual:
         raise InputError(f"{trainer}: its companion network knows neither regions nor the ignore label that {name} has.")
+    batch_size = recipe.companion_batch_size
+    if batch_size is not None and batch_size % entry.batch_size:
+        raise InputError(
+            f"recipe: companion_batch_size ({batch_size}) must be a multiple of the batch size ({entry.batch_size})."
+        )
     if pair is not None:
         channels = len(dataset_json.get("channel_names") or dataset_json["modality"])  # as nnU-Net reads them
         if channels != 2:
@@ -51,3 +59,36 @@ def check_dataset(
         if any(isinstance(label, (list, tuple)) for label in dataset_json["labels"].values()):
             raise InputError(f"{trainer}: dataset.json of {name} has regions, which are not possible in pairs.")
     return pair
+
+
+def _check_network(trainer: str, recipe: Recipe, plans: dict[str, Any], configuration: str) -> None:
+    """InputError if the trainer's name promises a network that the plans do not have."""
+    network = PlansManager(plans).get_configuration(configuration).network_arch_class_name.rpartition(".")[2]
+    if recipe.architecture is not None and network != recipe.architecture:
+        raise InputError(
+            f"{trainer} trains the network {recipe.architecture}, but configuration {configuration} of plans "
+            f"{plans.get('plans_name')} has {network}: plan with nnunet_liver plan --architecture "
+            f"{recipe.architecture.lower()}."
+        )
+
+
+def _check_organ_mask(trainer: str, recipe: Recipe, dataset_json: dict[str, Any], name: str) -> None:
+    """InputError if an organ mask is missing that the trainer needs, or is there and would be taken for an image."""
+    organ = OrganMask.from_dataset_json(dataset_json)
+    strips = STRATEGIES[recipe.strategy].strips_organ_mask
+    if organ is None:
+        asked = [key for key in ("foreground_share", "organ_dilation_mm") if getattr(recipe, key) is not None]
+        if strips or asked:
+            what = trainer if strips else f"recipe: {asked[0]}"
+            raise InputError(
+                f"{what} needs an organ mask, but dataset.json of {name} has no `organ_mask` entry: convert it with a liver "
+                "mask (nnunet_liver convert ... --task tumour)."
+            )
+        return
+    if not strips:
+        raise InputError(
+            f"{trainer} would take the {organ.name} mask of {name} for an image: train nnUNetTrainerLiverTumor on it, or "
+            "convert without --task tumour."
+        )
+    if "ignore" in dataset_json["labels"] or any(isinstance(v, (list, tuple)) for v in dataset_json["labels"].values()):
+        raise InputError(f"{trainer} knows neither regions nor the ignore label that {name} has.")

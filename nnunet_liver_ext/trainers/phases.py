@@ -81,7 +81,13 @@ class PhaseSchedule:
     """Learning rate = start · (1 − progress of the phase)^exponent, anew in each phase."""
 
     def __init__(
-        self, optimizer: Optimizer, phases: Sequence[Phase], alone: float, joint: float | None, exponent: float
+        self,
+        optimizer: Optimizer,
+        phases: Sequence[Phase],
+        alone: float,
+        joint: float | None,
+        exponent: float,
+        drop_epoch: int | None = None,
     ) -> None:
         """
         Args:
@@ -90,13 +96,16 @@ class PhaseSchedule:
             alone: learning rate at the beginning of a phase in which one player learns.
             joint: the same where both do; None for `alone`.
             exponent: 0 keeps it constant.
+            drop_epoch: a tenth from this epoch of the segmentor's own phase on; None: no drop.
         """
-        self.optimizer, self.phases, self.exponent = optimizer, phases, exponent
+        self.optimizer, self.phases, self.exponent, self.drop_epoch = optimizer, phases, exponent, drop_epoch
         self.alone, self.joint = alone, alone if joint is None else joint
 
     def step(self, epoch: int) -> None:
         phase = phase_of(self.phases, epoch)
         start = self.joint if phase.name == BOTH else self.alone
+        if self.drop_epoch is not None and phase.name == SEGMENTOR and epoch - phase.first >= self.drop_epoch:
+            start /= 10
         progress = (epoch - phase.first) / (phase.end - phase.first)
         for group in self.optimizer.param_groups:
             group["lr"] = start * max(0.0, 1 - progress) ** self.exponent

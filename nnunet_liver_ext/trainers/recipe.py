@@ -2,8 +2,8 @@
 
 A named trainer is `LiverTrainer` plus one frozen `Recipe`. The configuration in the plans may carry `"recipe": {...}`
 with other numbers, its ancestors along `inherits_from` too (nnU-Net merges configurations shallowly, so the nested
-recipes are merged here, oldest ancestor first): class < plans. Strategy and objective are what a trainer's name says and
-cannot be overridden.
+recipes are merged here, oldest ancestor first), and `"protocol": NAME` (`protocols`): class < protocol < plans. Strategy,
+objective and a promised network are what a trainer's name says and cannot be overridden.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.protocols import protocol_of
 
 PLANS_KEY = "nnunet_liver_ext"
 """Where the plans saved with a model, and its checkpoints, hold the resolved recipe and the package's version."""
 
-NOT_A_NUMBER = ("strategy", "objective")
+NOT_A_NUMBER = ("strategy", "objective", "architecture")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +30,26 @@ class Recipe:
     """Key of `networks.strategies.STRATEGIES`: how the images enter and leave the segmentor."""
     objective: str = "dice_ce"
     """Key of `trainers.objectives.OBJECTIVES`: what the segmentor is trained on."""
+    architecture: str | None = None
+    """Class name of the only network that the trainer takes; None: whatever the plans say."""
 
     num_epochs: int = 1000
     num_iterations_per_epoch: int = 250
     num_val_iterations_per_epoch: int = 50
     save_every: int = 50
     """A `checkpoint_latest.pth` every so many epochs."""
+    best_by: Literal["moving_average", "epoch"] = "moving_average"
+    """What `checkpoint_best.pth` is the best of: nnU-Net's moving average of the mean foreground Dice, or single epochs."""
+    keep: Literal["final", "best"] = "final"
+    """Which state becomes `checkpoint_final.pth`. The best one was chosen on the validation fold, whose scores are then
+    optimistic: keep a test set apart."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     initial_lr: float = 1e-2
     lr_exponent: float = 0.9
     """Learning rate = initial_lr · (1 − progress of the phase)^lr_exponent; 0 keeps it constant."""
+    lr_drop_epoch: int | None = None
+    """A tenth of the learning rate from this epoch of a phase on in which the segmentor learns alone; None: no drop."""
     momentum: float | None = None
     """Nesterov momentum of SGD (None: nnU-Net's 0.99), first beta of the Adams (None: 0.9)."""
     weight_decay: float = 3e-5
@@ -58,6 +68,28 @@ class Recipe:
     """nnU-Net's training transforms, or none of them."""
     mirroring: bool = True
     """Random mirroring in training, and mirrored test-time augmentation, along all axes."""
+    flip_probability: float = 0.0
+    """Flips along each axis for itself (Hänsch et al. 2022). This and the following come before those of `augmentation`."""
+    contrast_low: float = 1.0
+    """The distance from the image's mean is multiplied by a number in [contrast_low, contrast_high)."""
+    contrast_high: float = 1.0
+    shift_sd: float = 0.0
+    """A number out of N(0, shift_sd²) is added to the image."""
+    shift_range: float = 0.0
+    """A number in [−shift_range, shift_range) is added to the image (Couteaux et al. 2021)."""
+    elastic_sd_voxels: float = 0.0
+    """In-plane elastic deformation by control points with displacements of this standard deviation; all slices alike."""
+    elastic_points: int = 8
+    """Control points along each in-plane axis."""
+    crop_sizes: int = 0
+    """So many random sizes and ratios of patches, none with more voxels than the plans' patch; 0: always that patch."""
+    smallest_crop: float = 0.5
+    """Smallest length of such a patch along each axis, as a share of the plans' patch."""
+    foreground_share: float | None = None
+    """Draw the class first, then a case that has it, then a voxel of it as the patch's centre: so many of the patches have
+    a voxel of the foreground there, the others one of the organ mask (Hänsch et al. 2022). None: nnU-Net's sampling."""
+    organ_dilation_mm: float | None = None
+    """The voxel loss counts within the organ mask dilated by so much only; None: everywhere."""
 
     warmup_epochs: int | None = None
     """Phase 1 of objectives with a companion network: the segmentor alone, on its voxel loss. None: a share of
@@ -78,6 +110,8 @@ class Recipe:
     """The companion's learning rate when phase 3 begins; None: companion_lr."""
     companion_momentum: float = 0.9
     """Momentum of SGD, first beta of the Adams."""
+    companion_batch_size: int | None = None
+    """A multiple of the batch size, for the companion's own steps; None: the batch size."""
     companion_weight_decay: float = 0.0
     companion_steps: int = 1
     """Steps of the companion in each iteration of phase 3 (k_D)."""
@@ -127,6 +161,10 @@ class Recipe:
                 raise InputError(f"recipe: {name} must lie in [{low:g}, {high:g}], found {value}.")
         if self.dice_weight == self.ce_weight == 0:
             raise InputError("recipe: dice_weight and ce_weight are both 0, so the segmentor would learn nothing.")
+        if self.contrast_low > self.contrast_high:
+            raise InputError(
+                f"recipe: contrast_low ({self.contrast_low}) must not be above contrast_high ({self.contrast_high})."
+            )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -139,18 +177,31 @@ RANGES: tuple[tuple[str, float, float], ...] = (
     ("save_every", 1, 1e9),
     ("initial_lr", 0, 1e3),
     ("lr_exponent", 0, 10),
+    ("lr_drop_epoch", 1, 1e9),
     ("momentum", 0, 0.9999),
     ("weight_decay", 0, 1e3),
     ("gradient_clip", 1e-6, 1e9),  # 0 would not switch clipping off, it would clip every gradient to nothing
     ("dice_weight", 0, 1e9),
     ("ce_weight", 0, 1e9),
     ("oversample_foreground_percent", 0, 1),
+    ("flip_probability", 0, 1),
+    ("contrast_low", 0, 10),
+    ("contrast_high", 0, 10),
+    ("shift_sd", 0, 1e6),
+    ("shift_range", 0, 1e6),
+    ("elastic_sd_voxels", 0, 1e3),
+    ("elastic_points", 4, 64),
+    ("crop_sizes", 0, 100),
+    ("smallest_crop", 0.05, 1),
+    ("foreground_share", 0, 1),
+    ("organ_dilation_mm", 0, 1e3),
     ("warmup_epochs", 0, 1e9),
     ("companion_epochs", 0, 1e9),
     ("joint_lr", 0, 1e3),
     ("companion_lr", 0, 1e3),
     ("joint_companion_lr", 0, 1e3),
     ("companion_momentum", 0, 0.9999),  # an Adam whose first beta is 1 never moves, and torch refuses it
+    ("companion_batch_size", 1, 1e6),
     ("companion_weight_decay", 0, 1e3),
     ("companion_steps", 1, 1e6),
     ("segmentor_steps", 1, 1e6),
@@ -194,7 +245,7 @@ def override(recipe: Recipe, numbers: Mapping[str, Any], where: str) -> Recipe:
 
 
 def resolve(recipe: Recipe, plans: Mapping[str, Any], configuration: str) -> Recipe:
-    """A trainer's recipe with what the plans' configuration and its ancestors override.
+    """A trainer's recipe with what the protocol, the plans' configuration and its ancestors override.
 
     Args:
         recipe: the trainer's own.
@@ -202,9 +253,13 @@ def resolve(recipe: Recipe, plans: Mapping[str, Any], configuration: str) -> Rec
         configuration: name of a configuration in it.
 
     Raises:
-        InputError: as `override`, or a missing or circular `inherits_from`.
+        InputError: as `override`, an unknown protocol, or a missing or circular `inherits_from`.
     """
-    for name, entry in reversed(_ancestry(plans, configuration)):
+    ancestry = _ancestry(plans, configuration)
+    protocol = next((entry["protocol"] for _, entry in ancestry if entry.get("protocol") is not None), None)
+    if protocol is not None:
+        recipe = override(recipe, protocol_of(protocol).numbers, f"protocol {protocol}")
+    for name, entry in reversed(ancestry):
         recipe = override(recipe, entry.get("recipe", {}), f"plans {plans.get('plans_name')}, configuration {name}")
     return recipe
 

@@ -15,22 +15,42 @@ from torch import Tensor
 from nnunet_liver_ext.images import replaced
 
 
-def hard_counts(logits: Tensor, target: Tensor) -> np.ndarray:
+def hard_counts(logits: Tensor, target: Tensor, ignored: int | None = None) -> np.ndarray:
     """True positives, false positives and false negatives of each foreground class.
 
     Args:
         logits: (B, K, ...).
-        target: labels (B, 1, ...).
+        target: labels (B, 1, ...); voxels with a negative one do not count.
+        ignored: a label whose voxels do not count either (nnU-Net's ignore label).
 
     Returns:
         (3, K − 1).
     """
     num_classes = logits.shape[1]
     predicted, true = logits.argmax(1).flatten(), target[:, 0].long().flatten()
-    confusion = torch.bincount(true * num_classes + predicted, minlength=num_classes**2)
+    counts = true >= 0 if ignored is None else (true >= 0) & (true != ignored)
+    confusion = torch.bincount((true * num_classes + predicted)[counts], minlength=num_classes**2)
     confusion_KK = confusion.view(num_classes, num_classes).cpu().numpy().astype(np.float64)
     hits = confusion_KK.diagonal()
     return np.stack([hits, confusion_KK.sum(0) - hits, confusion_KK.sum(1) - hits])[:, 1:]
+
+
+def region_counts(logits: Tensor, target: Tensor, *, ignored: bool = False) -> np.ndarray:
+    """As `hard_counts`, for regions, which may overlap.
+
+    Args:
+        logits: (B, R, ...); a region is predicted where its logit is above 0.
+        target: (B, R, ...) of zeros and ones; with `ignored` one channel more, of the voxels that do not count.
+        ignored: whether nnU-Net has an ignore label.
+
+    Returns:
+        (3, R).
+    """
+    predicted, true = logits > 0, target[:, : logits.shape[1]] > 0
+    counts = target[:, -1:] == 0 if ignored else torch.ones_like(true[:, :1])
+    axes = (0, *range(2, logits.ndim))
+    numbers = [predicted & true & counts, predicted & ~true & counts, ~predicted & true & counts]
+    return torch.stack([number.sum(axes) for number in numbers]).cpu().numpy().astype(np.float64)
 
 
 def mean_of_figures(outputs: Sequence[Mapping[str, float]], leave_out: Set[str]) -> dict[str, float]:
@@ -42,7 +62,7 @@ def mean_of_figures(outputs: Sequence[Mapping[str, float]], leave_out: Set[str])
     return means
 
 
-def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str) -> str:
+def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str, without: Mapping[str, Set[str]]) -> str:
     """Adds to nnU-Net's summary.json what its keys (labels, or codes) stand for, and which checkpoint was validated.
 
     The file goes into model zips, so the folders of this machine are taken out of it.
@@ -51,6 +71,8 @@ def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str) ->
         path: summary.json.
         regions: nnU-Net's label or region behind each name.
         checkpoint: file name; a best checkpoint was chosen on the very cases that are scored here.
+        without: names whose metrics a case cannot have, by case, because it has no such mask; they become null, and the
+            means are taken without them.
 
     Returns:
         The Dice of each class in a line for the log.
@@ -58,6 +80,8 @@ def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str) ->
     summary = json.loads(path.read_text())
     for case in summary["metric_per_case"]:
         case |= {key: Path(case[key]).name for key in ("reference_file", "prediction_file")}
+    if without:
+        _leave_out(summary, regions, without)
     by_name = {name: summary["mean"][str(codes)] for name, codes in regions.items()}
     chosen = checkpoint == "checkpoint_best.pth"
     summary |= {"mean_by_modality_and_class": by_name, "checkpoint": checkpoint}
@@ -66,3 +90,20 @@ def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str) ->
         unfinished.write_text(json.dumps(summary, indent=2))
     scores = ", ".join(f"{name} {metrics['Dice']:.4f}" for name, metrics in by_name.items())
     return scores + (" (optimistic: the checkpoint was chosen on these cases)" if chosen else "")
+
+
+def _leave_out(summary: dict[str, Any], regions: Mapping[str, Any], without: Mapping[str, Set[str]]) -> None:
+    """Takes the metrics of masks that do not exist out of the cases and of the means."""
+    for case in summary["metric_per_case"]:
+        for name in without.get(case["reference_file"].split(".")[0], set()):
+            case["metrics"][str(regions[name])] = dict.fromkeys(case["metrics"][str(regions[name])])
+    for codes in map(str, regions.values()):
+        for metric in summary["mean"][codes]:
+            values = [case["metrics"][codes][metric] for case in summary["metric_per_case"]]
+            known = [value for value in values if value is not None and not math.isnan(value)]
+            summary["mean"][codes][metric] = sum(known) / len(known) if known else math.nan
+    means = [summary["mean"][str(codes)] for codes in regions.values()]
+    for metric in summary["foreground_mean"]:
+        values = [mean[metric] for mean in means if not math.isnan(mean[metric])]
+        summary["foreground_mean"][metric] = sum(values) / len(values) if values else math.nan
+    summary["cases_without_a_mask"] = {case: sorted(names) for case, names in sorted(without.items())}

@@ -18,13 +18,19 @@ from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from tests.training import QUICK, dataset_of, find_trainer, make_trainer, quietly, run_epochs, weights
 
 TRAINERS = sorted(package.__all__)
-PAIR_TRAINERS = [name for name in TRAINERS if name != "nnUNetTrainerPreregistered"]
+PAIR_TRAINERS = [name for name in TRAINERS if STRATEGIES[getattr(package, name).recipe.strategy].is_pair]
 SEEING_ONE_IMAGE = [name for name in PAIR_TRAINERS if getattr(package, name).recipe.strategy.startswith("single_input")]
 WITH_COMPANION = [name for name in TRAINERS if OBJECTIVES[getattr(package, name).recipe.objective].has_companion]
 EPOCHS = 4
 """With a companion: a warm-up of one or two epochs, an epoch of a registor alone, and two of both."""
 PHASES = {"gan": (2, 0, 2), "embedding": (2, 0, 2), "gambling": (2, 0, 2)}
 COOPERATING = (1, 1, 2)
+NUMBERS = {"nnUNetTrainerDI2INAN": {"warmup_epochs": 2, "companion_steps": 2, "companion_batch_size": 4}}
+"""What a trainer needs to go through its phases within four epochs of three iterations."""
+
+
+def made(root: Path, results: Path, name: str) -> Any:
+    return make_trainer(root, results, name, **NUMBERS.get(name, {}))
 
 
 def companion_state(trainer: Any) -> dict[str, torch.Tensor]:
@@ -40,7 +46,7 @@ def companion_state(trainer: Any) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module", params=TRAINERS)
 def straight(request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory):
     """A trainer after four epochs without a break, and the weights of both networks before."""
-    trainer = make_trainer(nnunet_root, tmp_path_factory.mktemp("straight"), request.param)
+    trainer = made(nnunet_root, tmp_path_factory.mktemp("straight"), request.param)
     quietly(trainer.initialize)
     before = weights(trainer), companion_state(trainer)
     run_epochs(trainer, EPOCHS, end=True)
@@ -72,7 +78,7 @@ def test_nnunet_finds_it_through_the_environment_variable_alone(name: str, nnune
 def test_which_trainers_there_are():
     one_image = ["BCE", "Dice", "DiceBCE", "Embedding", "GAN", "Gambling", "SingleInput", "SingleInputSpecialized"]
     assert [name.removeprefix("nnUNetTrainer") for name in SEEING_ONE_IMAGE] == one_image
-    companions = ["Embedding", "GAN", "Gambling", "Similarity"]
+    companions = ["DI2INAN", "Embedding", "GAN", "Gambling", "Similarity"]
     companions += [f"Similarity{transforms}" for transforms in ("Affine", "Rigid", "Translation")]
     assert [name.removeprefix("nnUNetTrainer") for name in WITH_COMPANION] == companions
     assert {getattr(package, name).recipe.strategy for name in TRAINERS} == set(STRATEGIES)
@@ -83,7 +89,8 @@ def test_training_changes_every_network_of_the_segmentor(straight):
     trainer, (before, _) = straight
     after = weights(trainer)
     for index in range(len(trainer.network.networks)):
-        names = [name for name in before if name.startswith(f"networks.{index}.") and name.endswith("conv.weight")]
+        own = [name for name in before if name.startswith(f"networks.{index}.") and name.endswith(".weight")]
+        names = [name for name in own if before[name].ndim > 1 and ".seg_layers." not in name]
         assert names
         assert all(not torch.equal(before[name], after[name]) for name in names)
 
@@ -111,9 +118,9 @@ def test_phases(straight):
 def test_interrupted_and_continued_equals_straight_through(straight, nnunet_root: Path, tmp_path: Path):
     trainer, _ = straight
     name = type(trainer).__name__
-    first = make_trainer(nnunet_root, tmp_path, name)
+    first = made(nnunet_root, tmp_path, name)
     run_epochs(first, 2)
-    second = make_trainer(nnunet_root, tmp_path, name)
+    second = made(nnunet_root, tmp_path, name)
     quietly(second.load_checkpoint, str(Path(second.output_folder) / "checkpoint_latest.pth"))
     assert second.current_epoch == 2
     run_epochs(second, EPOCHS)
@@ -128,7 +135,7 @@ def test_interrupted_and_continued_equals_straight_through(straight, nnunet_root
 @pytest.mark.parametrize("name", PAIR_TRAINERS)
 @pytest.mark.parametrize("training", [True, False])
 def test_which_images_each_view_depends_on(name: str, training: bool, nnunet_root: Path, tmp_path: Path):
-    trainer = make_trainer(nnunet_root, tmp_path, name)
+    trainer = made(nnunet_root, tmp_path, name)
     quietly(trainer.initialize)
     network = trainer.network.train(training)
     network.decoder.deep_supervision = False
@@ -162,9 +169,22 @@ def test_nnunets_own_predictor_loads_the_model_and_predicts(straight):
         assert torch.equal(predictor.network(patch), trainer.network(patch))
 
 
+def test_the_organ_mask_is_never_seen(straight):
+    trainer, _ = straight
+    if trainer.organ is None:
+        pytest.skip("no organ mask")
+    x = torch.randn(2, 2, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    other = x.clone()
+    other[:, 1] = 1 - other[:, 1]
+    trainer.network.eval()
+    with torch.no_grad():
+        for one, another in ((x, other), (x, x[:, :1])):
+            assert torch.equal(trainer.network(one)[0], trainer.network(another)[0])
+
+
 def test_the_resolved_recipe_is_in_the_saved_plans_and_checkpoint(straight):
     trainer, _ = straight
-    expected = {**type(trainer).recipe.to_json(), **QUICK}
+    expected = {**type(trainer).recipe.to_json(), **QUICK, **NUMBERS.get(type(trainer).__name__, {})}
     saved = json.loads((Path(trainer.output_folder_base) / "plans.json").read_text())
     assert saved["nnunet_liver_ext"]["recipe"] == expected
     checkpoint = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
@@ -178,7 +198,7 @@ def test_log_and_picture_are_by_modality(straight):
     if trainer.pair is not None:
         assert names == {"pseudo Dice: T1 liver", "pseudo Dice: T2 liver"}
     else:
-        assert names == {"pseudo Dice: liver"}
+        assert names == {"pseudo Dice: tumour" if trainer.organ is not None else "pseudo Dice: liver"}
     last = trainer.phases[-1].first
     curves = {name: curve for name, curve in trainer.history.items() if len(curve) == EPOCHS}
     assert names <= set(curves)

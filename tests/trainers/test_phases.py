@@ -202,7 +202,7 @@ def test_every_step_has_a_fresh_batch(
     trainer.dataloader_train = Counted()
     drawn = []
     for trainer.current_epoch in range(4):
-        assert trainer._batches_used() == trainer.dataloader_train.drawn
+        assert trainer.batches_used() == trainer.dataloader_train.drawn
         for _ in range(trainer.num_iterations_per_epoch):
             trainer._play(next(trainer.dataloader_train))
         drawn.append(list(played))

@@ -24,7 +24,7 @@ from nnunet_liver_ext.dataset_conversion.registration import preregister_pair
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import array
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import Prepared, conversion_of
+from nnunet_liver_ext.inference.native import Prepared, normalised
 from nnunet_liver_ext.networks.strategies import Strategy
 
 TINY = np.finfo(np.float32).tiny
@@ -36,6 +36,10 @@ class SeparateViews(nn.Module):
     def __init__(self, strategy: Strategy) -> None:
         super().__init__()
         self.strategy = strategy
+
+    @property
+    def whole_volume(self) -> bool:
+        return self.strategy.whole_volume
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat(self.strategy.views(x), 1)
@@ -116,8 +120,9 @@ def auxiliary_channel(model: Model, images: Mapping[str, sitk.Image], name: str,
     if model.pair is None:
         moving, fixed = model.modalities
         _, warped, _ = preregister_pair(images[moving], images[fixed], model.dataset_json["conversion"])
-        return array(warped).astype(np.float32)
-    return array(image_on_grid(images[name], prepared.grid, conversion_of(model)[1])).astype(np.float32)
+        return normalised(model, array(warped).astype(np.float32), 1)
+    channel = array(image_on_grid(images[name], prepared.grid, model.conversion.interpolation)).astype(np.float32)
+    return normalised(model, channel, model.modalities.index(name))
 
 
 def in_the_same_frame(matching: np.ndarray, channel: int, auxiliary: np.ndarray) -> np.ndarray:

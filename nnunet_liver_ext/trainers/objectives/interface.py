@@ -11,6 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunet_liver_ext.organ_mask import OrganMask
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.phases import PhaseName
@@ -45,12 +46,15 @@ class Task:
 def task_of(recipe: Recipe, plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]) -> Task:
     """The task of a training, and of a trained model from the plans and the dataset.json that were saved with it."""
     pair = PairLabels.from_dataset_json(dataset_json)
+    channels = determine_num_input_channels(plans, configuration, dataset_json)
+    if OrganMask.from_dataset_json(dataset_json) is not None:
+        channels -= 1
     return Task(
         recipe,
         tuple(configuration.patch_size),
         tuple(configuration.spacing),
         plans.get_label_manager(dataset_json).num_segmentation_heads if pair is None else pair.num_classes,
-        determine_num_input_channels(plans, configuration, dataset_json) if pair is None else 1,
+        channels if pair is None else 1,
     )
 
 

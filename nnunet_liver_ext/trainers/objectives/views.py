@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nnunet_liver_ext.networks.strategies import Levels, each_level, in_two
 from nnunet_liver_ext.pairing import PairLabels, split_codes, split_logits
+
+NOT_COUNTED = -1
+"""Label of voxels that no loss and no score counts; nnU-Net's own −1, outside the image, is background by then."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class View:
     logits: Levels
     """(B, K, ...), with deep supervision a list from fine to coarse; None where nobody needs the segmentor."""
     target: Levels
-    """Labels (B, 1, ...), or a list of them."""
+    """Labels (B, 1, ...), or a list of them; NOT_COUNTED where nothing is known. (B, R, ...) if there are R regions."""
 
     @property
     def labels(self) -> Tensor:
@@ -48,23 +52,122 @@ class View:
         return finest(self.logits).float().softmax(1)[:, 1:]
 
 
-def views_of(pair: PairLabels | None, data: Tensor, output: Any, target: Levels, *, joint: bool) -> list[View]:
+@dataclass(frozen=True)
+class Annotations:
+    """What of a batch is annotated, beside its labels; the default is everything."""
+
+    of_images: Sequence[Sequence[bool]] | None = None
+    """Of each image of a pair: which cases of the batch have its mask. None: all."""
+    organ_dilation: tuple[int, ...] | None = None
+    """The target's second channel is an organ mask, and only what lies within it, dilated by so many voxels along each
+    axis, counts. None: there is no such channel, or it is not asked for."""
+
+
+EVERYTHING = Annotations()
+
+
+def views_of(
+    pair: PairLabels | None,
+    data: Tensor,
+    output: Any,
+    target: Levels,
+    *,
+    joint: bool,
+    annotations: Annotations = EVERYTHING,
+) -> list[View]:
     """The views of a batch.
 
     Args:
         pair: None for an ordinary dataset.
         data: (B, M, ...).
-        output: of a strategy, or None where nobody needs it: the views then have no logits.
-        target: nnU-Net's labels (B, 1, ...), or a list of them.
+        output: of a strategy, or None where nobody needs it: the views then have no logits. Networks of unpadded
+            convolutions give the centre of the patch only; image and target are cropped to it.
+        target: nnU-Net's labels (B, 1, ...), or a list of them; with an organ mask as their second channel where the
+            dataset has one.
         joint: the output is nnU-Net's logits (of a network in evaluation mode) rather than the strategy's views.
+        annotations: cases without a mask of an image are left out of its view; voxels that do not count become NOT_COUNTED.
     """
     if pair is None:
-        return [View("image", data, None if output is None else output[0], target)]
-    logits: Sequence[Any] = (None, None)
+        logits = output if output is None or joint else output[0]
+        target = each_level(lambda level: counted(level, annotations.organ_dilation, finest(target)), target)
+        return [_centred(View("image", data, logits, target))]
+    of_images: Sequence[Any] = (None, None)
     if output is not None:
-        logits = in_two(split_logits, output) if joint else output
+        of_images = in_two(split_logits, output) if joint else output
     targets = in_two(lambda level: split_codes(level, pair.num_classes), target)
-    return [View(name, data[:, i : i + 1], logits[i], targets[i]) for i, name in enumerate(pair.modalities)]
+    views = [View(name, data[:, i : i + 1], of_images[i], targets[i]) for i, name in enumerate(pair.modalities)]
+    if annotations.of_images is not None:
+        views = [_annotated(view, cases) for view, cases in zip(views, annotations.of_images, strict=True) if any(cases)]
+    return [_centred(view) for view in views]
+
+
+def counted(labels: Tensor, organ_dilation: tuple[int, ...] | None, full: Tensor) -> Tensor:
+    """Labels (B, 1, ...) with NOT_COUNTED beyond the dilated organ mask.
+
+    Args:
+        labels: (B, 1, ...) or, with an organ mask, (B, 2, ...); at any resolution.
+        organ_dilation: in voxels of full resolution along each axis, see `Annotations`.
+        full: the target at full resolution, which tells the resolution of `labels`.
+    """
+    if labels.shape[1] == 1 or organ_dilation is None:
+        return labels[:, :1]
+    shares = [n / whole for n, whole in zip(labels.shape[2:], full.shape[2:], strict=True)]
+    radii = [round(radius * share) for radius, share in zip(organ_dilation, shares, strict=True)]
+    return labels[:, :1].masked_fill(~dilated(labels[:, 1:] > 0, radii), NOT_COUNTED)
+
+
+def dilated(mask: Tensor, radii: Sequence[int]) -> Tensor:
+    """A mask (B, 1, ...) dilated by a box with these radii in voxels, one axis at a time."""
+    grown = mask.float()
+    pool = functional.max_pool3d if mask.ndim == 5 else functional.max_pool2d
+    for axis, radius in enumerate(radii):
+        radius_of = [radius if other == axis else 0 for other in range(len(radii))]
+        grown = pool(grown, [2 * r + 1 for r in radius_of], stride=1, padding=radius_of)
+    return grown > 0
+
+
+def _annotated(view: View, cases: Sequence[bool]) -> View:
+    """The view of those cases of the batch that have its mask."""
+    if all(cases):
+        return view
+    index = torch.tensor([i for i, has_mask in enumerate(cases) if has_mask], device=view.image.device)
+    logits = None if view.logits is None else each_level(lambda level: level[index], view.logits)
+    return replace(view, image=view.image[index], logits=logits, target=each_level(lambda level: level[index], view.target))
+
+
+def _centred(view: View) -> View:
+    """Image and target cropped at the centre to what the network gave."""
+    if view.logits is None or finest(view.logits).shape[2:] == view.labels.shape[2:]:
+        return view
+    target = each_level(lambda logits, labels: centre(labels, logits.shape[2:]), view.logits, view.target)
+    return replace(view, image=centre(view.image, finest(view.logits).shape[2:]), target=target)
+
+
+def centre(tensor: Tensor, size: Sequence[int]) -> Tensor:
+    """The centre of (B, C, ...) with this size."""
+    first = [(n - wanted) // 2 for n, wanted in zip(tensor.shape[2:], size, strict=True)]
+    slices = [slice(start, start + n) for start, n in zip(first, size, strict=True)]
+    return tensor[(slice(None), slice(None), *slices)]
+
+
+def together(batches: Sequence[Sequence[View]]) -> list[View]:
+    """Views of several batches as those of one."""
+    by_name: dict[str, list[View]] = {}
+    for view in (view for views in batches for view in views):
+        by_name.setdefault(view.name, []).append(view)
+
+    def joined(levels: Sequence[Levels]) -> Levels:
+        return each_level(lambda *tensors: torch.cat(tensors), *levels)
+
+    return [
+        View(
+            name,
+            torch.cat([view.image for view in views]),
+            None if views[0].logits is None else joined([view.logits for view in views]),
+            joined([view.target for view in views]),
+        )
+        for name, views in by_name.items()
+    ]
 
 
 def finest(levels: Levels) -> Tensor:

@@ -1,0 +1,29 @@
+"""nnU-Net's predictor, which shows a whole volume at once to networks that can take one."""
+
+from __future__ import annotations
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import Tensor, nn
+
+from nnunet_liver_ext.networks.strategies import unwrapped
+from nnunet_liver_ext.trainers.players import autocast
+
+
+class LiverPredictor(nnUNetPredictor):
+    """Tiles as nnU-Net does, unless the network takes whole volumes (`whole_volume`): then nothing is approximated.
+
+    Networks of unpadded convolutions tile themselves with their true surroundings, slice networks go slice by slice, so
+    neither needs a window that slides over the volume and averages what it saw without its neighbours.
+    """
+
+    network: nn.Module
+
+    def predict_sliding_window_return_logits(self, input_image: Tensor) -> Tensor:
+        """Logits (K, z, y, x) of a preprocessed image (C, z, y, x)."""
+        if not getattr(unwrapped(self.network), "whole_volume", False):
+            return super().predict_sliding_window_return_logits(input_image)
+        self.network = self.network.to(self.device).eval()
+        with torch.no_grad(), autocast(self.device):
+            logits = self._internal_maybe_mirror_and_predict(input_image[None].to(self.device))[0]
+        return logits.float()

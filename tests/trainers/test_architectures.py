@@ -1,0 +1,157 @@
+"""Each network of this package through training, final validation and prediction, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import Grid, array, image_like, read_mask, write_image
+from nnunet_liver_ext.studies import Study
+from tests.conftest import CASES, blob_pair
+from tests.training import make_trainer, quietly, run_epochs
+
+NETWORKS = "nnunet_liver_ext.networks"
+LEVELS = {"strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]], "features_per_stage": [4, 8, 8]}
+ANISOTROPIC = LEVELS | {"kernel_sizes": [[1, 3, 3], [1, 3, 3], [3, 3, 3]]}
+
+
+def plans_entry(module: str, name: str, arch_kwargs: dict[str, Any], **entries: Any) -> dict[str, Any]:
+    architecture = {
+        "network_class_name": f"{NETWORKS}.{module}.{name}",
+        "arch_kwargs": arch_kwargs,
+        "_kw_requires_import": [],
+    }
+    return {"architecture": architecture, **entries}
+
+
+TUMOUR = plans_entry("anisotropic_unet", "AnisotropicUNet", ANISOTROPIC | {"padding": "valid"}, patch_size=[16, 52, 52])
+SAME = plans_entry("anisotropic_unet", "AnisotropicUNet", ANISOTROPIC | {"padding": "same"})
+SLICES = plans_entry(
+    "slice_unet",
+    "SliceUNet",
+    {"strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2]], "features_per_stage": [4, 8, 8], "neighbours": 1},
+    patch_size=[4, 32, 32],
+    batch_size=1,
+)
+GENESIS = plans_entry("models_genesis_unet", "ModelsGenesisUNet", {"strides": [[1, 1, 1], *[[2, 2, 2]] * 3]}, batch_size=1)
+CHAINS = {
+    "valid": ("nnUNetTrainerLiverTumor", TUMOUR, {"deep_supervision": False}),
+    "valid, unsupervised levels": ("nnUNetTrainerLiverTumor", TUMOUR, {}),
+    "same": ("nnUNetTrainerSingleInput", SAME, {}),
+    "slices": ("nnUNetTrainerLiver", SLICES, {}),
+    "pairs of slices": ("nnUNetTrainerSingleInput", SLICES, {}),
+    "DI2IN": ("nnUNetTrainerDI2IN", {}, {}),
+}
+WHOLE = ("valid", "slices", "pairs of slices", "DI2IN")
+
+
+def made(name: str, root: Path, results: Path, **numbers: Any) -> Any:
+    trainer, entry, own = CHAINS[name]
+    return make_trainer(root, results, trainer, entry, num_epochs=1, num_iterations_per_epoch=2, **own, **numbers)
+
+
+@pytest.fixture(scope="module", params=CHAINS)
+def trained(request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A trainer after one epoch and its final validation."""
+    trainer = made(request.param, nnunet_root, tmp_path_factory.mktemp("architecture"))
+    run_epochs(trainer, 1, end=True)
+    quietly(trainer.perform_actual_validation)
+    return request.param, trainer
+
+
+def study_of(trainer: Any, folder: Path) -> Study:
+    """A study with the native images of the first validation case, and its liver mask if the trainer needs one."""
+    (first, second), (liver, _) = blob_pair(3)
+    grid = Grid((40, 40, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    names = {"one": first, "two": second, "liver": liver}
+    for name, values in names.items():
+        write_image(image_like(values, grid), folder / f"{name}.nii.gz")
+    files = {name: folder / f"{name}.nii.gz" for name in names}
+    if trainer.organ is not None:
+        return Study("P", "P", {"MR": files["one"]}, {"liver": files["liver"]})
+    first_name, second_name = trainer.dataset_json["channel_names"].values()
+    return Study("P", "P", {first_name: files["one"], second_name: files["two"]}, {})
+
+
+def test_it_learns_and_is_scored_on_whole_cases(trained):
+    name, trainer = trained
+    assert np.isfinite(trainer.logger.get_value("train_losses", -1))
+    folder = Path(trainer.output_folder) / "validation"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {case["prediction_file"] for case in summary["metric_per_case"]} == {f"{case}.nii.gz" for case in CASES[3:]}
+    assert array(read_mask(folder / f"{CASES[3]}.nii.gz")).shape == (20, 40, 40)
+    assert trainer.network.whole_volume == (name in WHOLE or name.startswith("valid"))
+
+
+def test_the_final_validation_is_what_predict_gives(trained, tmp_path: Path):
+    from nnunet_liver_ext.inference.model import load_model
+    from nnunet_liver_ext.inference.predict import predict_studies
+
+    _, trainer = trained
+    model = load_model(Path(trainer.output_folder_base), device=torch.device("cpu"), postprocessing=False)
+    study = study_of(trainer, tmp_path)
+    predict_studies(model, [study], tmp_path / "out")
+    single = model.conversion.layout == "images"
+    names = ["P"] if single else [f"P_{name}" for name in model.segmented]
+    for name in names:
+        assert array(read_mask(tmp_path / "out" / f"{name}.nii.gz")).shape == (20, 40, 40)
+    if single:  # the very images of the validation case, on the very grid
+        validated = array(read_mask(Path(trainer.output_folder) / "validation" / f"{CASES[3]}.nii.gz"))
+        assert (array(read_mask(tmp_path / "out" / "P.nii.gz")) == validated).mean() > 0.99
+
+
+def test_a_tile_is_not_all_that_is_seen(trained):
+    """Where our predictor takes whole volumes, it equals the network on the whole volume."""
+    from nnunet_liver_ext.trainers.final_validation import _predictor
+
+    name, trainer = trained
+    if not trainer.network.whole_volume:
+        pytest.skip("tiles")
+    trainer.set_deep_supervision_enabled(False)
+    predictor = quietly(_predictor, trainer)
+    predictor.use_mirroring = False
+    channels = 2 if name == "pairs of slices" or trainer.organ is not None else trainer.num_input_channels
+    volume = torch.randn(channels, 21, 39, 45, generator=torch.Generator().manual_seed(0))
+    found = predictor.predict_sliding_window_return_logits(volume)
+    with torch.no_grad():
+        torch.testing.assert_close(found, trainer.network.eval()(volume[None])[0].float())
+    assert found.shape[1:] == (21, 39, 45)
+
+
+def test_models_genesis_takes_views_one_at_a_time(nnunet_root: Path, tmp_path: Path):
+    trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput", GENESIS)
+    quietly(trainer.initialize)
+    network = trainer.network.eval()
+    x = torch.randn(1, 2, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    other = x.clone()
+    other[:, 1] += 1
+    with torch.no_grad():
+        assert torch.equal(network.views(x)[0], network.views(other)[0])
+        assert not torch.equal(network.views(x)[1], network.views(other)[1])
+
+
+def test_a_trainer_of_one_network_refuses_others(nnunet_root: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"nnUNetTrainerDI2IN trains the network DI2IN, but configuration 3d_fullres .* "):
+        make_trainer(nnunet_root, tmp_path, "nnUNetTrainerDI2IN", SAME)
+
+
+def test_an_organ_mask_is_no_image(nnunet_root: Path, tmp_path: Path, monkeypatch):
+    import tests.training
+
+    monkeypatch.setitem(tests.training.DATASETS, "one_view", "Dataset503_Tumours")
+    with pytest.raises(InputError, match="nnUNetTrainerLiver would take the liver mask of Dataset503_Tumours for an image"):
+        make_trainer(nnunet_root, tmp_path, "nnUNetTrainerLiver")
+
+
+def test_tumours_need_an_organ_mask(nnunet_root: Path, tmp_path: Path, monkeypatch):
+    import tests.training
+
+    monkeypatch.setitem(tests.training.DATASETS, "image_alone", "Dataset502_Preregistered")
+    with pytest.raises(InputError, match=r"nnUNetTrainerLiverTumor needs an organ mask, but dataset.json of Dataset502"):
+        make_trainer(nnunet_root, tmp_path, "nnUNetTrainerLiverTumor")
