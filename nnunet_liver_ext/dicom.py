@@ -1,7 +1,7 @@
 """One DICOM series in a folder as one 3D image, sorted by the slices' positions, never by file names or instance numbers.
 
 The spacing along z comes from the positions (SliceThickness is often another number). What cannot be one volume is refused:
-two series, a missing slice, uneven or sheared slices, colour, multi-frame files.
+two series, a missing slice, slices whose distances vary, slices sheared by a tilted gantry, colour, multi-frame files.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from nnunet_liver_ext.grid import Grid
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 UNEVEN = 0.1
 """Gaps between slices may differ from their median by this share of it."""
+ASTRAY = 0.25
+"""A slice may lie this share of a gap from where even gaps would put it: small differences of the gaps can add up."""
+NOT_SQUARE = 0.01
+"""Largest cosine between rows and columns, and largest error of the length of their unit vectors."""
+STRAIGHTEN = "convert it to NIfTI with a tool that corrects this (dcm2niix does) and give the NIfTI file instead"
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,11 @@ def sorted_slices(folder: Path | str, *, same_uid: bool = True) -> list[Slice]:
 
     Raises:
         InputError: no DICOM files, a single slice, two series (they differ in UID, orientation, spacing, size or echo time,
-            or have two slices at one position), a missing slice, uneven or sheared slices, colour, multi-frame files.
+            or have two slices at one position), a missing slice, distances that vary by more than a tenth of their median or
+            put a slice more than a quarter of a slice astray, a tilted gantry, colour, multi-frame files.
     """
     folder = Path(folder)
-    slices = [_read_header(path) for path in sorted(folder.iterdir()) if _is_dicom(path)]
+    slices = [_read_header(path) for path in sorted(folder.iterdir()) if is_dicom(path)]
     if not slices:
         raise InputError(f"{folder}: holds no DICOM files.")
     if len(slices) == 1:
@@ -114,7 +120,29 @@ def grid_of(slices: Sequence[Slice]) -> Grid:
     )
 
 
-def _is_dicom(path: Path) -> bool:
+def read_slice(path: Path | str) -> np.ndarray:
+    """The pixels (y, x) of one DICOM file, rescaled as it says; its place in space is not looked at.
+
+    Raises:
+        InputError: it cannot be read, or is no single grey slice.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"{path}: cannot be read as DICOM, it is damaged or incomplete ({reason}).") from None
+    values = sitk.GetArrayFromImage(image)
+    values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    if values.ndim != 2 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{path}: is no single grey slice (its array is {values.shape}).")
+    return values
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file looks like a DICOM slice, by its ending or by what is in it; not if it is hidden or a DICOMDIR."""
     if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     return path.suffix.lower() in DICOM_SUFFIXES or sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
@@ -146,12 +174,17 @@ def _slice_of(reader: sitk.ImageFileReader, path: Path) -> Slice:
     size = reader.GetSize()
     if len(size) > 2 and size[2] > 1:
         raise InputError(f"{path}: is a multi-frame DICOM file; convert it to NIfTI first (for example with dcm2niix).")
+    orientation = numbers("0020|0037", "ImageOrientationPatient", 6)
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    errors = [row @ column, np.linalg.norm(row) - 1, np.linalg.norm(column) - 1]
+    if not np.abs(errors).max() <= NOT_SQUARE:  # neither if it is NaN
+        raise InputError(f"{path}: its ImageOrientationPatient is no pair of unit vectors at a right angle: {orientation}.")
     between_rows, between_columns = numbers("0028|0030", "PixelSpacing", 2)
     return Slice(
         path=path,
         series_uid=_text(reader, "0020|000e"),
         position=numbers("0020|0032", "ImagePositionPatient", 3),
-        orientation=numbers("0020|0037", "ImageOrientationPatient", 6),
+        orientation=orientation,
         spacing=(between_columns, between_rows),
         size=(size[0], size[1]),
         channels=reader.GetNumberOfComponents(),
@@ -186,6 +219,7 @@ def _check_one_series(folder: Path, slices: Sequence[Slice], same_uid: bool) -> 
 
 
 def _check_regular(folder: Path, slices: Sequence[Slice]) -> None:
+    """Slices must have one distance and lie above each other."""
     depths = np.array([one.depth_mm for one in slices])
     gaps = np.diff(depths)
     step = float(np.median(gaps))
@@ -198,7 +232,15 @@ def _check_regular(folder: Path, slices: Sequence[Slice]) -> None:
         names = f"{slices[widest].path.name} and {slices[widest + 1].path.name}"
         raise InputError(
             f"{folder}: a slice is missing or slices are uneven: {gaps[widest]:.4g} mm between {names}, "
-            f"{step:.4g} mm between most others."
+            f"{step:.4g} mm between most others; fetch what is missing, or {STRAIGHTEN}."
+        )
+    even = np.linspace(depths[0], depths[-1], len(depths))
+    astray = int(np.abs(depths - even).argmax())
+    if abs(depths[astray] - even[astray]) > ASTRAY * step:
+        raise InputError(
+            f"{folder}: the distance of its slices varies from {gaps.min():.4g} to {gaps.max():.4g} mm, "
+            f"so that {slices[astray].path.name} lies {abs(depths[astray] - even[astray]):.2g} mm "
+            f"from its place in a regular volume; {STRAIGHTEN}."
         )
     _check_straight(folder, slices, step)
 
@@ -210,4 +252,7 @@ def _check_straight(folder: Path, slices: Sequence[Slice], step: float) -> None:
     normal = slices[0].normal
     sideways = np.linalg.norm(along - np.outer(along @ normal, normal), axis=1).max()
     if sideways > max(UNEVEN * step, 0.5 * min(slices[0].spacing)):
-        raise InputError(f"{folder}: slices are shifted sideways by up to {sideways:.3g} mm (tilted); resample it first.")
+        raise InputError(
+            f"{folder}: slices are shifted sideways by up to {sideways:.3g} mm (tilted gantry), "
+            f"so they are no box of voxels; {STRAIGHTEN}."
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,40 @@ from nnunet_liver_ext.images import image_ending, stem
 MASK_SUFFIXES = ("_mask", "_seg", "_label")
 
 
+LIVER = "liver"
+"""Key in `Study.masks` of a liver mask beside the label map: where the tumours are looked for."""
+
+
 @dataclass(frozen=True)
 class Study:
-    """One study; `images` and `masks` are by modality ("T1", "T2") and either may lack one."""
+    """One study; `images` and `masks` are by modality ("T1", "T2") and either may lack one.
+
+    An ordinary study has one mask for all its images, keyed by the first modality, and perhaps a liver mask ("liver").
+    """
 
     patient: str
     study: str
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
+    raters: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    """Masks of further raters, by rater and by modality; kept beside the dataset, nobody trains on them."""
 
     @property
     def name(self) -> str:
         """Patient and study, safe for a file name; one word where both are the same."""
         words = self.study if self.study in ("", self.patient) else f"{self.patient}_{self.study}"
-        return re.sub(r"[^\w.-]+", "-", words or self.patient)
+        return safe_name(words or self.patient)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there is a mask to learn from; a liver mask beside it is none."""
+        return any(name != LIVER for name in self.masks)
+
+    def files(self) -> dict[str, Path]:
+        """All files by what they are: "T1", "T1 mask", "liver mask", "rater anna of T1"."""
+        masks = {f"{name} mask": path for name, path in self.masks.items()}
+        raters = {f"rater {rater} of {name}": path for rater, own in self.raters.items() for name, path in own.items()}
+        return {**self.images, **masks, **raters}
 
 
 def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> list[Study]:
@@ -50,7 +70,8 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
     if path.is_dir():
         studies = _from_folder(path, modalities)
     elif path.is_file():
-        studies = _from_csv(path, modalities)
+        images = {name.lower(): name for name in modalities}
+        studies = read_table(path, images, {f"{column}_mask": name for column, name in images.items()})
     else:
         raise InputError(f"{path}: no such file or folder.")
     if not studies:
@@ -58,10 +79,20 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
             f"{path}: holds no studies; expected NAME_{modalities[0]}.nii.gz and NAME_{modalities[1]}.nii.gz, "
             "a sub-folder for each study, or a CSV with patient, study, t1, t2."
         )
+    return distinct(studies, path)
+
+
+def distinct(studies: Sequence[Study], path: Path) -> list[Study]:
+    """The studies sorted by name; InputError if two have one name."""
     twice = [name for name, count in Counter(study.name for study in studies).items() if count > 1]
     if twice:
         raise InputError(f"{path}: two studies have the same name {twice[0]!r}; names must differ.")
     return sorted(studies, key=lambda study: study.name)
+
+
+def safe_name(words: str) -> str:
+    """The words with "-" in place of what a file name should not have."""
+    return re.sub(r"[^\w.-]+", "-", words)
 
 
 def deformation_files(case: str, modalities: tuple[str, ...]) -> tuple[str, str]:
@@ -75,7 +106,18 @@ def is_mask_name(name: str) -> bool:
     return name.lower().endswith(MASK_SUFFIXES)
 
 
-def _from_csv(path: Path, modalities: Sequence[str]) -> list[Study]:
+def read_table(path: Path, images: Mapping[str, str], masks: Mapping[str, str]) -> list[Study]:
+    """Studies of a CSV with the columns patient, study (or one of them), and files relative to it.
+
+    Args:
+        path: of the CSV.
+        images: modality by column (small letters).
+        masks: key in `Study.masks` by column.
+
+    Raises:
+        InputError: no readable CSV, no column of patients or images, a column with a name that is nearly one of these, or a
+            row without patient, image or one of its files.
+    """
     import pandas as pd
 
     try:
@@ -85,31 +127,43 @@ def _from_csv(path: Path, modalities: Sequence[str]) -> list[Study]:
     table.columns = [str(column).strip().lower() for column in table.columns]
     if not {"patient", "study"} & set(table.columns):
         raise InputError(f"{path}: has neither a column patient nor study (found {', '.join(table.columns)}).")
-    if not {name.lower() for name in modalities} & set(table.columns):
-        raise InputError(f"{path}: has no image column; expected {' and '.join(name.lower() for name in modalities)}.")
-    return [_from_row(path, number, row, modalities) for number, row in enumerate(table.to_dict("records"), start=2)]
+    if not set(images) & set(table.columns):
+        raise InputError(f"{path}: has no image column; expected {' and '.join(images)}.")
+    _check_columns(path, list(table.columns), ["patient", "study", *images, *masks])
+    return [_from_row(path, number, row, images, masks) for number, row in enumerate(table.to_dict("records"), start=2)]
 
 
-def _from_row(path: Path, number: int, row: Mapping[Any, str], modalities: Sequence[str]) -> Study:
+def _check_columns(path: Path, found: Sequence[str], known: Sequence[str]) -> None:
+    """A mistyped column would silently leave out a mask of every study; other columns may be there."""
+    bare = {re.sub(r"[^a-z0-9]", "", column): column for column in known}
+    for column in found:
+        meant = bare.get(re.sub(r"[^a-z0-9]", "", column))
+        if column not in known and meant is not None:
+            raise InputError(f"{path}: the column {column!r} is probably {meant}; rename it.")
+
+
+def _from_row(path: Path, number: int, row: Mapping[Any, str], images: Mapping[str, str], masks: Mapping[str, str]) -> Study:
     study = row.get("study", "").strip() or row.get("patient", "").strip()
     patient = row.get("patient", "").strip() or study
     if not patient:
         raise InputError(f"{path}, row {number}: neither patient nor study is given.")
 
-    def files(suffix: str) -> dict[str, Path]:
-        found = {}
-        for modality in modalities:
-            cell = row.get(f"{modality.lower()}{suffix}", "").strip()
+    def files(columns: Mapping[str, str]) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for column, key in columns.items():
+            cell = row.get(column, "").strip()
+            if cell and key in found:
+                raise InputError(f"{path}, row {number}: {cell} is a second file for {key}.")
             if cell:
-                found[modality] = path.parent / cell
-                if not found[modality].exists():
+                found[key] = path.parent / cell
+                if not found[key].exists():
                     raise InputError(f"{path}, row {number}: {cell} does not exist.")
         return found
 
-    images, masks = files(""), files("_mask")
-    if not images:
+    own = files(images)
+    if not own:
         raise InputError(f"{path}, row {number}: study {study} has no image.")
-    return Study(patient, study, images, masks)
+    return Study(patient, study, own, files(masks))
 
 
 def _from_folder(folder: Path, modalities: Sequence[str]) -> list[Study]:

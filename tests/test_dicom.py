@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dicom import read_series, sorted_slices
+from nnunet_liver_ext.dicom import is_dicom, read_series, read_slice, sorted_slices
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import read_image
 from tests.dicom_files import write_series
@@ -139,3 +139,60 @@ def test_a_truncated_slice_is_refused(tmp_path: Path, keep: float):
     path.write_bytes(content[: int(len(content) * keep)])
     with pytest.raises(InputError, match=r"damaged|no usable"):
         read_series(tmp_path)
+
+
+def test_small_differences_of_the_distances_that_add_up_are_refused(tmp_path: Path):
+    depths = np.concatenate([[0], np.cumsum([4.0] * 12 + [4.3] * 12)])
+    write_series(tmp_path, np.repeat(VALUES[:1], 25, axis=0), depths=depths)
+    # half way lies at 48 mm, at half of 99.6 mm in a regular volume
+    with pytest.raises(InputError, match=r"varies from 4 to 4\.3 mm, so that .* lies 1\.8 mm from its place .*dcm2niix"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("depths", "found"),
+    [
+        ([0, 5, 10, 15, 17.5, 20], "2.5 mm between .*, 5 mm between most others"),
+        ([0, 4, 8, 16, 20, 24], "8 mm between .*, 4 mm between most others"),
+    ],
+)
+def test_a_series_of_two_distances_names_the_folder_and_the_way_out(tmp_path: Path, depths: list[float], found: str):
+    write_series(tmp_path, VALUES, depths=depths)
+    with pytest.raises(InputError, match=f"^{tmp_path}: .*{found}; fetch what is missing, or convert it to NIfTI"):
+        read_series(tmp_path)
+
+
+def test_a_tilted_gantry_with_little_shear_in_each_slice_is_refused_over_the_volume(tmp_path: Path):
+    """2 degrees: 0.14 mm from slice to slice, but 3.4 mm over the volume."""
+    for index in range(25):
+        origin = (-20.0, -30.0 + 4 * index * np.tan(np.deg2rad(2)), 100.0 + 4 * index)
+        write_series(tmp_path, VALUES[:1], uid="1.2.3", names=[f"{index}.dcm"], origin=origin)
+    with pytest.raises(InputError, match=r"sideways by up to 3\.35 mm \(tilted gantry\), .*give the NIfTI file instead"):
+        read_series(tmp_path)
+
+
+def test_slices_that_are_tilted_as_a_whole_are_none_of_that(tmp_path: Path):
+    angle = np.deg2rad(15)
+    orientation = (1, 0, 0, 0, np.cos(angle), np.sin(angle))
+    write_series(tmp_path, VALUES, orientation=orientation)
+    assert read_series(tmp_path).GetDirection()[4] == pytest.approx(np.cos(angle))
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0.2, 0.98, 0), (2, 0, 0, 0, 1, 0), (0, 0, 0, 0, 1, 0)])
+def test_axes_that_are_no_axes_are_refused(tmp_path: Path, orientation: tuple[float, ...]):
+    write_series(tmp_path, VALUES, ImageOrientationPatient=[str(value) for value in orientation])
+    with pytest.raises(InputError, match=r"\.dcm: its ImageOrientationPatient is no pair of unit vectors at a right angle"):
+        read_series(tmp_path)
+
+
+def test_one_slice_without_a_place_in_space(tmp_path: Path):
+    (path,) = write_series(tmp_path, VALUES[:1], slope=0.5, names=["image_0"], ImagePositionPatient=None)
+    np.testing.assert_array_equal(read_slice(path), VALUES[0] * 0.5)
+    assert is_dicom(path)
+    (tmp_path / "notes").write_text("not an image")
+    assert not is_dicom(tmp_path / "notes")
+    with pytest.raises(InputError, match="notes: cannot be read as DICOM"):
+        read_slice(tmp_path / "notes")
+    (colour,) = write_series(tmp_path, np.zeros((1, 8, 8, 3), np.uint8), names=["colour"])
+    with pytest.raises(InputError, match=r"colour: is no single grey slice"):
+        read_slice(colour)

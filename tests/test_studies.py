@@ -26,6 +26,14 @@ def test_a_csv_gives_studies_with_paths_relative_to_it(tmp_path: Path):
     assert (anna.name, ben.name) == ("anna_2021", "ben_2022")
 
 
+def test_what_files_a_study_has():
+    paths = {name: Path(f"{name}.nii") for name in ("T1", "mask", "liver", "second")}
+    study = Study("a", "1", {"T1": paths["T1"]}, {"liver": paths["liver"]}, {"bea": {"T1": paths["second"]}})
+    assert study.files() == {"T1": paths["T1"], "liver mask": paths["liver"], "rater bea of T1": paths["second"]}
+    assert not study.is_labelled
+    assert Study("a", "1", {"T1": paths["T1"]}, {"T1": paths["mask"]}).is_labelled
+
+
 def test_names_are_safe_and_not_doubled():
     assert Study("a/b c", "1:2", {}, {}).name == "a-b-c_1-2"
     assert Study("anna", "anna", {}, {}).name == "anna"
@@ -49,6 +57,7 @@ def test_patient_or_study_alone_names_both(tmp_path: Path, column: str):
         ("patient,t1\n,a.nii.gz\n", "row 2: neither patient nor study"),
         ("patient,study,t1\nanna,1,a.nii.gz\nanna,1,a.nii.gz\n", "two studies have the same name 'anna_1'"),
         ("patient,study,t1\na b,1,a.nii.gz\na-b,1,a.nii.gz\n", "two studies have the same name 'a-b_1'"),
+        ("patient,t1,t1 mask\nanna,a.nii.gz,b.nii.gz\n", "column 't1 mask' is probably t1_mask; rename it"),
         ("patient,t1\n", "holds no studies"),
         ("", "no readable CSV"),
         ('patient,t1\n"anna,a.nii.gz\n', "no readable CSV"),

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
-import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext import __version__
-from nnunet_liver_ext.dataset_conversion.common_grid import (
-    DEFAULT_SPACING,
-    Interpolation,
-    Spacing,
-    common_grid,
-    image_on_grid,
-    mask_on_grid,
-)
+from nnunet_liver_ext.dataset_conversion.common_grid import mask_on_grid
+from nnunet_liver_ext.dataset_conversion.completeness import check_complete
+from nnunet_liver_ext.dataset_conversion.image_channels import normalised, on_one_grid
+from nnunet_liver_ext.dataset_conversion.label_values import classes_of, liver_around, liver_of_label_map
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask
-from nnunet_liver_ext.pairing import PairLabels, encode_pair
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.pairing import encode_pair
+from nnunet_liver_ext.studies import LIVER, Study
 
 
 class Reader(Protocol):
@@ -51,142 +46,132 @@ class PlainReader:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How cases of a dataset are converted."""
-
-    labels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"liver": (1,)})
-    """Values in the masks of each foreground class, in the order of the classes 1, 2, ..."""
-    spacing: Spacing = DEFAULT_SPACING
-    interpolation: Interpolation = "bspline"
-    preregister: bool = False
-    allow_empty: bool = False
-    ignored_labels: tuple[int, ...] | Literal["all"] = ()
-    """Values in the masks that are background here (other organs); "all" that belong to no class."""
-    modalities: tuple[str, str] = ("T1", "T2")
-
-    def __post_init__(self) -> None:
-        values = [0, *self.listed_ignored_labels, *(value for own in self.labels.values() for value in own)]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise InputError(f"the mask value {twice[0]} is used twice; give each value to one class (0 is the background).")
-        if not self.labels or "background" in self.labels:
-            raise InputError("name the classes in the masks without the background, for example --label liver=1.")
-
-    @property
-    def listed_ignored_labels(self) -> tuple[int, ...]:
-        return () if self.ignored_labels == "all" else tuple(self.ignored_labels)
-
-    @property
-    def pair(self) -> PairLabels:
-        return PairLabels(self.modalities, ("background", *self.labels))
-
-    def to_json(self) -> dict[str, Any]:
-        """What dataset.json keeps as `conversion`; prediction puts new images onto their grid by it."""
-        return {
-            "spacing": self.spacing if isinstance(self.spacing, str) else list(self.spacing),
-            "interpolation": self.interpolation,
-            "preregistered": self.preregister,
-            "labels": {name: list(values) for name, values in self.labels.items()},
-            "version": __version__,
-        }
-
-    def dataset_json(self, num_training: int) -> dict[str, Any]:
-        """nnU-Net's dataset.json with our entries: `pair` or `preregistered`, and `conversion`."""
-        first, second = self.modalities
-        common = {"numTraining": num_training, "file_ending": ".nii.gz", "conversion": self.to_json()}
-        if self.preregister:
-            return {
-                "channel_names": {"0": second, "1": f"{first} warped"},
-                "labels": {name: label for label, name in enumerate(self.pair.classes)},
-                "preregistered": {"fixed": second, "moving": first},
-                **common,
-            }
-        return {
-            "channel_names": {"0": first, "1": second},
-            "labels": self.pair.dataset_labels(),
-            "pair": self.pair.to_json(),
-            **common,
-        }
-
-
-@dataclass(frozen=True)
 class Converted:
     """A study on its common grid."""
 
     channels: list[sitk.Image]
     label: sitk.Image | None
-    """Pair code; with pre-registration the labels of image 2."""
+    """Pair code; with pre-registration the labels of image 2; of a single image its labels."""
     grid: Grid
     native_grids: dict[str, Grid]
+    """Of the images that there are, by modality."""
     transform: sitk.Transform | None = None
+    raters: dict[str, sitk.Image] = field(default_factory=dict)
+    """As `label`, by further raters."""
 
 
 def convert_study(study: Study, settings: Settings, reader: Reader) -> Converted:
-    """Reads a study and puts its images and masks onto one grid; the masks are joined there.
+    """Reads a study and puts its images and masks onto one grid; the masks of a pair are joined there.
 
     Raises:
-        InputError: an image or one of two masks is missing, does not fit, or cannot be used; names the file.
+        InputError: an image or a mask is missing that the settings need, does not fit, or cannot be used; names the file.
     """
-    _check_complete(study, settings)
-    images = {name: reader.image(study.images[name]) for name in settings.modalities}
-    native = {name: Grid.of(image) for name, image in images.items()}
-    masks = {
-        name: classes_of(reader.mask(path, images[name], study.images[name]), path, settings)
-        for name, path in study.masks.items()
-    }
+    check_complete(study, settings)
+    opened = _Opened(study, settings, reader)
     if settings.preregister:
-        return _preregistered(images, masks, native, settings)
-    grid = common_grid(list(images.values()), settings.spacing)
-    channels = [image_on_grid(image, grid, settings.interpolation) for image in images.values()]
-    if not masks:
-        return Converted(channels, None, grid, native)
-    num_classes = settings.pair.num_classes
-    first, second = (array(mask_on_grid(masks[name], grid, num_classes)) for name in settings.modalities)
-    return Converted(channels, image_like(encode_pair(first, second, num_classes), grid), grid, native)
+        return _preregistered(opened)
+    return _pair(opened) if settings.pairs else _single(opened)
 
 
-def classes_of(mask: sitk.Image, path: Path, settings: Settings) -> sitk.Image:
-    """The label map with the dataset's classes 0..K − 1 in place of the values that the file has.
+class _Opened:
+    """The images of a study, read, and its masks, read when they are asked for."""
 
-    Raises:
-        InputError: a value that belongs to no class, or no foreground at all.
-    """
-    values = array(mask)
-    classes = np.zeros(values.shape, np.uint8)
-    known = {0, *settings.listed_ignored_labels}
-    for label, own in enumerate(settings.labels.values(), start=1):
-        classes[np.isin(values, own)] = label
-        known.update(own)
-    unknown = sorted(set(np.unique(values).tolist()) - known)
-    if unknown and settings.ignored_labels != "all":
-        expected = ", ".join(f"{name}={'+'.join(map(str, own))}" for name, own in settings.labels.items())
-        raise InputError(
-            f"{path}: holds the unknown label {unknown[0]} (known: {expected}); name it with --label, "
-            f"for example --label liver={unknown[0]}, or drop it with --ignore-label {unknown[0]} or --ignore-other-labels."
-        )
-    if not classes.any() and not settings.allow_empty:
-        raise InputError(f"{path}: is empty; mend it, leave the study out, or allow empty masks with --allow-empty.")
-    return image_like(classes, Grid.of(mask))
+    def __init__(self, study: Study, settings: Settings, reader: Reader) -> None:
+        self.study, self.settings, self.reader = study, settings, reader
+        self.images = {name: reader.image(study.images[name]) for name in settings.modalities if name in study.images}
+        self.native = {name: Grid.of(image) for name, image in self.images.items()}
 
+    def on_one_grid(self) -> tuple[list[sitk.Image], Grid]:
+        """The image channels on the grid of the case."""
+        how = self.settings
+        return on_one_grid(self.images, how.modalities, how.grid_spacing, how.interpolation, pairs=how.pairs)
 
-def _check_complete(study: Study, settings: Settings) -> None:
-    for kind, files in (("image", study.images), ("mask", study.masks)):
-        missing = [name for name in settings.modalities if name not in files]
-        if not missing or (kind == "mask" and len(missing) == 2):
-            continue
-        if kind == "mask" and settings.preregister and settings.modalities[1] not in missing:
-            continue
-        raise InputError(f"has no {missing[0]} {kind}; a pair needs {' and '.join(settings.modalities)}.")
+    def classes(self, masks: Mapping[str, Path]) -> dict[str, sitk.Image]:
+        """Label maps of a study or a rater by modality, with the dataset's classes."""
+        return {
+            name: classes_of(self.label_map(path, name), path, self.settings)
+            for name, path in masks.items()
+            if name in self.images
+        }
+
+    def label_map(self, path: Path, name: str) -> sitk.Image:
+        """A mask of an image with the values that the file has."""
+        return self.reader.mask(path, self.images[name], self.study.images[name])
 
 
-def _preregistered(
-    images: dict[str, sitk.Image], masks: dict[str, sitk.Image], native: dict[str, Grid], settings: Settings
-) -> Converted:
+def _pair(opened: _Opened) -> Converted:
+    """Both images on their common grid and the pair code; what is missing is 0."""
+    settings, study = opened.settings, opened.study
+    channels, grid = opened.on_one_grid()
+    channels = normalised(channels, study.images, settings)
+    label = _joined(opened.classes(study.masks), settings, grid) if study.is_labelled else None
+    raters = {name: _joined(opened.classes(masks), settings, grid) for name, masks in study.raters.items()}
+    return Converted(channels, label, grid, opened.native, raters=raters)
+
+
+def _joined(masks: Mapping[str, sitk.Image], settings: Settings, grid: Grid) -> sitk.Image:
+    """The pair code of masks on a common grid; a missing mask is background."""
+    num_classes = settings.num_classes
+    empty = grid.empty_image()
+    first, second = (
+        array(mask_on_grid(masks[name], grid, num_classes) if name in masks else empty) for name in settings.modalities
+    )
+    return image_like(encode_pair(first, second, num_classes), grid)
+
+
+def _single(opened: _Opened) -> Converted:
+    """One image of one or more channels, its labels, and its liver mask as the last channel if there is one."""
+    settings, study = opened.settings, opened.study
+    name = settings.modalities[0]
+    channels, grid = opened.on_one_grid()
+    masks = opened.classes({name: study.masks[name]} if name in study.masks else {})
+    organ = _liver(opened, masks.get(name)) if settings.organ is not None else None
+    organ_on_grid = [] if organ is None else [_placed(organ, grid, 2)]
+    label = _placed(masks[name], grid, settings.num_classes) if masks else None
+    if label is not None and organ_on_grid:  # decided one by one, they may differ by a voxel on a coarser grid
+        organ_on_grid = [liver_around(organ_on_grid[0], label, study.masks.get(LIVER, study.masks[name]))]
+    channels = normalised(channels, study.images, settings, *organ_on_grid)
+    raters = {
+        rater: _placed(mask, grid, settings.num_classes)
+        for rater, own in study.raters.items()
+        for mask in opened.classes(own).values()
+    }
+    return Converted([*channels, *organ_on_grid], label, grid, opened.native, raters=raters)
+
+
+def _liver(opened: _Opened, classes: sitk.Image | None) -> sitk.Image:
+    """The liver mask of a study: its own file, else values of the label map."""
+    study, settings = opened.study, opened.settings
+    name = settings.modalities[0]
+    if LIVER in study.masks:
+        return liver_around(opened.label_map(study.masks[LIVER], name), classes, study.masks[LIVER])
+    if not settings.organ or name not in study.masks:
+        how = "give it as liver_mask, or say with --organ-values which values of the masks are the liver"
+        raise InputError(f"has no liver mask, which this task needs; {how}.")
+    path = study.masks[name]
+    return liver_around(liver_of_label_map(opened.label_map(path, name), settings), classes, path)
+
+
+def _placed(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
+    """The label map on the images' grid; as it is where that is its own."""
+    return mask if Grid.of(mask) == grid else mask_on_grid(mask, grid, num_classes)
+
+
+def _preregistered(opened: _Opened) -> Converted:
     """Channels image 2 and image 1 warped onto it; labels of image 2."""
     from nnunet_liver_ext.dataset_conversion.registration import preregister_pair
 
+    settings, study = opened.settings, opened.study
     moving, fixed = settings.modalities
+    images = opened.images
     target, warped, transform = preregister_pair(images[moving], images[fixed], settings.to_json())
     grid = Grid.of(target)
-    label = mask_on_grid(masks[fixed], grid, settings.pair.num_classes) if fixed in masks else None
-    return Converted([target, warped], label, grid, native, transform)
+
+    def labels(files: Mapping[str, Path]) -> Sequence[sitk.Image]:
+        own = opened.classes({fixed: files[fixed]} if fixed in files else {})
+        return [mask_on_grid(mask, grid, settings.num_classes) for mask in own.values()]
+
+    channels = normalised([target, warped], {fixed: study.images[fixed], moving: study.images[moving]}, settings)
+    label = next(iter(labels(study.masks)), None)
+    raters = {rater: mask for rater, files in study.raters.items() for mask in labels(files)}
+    return Converted(channels, label, grid, opened.native, transform, raters)

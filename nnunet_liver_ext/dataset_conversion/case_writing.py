@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import Converted, Reader, Settings, convert_study
+from nnunet_liver_ext.dataset_conversion.case_conversion import Converted, Reader, convert_study
 from nnunet_liver_ext.dataset_conversion.manifest import Case, Source
+from nnunet_liver_ext.dataset_conversion.processes import in_processes
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.images import replaced, write_image
-from nnunet_liver_ext.studies import Study
-from nnunet_liver_ext.workers import exit_with_parent
+from nnunet_liver_ext.studies import Study, safe_name
 
 
 @dataclass(frozen=True)
@@ -37,31 +34,37 @@ class Job:
 
     @property
     def part(self) -> str:
-        return "Ts" if self.held_out or not self.study.masks else "Tr"
+        return "Ts" if self.held_out or not self.study.is_labelled else "Tr"
 
     def sources(self) -> dict[str, Source]:
-        masks = {f"{name} mask": path for name, path in self.study.masks.items()}
-        return {name: Source.of(path, self.source_root) for name, path in {**self.study.images, **masks}.items()}
+        return {name: Source.of(path, self.source_root) for name, path in self.study.files().items()}
 
     def outputs(self) -> list[Path]:
-        """The files of the case: channel 0, channel 1, label if there are masks."""
-        images, label, _ = self._files(self.part)
-        return [*images, label] if self.study.masks else images
+        """The files of the case: its channels, the label if there are masks, further raters' labels."""
+        label = [self._label(self.part)] if self.study.is_labelled else []
+        return [*self._channels(self.part), *label, *self.rater_files().values()]
+
+    def rater_files(self) -> dict[str, Path]:
+        """Where the labels of further raters go, by rater."""
+        folder = self.folder / f"raters{self.part}"
+        return {rater: folder / safe_name(rater) / f"{self.case}.nii.gz" for rater in self.study.raters}
 
     def leftovers(self) -> list[Path]:
         """Files of an earlier conversion of the case, or of one that failed."""
-        everything = [
-            path for part in ("Tr", "Ts") for images, *others in [self._files(part)] for path in [*images, *others]
-        ]
+        everything = [path for part in ("Tr", "Ts") for path in [*self._channels(part), self._label(part)]]
+        everything += [self.transform_file, *self.folder.glob(f"raters*/*/{self.case}.nii.gz")]
         return [path for path in everything if path not in self.outputs()]
 
     @property
     def transform_file(self) -> Path:
         return self.folder / "transforms" / f"{self.case}.h5"
 
-    def _files(self, part: str) -> tuple[list[Path], Path, Path]:
-        images = [self.folder / f"images{part}" / f"{self.case}_{channel:04d}.nii.gz" for channel in range(2)]
-        return images, self.folder / f"labels{part}" / f"{self.case}.nii.gz", self.transform_file
+    def _channels(self, part: str) -> list[Path]:
+        names = [f"{self.case}_{channel:04d}.nii.gz" for channel in range(self.settings.num_channels)]
+        return [self.folder / f"images{part}" / name for name in names]
+
+    def _label(self, part: str) -> Path:
+        return self.folder / f"labels{part}" / f"{self.case}.nii.gz"
 
 
 def is_converted(job: Job, case: Case) -> bool:
@@ -83,23 +86,7 @@ def convert_jobs(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Cas
     Raises:
         InputError: a worker process was killed from outside.
     """
-    if processes == 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield job, convert_job(job)
-        return
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), context, _start_worker, (threads,))
-    try:
-        waiting = {pool.submit(convert_job, job): job for job in jobs}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a worker process was killed, probably because memory ran out; repeat the command with fewer --processes."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_processes(convert_job, jobs, processes)
 
 
 def convert_job(job: Job) -> Case | CaseFailure:
@@ -126,7 +113,8 @@ def convert_job(job: Job) -> Case | CaseFailure:
 def _write(converted: Converted, job: Job) -> None:
     _delete(job.leftovers())
     label = [] if converted.label is None else [converted.label]
-    for image, path in zip([*converted.channels, *label], job.outputs(), strict=True):
+    raters = [converted.raters[rater] for rater in job.rater_files()]
+    for image, path in zip([*converted.channels, *label, *raters], job.outputs(), strict=True):
         write_image(image, path)
     if converted.transform is not None:
         with replaced(job.transform_file) as unfinished:
@@ -144,8 +132,3 @@ def _reason(error: Exception) -> str:
 def _delete(paths: Sequence[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def _start_worker(threads: int) -> None:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    exit_with_parent()

@@ -11,21 +11,23 @@ import SimpleITK as sitk
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, resample
 
-Spacing = tuple[float, float, float] | Literal["native-t1"]
-"""Spacing of the common grid in mm (x, y, z), or that of the first image."""
+Spacing = tuple[float, float, float] | Literal["native-t1", "native"]
+"""Of the grid in mm (x, y, z), or the first image's; "native" is the very grid of a single image."""
 Interpolation = Literal["bspline", "linear"]
 DEFAULT_SPACING = (1.5, 1.5, 3.0)
 """Couteaux et al. 2021, section 2: 1.5 mm along x and y, 3 mm along z."""
 
 
 def parse_spacing(entry: Any) -> Spacing:
-    """A spacing from the command line or from dataset.json: "native-t1" or three positive numbers (x, y, z) in mm."""
-    if entry == "native-t1":
-        return "native-t1"
+    """A spacing from the command line or from dataset.json: a name or three positive numbers (x, y, z) in mm."""
+    if entry in ("native-t1", "native"):
+        return entry
     try:
         x, y, z = (float(value) for value in entry)
     except (TypeError, ValueError):
-        raise InputError(f"spacing must be native-t1 or three numbers in mm (x y z), found {entry!r}.") from None
+        raise InputError(
+            f"spacing must be native-t1 or three numbers in mm (x y z), or native for single images, found {entry!r}."
+        ) from None
     if min(x, y, z) <= 0:
         raise InputError(f"spacing must be positive, found {entry!r}.")
     return x, y, z
@@ -39,7 +41,7 @@ def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING
 
     Args:
         images: 3D images in scanner coordinates; the first gives the axes.
-        spacing: in mm (x, y, z), along the grid's own axes; or "native-t1".
+        spacing: in mm (x, y, z), along the grid's own axes; or "native-t1": the first image's.
 
     Raises:
         InputError: the fields of view do not overlap.

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
 from nnunet_liver_ext.dataset_conversion.case_writing import Job
 from nnunet_liver_ext.dataset_conversion.manifest import FILE_NAME, Manifest
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.splits import Splitting
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies import Study
 
-FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms")
+FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms", "ratersTr", "ratersTs")
 CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")
 FILES = ("dataset.json", "splits_final.json", FILE_NAME)
+NOT_YET_WRITTEN: Mapping[str, Any] = {"layout": None, "intensities": {"kind": "none"}, "organ": None}
+"""What pairs.json of earlier versions does not say of its settings; the layout follows from `preregistered`."""
 
 
 def open_manifest(
@@ -42,7 +44,7 @@ def open_manifest(
     manifest = Manifest.load(folder)
     if not manifest.cases:
         return new
-    different = _different(manifest.settings, new.settings) + _different(
+    different = _different(_as_written_now(manifest.settings), new.settings) + _different(
         manifest.splitting, new.splitting, but=("hold_out",) if add else ()
     )
     if different:
@@ -64,15 +66,23 @@ def _different(before: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[
     return sorted(key for key in now if key not in but and before.get(key) != now[key])
 
 
+def _as_written_now(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of pairs.json as this version writes them, without the ranges that were measured."""
+    complete = {**NOT_YET_WRITTEN, **settings}
+    if complete["layout"] is None:
+        complete["layout"] = "preregistered" if settings.get("preregistered") else "pairs"
+    intensities = {key: value for key, value in complete["intensities"].items() if key != "ranges"}
+    return {**complete, "intensities": intensities}
+
+
 def _comparable(settings: Settings) -> dict[str, Any]:
     """The settings as pairs.json keeps them, without the version."""
     entries = settings.to_json() | {
-        "modalities": list(settings.modalities),
-        "classes": list(settings.pair.classes),
+        "classes": list(settings.classes),
         "ignored_labels": "all" if settings.ignored_labels == "all" else list(settings.ignored_labels),
+        "organ": None if settings.organ is None else list(settings.organ),
     }
-    del entries["version"]
-    return entries
+    return {key: value for key, value in entries.items() if key not in ("version", "task")}
 
 
 def check_nothing_changed_unasked(folder: Path, todo: Sequence[Job], manifest: Manifest, fresh: Sequence[Study]) -> None:
@@ -99,7 +109,7 @@ def remove_dataset(folder: Path) -> None:
 
 def remove_strays(folder: Path, manifest: Manifest) -> None:
     """What a killed run left, half-written or unknown to pairs.json; nnU-Net would take such files for cases."""
-    for place in (folder, *(folder / name for name in FOLDERS)):
+    for place in (folder, *(folder / name for name in FOLDERS), *folder.glob("raters*/*")):
         for path in place.glob("*"):
             case = CASE_FILE.fullmatch(path.name)
             if path.name.startswith(".unfinished_") or (case and case[1] not in manifest.cases):

@@ -62,15 +62,11 @@ class Case:
     folder: str
     """"Tr" (imagesTr, labelsTr) or "Ts" (imagesTs, and labelsTs if there are masks)."""
     sources: Mapping[str, Source]
-    """By "T1", "T1 mask", "T2", "T2 mask"."""
+    """By "T1", "T1 mask", "T2", "T2 mask", as `Study.files` names them."""
     native_grids: Mapping[str, Grid]
     """By modality."""
     grid: Grid
     """The common grid of what was written."""
-
-    @property
-    def is_labelled(self) -> bool:
-        return any(name.endswith(" mask") for name in self.sources)
 
     def to_json(self) -> dict[str, Any]:
         return {

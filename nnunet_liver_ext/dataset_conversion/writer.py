@@ -11,12 +11,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.console import progress_bar
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Reader, Settings
+from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Reader
 from nnunet_liver_ext.dataset_conversion.case_writing import Job, convert_jobs, is_converted
+from nnunet_liver_ext.dataset_conversion.completeness import incomplete_cases
+from nnunet_liver_ext.dataset_conversion.dataset_ranges import fixed_ranges
 from nnunet_liver_ext.dataset_conversion.existing_dataset import (
     check_nothing_changed_unasked,
     open_manifest,
@@ -24,6 +27,7 @@ from nnunet_liver_ext.dataset_conversion.existing_dataset import (
     remove_strays,
 )
 from nnunet_liver_ext.dataset_conversion.manifest import Case, Manifest
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.splits import Splitting, check_folds, choose_hold_out, update_splits
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
@@ -54,7 +58,7 @@ def write_dataset(
         studies: what to convert; those without masks become an inference set (imagesTs).
         dataset_id: NNN, 1..999.
         name: Name.
-        settings: labels, common grid, pre-registration.
+        settings: layout, labels, grid, intensities.
         hold_out: patients for the test set (imagesTs, labelsTs): names, a number, or a share below 1; with `add`, of the
             new patients.
         folds, repeats, seed: cross-validation by patient, written as splits_final.json.
@@ -92,6 +96,9 @@ def write_dataset(
     if not add and not overwrite:
         check_nothing_changed_unasked(folder, todo, manifest, fresh)
     try:
+        if settings.intensities.kind == "dataset":
+            settings = replace(settings, intensities=fixed_ranges(manifest, jobs, processes))
+            todo = [replace(job, settings=settings) for job in todo]
         if overwrite:
             remove_dataset(folder)
         failures = _convert(todo, manifest, folder, processes, total=len(jobs))
@@ -125,7 +132,7 @@ def _check_distinct(studies: Sequence[Study]) -> None:
 
 def _source_root(studies: Sequence[Study], wanted: Path | None) -> Path:
     """Paths relative to it never lead out of it, so they do not tell where on this machine the sources are."""
-    files = [path.absolute() for study in studies for path in [*study.images.values(), *study.masks.values()]]
+    files = [path.absolute() for study in studies for path in study.files().values()]
     if wanted is not None and all(path.is_relative_to(wanted.absolute()) for path in files):
         return wanted.absolute()
     return Path(os.path.commonpath([path.parent for path in files])) if files else Path()
@@ -136,7 +143,7 @@ def _source_root(studies: Sequence[Study], wanted: Path | None) -> Path:
 
 def _hold_out(manifest: Manifest, studies: Sequence[Study], splitting: Splitting) -> None:
     """Chooses among the patients with masks that are new; those that are there stay on their side."""
-    new = sorted({study.patient for study in studies if study.masks} - manifest.names.keys())
+    new = sorted({study.patient for study in studies if study.is_labelled} - manifest.names.keys())
     wanted = splitting.hold_out
     if not isinstance(wanted, (int, float)):
         wanted = [patient for patient in wanted if patient not in manifest.held_out]
@@ -204,7 +211,9 @@ def _finish(
     if groups:
         before = json.loads(path.read_text()) if path.exists() else None
         _write_json(update_splits(before, groups, splitting), path)
-    _write_json(settings.dataset_json(len(groups)) | dict(notes), folder / "dataset.json")
+    content = settings.dataset_json(len(groups))
+    incomplete = incomplete_cases(manifest.cases, settings)
+    _write_json(content | ({"incomplete": incomplete} if incomplete else {}) | dict(notes), folder / "dataset.json")
 
 
 def _write_json(content: Any, path: Path) -> None:

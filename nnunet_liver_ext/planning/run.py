@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,23 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import replaced
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning import variants
+from nnunet_liver_ext.planning.architectures import architecture_of
+from nnunet_liver_ext.planning.request import Request, resolve_request
+from nnunet_liver_ext.planning.tiny import tiny as make_tiny
 from nnunet_liver_ext.planning.variants import Plans
 
 
 def plan_dataset(
     dataset: int | str,
     *,
+    architecture: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    strategy: str | None = None,
+    objective: str = "dice_ce",
+    protocol: str | None = None,
+    spacing_mm: Sequence[float] | None = None,
     gpu_memory_gb: float = 8.0,
-    plans_name: str = "nnUNetPlans",
+    plans_name: str | None = None,
     tiny: bool = False,
     numbers: Mapping[str, Any] | None = None,
     name: str | None = None,
@@ -33,8 +42,16 @@ def plan_dataset(
 
     Args:
         dataset: number or name of a converted dataset.
-        gpu_memory_gb: what training may use; for pairs both images of a pair are counted.
-        plans_name: name of the plans file.
+        architecture: key of `architectures.ARCHITECTURES`; None: the protocol's, or nnunet.
+        options: further arguments of one of our networks.
+        strategy: key of `networks.strategies.STRATEGIES` that memory is planned for; None: single_input for pairs,
+            one_view (or, with an organ mask, image_alone) for others.
+        objective: key of `trainers.objectives.OBJECTIVES` that memory is planned for.
+        protocol: key of `trainers.protocols.PROTOCOLS`.
+        spacing_mm: target spacing (z, y, x), or (y, x) to leave the distance of the slices as it is; None: the protocol's,
+            the architecture's, or nnU-Net's choice.
+        gpu_memory_gb: what training may use.
+        plans_name: name of the plans file; None: `default_plans_name`.
         tiny: plans so small that they train on a CPU in seconds.
         numbers: recipe numbers, `batch_size` or `patch_size` to set, in `base` or, with `name`, in a new variant of it.
         name: name of the new configuration.
@@ -46,20 +63,32 @@ def plan_dataset(
         The plans file.
 
     Raises:
-        InputError: no such dataset, outdated plans or other splits without `overwrite`, or numbers that do not fit.
+        InputError: no such dataset, outdated plans, plans of something else or other splits without `overwrite`, too little
+            memory, or anything that does not fit the dataset.
     """
     if numbers:
         _check_recipe_numbers(numbers)
     raw = dataset_folder(dataset, "raw")
-    path = plans_file(dataset, plans_name)
-    preprocessed = path.parent
+    path = plans_file(dataset, plans_name or default_plans_name(architecture, protocol))
     dataset_json = _read_json(raw / "dataset.json")
-    if path.exists() and not overwrite and path.stat().st_mtime < (raw / "dataset.json").stat().st_mtime:
-        raise InputError(f"{path}: older than the dataset; plan anew with --overwrite.")
-    if not path.exists() or overwrite:
-        _copy_splits(raw, preprocessed, overwrite=overwrite)
-        _run_nnunet_planner(raw.name, dataset_json, gpu_memory_gb, plans_name, processes)
-        _save(_adapted(_read_json(path), dataset_json, tiny=tiny), path)
+    request = resolve_request(
+        dataset_json,
+        architecture=architecture,
+        options=options,
+        strategy=strategy,
+        objective=objective,
+        protocol=protocol,
+        spacing_mm=spacing_mm,
+        numbers={} if name is not None else _of_recipe(numbers or {}),
+        gpu_memory_gb=gpu_memory_gb,
+    )
+    if path.exists() and not overwrite:
+        asked_for_network = architecture is not None or protocol is not None
+        _check_existing(path, raw / "dataset.json", request if asked_for_network else None)
+    else:
+        _copy_splits(raw, path.parent, overwrite=overwrite)
+        _run_nnunet_planner(raw.name, request, path.stem, processes)
+        _save(_adapted(_read_json(path), dataset_json, request, tiny=tiny), path)
     plans = _read_json(path)
     if name is not None:
         _save(variants.with_variant(plans, name, base, numbers or {}), path)
@@ -68,31 +97,57 @@ def plan_dataset(
     return path
 
 
+def default_plans_name(architecture: str | None, protocol: str | None) -> str:
+    """nnUNetPlans for nnU-Net's own network; other architectures and protocols have plans files of their own."""
+    if protocol is not None:
+        return f"nnUNetPlans{protocol[:1].upper()}{protocol[1:]}"
+    return architecture_of(architecture or "nnunet").plans_name
+
+
 def plans_file(dataset: int | str, plans_name: str) -> Path:
     """Where the plans of a converted dataset are, or will be."""
     raw = dataset_folder(dataset, "raw")
     return nnunet_folder("preprocessed") / raw.name / f"{plans_name}.json"
 
 
-def _adapted(plans: Plans, dataset_json: Mapping[str, Any], *, tiny: bool) -> Plans:
+def _check_existing(path: Path, dataset_json: Path, request: Request | None) -> None:
+    """InputError if the plans are older than the dataset, or not those that are asked for."""
+    if path.stat().st_mtime < dataset_json.stat().st_mtime:
+        raise InputError(f"{path}: older than the dataset; plan anew with --overwrite.")
+    if request is None:
+        return
+    entries = list(_read_json(path)["configurations"].values())
+    networks = {entry["architecture"]["network_class_name"] for entry in entries if "architecture" in entry}
+    protocols = {entry["protocol"] for entry in entries if "protocol" in entry}
+    asked = {request.protocol.name} if request.protocol is not None else set()
+    if request.architecture.network not in networks or protocols != asked:
+        raise InputError(
+            f"{path}: was planned for {', '.join(sorted(networks | protocols))}; give other plans another name (-p), or plan "
+            "anew with --overwrite."
+        )
+
+
+def _adapted(plans: Plans, dataset_json: Mapping[str, Any], request: Request, *, tiny: bool) -> Plans:
+    from nnunet_liver_ext.planning.estimates import with_memory
+
     if PairLabels.from_dataset_json(dataset_json) is not None:
         plans = variants.without_cascade(plans)
-    return variants.tiny(plans) if tiny else plans
+    return with_memory(make_tiny(plans) if tiny else plans, dataset_json, request)
 
 
-def _run_nnunet_planner(
-    dataset_name: str, dataset_json: Mapping[str, Any], gpu_memory_gb: float, plans_name: str, processes: int
-) -> None:
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset
+def _run_nnunet_planner(dataset_name: str, request: Request, plans_name: str, processes: int) -> None:
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 
-    from nnunet_liver_ext.planning.planner import PairPlanner
+    from nnunet_liver_ext.planning.network_planner import NetworkPlanner
+    from nnunet_liver_ext.planning.planner import NNUNetPlanner, ResEncPlanner
 
-    planner = ExperimentPlanner if PairLabels.from_dataset_json(dataset_json) is None else PairPlanner
+    own = {"nnunet": NNUNetPlanner, "resenc": ResEncPlanner}
+    planner = own.get(request.architecture.name, NetworkPlanner)
     number = int(dataset_name[len("Dataset") : len("Dataset") + 3])
     with quiet():
         extract_fingerprint_dataset(number, num_processes=processes, verbose=False)
-        plan_experiment_dataset(number, planner, gpu_memory_target_in_gb=gpu_memory_gb, overwrite_plans_name=plans_name)
+        memory = {"gpu_memory_target_in_gb": request.gpu_memory_gb}
+        planner(number, plans_name=plans_name, request=request, **memory).plan_experiment()
 
 
 def _copy_splits(raw: Path, preprocessed: Path, *, overwrite: bool) -> None:
@@ -114,8 +169,11 @@ def _copy_splits(raw: Path, preprocessed: Path, *, overwrite: bool) -> None:
 def _check_recipe_numbers(numbers: Mapping[str, Any]) -> None:
     from nnunet_liver_ext.trainers.recipe import Recipe, override
 
-    recipe = {key: value for key, value in numbers.items() if key not in variants.CONFIGURATION_KEYS}
-    override(Recipe(strategy="single_input"), recipe, "--set")
+    override(Recipe(strategy="single_input"), _of_recipe(numbers), "--set")
+
+
+def _of_recipe(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in numbers.items() if key not in variants.CONFIGURATION_KEYS}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Settings, convert_study
+from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, convert_study
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.images import Grid, array, image_like, read_image, write_image
@@ -82,16 +83,16 @@ def truncated(study: Study) -> Study:
     return study
 
 
-def t1_without_t2(study: Study) -> Study:
-    return replace(study, images={"T1": study.images["T1"]}, masks={"T1": study.masks["T1"]})
+def mask_without_image(study: Study) -> Study:
+    return replace(study, images={"T1": study.images["T1"]}, masks={"T2": study.masks["T2"]})
 
 
-def lone_t1_without_masks(study: Study) -> Study:
-    return replace(study, images={"T1": study.images["T1"]}, masks={})
+def mask_of_something_else(study: Study) -> Study:
+    return replace(study, masks={"T3": study.masks["T1"]})
 
 
-def one_mask(study: Study) -> Study:
-    return replace(study, masks={"T1": study.masks["T1"]})
+def no_image(study: Study) -> Study:
+    return replace(study, images={}, masks={})
 
 
 def dicom(study: Study, **options: object) -> tuple[Study, list[Path]]:
@@ -123,9 +124,9 @@ CASES: list[tuple[Callable[[Study], Study], str]] = [
     (far_apart, "do not overlap in space"),
     (not_a_number, r"_T1\.nii\.gz: 5 voxels are NaN"),
     (truncated, r"_T1\.nii\.gz: cannot be read, it is damaged"),
-    (t1_without_t2, "has no T2 image; a pair needs T1 and T2"),
-    (lone_t1_without_masks, "has no T2 image; a pair needs T1 and T2"),
-    (one_mask, "has no T2 mask"),
+    (mask_without_image, "has a T2 mask but no T2 image; add the image or leave the mask out"),
+    (mask_of_something_else, "has a mask of T3, but the images are T1, T2"),
+    (no_image, "has neither a T1 nor a T2 image"),
     (dicom_with_two_series, r"T1_dicom: holds 2 series that differ in SeriesInstanceUID"),
     (dicom_with_a_missing_slice, r"T1_dicom: a slice is missing"),
 ]

@@ -2,15 +2,17 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from nnunet_liver_ext import cli
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
-from nnunet_liver_ext.images import image_like, read_image, write_image
+from nnunet_liver_ext.errors import SomeCasesFailed
+from nnunet_liver_ext.images import array, image_like, read_image, write_image
 from tests.dataset_conversion.conftest import T1_GRID, ball
-from tests.dataset_conversion.test_chaos_mr import write_examination
-from tests.dataset_conversion.test_cirrmri600 import add
+from tests.dataset_conversion.datasets.test_chaos_mr import write_examination
+from tests.dataset_conversion.datasets.test_cirrmri600 import add
 
 
 def convert(*arguments: str) -> str:
@@ -86,8 +88,83 @@ def test_public_datasets(raw: Path, tmp_path: Path):
         for pid in pids:
             add(tmp_path / "Cirr", modality, "train", pid)
     output = convert("cirrmri600", str(tmp_path / "Cirr"), "-d", "511", *common)
-    assert "1 patients have only one of T1 and T2" in output
+    assert "1 studies have only one of T1 and T2: 3. dataset.json lists those to train on." in output
+    content = json.loads((raw / "Dataset511_CirrMRI600" / "dataset.json").read_text())
+    assert (content["numTraining"], set(content["incomplete"])) == (3, {"P003_S1"})
+    assert "only one" not in convert(
+        "cirrmri600", str(tmp_path / "Cirr"), "-d", "511", "--paired-only", "--overwrite", *common
+    )
     assert json.loads((raw / "Dataset511_CirrMRI600" / "dataset.json").read_text())["numTraining"] == 2
+
+
+def test_images_with_a_liver_mask(raw: Path, tmp_path: Path):
+    folder = tmp_path / "ct"
+    mask = ball(T1_GRID, (0, 0, 0))
+    for name in ("a", "b"):
+        write_image(image_like((mask * 60 + np.arange(20) - 20).astype(np.int16), T1_GRID), folder / f"{name}.nii.gz")
+        labels = mask + 1 * ball(T1_GRID, (0, 0, 0), 6)
+        write_image(image_like(labels.astype(np.uint8), T1_GRID), folder / f"{name}_mask.nii.gz")
+    common = ["images", str(folder), "--modality", "CT", "--folds", "2", "--processes", "1", "--label", "tumour=2"]
+    convert(*common, "-d", "7", "--organ-values", "1+2", "--intensities", "organ", "--clip-percentiles", "5,95")
+    content = json.loads((raw / "Dataset007_Liver" / "dataset.json").read_text())
+    assert content["organ_mask"] == {"name": "liver", "channel": 1}
+    assert content["conversion"]["intensities"] == {"kind": "organ", "percentiles": [5.0, 95.0]}
+    for name in ("a", "b"):
+        write_image(image_like(mask, T1_GRID), folder / f"{name}_liver_mask.nii.gz")
+    convert(*common, "-d", "8", "--ignore-label", "1")
+    content = json.loads((raw / "Dataset008_Liver" / "dataset.json").read_text())
+    assert content["channel_names"] == {"0": "CT", "1": "noNorm"}
+    assert content["labels"] == {"background": 0, "tumour": 1}
+
+
+def test_incomplete_pairs_are_counted(raw: Path, tmp_path: Path, make_study):
+    for seed, patient in enumerate(["anna", "ben", "carl"]):
+        study = make_study(patient, seed=seed)
+    study.masks["T1"].unlink()
+    arguments = ["pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "4,4,6", "--folds", "2", "--processes", "1"]
+    output = convert(*arguments)
+    assert "1 studies have both images, but one mask only: carl_2021. dataset.json lists those to train on." in output
+    assert "incomplete" in json.loads((raw / "Dataset501_Liver" / "dataset.json").read_text())
+    with pytest.raises(SomeCasesFailed, match="carl_2021: has no T1 mask; a complete pair needs T1 and T2"):
+        convert(*arguments, "--overwrite", "--only-complete")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pairs", "x", "-d", "5", "--interpolation", "nearest"], "--interpolation is bspline or linear"),
+        (["pairs", "x", "-d", "5", "--clip-percentiles", "1,99"], "--clip-percentiles goes with --intensities"),
+        (["pairs", "x", "-d", "5", "--intensities", "patient", "--clip-percentiles", "1"], "write two numbers"),
+        (["images", "x", "-d", "5", "--modality", "CT", "--organ-values", "liver"], "write values joined by"),
+        (["images", "x", "-d", "5"], "Missing option '--modality'"),
+        (["phantom", "-d", "5", "--studies", "x", "--layout", "volumes"], "--layout is pairs or images"),
+        (["amos", "x", "-d", "5", "--modality", "pet"], "pet is none of"),
+        (["pairs", "x", "-d", "5", "--hold-out", "2", "--hold-out-patient", "anna"], "not both"),
+    ],
+)
+def test_wrong_options_are_usage_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str):
+    (tmp_path / "x").mkdir()
+    for name in ("a.nii.gz", "a_T1.nii.gz"):
+        (tmp_path / "x" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["convert", *arguments], env={"COLUMNS": "300"})
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_tumours_of_the_phantom(raw: Path, tmp_path: Path):
+    convert(
+        *("phantom", "-d", "598", "--studies", str(tmp_path / "phantoms"), "--pairs", "2", "--difficulty", "demo"),
+        *("--layout", "images", "--modality", "CT", "--lesions", "--folds", "2", "--processes", "1"),
+    )
+    folder = raw / "Dataset598_Phantom"
+    content = json.loads((folder / "dataset.json").read_text())
+    assert content["channel_names"] == {"0": "CT", "1": "noNorm"}
+    assert (content["labels"], content["conversion"]["task"]) == ({"background": 0, "tumour": 1}, "tumour")
+    tumour = array(read_image(folder / "labelsTr" / "P001_S1.nii.gz")) > 0
+    liver = array(read_image(folder / "imagesTr" / "P001_S1_0001.nii.gz")) > 0
+    assert 0 < tumour.sum() < 0.5 * liver.sum()
+    assert not (tumour & ~liver).any()
 
 
 def test_phantom(raw: Path, tmp_path: Path):

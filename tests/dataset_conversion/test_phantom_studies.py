@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair, write_studies
-from nnunet_liver_ext.dataset_conversion.phantom.studies import _plan
+from nnunet_liver_ext.dataset_conversion.phantom.studies import plan_studies
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, read_image, read_mask
 
@@ -39,7 +39,7 @@ def test_files_and_table(folder: Path):
 
 
 def test_visits_share_the_patient_but_not_the_motion(folder: Path):
-    plan = _plan(3, 5, 2)
+    plan = plan_studies(3, 5, 2)
     assert plan[0].anatomy_seed == plan[2].anatomy_seed != plan[1].anatomy_seed
     assert len({study.seed for study in plan}) == 3
     expected = make_pair(plan[2].seed, anatomy_seed=plan[2].anatomy_seed, difficulty="demo")
@@ -75,7 +75,7 @@ def test_lesion_labels_and_other_endings(tmp_path: Path):
 
 
 def test_the_paper_s_numbers_of_pairs_and_patients():
-    plan = _plan(88, 0, 51)  # Couteaux et al. 2021
+    plan = plan_studies(88, 0, 51)  # Couteaux et al. 2021
     assert len({study.patient for study in plan}) == 51
     assert len({study.name for study in plan}) == 88
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
 from nnunet_liver_ext.dataset_conversion.registration import preregister_pair, register
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask

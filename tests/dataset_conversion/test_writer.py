@@ -11,9 +11,10 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
 from nnunet_liver_ext.dataset_conversion.common_grid import image_on_grid, mask_on_grid
+from nnunet_liver_ext.dataset_conversion.intensities import Intensities
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest, Source
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
@@ -48,9 +49,13 @@ def test_what_a_dataset_consists_of(raw: Path, studies):
         "file_ending": ".nii.gz",
         "pair": {"modalities": ["T1", "T2"], "classes": ["background", "liver"]},
         "conversion": {
+            "layout": "pairs",
+            "modalities": ["T1", "T2"],
             "spacing": [4.0, 4.0, 6.0],
             "interpolation": "bspline",
             "preregistered": False,
+            "intensities": {"kind": "none"},
+            "task": None,
             "labels": {"liver": [1]},
             "version": __version__,
         },
@@ -147,6 +152,20 @@ def test_several_classes_are_remapped_by_name(raw: Path, make_study):
 def test_a_mask_value_belongs_to_one_class(options):
     with pytest.raises(InputError, match="used twice"):
         Settings(**options)
+
+
+def test_a_dataset_of_an_earlier_version_can_be_continued(raw: Path, studies, make_study):
+    """pairs.json as it was before there were layouts, intensities and liver masks."""
+    folder = write_dataset(studies, **OPTIONS)
+    path = folder / "pairs.json"
+    content = json.loads(path.read_text())
+    for key in ("layout", "intensities", "organ"):
+        del content["settings"][key]
+    path.write_text(json.dumps(content))
+    write_dataset([make_study("dora", seed=9)], **OPTIONS, add=True)
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 5
+    with pytest.raises(InputError, match="another intensities"):
+        write_dataset(studies, **OPTIONS | {"settings": Settings(spacing=COARSE, intensities=Intensities("patient"))})
 
 
 def test_a_repeated_run_changes_nothing(raw: Path, studies):
@@ -311,7 +330,8 @@ def test_a_manifest_that_cannot_be_written_is_one_sentence(raw: Path, studies, m
 KILLED_RUN = """
 import sys, time
 from pathlib import Path
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Settings
+from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.studies import read_studies
 class SlowReader(PlainReader):

@@ -13,35 +13,10 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning import run
-from nnunet_liver_ext.planning.planner import PairPlanner
 from nnunet_liver_ext.planning.run import plan_dataset
 from tests.conftest import CASES, DATASET, PREREGISTERED
 
 OTHER_SPLITS = [{"train": CASES[1:], "val": CASES[:1]}]
-SIZE = {
-    "patch_size": (32, 64, 64),
-    "input_channels": 2,
-    "output_channels": 4,
-    "arch_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-    "arch_kwargs": {
-        "n_stages": 3,
-        "features_per_stage": (8, 16, 32),
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * 3,
-        "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
-        "n_conv_per_stage": [2, 2, 2],
-        "n_conv_per_stage_decoder": [2, 2],
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {},
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-    },
-    "arch_kwargs_req_import": ("conv_op", "norm_op", "nonlin", "dropout_op"),
-}
-
 
 @pytest.fixture
 def folders(nnunet_root: Path, tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
@@ -153,29 +128,6 @@ def test_variants_survive_planning_anew_as_tiny(folders, planner_calls):
     plan_dataset(501, name="mine", numbers={"num_epochs": 4})
     path = plan_dataset(501, overwrite=True, tiny=True)
     assert set(read(path)["configurations"]) == {"3d_fullres", "mine"}
-
-
-def test_pairs_get_the_pair_planner_and_others_nnunets(nnunet_root: Path, monkeypatch):
-    from nnunetv2.experiment_planning import plan_and_preprocess_api as api
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-
-    calls: list[tuple] = []
-    monkeypatch.setattr(api, "extract_fingerprint_dataset", lambda number, **_: None)
-    monkeypatch.setattr(
-        api, "plan_experiment_dataset", lambda number, planner, **more: calls.append((number, planner, more))
-    )
-    for dataset in (DATASET, PREREGISTERED):
-        run._run_nnunet_planner(dataset, read(nnunet_root / "raw" / dataset / "dataset.json"), 11.0, "myPlans", 1)
-    more = {"gpu_memory_target_in_gb": 11.0, "overwrite_plans_name": "myPlans"}
-    assert calls == [(501, PairPlanner, more), (502, ExperimentPlanner, more)]
-
-
-def test_a_pair_counts_twice():
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-
-    once = ExperimentPlanner.static_estimate_VRAM_usage(**SIZE)
-    assert once > 0
-    assert PairPlanner.static_estimate_VRAM_usage(object.__new__(PairPlanner), **SIZE) == 2 * once
 
 
 def test_files_that_are_missing_or_damaged(folders, planner_calls):

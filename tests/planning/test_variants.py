@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.planning.variants import (
-    TINY,
-    inherited,
-    tiny,
-    with_numbers,
-    with_variant,
-    without_cascade,
-)
+from nnunet_liver_ext.planning.tiny import TINY, tiny
+from nnunet_liver_ext.planning.variants import inherited, with_numbers, with_variant, without_cascade
 
 
 @pytest.fixture

@@ -1,21 +1,26 @@
 """The phantom: paired, unregistered T1/T2 MRI of the abdomen, from a seed or from one real image.
 
-`make_pair` and `pair_from_image` give images in memory, `write_studies` gives files. What is simulated and what is
-not: docs/phantom.md.
+`make_pair`, `pair_from_image` and `make_image` give images in memory, `write_studies` and `write_image_studies` give
+files. What is simulated and what is not: docs/phantom.md.
 """
 
 from nnunet_liver_ext.dataset_conversion.phantom.breathing import Motion, jacobian_determinant
+from nnunet_liver_ext.dataset_conversion.phantom.image_studies import write_image_studies
 from nnunet_liver_ext.dataset_conversion.phantom.pair import Difficulty, PhantomPair, fat_fraction_percent, make_pair
 from nnunet_liver_ext.dataset_conversion.phantom.semisynthetic import pair_from_image
+from nnunet_liver_ext.dataset_conversion.phantom.single import PhantomImage, make_image
 from nnunet_liver_ext.dataset_conversion.phantom.studies import write_studies
 
 __all__ = [
     "Difficulty",
     "Motion",
+    "PhantomImage",
     "PhantomPair",
     "fat_fraction_percent",
     "jacobian_determinant",
+    "make_image",
     "make_pair",
     "pair_from_image",
+    "write_image_studies",
     "write_studies",
 ]

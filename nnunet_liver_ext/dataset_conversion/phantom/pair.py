@@ -119,6 +119,8 @@ class Anatomy:
     """A patient on the canvas: signals, liver, and the landmarks of breathing."""
 
     grid: Grid
+    tissue: np.ndarray
+    """`Tissue` of each voxel of the canvas, uint8 (z, y, x)."""
     signals: Signals
     liver: Liver
     landmarks: breathing.Landmarks
@@ -152,13 +154,18 @@ def make_pair(
     """
     chosen = {"t1_size": t1_size, "t1_spacing": t1_spacing, "t2_size": t2_size, "t2_spacing": t2_spacing}
     protocol = _protocol(difficulty, {name: value for name, value in chosen.items() if value is not None})
+    check_numbers(seed, anatomy_seed, lesions)
+    anatomy = make_anatomy(seed if anatomy_seed is None else anatomy_seed, protocol, lesions)
+    return _scan(anatomy, protocol, seed)
+
+
+def check_numbers(seed: int, anatomy_seed: int | None, lesions: int | None) -> None:
+    """InputError unless seeds are not negative and there are 0 to 20 lesions."""
     if lesions is not None and not 0 <= lesions <= MAX_LESIONS:
         raise InputError(f"the phantom can have 0 to {MAX_LESIONS} lesions, not {lesions}.")
     for name, value in (("seed", seed), ("anatomy_seed", anatomy_seed)):
         if value is not None and value < 0:
             raise InputError(f"{name} must not be negative, it is {value}.")
-    anatomy = make_anatomy(seed if anatomy_seed is None else anatomy_seed, protocol, lesions)
-    return _scan(anatomy, protocol, seed)
 
 
 def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> Anatomy:
@@ -181,7 +188,7 @@ def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> A
         radii=(float((CAVITY_RADII_MM[0] + shell) * scale[0]), float((CAVITY_RADII_MM[1] + shell) * scale[1])),
     )
     look = signals(canvas, protocol.appearance, generator(seed, "signals"), spread=protocol.contrast_spread)
-    return Anatomy(grid, look, liver, landmarks, float(centre_z))
+    return Anatomy(grid, canvas.tissue, look, liver, landmarks, float(centre_z))
 
 
 def fat_fraction_percent(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
@@ -218,8 +225,8 @@ def _scan(anatomy: Anatomy, protocol: Protocol, seed: int) -> PhantomPair:
     z += 0.5 * motion.dome_mm + 0.5 * jitter[1, 2]
     t2_grid = grid_around((jitter[1, 0], jitter[1, 1], z), protocol.t2_size, protocol.t2_spacing, tilt)
     field = breathing.displacement_field(anatomy.grid, anatomy.landmarks, motion, generator(seed, "elastic"))
-    first = _Scanner(anatomy.grid, t1_grid, None, 2)
-    second = _Scanner(anatomy.grid, t2_grid, breathing.as_transform(field), 4)
+    first = Scanner(anatomy.grid, t1_grid, None, 2)
+    second = Scanner(anatomy.grid, t2_grid, breathing.as_transform(field), 4)
     rng = generator(seed, "scan")
     t1 = first.image(anatomy.signals.t1, rng, protocol.noise[0], protocol.bias[0])
     t2 = second.image(anatomy.signals.t2, rng, protocol.noise[1], protocol.bias[1])
@@ -247,7 +254,7 @@ def _scan(anatomy: Anatomy, protocol: Protocol, seed: int) -> PhantomPair:
 
 
 @dataclass(frozen=True)
-class _Scanner:
+class Scanner:
     """Puts what is on the canvas onto one image's grid."""
 
     canvas: Grid

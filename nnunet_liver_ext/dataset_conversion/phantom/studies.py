@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,9 @@ APPEARANCE_VERSION = 1  # to be raised when the same seed gives other images, so
 
 
 @dataclass(frozen=True)
-class _PlannedStudy:
+class PlannedStudy:
+    """A study that is to be made."""
+
     patient: str
     study: str
     seed: int
@@ -67,7 +70,7 @@ def write_studies(
         InputError: a number is out of range, or the folder holds studies made with other options.
     """
     folder = Path(folder)
-    _check(pairs, seed, difficulty, patients, ending)
+    check_request(pairs, seed, difficulty, patients, ending)
     options: dict[str, object] = {
         "version": APPEARANCE_VERSION,
         "seed": seed,
@@ -75,16 +78,18 @@ def write_studies(
         "patients": patients,
         "with_lesion_labels": with_lesion_labels,
     }
-    _claim(folder, options)
-    planned = _plan(pairs, seed, patients)
+    claim(folder, options)
+    planned = plan_studies(pairs, seed, patients)
     missing = [study for study in planned if not all(path.is_file() for path in _paths(folder, study, ending).values())]
     for study in track(missing, "phantom studies", disable=not progress):
         pair = make_pair(study.seed, difficulty=difficulty, anatomy_seed=study.anatomy_seed)
         _write_pair(pair, _paths(folder, study, ending), with_lesion_labels)
-    return _write_table(folder, planned, ending)
+    files = [list(_paths(folder, study, ending).values()) for study in planned]
+    return write_table(folder, COLUMNS, planned, files)
 
 
-def _check(pairs: int, seed: int, difficulty: str, patients: int | None, ending: str) -> None:
+def check_request(pairs: int, seed: int, difficulty: str, patients: int | None, ending: str) -> None:
+    """InputError unless numbers, difficulty and ending are possible."""
     if pairs < 1 or seed < 0:
         raise InputError(f"pairs must be at least 1 and seed not negative, they are {pairs} and {seed}.")
     if patients is not None and not 1 <= patients <= pairs:
@@ -95,7 +100,7 @@ def _check(pairs: int, seed: int, difficulty: str, patients: int | None, ending:
         raise InputError(f"unknown kind of image {ending!r}; choose one of {', '.join(IMAGE_ENDINGS)}.")
 
 
-def _claim(folder: Path, options: dict[str, object]) -> None:
+def claim(folder: Path, options: dict[str, object]) -> None:
     """Notes the options in the folder, or makes sure that they are the ones it was begun with."""
     path = folder / OPTIONS_FILE
     if not path.is_file():
@@ -112,13 +117,13 @@ def _claim(folder: Path, options: dict[str, object]) -> None:
         )
 
 
-def _plan(pairs: int, seed: int, patients: int | None) -> list[_PlannedStudy]:
+def plan_studies(pairs: int, seed: int, patients: int | None) -> list[PlannedStudy]:
     """Study i belongs to patient i modulo their number: independent of how many studies there will be."""
     planned = []
     for index in range(pairs):
         patient, visit = (index, 0) if patients is None else (index % patients, index // patients)
         planned.append(
-            _PlannedStudy(
+            PlannedStudy(
                 patient=f"phantom{patient + 1:03d}",
                 study=f"visit{visit + 1}",
                 seed=_number(seed, "study", index),
@@ -134,30 +139,33 @@ def _number(seed: int, kind: str, index: int) -> int:
     return int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _paths(folder: Path, study: _PlannedStudy, ending: str) -> dict[str, Path]:
+def _paths(folder: Path, study: PlannedStudy, ending: str) -> dict[str, Path]:
     return {part: folder / f"{study.name}_{part}{ending}" for part in PARTS}
 
 
 def _write_pair(pair: PhantomPair, paths: dict[str, Path], with_lesion_labels: bool) -> None:
     masks = {"T1_mask": (pair.t1_mask, pair.t1_lesions), "T2_mask": (pair.t2_mask, pair.t2_lesions)}
     for part, (mask, lesions) in masks.items():
-        write_image(_with_lesions(mask, lesions) if with_lesion_labels else mask, paths[part])
+        write_image(with_lesions(mask, lesions) if with_lesion_labels else mask, paths[part])
     write_image(pair.t1, paths["T1"])
     write_image(pair.t2, paths["T2"])
 
 
-def _with_lesions(mask: sitk.Image, lesions: sitk.Image) -> sitk.Image:
+def with_lesions(mask: sitk.Image, lesions: sitk.Image) -> sitk.Image:
+    """The liver mask (1) with the lesions in it as 2."""
     labels = array(mask)
     labels[(labels > 0) & (array(lesions) > 0)] = 2
     return image_like(labels, Grid.of(mask))
 
 
-def _write_table(folder: Path, planned: list[_PlannedStudy], ending: str) -> Path:
+def write_table(
+    folder: Path, columns: Sequence[str], planned: Sequence[PlannedStudy], files: Sequence[Sequence[Path]]
+) -> Path:
+    """`folder`/studies.csv: patient, study and the files of each study, relative to the folder."""
     table = folder / "studies.csv"
     with replaced(table) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for study in planned:
-            names = [path.name for path in _paths(folder, study, ending).values()]
-            writer.writerow([study.patient, study.study, *names])
+        writer.writerow(columns)
+        for study, paths in zip(planned, files, strict=True):
+            writer.writerow([study.patient, study.study, *(path.name for path in paths)])
     return table

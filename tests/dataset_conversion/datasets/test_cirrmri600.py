@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
-from nnunet_liver_ext.dataset_conversion.cirrmri600 import NOTES, cirrmri600_studies, unpaired_patients
+from nnunet_liver_ext.dataset_conversion.datasets.cirrmri600 import DATASET, cirrmri600_studies
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import image_like, write_image
@@ -40,12 +40,18 @@ def cirrmri(tmp_path: Path) -> Path:
 
 
 def test_pid_links_t1_and_t2_across_the_published_splits(cirrmri: Path):
-    studies = cirrmri600_studies(cirrmri)
+    studies = cirrmri600_studies(cirrmri, paired_only=True)
     assert [(study.patient, study.name) for study in studies] == [(pid, pid) for pid in ("1", "2", "10", "33")]
     first = studies[0]
     assert [path.parent.name for path in first.images.values()] == ["train_images", "test_images"]
     assert [path.parent.name for path in first.masks.values()] == ["train_masks", "test_masks"]
-    assert unpaired_patients(cirrmri) == ["4", "5"]
+
+
+def test_patients_with_one_of_the_images_are_incomplete_pairs(cirrmri: Path):
+    studies = {study.patient: study for study in cirrmri600_studies(cirrmri)}
+    assert list(studies) == ["1", "2", "4", "5", "10", "33"]
+    assert (set(studies["4"].images), set(studies["4"].masks)) == ({"T1"}, {"T1"})
+    assert (set(studies["5"].images), set(studies["5"].masks)) == ({"T2"}, {"T2"})
 
 
 def test_one_modality_alone_is_refused(cirrmri: Path):
@@ -56,9 +62,16 @@ def test_one_modality_alone_is_refused(cirrmri: Path):
 
 def test_the_converted_dataset_is_split_by_patient_anew(cirrmri: Path, raw: Path):
     settings = Settings(spacing=COARSE)
-    studies = cirrmri600_studies(cirrmri)
+    studies = cirrmri600_studies(cirrmri, paired_only=True)
     folder = write_dataset(
-        studies, dataset_id=511, name="Cirr", settings=settings, folds=4, processes=1, notes=NOTES, source_root=cirrmri
+        studies,
+        dataset_id=511,
+        name="Cirr",
+        settings=settings,
+        folds=4,
+        processes=1,
+        notes=DATASET.notes,
+        source_root=cirrmri,
     )
     content = json.loads((folder / "dataset.json").read_text())
     assert (content["numTraining"], content["licence"]) == (4, "CC BY-NC 4.0")

@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import Settings
-from nnunet_liver_ext.dataset_conversion.chaos_mr import NOTES, ChaosReader, chaos_mr_studies, in_phase, organ_labels
+from nnunet_liver_ext.dataset_conversion.datasets.chaos_mr import (
+    DATASET,
+    ChaosReader,
+    chaos_mr_studies,
+    in_phase,
+    organ_labels,
+)
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.images import Grid, array, read_mask
@@ -110,7 +116,7 @@ def test_masks_lie_where_the_organs_are(chaos: Path):
 
 
 def test_the_converted_dataset(chaos: Path, raw: Path):
-    folder = write_dataset(chaos_mr_studies(chaos), **options(["liver"]), notes=NOTES)
+    folder = write_dataset(chaos_mr_studies(chaos), **options(["liver"]), notes=DATASET.notes)
     content = json.loads((folder / "dataset.json").read_text())
     assert content["licence"] == "CC BY-NC-SA 4.0"
     assert content["numTraining"] == 3

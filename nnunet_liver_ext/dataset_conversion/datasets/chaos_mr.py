@@ -8,13 +8,16 @@ slice, not flipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
 from nnunet_liver_ext.dicom import grid_of, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import array, image_like
@@ -24,12 +27,6 @@ ORGANS = {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4}
 """The labels of the masks that `ChaosReader` gives."""
 GREY_VALUES = {"liver": (55, 70), "right kidney": (110, 135), "left kidney": (175, 200), "spleen": (240, 255)}
 """Grey values v of each organ in the PNG files, low < v <= high (nominally 63, 126, 189, 252)."""
-NOTES = {
-    "name": "CHAOS MR",
-    "licence": "CC BY-NC-SA 4.0",
-    "reference": "Kavur et al., CHAOS Challenge, Medical Image Analysis 69:101950, 2021, doi:10.1016/j.media.2020.101950",
-    "release": "doi:10.5281/zenodo.3431873",
-}
 SUSPICIOUS_SPREAD = 0.25
 """Coefficient of variation of the liver's intensities; about 0.13 with masks that lie where they should."""
 CLEARLY_LESS = 0.8
@@ -161,3 +158,40 @@ def _labels_of(png: Path, size: tuple[int, int]) -> np.ndarray:
     if unknown.size:
         raise InputError(f"{png}: holds the grey value {int(unknown[0])}, which stands for no organ.")
     return labels
+
+
+def _examinations(root: Path, organ: Sequence[str] = ()) -> list[Study]:
+    return chaos_mr_studies(root)
+
+
+def _with_organs(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+    """--organ in place of --task, so a --task beside it is unknown."""
+    chosen = options.get("organ") or ()
+    if not chosen:
+        return dataset
+    labels, ignored = organ_labels(chosen)
+    return replace(dataset, tasks={" and ".join(chosen): Task(labels=labels, ignored_labels=ignored)})
+
+
+DATASET = PublicDataset(
+    key="chaos-mr",
+    title="CHAOS MR",
+    content="in-phase T1 and T2 of 40 healthy abdomens, 20 of them with masks of liver, kidneys and spleen",
+    expects="<id>/T1DUAL and <id>/T2SPIR, at any depth",
+    licence="CC BY-NC-SA 4.0",
+    citation="Kavur et al., CHAOS Challenge, Medical Image Analysis 69:101950, 2021, doi:10.1016/j.media.2020.101950",
+    url="https://doi.org/10.5281/zenodo.3431873",
+    modalities=("T1", "T2"),
+    pairs=True,
+    tasks={
+        "liver": Task(labels={"liver": (1,)}, ignored_labels=(2, 3, 4)),
+        "organs": Task(labels={organ: (label,) for organ, label in ORGANS.items()}),
+    },
+    studies=_examinations,
+    dataset_name="ChaosMR",
+    reader=ChaosReader,
+    options=(
+        Option(name="organ", help="liver, right kidney, left kidney or spleen; repeat; default liver.", multiple=True),
+    ),
+    adapt=_with_organs,
+)

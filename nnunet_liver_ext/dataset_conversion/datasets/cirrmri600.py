@@ -10,48 +10,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import image_ending, stem
 from nnunet_liver_ext.studies import Study
 
 PARTS = ("train", "valid", "test")
-NOTES = {
-    "name": "CirrMRI600+",
-    "licence": "CC BY-NC 4.0",
-    "reference": "Jha et al., Large Scale MRI Collection and Segmentation of Cirrhotic Liver, Scientific Data 2025, "
-    "doi:10.1038/s41597-025-05201-7",
-    "release": "https://osf.io/cuk24/",
-}
 
 
-def cirrmri600_studies(root: Path) -> list[Study]:
-    """All patients that have both T1 and T2, sorted by pid.
+def cirrmri600_studies(root: Path, *, paired_only: bool = False) -> list[Study]:
+    """All patients, sorted by pid; many have both T1 and T2, some only one of them.
+
+    Args:
+        root: folder, searched at any depth.
+        paired_only: leave out patients with only one of the images.
 
     Raises:
         InputError: the folders are not there, no patient has both, or a patient has two images of one kind.
     """
     images, masks = _files(Path(root), "images"), _files(Path(root), "masks")
-    paired = sorted(images["T1"].keys() & images["T2"].keys(), key=lambda pid: (len(pid), pid))
+    paired = images["T1"].keys() & images["T2"].keys()
     if not paired:
         raise InputError(
             f"{root}: holds no patients with both images; expected Cirrhosis_T1_3D/train_images/PID.nii.gz and the same "
             "PID in Cirrhosis_T2_3D, each in any of train, valid and test."
         )
+    chosen = paired if paired_only else images["T1"].keys() | images["T2"].keys()
     return [
         Study(
             pid,
             pid,
-            {modality: images[modality][pid] for modality in ("T1", "T2")},
+            {modality: images[modality][pid] for modality in ("T1", "T2") if pid in images[modality]},
             {modality: masks[modality][pid] for modality in ("T1", "T2") if pid in masks[modality]},
         )
-        for pid in paired
+        for pid in sorted(chosen, key=lambda pid: (len(pid), pid))
     ]
-
-
-def unpaired_patients(root: Path) -> list[str]:
-    """pids that have only one of T1 and T2, so `cirrmri600_studies` leaves them out."""
-    images = _files(Path(root), "images")
-    return sorted(images["T1"].keys() ^ images["T2"].keys(), key=lambda pid: (len(pid), pid))
 
 
 def _files(root: Path, kind: str) -> dict[str, dict[str, Path]]:
@@ -72,3 +65,23 @@ def _below(root: Path, modality: str, kind: str) -> Iterator[Path]:
             inside = folder.relative_to(root.parent).parts
             if f"Cirrhosis_{modality}_3D" in inside and "__MACOSX" not in inside and folder.is_dir():
                 yield from (path for path in sorted(folder.iterdir()) if image_ending(path) and path.name[0] != ".")
+
+
+DATASET = PublicDataset(
+    key="cirrmri600",
+    title="CirrMRI600+",
+    content="T1 and T2 of 291 patients with cirrhosis, not registered, with liver masks",
+    expects="Cirrhosis_T1_3D and Cirrhosis_T2_3D with {train,valid,test}_{images,masks}/PID.nii.gz, at any depth",
+    licence="CC BY-NC 4.0",
+    citation="Jha et al., Large Scale MRI Collection and Segmentation of Cirrhotic Liver, Scientific Data 2025, "
+    "doi:10.1038/s41597-025-05201-7",
+    url="https://osf.io/cuk24/",
+    modalities=("T1", "T2"),
+    pairs=True,
+    tasks={"liver": Task(labels={"liver": (1,)})},
+    studies=cirrmri600_studies,
+    dataset_name="CirrMRI600",
+    options=(
+        Option(name="paired-only", help="Leave out patients who have only one of T1 and T2.", default=False, type=bool),
+    ),
+)

@@ -1,0 +1,27 @@
+"""`nnunet_liver convert`: datasets as nnU-Net raw datasets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nnunet_liver_ext.commands.convert import own, synthetic
+from nnunet_liver_ext.commands.convert.listing import list_datasets
+from nnunet_liver_ext.commands.convert.public import ConvertGroup
+
+app = typer.Typer(cls=ConvertGroup, no_args_is_help=True)
+app.command("pairs")(own.pairs)
+app.command("images")(own.images)
+app.command("phantom")(synthetic.phantom)
+app.command("toy")(synthetic.toy)
+
+
+@app.callback()
+def convert(
+    listed: Annotated[
+        bool,
+        typer.Option("--list", callback=list_datasets, is_eager=True, help="Show what is known of the public datasets."),
+    ] = False,
+) -> None:
+    """Turn T1/T2 pairs or single images into an nnU-Net raw dataset: your own, synthetic or public ones."""

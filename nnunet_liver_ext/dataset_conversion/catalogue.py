@@ -1,0 +1,141 @@
+"""What is known of a public dataset: what it holds, how it lies on disk, its licence, and how it becomes studies.
+
+Every dataset is one module in `datasets/` with a constant `PublicDataset`; commands, help and the table in the docs come
+from these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nnunet_liver_ext.errors import InputError
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.dataset_conversion.case_conversion import Reader
+    from nnunet_liver_ext.studies import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is segmented in a dataset: classes, by the values they have in its masks."""
+
+    labels: Mapping[str, tuple[int, ...]]
+    """Values in the masks of each foreground class, in the order of the classes 1, 2, ...: {"liver": (1, 2)}."""
+    ignored_labels: tuple[int, ...] | Literal["all"] = ()
+    """Values that are background here; "all" that belong to no class."""
+    organ: tuple[int, ...] | None = None
+    """Values of the same masks that make up the liver, a channel for the loader only: (1, 2) for the tumours of LiTS. Empty
+    if the liver has a mask file of its own, `Study.masks["liver"]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A further option of a dataset's command: `phase` is given as --phase and reaches `studies` as phase=..."""
+
+    name: str
+    """In words joined by "-"; `studies` gets it with "_"."""
+    help: str
+    default: Any = None
+    type: type = str
+    """str, int, float, bool or Path."""
+    choices: tuple[str, ...] = ()
+    multiple: bool = False
+    """May be repeated; `studies` gets a tuple, () if it is not given."""
+    metavar: str | None = None
+
+    @property
+    def argument(self) -> str:
+        """Its name as a keyword argument."""
+        return self.name.replace("-", "_")
+
+
+def plain_reader() -> Reader:
+    """Files and DICOM folders as they are."""
+    from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader
+
+    return PlainReader()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicDataset:
+    """One public dataset and how to convert it."""
+
+    key: str
+    """Name of its command: "lits"."""
+    title: str
+    content: str
+    """One line: "131 CT volumes with liver and tumours"."""
+    expects: str
+    """What must lie on disk, one line."""
+    licence: str
+    citation: str
+    url: str
+    modalities: tuple[str, ...]
+    """The two images of a pair, ("T1", "T2"); else the channels of one image: ("CT",), ("water", "fat")."""
+    pairs: bool = False
+    """Two images with a mask each, not registered."""
+    tasks: Mapping[str, Task]
+    """By name; the first is the default."""
+    studies: Callable[..., list[Study]]
+    """studies(root, **options): all studies below a folder."""
+    reader: Callable[[], Reader] = plain_reader
+    options: tuple[Option, ...] = ()
+    dataset_name: str = ""
+    """Default of --name; the title's letters and digits if empty."""
+    adapt: Callable[[PublicDataset, Mapping[str, Any]], PublicDataset] | None = None
+    """The entry for given options and "task", where they change modalities, tasks or reader."""
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it can be fetched somewhere; else it is a layout of the user's own data."""
+        return self.url.startswith(("https://", "http://"))
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What dataset.json says of the source."""
+        source = {"licence": self.licence, "reference": self.citation, "release": self.url}
+        return {"name": self.title, **(source if self.is_public else {})}
+
+    def task(self, name: str | None = None) -> Task:
+        """The task of this name, or the default one.
+
+        Raises:
+            InputError: the dataset has no such task.
+        """
+        name = name or next(iter(self.tasks))
+        if name not in self.tasks:
+            raise InputError(f"--task {name}: {self.title} has {', '.join(self.tasks)}.")
+        return self.tasks[name]
+
+    @property
+    def default_options(self) -> dict[str, Any]:
+        """What options are that are not given, as keyword arguments."""
+        return {option.argument: () if option.multiple else option.default for option in self.options}
+
+    def adapted(self, options: Mapping[str, Any] | None = None) -> PublicDataset:
+        """This entry for some options, "task" among them; `find` on what this gives takes the same."""
+        return self if self.adapt is None else self.adapt(self, {"task": None, **self.default_options, **(options or {})})
+
+    def find(self, root: Path, options: Mapping[str, Any] | None = None) -> list[Study]:
+        """All studies below a folder; options that are not given have their defaults."""
+        return self.studies(Path(root), **{**self.default_options, **(options or {})})
+
+
+def datasets_table() -> str:
+    """All public datasets as a Markdown table: command, content, what lies on disk, tasks, licence, source."""
+    from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
+
+    rows = [("command", "content", "on disk", "tasks", "licence", "citation"), ("---",) * 6]
+    for key, entry in DATASETS.items():
+        tasks = ", ".join(entry.tasks)
+        citation = f"[{entry.title}]({entry.url}): {entry.citation}" if entry.is_public else entry.title
+        rows.append((f"`{key}`", entry.content, entry.expects, tasks, entry.licence, citation))
+    return "".join("| " + " | ".join(_cell(cell) for cell in row) + " |\n" for row in rows)
+
+
+def _cell(words: str) -> str:
+    """Text that Markdown does not take for HTML or for the end of a cell."""
+    return words.replace("|", "\\|").replace("<", "&lt;")

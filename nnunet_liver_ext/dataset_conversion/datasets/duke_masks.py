@@ -1,0 +1,81 @@
+"""Masks of the Duke Liver Dataset: a folder of DICOM files beside that of the images, one mask slice for each image slice.
+
+Mask slices are given to image slices by their place in space if their headers have one. Else by file name, or, if names
+differ, by rank in natural order (2 before 10); masks that look flipped are then refused. Everything above 0 is liver.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext.dataset_conversion.datasets.chaos_ct import natural_order
+from nnunet_liver_ext.dataset_conversion.datasets.chaos_mr import check_not_flipped
+from nnunet_liver_ext.dicom import Slice, grid_of, is_dicom, read_series, read_slice, sorted_slices
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import Grid, array, image_like
+
+PLACE = ("0020|0032", "0020|0037", "0028|0030")
+"""ImagePositionPatient, ImageOrientationPatient, PixelSpacing."""
+
+
+class DukeReader:
+    """Reads the slices of a series, and the mask slices that belong to them."""
+
+    def image(self, path: Path) -> sitk.Image:
+        return read_series(path, same_uid=False)  # a folder is a series; identifiers were made anew for the release
+
+    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        files = sorted((file for file in path.iterdir() if is_dicom(file)), key=lambda file: natural_order(file.name))
+        slices = sorted_slices(image_path, same_uid=False)
+        if len(files) != len(slices):
+            raise InputError(f"{path}: holds {len(files)} mask slices, {image_path} {len(slices)} slices.")
+        if have_places(files):
+            return _in_space(path, image, image_path)
+        liver = np.stack([_read_liver(file, one) for file, one in zip(_in_order(files, slices), slices, strict=True)])
+        check_not_flipped(array(image), liver, path)
+        return image_like(liver, grid_of(slices))
+
+
+def have_places(files: list[Path]) -> bool:
+    """Whether the headers say where the slices are, each at a place of its own."""
+    positions = set()
+    for file in files:
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(str(file))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            raise InputError(f"{file}: cannot be read as DICOM, it is damaged or incomplete.") from None
+        if not all(reader.HasMetaDataKey(tag) and reader.GetMetaData(tag).strip() for tag in PLACE):
+            return False
+        positions.add(reader.GetMetaData(PLACE[0]).strip())
+    return len(positions) == len(files)
+
+
+def _in_space(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    mask = read_series(path, same_uid=False)
+    if not Grid.of(mask).matches(Grid.of(image)):
+        raise InputError(f"{path}: is not on the grid of {image_path} ({Grid.of(mask)}; image: {Grid.of(image)}).")
+    return image_like(array(mask) > 0, Grid.of(image))
+
+
+def _in_order(files: list[Path], slices: list[Slice]) -> list[Path]:
+    """The mask file of each image slice: the one of its name, else the one of its rank among the names."""
+    by_stem = {file.stem: file for file in files}
+    if by_stem.keys() == {one.path.stem for one in slices}:
+        return [by_stem[one.path.stem] for one in slices]
+    ranks = {name: rank for rank, name in enumerate(sorted((one.path.name for one in slices), key=natural_order))}
+    return [files[ranks[one.path.name]] for one in slices]
+
+
+def _read_liver(file: Path, image_slice: Slice) -> np.ndarray:
+    """Liver (y, x), bool."""
+    values = read_slice(file)
+    if values.shape != image_slice.size[::-1]:
+        sizes = f"{values.shape[1]}x{values.shape[0]} pixels, its slice {image_slice.size[0]}x{image_slice.size[1]}"
+        raise InputError(f"{file}: has {sizes}.")
+    return values > 0

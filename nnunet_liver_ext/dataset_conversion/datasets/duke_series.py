@@ -1,0 +1,111 @@
+"""The series of the Duke Liver Dataset: where they lie, and what each of them shows.
+
+`SegmentationKey.csv` and `SeriesClassificationKey.csv` (columns DLDS, Series, Label) say by a letter what a series shows.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_liver_ext.dataset_conversion.datasets.chaos_ct import natural_order
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import files_below
+from nnunet_liver_ext.dicom import DICOM_SUFFIXES
+from nnunet_liver_ext.errors import InputError
+
+KEYS = ("seriesclassificationkey.csv", "segmentationkey.csv")
+"""What the later one says of a series counts."""
+COLUMNS = ("DLDS", "Series", "Label")
+SEQUENCES = {
+    "A": "T2",
+    "B": "T1pre",
+    "C": "T1art",
+    "E": "T1late",
+    "G": "T1in",
+    "H": "T1opp",
+    "J": "T2cor",
+    "K": "T1pv",
+    "O": "T1early",
+}
+"""What a series shows, by its letter, as a name for an image: axial T2; T1 before contrast agent, with fat suppression;
+mid-arterial; late dynamic; in phase; opposed phase; coronal T2; portal venous; early arterial. SequenceTypes.csv of the
+release has all letters."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of a patient."""
+
+    patient: str
+    name: str
+    images: Path
+    masks: Path | None
+    letter: str
+    """What it shows; "" if no key says so."""
+
+    @property
+    def number(self) -> int:
+        """Its number at the scanner; 0 if its name is none."""
+        return int(self.name) if self.name.isdigit() else 0
+
+
+def duke_series(root: Path) -> list[Series]:
+    """All series below a folder, sorted by patient and number; of one that is there twice the one with masks.
+
+    Raises:
+        InputError: there are none, two with masks have one number, or a key has other columns.
+    """
+    letters = sequences(root)
+    found: dict[tuple[str, str], Series] = {}
+    for folder in _dicom_folders(root):
+        nested = folder.name == "images"
+        if len(folder.relative_to(root.parent).parts) < 2 + nested:
+            continue
+        patient, name = folder.parts[-3:-1] if nested else folder.parts[-2:]
+        masks = folder.parent / "masks" if nested and (folder.parent / "masks").is_dir() else None
+        other = found.get((patient, name))
+        if other and other.masks and masks:
+            raise InputError(
+                f"{folder}: series {name} of patient {patient} is there twice, also as {other.images}; keep one."
+            )
+        if other is None or masks:
+            found[patient, name] = Series(patient, name, folder, masks, letters.get((patient, name), ""))
+    if not found:
+        raise InputError(
+            f"{root}: holds no Duke Liver Dataset; expected Segmentation/0001/<series>/images/*.dicom, at any depth."
+        )
+    return sorted(found.values(), key=lambda one: (natural_order(one.patient), natural_order(one.name)))
+
+
+def sequences(root: Path) -> dict[tuple[str, str], str]:
+    """Letter of each series, by patient ("0001") and series ("12"), from the keys below the folder and beside it.
+
+    Raises:
+        InputError: a key has other columns.
+    """
+    paths = [path for path in [*root.parent.glob("*.csv"), *files_below(root)] if path.name.lower() in KEYS]
+    letters: dict[tuple[str, str], str] = {}
+    for path in sorted(paths, key=lambda path: KEYS.index(path.name.lower())):
+        letters.update(_read_key(path))
+    return letters
+
+
+def _dicom_folders(root: Path) -> list[Path]:
+    """Folders with slices of images."""
+    files = (path for path in files_below(root) if path.suffix.lower() in DICOM_SUFFIXES)
+    return [folder for folder in dict.fromkeys(path.parent for path in files) if folder.name != "masks"]
+
+
+def _read_key(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no readable CSV ({error}).") from None
+    if rows and not set(COLUMNS) <= rows[0].keys():
+        raise InputError(f"{path}: has the columns {', '.join(map(str, rows[0]))}; expected {', '.join(COLUMNS)}.")
+    for row in rows:
+        patient, series, letter = ((row[column] or "").strip() for column in COLUMNS)
+        yield (patient.zfill(4), series), letter

@@ -1,0 +1,157 @@
+"""Datasets whose images and masks are numbered files: volume-5.nii and segmentation-5.nii, wherever they lie.
+
+What unpacking leaves behind (`__MACOSX`, `._volume-5.nii`, `.DS_Store`) is passed over, and folders may be doubled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_liver_ext.dataset_conversion.catalogue import Option
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import image_ending, stem
+from nnunet_liver_ext.studies import Study
+
+TEST_IMAGES = Option(
+    name="test-images",
+    help="Take images that have no masks (the challenge's test set) too, into imagesTs.",
+    default=False,
+    type=bool,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberedFiles:
+    """Patterns of a dataset's files; each is a regular expression with the number in its first group.
+
+    A pattern ends where the file's name ends, without its image ending, and may begin with folders:
+    `imagesTr/liver_([0-9]+)`. Capital letters do not matter.
+    """
+
+    image: str
+    mask: str
+    test_image: str | None = None
+    """Images that need no mask; asked before `image`."""
+    test_mask: str | None = None
+    expected: str
+    """What should be there, for the error: "volume-N.nii and segmentation-N.nii"."""
+
+    def studies(self, root: Path, *, modality: str, test_images: bool = False) -> list[Study]:
+        """All images with their masks, sorted by number; each is a patient of its own, named as the image's file is.
+
+        Args:
+            root: folder, searched at any depth.
+            modality: key of the image and the mask in a study.
+            test_images: take the images that need no mask and have none as well.
+
+        Raises:
+            InputError: there are none, a number has two images or two masks, or an image or a mask is missing.
+        """
+        files = list(files_below(root))
+        tests = _by_number(root, files, self.test_image)
+        images = _by_number(root, [path for path in files if path not in tests.values()], self.image)
+        masks, test_masks = _by_number(root, files, self.mask), _by_number(root, files, self.test_mask)
+        if not images and not (tests and test_images):
+            raise InputError(f"{root}: holds no such data; expected {self.expected}, at any depth.")
+        self._check_all_there(root, images, masks)
+        found = [_study(stem(path), modality, path, masks[number]) for number, path in images.items()]
+        for number, path in tests.items():
+            if test_images or number in test_masks:
+                found.append(_study(f"test-{stem(path).removeprefix('test-')}", modality, path, test_masks.get(number)))
+        return found
+
+    def _check_all_there(self, root: Path, images: Mapping[int, Path], masks: Mapping[int, Path]) -> None:
+        for number in sorted(images.keys() ^ masks.keys()):
+            kind, path = ("mask", images[number]) if number in images else ("image", masks[number])
+            raise InputError(
+                f"{path}: has no {kind} of number {number} below {root} (expected {self.expected}); "
+                "fetch that file or take this one away."
+            )
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """All files below a folder, sorted, links followed; without hidden files and those of __MACOSX."""
+    seen = set()
+    for folder, children, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        children[:] = sorted(child for child in children if not is_junk(child)) if real not in seen else []
+        if real not in seen:
+            yield from (Path(folder) / name for name in sorted(names) if not is_junk(name))
+        seen.add(real)
+
+
+def folders_below(root: Path, name: str) -> list[Path]:
+    """All folders of a name below a folder, that folder itself included, sorted; without what is hidden or in __MACOSX."""
+    found = [Path(root)] if Path(root).name == name else []
+    for folder, children, _ in os.walk(root):
+        children[:] = sorted(child for child in children if not is_junk(child))
+        found += [Path(folder) / child for child in children if child == name]
+    return found
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is what macOS adds to an archive, or hidden."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:
+    """Compares the numbers of the labels with those in the dataset.json beside the folders of these files, if there is one.
+
+    Args:
+        paths: images, in a folder such as imagesTr beside dataset.json.
+        labels: number of each label by its name; names that dataset.json does not have are not judged.
+
+    Raises:
+        InputError: dataset.json gives a label another number.
+    """
+    for path in sorted({image.parent.parent / "dataset.json" for image in paths}):
+        written = _numbers_of_labels(path)
+        for name, number in labels.items():
+            if written.get(name, number) != number:
+                raise InputError(
+                    f"{path}: {name} is {written[name]} there, expected {number}, so this is another release; convert it "
+                    f"with nnunet_liver convert images and --label {name}={written[name]}."
+                )
+
+
+def _numbers_of_labels(path: Path) -> dict[str, int]:
+    """By name, of {"6": "liver"} and of {"liver": 6}; {} if the file is not there or has none."""
+    try:
+        content: Any = json.loads(path.read_text())
+        entries = content.get("labels", {}).items()
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        return {}
+    numbers = {}
+    for key, value in entries:
+        name, number = (value, key) if str(key).isdigit() else (key, value)
+        if str(number).isdigit():
+            numbers[str(name).lower()] = int(number)
+    return numbers
+
+
+def _by_number(root: Path, files: Sequence[Path], pattern: str | None) -> dict[int, Path]:
+    """Files that a pattern fits, by their number, ascending. Folders above the root do not matter."""
+    if pattern is None:
+        return {}
+    found: dict[int, Path] = {}
+    whole = re.compile(f"(?:^|.*/)(?:{pattern})", re.IGNORECASE)
+    for path in files:
+        inside = path.relative_to(root).with_name(stem(path)).as_posix()
+        match = whole.fullmatch(inside) if image_ending(path) else None
+        if match is None:
+            continue
+        number = int(match[1])
+        if number in found:
+            raise InputError(f"{path}: number {number} is there twice, also as {found[number]}; keep one.")
+        found[number] = path
+    return dict(sorted(found.items()))
+
+
+def _study(patient: str, modality: str, image: Path, mask: Path | None) -> Study:
+    return Study(patient, patient, {modality: image}, {} if mask is None else {modality: mask})

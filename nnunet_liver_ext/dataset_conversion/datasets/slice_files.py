@@ -1,0 +1,102 @@
+"""Which files are 2D slices and which are their masks, and whose slices they are."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import files_below
+from nnunet_liver_ext.dataset_conversion.flat_images import is_png
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import image_ending, stem
+from nnunet_liver_ext.studies import is_mask_name
+
+IMAGES, MASKS = ("images",), ("masks", "labels")
+"""Names of folders, in small letters."""
+PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Folders that are no patients."""
+NUMBERED = re.compile(r"(?P<patient>.+?)[ _-]+(?:slice|image|img|s|z)?[ _-]?[0-9]+", re.IGNORECASE)
+"""A patient's name and the number of a slice."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a slice belongs: the same for an image and its mask."""
+
+    folder: str
+    """Without `images`, `masks` or `labels`, relative to the root."""
+    below: tuple[str, ...]
+    """Sub-folders of `images`."""
+    name: str
+
+    @property
+    def path(self) -> str:
+        return "/".join(part for part in (self.folder, *self.below, self.name) if part)
+
+
+def images_and_masks(root: Path) -> tuple[dict[Place, Path], dict[Place, Path]]:
+    """All slices below a folder, and all masks, by where they belong.
+
+    Raises:
+        InputError: two images or two masks belong to one place.
+    """
+    images: dict[Place, Path] = {}
+    masks: dict[Place, Path] = {}
+    for path in files_below(root):
+        if is_png(path) or image_ending(path):
+            place, is_mask = _place(path, root)
+            files = masks if is_mask else images
+            if place in files:
+                raise InputError(
+                    f"{path}: is a second {'mask' if is_mask else 'image'} {place.path} beside {files[place].name}."
+                )
+            files[place] = path
+    return images, masks
+
+
+def patient_of(place: Place) -> str:
+    """The sub-folder of `images` that is no part of a split, else the name without the number at its end, else the name."""
+    folders = [folder for folder in place.below if folder.lower() not in PARTS]
+    if folders:
+        return folders[0]
+    match = NUMBERED.fullmatch(place.name)
+    return match["patient"] if match else place.name
+
+
+def read_patients(path: Path) -> dict[str, str]:
+    """Patient of each slice by its name, of a CSV with the columns name and patient.
+
+    Raises:
+        InputError: it is no such CSV.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no readable CSV ({error}).") from None
+    if not rows or not {"name", "patient"} <= rows[0].keys():
+        raise InputError(f"{path}: needs the columns name and patient.")
+    return {(row["name"] or "").strip(): (row["patient"] or "").strip() for row in rows}
+
+
+def given_patient(place: Place, patients: Mapping[str, str], path: Path) -> str:
+    """Whose slice it is by a CSV; InputError if that does not say."""
+    found = patients.get(place.path) or patients.get(place.name)
+    if not found:
+        raise InputError(f"{path}: does not say whose slice {place.path} is.")
+    return found
+
+
+def _place(path: Path, root: Path) -> tuple[Place, bool]:
+    """Where a file belongs, and whether it is a mask."""
+    folders, name = path.relative_to(root).parts[:-1], stem(path)
+    at = next((at for at in reversed(range(len(folders))) if folders[at].lower() in IMAGES + MASKS), None)
+    is_mask = is_mask_name(name) if at is None else folders[at].lower() in MASKS
+    if is_mask and is_mask_name(name):
+        name = name[: name.rindex("_")]
+    if at is None:
+        return Place("/".join(folders), (), name), is_mask
+    return Place("/".join(folders[:at]), folders[at + 1 :], name), is_mask

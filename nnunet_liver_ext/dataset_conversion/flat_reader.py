@@ -1,0 +1,79 @@
+"""How single slices become an image and a label map: PNG or NIfTI files, with classes by values, palette or colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext.dataset_conversion.class_values import known_colours
+from nnunet_liver_ext.dataset_conversion.flat_images import (
+    SLICE_MM,
+    flat_grid,
+    is_png,
+    read_flat_image,
+    read_flat_mask,
+    read_png,
+)
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import Grid, array, image_like
+
+
+@dataclass(frozen=True)
+class SliceReader:
+    """Reads single slices and their masks."""
+
+    pixel_mm: tuple[float, float] = (1.0, 1.0)
+    """Of PNG files, (x, y)."""
+    slice_mm: float = SLICE_MM
+    """Of PNG files."""
+    colours: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Classes by their colours 0xrrggbb, if masks are coloured."""
+    ignore_others: bool = False
+    """Whether other colours are background."""
+
+    def image(self, path: Path) -> sitk.Image:
+        if not is_png(path):
+            return read_flat_image(path)
+        picture = read_png(path)
+        if not picture.is_grey:
+            raise InputError(f"{path}: is a colour image; its red, green and blue must be equal. Save it as grey.")
+        return self._placed(picture.grey)
+
+    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        if is_png(path) != is_png(image_path):
+            raise InputError(f"{path}: its image {image_path.name} is of another kind; give both as PNG or both as NIfTI.")
+        mask = self._placed(self._labels(path)) if is_png(path) else read_flat_mask(path)
+        if not Grid.of(mask).matches(Grid.of(image)):
+            raise InputError(
+                f"{path}: is not on the grid of its image {image_path.name} ({Grid.of(mask)}; image: {Grid.of(image)})."
+            )
+        return image_like(array(mask), Grid.of(image))
+
+    def _labels(self, path: Path) -> np.ndarray:
+        """Labels (y, x) of a PNG mask."""
+        picture = read_png(path, unseen_is_black=True)
+        if self.colours:
+            return self._known(picture.colours, path)
+        if picture.indices is not None:
+            return picture.indices
+        if not picture.is_grey:
+            first = int(picture.colours[np.nonzero(picture.colours)][0])
+            raise InputError(f"{path}: is a coloured mask; name its colours, for example --label liver=#{first:06x}.")
+        return picture.grey
+
+    def _known(self, colours: np.ndarray, path: Path) -> np.ndarray:
+        known = [0, *(value for own in self.colours.values() for value in own)]
+        unknown = colours[~np.isin(colours, known)]
+        if unknown.size and not self.ignore_others:
+            raise InputError(
+                f"{path}: holds the colour #{int(unknown[0]):06x} (known: {known_colours(self.colours)}); name it with "
+                "--label, or take it as background with --ignore-other-labels."
+            )
+        return colours
+
+    def _placed(self, values: np.ndarray) -> sitk.Image:
+        return image_like(values[None], flat_grid(values.shape[::-1], self.pixel_mm, self.slice_mm))

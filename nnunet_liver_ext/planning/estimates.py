@@ -1,0 +1,80 @@
+"""Memory of the configurations of a plans file: computed from the plans, and kept in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.planning.memory import Memory, Sizes, Training, estimate
+from nnunet_liver_ext.planning.request import Request
+from nnunet_liver_ext.planning.variants import Plans, inherited
+from nnunet_liver_ext.trainers.recipe import Recipe, override, resolve
+
+KEY = "memory"
+"""Of a configuration: the estimate in GB, what it is made of, and for what."""
+
+
+def training_of(dataset_json: Mapping[str, Any], recipe: Recipe) -> Training:
+    """What of a dataset and a recipe takes memory."""
+    labels = LabelManager(dict(dataset_json["labels"]), dataset_json.get("regions_class_order"))
+    channels = dataset_json.get("channel_names") or dataset_json["modality"]  # as nnU-Net reads them
+    return Training(recipe, PairLabels.from_dataset_json(dataset_json), len(channels), labels.num_segmentation_heads)
+
+
+def recipe_of(request: Request) -> Recipe:
+    """The recipe that a plan is made for: the protocol's numbers, and those asked for."""
+    recipe = Recipe(strategy=request.strategy, objective=request.objective)
+    if request.protocol is not None:
+        recipe = override(recipe, request.protocol.numbers, f"protocol {request.protocol.name}")
+    return override(recipe, request.numbers, "--set")
+
+
+def sizes_of(plans: Plans, configuration: str) -> Sizes:
+    """What of a configuration takes memory. Where the distance of the slices stays as it is, the median counts."""
+    patch, spacing = (tuple(inherited(plans, configuration, key)) for key in ("patch_size", "spacing"))
+    if len(spacing) < len(patch):
+        spacing = (plans["original_median_spacing_after_transp"][0], *spacing)
+    batch = inherited(plans, configuration, "batch_size")
+    return Sizes(inherited(plans, configuration, "architecture"), patch, spacing, batch)
+
+
+def memory_of(plans: Plans, configuration: str, dataset_json: Mapping[str, Any], strategy: str, objective: str) -> Memory:
+    """The memory of training this configuration.
+
+    Raises:
+        InputError: the network, the strategy or the objective does not fit.
+    """
+    recipe = resolve(Recipe(strategy=strategy, objective=objective), plans, configuration)
+    return estimate(training_of(dataset_json, recipe), sizes_of(plans, configuration))
+
+
+def with_memory(plans: Plans, dataset_json: Mapping[str, Any], request: Request) -> Plans:
+    """The plans with an estimate in every configuration that has a network of its own."""
+    plans = deepcopy(plans)
+    for name, entry in plans["configurations"].items():
+        if "architecture" in entry:
+            memory = memory_of(plans, name, dataset_json, request.strategy, request.objective)
+            made_for = {"strategy": request.strategy, "objective": request.objective, "target_gb": request.gpu_memory_gb}
+            entry[KEY] = {**memory.to_json(), **made_for, "counted": _counted(plans, name)}
+    return plans
+
+
+def memory_to_show(plans: Plans, configuration: str, dataset_json: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the plans keep, computed anew for a variant with another patch or batch; None where nothing is kept."""
+    try:
+        kept = inherited(plans, configuration, KEY)
+    except KeyError:  # plans by nnU-Net itself, or of an earlier version
+        return None
+    if kept["counted"] == _counted(plans, configuration):
+        return kept
+    return {**kept, **memory_of(plans, configuration, dataset_json, kept["strategy"], kept["objective"]).to_json()}
+
+
+def _counted(plans: Plans, configuration: str) -> dict[str, Any]:
+    """What an estimate was made for."""
+    sizes = sizes_of(plans, configuration)
+    return {"patch_size": list(sizes.patch_size), "batch_size": sizes.batch_size}

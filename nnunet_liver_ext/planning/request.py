@@ -1,0 +1,130 @@
+"""What is to be planned: architecture, strategy, objective, protocol and spacing, checked against the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.organ_mask import OrganMask
+from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.planning.architectures import Architecture, architecture_of
+from nnunet_liver_ext.trainers.protocols import Protocol, protocol_of
+
+Spacing = tuple[float, float, float] | tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the plan command was asked for, complete."""
+
+    architecture: Architecture
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the network."""
+    strategy: str
+    objective: str
+    protocol: Protocol | None = None
+    spacing_mm: Spacing | None = None
+    """Target spacing (z, y, x); two numbers: of the slices' plane, and their distance stays; None: nnU-Net's choice."""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    """Of the recipe, asked for beside the protocol's."""
+    gpu_memory_gb: float = 8.0
+
+    @property
+    def is_plain(self) -> bool:
+        """An ordinary training by nnU-Net's own planner, which knows all that there is to know."""
+        alone = self.strategy in ("one_view", "image_alone") and self.objective == "dice_ce"
+        return alone and self.architecture.is_nnunets and self.protocol is None
+
+
+def resolve_request(
+    dataset_json: Mapping[str, Any],
+    *,
+    architecture: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    strategy: str | None = None,
+    objective: str = "dice_ce",
+    protocol: str | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    numbers: Mapping[str, Any] | None = None,
+    gpu_memory_gb: float = 8.0,
+) -> Request:
+    """What is not said, the protocol, the dataset or the architecture says.
+
+    Raises:
+        InputError: a name that there is not, a protocol or a strategy that does not fit the dataset, an impossible spacing.
+    """
+    preset = None if protocol is None else protocol_of(protocol)
+    if preset is not None:
+        _check_protocol(preset, dataset_json)
+    chosen = architecture_of(architecture or (preset.architecture if preset else "nnunet"))
+    own_options = preset.architecture_options if preset and preset.architecture == chosen.name else {}
+    if options and chosen.is_nnunets:
+        raise InputError(f"architecture {chosen.name} is planned by nnU-Net itself and takes no --architecture-option.")
+    spacing = spacing_mm if spacing_mm is not None else (_protocol_spacing(preset) or chosen.spacing_mm)
+    return Request(
+        architecture=chosen,
+        options={**own_options, **(options or {})},
+        strategy=_strategy_for(dataset_json, strategy, objective),
+        objective=_objective(objective),
+        protocol=preset,
+        spacing_mm=None if spacing is None else _checked_spacing(spacing),
+        numbers=numbers or {},
+        gpu_memory_gb=gpu_memory_gb,
+    )
+
+
+def _check_protocol(protocol: Protocol, dataset_json: Mapping[str, Any]) -> None:
+    is_pair = PairLabels.from_dataset_json(dataset_json) is not None
+    if protocol.needs_organ_mask and OrganMask.from_dataset_json(dataset_json) is None:
+        raise InputError(
+            f"protocol {protocol.name} needs an organ mask, but dataset.json has no `organ_mask` entry: convert the dataset "
+            "with a liver mask (nnunet_liver convert ... --task tumour)."
+        )
+    if protocol.layout == "pairs" and not is_pair and "preregistered" not in dataset_json:
+        raise InputError(f"protocol {protocol.name} is for pairs of images, but dataset.json has no `pair` entry.")
+    if protocol.layout == "images" and is_pair:
+        raise InputError(f"protocol {protocol.name} is for datasets with one mask per case, but this one holds pairs.")
+
+
+def _protocol_spacing(protocol: Protocol | None) -> tuple[float, ...] | None:
+    if protocol is None or protocol.spacing is None:
+        return None
+    return tuple(mm for mm in protocol.spacing if mm is not None)
+
+
+def _checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
+    if len(spacing_mm) not in (2, 3) or not all(0 < mm < 1000 for mm in spacing_mm):
+        raise InputError(
+            f"spacing {','.join(map(str, spacing_mm))}: give Z,Y,X in mm, or Y,X to leave the distance of the slices as it is."
+        )
+    return tuple(float(mm) for mm in spacing_mm)  # type: ignore[return-value]
+
+
+def _strategy_for(dataset_json: Mapping[str, Any], asked: str | None, objective: str) -> str:
+    from nnunet_liver_ext.networks.strategies import STRATEGIES
+
+    is_pair = PairLabels.from_dataset_json(dataset_json) is not None
+    has_organ = OrganMask.from_dataset_json(dataset_json) is not None
+    if asked is None:
+        if not is_pair:
+            return "image_alone" if has_organ else "one_view"
+        return "dual_output_specialized" if objective.startswith("similarity") else "single_input"
+    if asked not in STRATEGIES:
+        raise InputError(f"there is no strategy {asked!r}: choose from {', '.join(STRATEGIES)}.")
+    if STRATEGIES[asked].is_pair != is_pair or STRATEGIES[asked].strips_organ_mask != has_organ:
+        kind = "holds pairs" if is_pair else "has an organ mask" if has_organ else "has one mask per case"
+        fitting = [
+            key for key, kind in STRATEGIES.items() if kind.is_pair == is_pair and kind.strips_organ_mask == has_organ
+        ]
+        raise InputError(f"strategy {asked} does not fit the dataset, which {kind}: choose from {', '.join(fitting)}.")
+    return asked
+
+
+def _objective(name: str) -> str:
+    from nnunet_liver_ext.trainers.objectives import OBJECTIVES
+
+    if name not in OBJECTIVES:
+        raise InputError(f"there is no objective {name!r}: choose from {', '.join(OBJECTIVES)}.")
+    return name

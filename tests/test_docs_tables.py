@@ -1,0 +1,63 @@
+"""The tables in docs/ that come from the code (docs/tables.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look for it there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_documentation_is_up_to_date(tables: ModuleType):
+    stale = [page.name for page in tables.pages() if tables.filled(page.read_text()) != page.read_text()]
+    assert not stale, "run `python docs/tables.py`"
+
+
+def test_every_table_stands_somewhere(tables: ModuleType):
+    found = {name for page in tables.pages() for name in tables.OPENING.findall(page.read_text())}
+    assert found == set(tables.TABLES)
+
+
+def test_a_table_replaces_what_stood_there(tables: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tables, "TABLES", {"one": lambda: "| a |\n", "two": lambda: "| b |\n"})
+    page = "x\n<!-- generated: one -->\nold\nolder\n<!-- end -->\ny\n<!-- generated: two -->\n<!-- end -->\n"
+    expected = "x\n<!-- generated: one -->\n| a |\n<!-- end -->\ny\n<!-- generated: two -->\n| b |\n<!-- end -->\n"
+    assert tables.filled(page) == expected
+    assert tables.filled(expected) == expected
+    assert tables.filled("no table here\n") == "no table here\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("<!-- generated: three -->\n<!-- end -->\n", "no tables \\['three'\\]"),
+        ("<!-- generated: one -->\nno end\n", "end"),
+        ("<!-- generated: one -->\n<!-- generated: two -->\n<!-- end -->\n", "end"),
+    ],
+)
+def test_a_place_without_a_table_or_without_an_end_is_an_error(tables: ModuleType, monkeypatch, page: str, words: str):
+    monkeypatch.setattr(tables, "TABLES", {"one": lambda: "", "two": lambda: ""})
+    with pytest.raises(ValueError, match=words):
+        tables.filled(page)
+
+
+def test_the_numbers_of_the_architectures_are_those_of_the_papers(tables: ModuleType):
+    lines = {line.split(" | ")[0].strip("| "): line for line in tables.architectures().splitlines()}
+    assert "| 72 × 236 × 236 | 32 × 52 × 52 |" in lines["AnisotropicUNet"]
+    assert "| 19,073,730 |" in lines["ModelsGenesisUNet"]  # 65 more than published for one class
+    assert len(lines) == 2 + len(tables.EXAMPLES)
