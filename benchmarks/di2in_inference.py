@@ -2,8 +2,8 @@
 
     python benchmarks/di2in_inference.py [--size 80 110 130] [--repeats 5] [--threads 2]
 
-Yang et al. 2017 report less than a second for a case on a GPU. The volume is noise: what is in it does not matter. Measured on
-the CPU in float32, and if there is CUDA also there in float32 and with bfloat16 by autocast, each after a warm-up; the time
+Yang et al. 2017 report less than a second for a case on a GPU. The volume is noise: what is in it does not matter. Measured
+on the CPU in float32, and if there is CUDA also there in float32 and in bfloat16 (autocast), each after a warm-up; the time
 includes the way of the volume to the device and that of the mask back. Memory is the peak of what torch holds on CUDA.
 """
 
@@ -71,8 +71,8 @@ def main() -> None:
     console.print(measure(arguments.size, arguments.repeats))
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     console.print(
-        f"CPU with {arguments.threads} threads{device}, Python {platform.python_version()}, torch {torch.__version__}; medians "
-        f"of {arguments.repeats} runs."
+        f"CPU with {arguments.threads} threads{device}, Python {platform.python_version()}, torch {torch.__version__}; "
+        f"medians of {arguments.repeats} runs."
     )
 
 

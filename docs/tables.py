@@ -6,9 +6,11 @@ table of that name in `TABLES`.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +46,8 @@ EXAMPLES = (
 
 def architectures() -> str:
     """Numbers of each network for one channel and two classes, from the network itself."""
-    head = (
-        "network",
-        "parameters",
-        "patch (z y x)",
-        "output",
-        "feature maps",
-        "receptive field",
-        "multiple of",
-        "outputs in training",
-    )
-    return markdown_table(head, (_row(example) for example in EXAMPLES))
+    sizes = ("patch (z y x)", "output", "feature maps", "receptive field", "patches that fit", "outputs in training")
+    return markdown_table(("network", "parameters", *sizes), (_row(example) for example in EXAMPLES))
 
 
 def _row(example: Example) -> list[str]:
@@ -72,9 +65,16 @@ def _row(example: Example) -> list[str]:
         _times(output.shape[2:]),
         f"{network.compute_conv_feature_map_size(example.patch) / 1e6:.0f} M",
         _times(network.receptive_field),
-        _times(network.size_multiple),
+        _times(_fitting_sizes(network)),
         ", ".join(_times([f"{scale:.3g}" for scale in scales]) for scales in network.supervised_scales),
     ]
+
+
+def _fitting_sizes(network: Any) -> list[str]:
+    """The sizes of patches along each axis."""
+    if getattr(network, "padding", "same") == "same":
+        return [f"{step}n" for step in network.size_multiple]
+    return [f"({axis.smallest_output + 2 * axis.margin} + {axis.step}n)" for axis in network.geometry.axes]
 
 
 def _times(numbers: Sequence[Any]) -> str:
@@ -94,7 +94,64 @@ def datasets() -> str:
     return datasets_table()
 
 
-TABLES: dict[str, Callable[[], str]] = {"architectures": architectures, "datasets": datasets}
+def protocols() -> str:
+    """A section for each protocol: what is planned, and the paper's numbers beside ours."""
+    from nnunet_liver_ext.trainers.protocols import PROTOCOLS
+
+    return "\n".join(_protocol(protocol) for protocol in PROTOCOLS.values())
+
+
+def _protocol(protocol: Any) -> str:
+    spacing = protocol.spacing and " × ".join("as it is" if mm is None else f"{mm:g} mm" for mm in protocol.spacing)
+    planned = {
+        "architecture": ", ".join([protocol.architecture, *(f"{k}={v}" for k, v in protocol.architecture_options.items())]),
+        "spacing (z y x)": spacing or "the planner's",
+        "patch": _times(protocol.patch_size) if protocol.patch_size else "the planner's",
+        "batch": str(protocol.batch_size or "the planner's"),
+        "datasets": {"pairs": "pairs", "images": "one mask per case", "any": "any"}[protocol.layout]
+        + (", with a liver mask" if protocol.needs_organ_mask else ""),
+        "trainers": ", ".join(protocol.trainers),
+    }
+    numbers = ", ".join(f"{key} {'null' if value is None else value}" for key, value in protocol.numbers.items())
+    rows = ([row.what, row.paper, row.ours, row.reason] for row in protocol.table)
+    plan = "".join(f"- {key}: {value}\n" for key, value in planned.items())
+    table = markdown_table(("", "paper", "ours", "reason, if another"), rows)
+    return f"### {protocol.name}\n\n{protocol.paper}.\n\n{plan}- recipe: {numbers}\n\n{table}"
+
+
+def recipe() -> str:
+    """Every number of a recipe: its default, its range and what it is, from the code and its docstrings."""
+    from nnunet_liver_ext.trainers import recipe as module
+
+    limits = {name: (low, high) for name, low, high in module.RANGES}
+    meanings = _field_docstrings(Path(module.__file__), "Recipe")
+    rows = []
+    for own in fields(module.Recipe):
+        if own.name not in module.NOT_A_NUMBER:
+            default = "null" if own.default is None else str(own.default).lower()
+            low, high = limits.get(own.name, (None, None))
+            span = "" if low is None else f"{low:g} to {high:g}"
+            rows.append([f"`{own.name}`", default, span, meanings.get(own.name, "")])
+    return markdown_table(("number", "default", "range", "meaning"), rows)
+
+
+def _field_docstrings(path: Path, name: str) -> dict[str, str]:
+    """The string that stands below each field of a class, on one line."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name).body
+    found = {}
+    for field_, below in pairwise(body):
+        if isinstance(field_, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found[ast.unparse(field_.target)] = " ".join(str(below.value.value).split())
+    return found
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "architectures": architectures,
+    "datasets": datasets,
+    "protocols": protocols,
+    "recipe": recipe,
+}
 """Name in the page -> what makes the table."""
 
 

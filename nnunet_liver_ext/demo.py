@@ -102,7 +102,7 @@ class _Job:
         return write_studies(self.out / "studies", pairs=self.settings.pairs, seed=self.settings.seed, difficulty="demo")
 
     def convert(self, studies: Sequence[Study], held_out: Sequence[str]) -> Path:
-        from nnunet_liver_ext.dataset_conversion.case_conversion import Settings as Conversion
+        from nnunet_liver_ext.dataset_conversion.settings import Settings as Conversion
         from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 
         return write_dataset(

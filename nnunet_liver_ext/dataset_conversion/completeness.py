@@ -1,4 +1,4 @@
-"""Whether a study has what its dataset needs, and which training cases of pairs lack something."""
+"""Whether a study has what its dataset needs, and which annotated cases of pairs lack something."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _check_pair(study: Study, settings: Settings) -> None:
 
 
 def incomplete_cases(cases: Mapping[str, Case], settings: Settings) -> dict[str, dict[str, list[str]]]:
-    """The training cases of pairs that lack an image or a mask, and what each of them has.
+    """The pairs with a mask that lack an image or the other mask, and what each of them has.
 
     Returns:
         {"P003_S1": {"images": ["T1"], "masks": ["T1"]}}, as dataset.json keeps it; {} for other layouts.
@@ -71,6 +71,6 @@ def incomplete_cases(cases: Mapping[str, Case], settings: Settings) -> dict[str,
     for name in sorted(cases):
         images = [modality for modality in settings.modalities if modality in cases[name].sources]
         masks = [modality for modality in settings.modalities if f"{modality} mask" in cases[name].sources]
-        if cases[name].folder == "Tr" and (len(images) < 2 or len(masks) < 2):
+        if masks and (len(images) < 2 or len(masks) < 2):
             found[name] = {"images": images, "masks": masks}
     return found

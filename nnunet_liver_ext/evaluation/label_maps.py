@@ -17,6 +17,7 @@ import numpy as np
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_ending, read_mask, stem
+from nnunet_liver_ext.incomplete import IncompleteCases
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
 from nnunet_liver_ext.studies import deformation_files, is_mask_name
 
@@ -74,16 +75,20 @@ class Description:
 
     pair: PairLabels | None = None
     classes: Classes | None = None
+    incomplete: IncompleteCases = field(default_factory=IncompleteCases)
+    """Pairs of which a mask is missing: in a joint label map it looks like an empty one."""
 
     @classmethod
     def beside(cls, path: Path) -> Description:
-        """Of the dataset.json in a folder of label maps, or above it (labelsTr, fold_0/validation); empty if there is none.
+        """Of the dataset.json in a folder of label maps, or above it (labelsTr, gt_segmentations, fold_0/validation).
+
+        Empty if there is none.
 
         Raises:
             InputError: it is no valid JSON, has no labels, or has an ignore label.
         """
         folder = path if path.is_dir() else path.parent
-        above = [folder.parent] if folder.name.startswith("labels") else []
+        above = [folder.parent] if folder.name.startswith("labels") or folder.name == "gt_segmentations" else []
         above += [folder.parent.parent] if folder.name == "validation" else []
         for candidate in (folder, *above):
             if (candidate / "dataset.json").is_file():
@@ -96,7 +101,8 @@ class Description:
             content = json.loads(path.read_text(encoding="utf-8"))
             pair = PairLabels.from_dataset_json(content)
             labels = content.get("labels")
-            return cls(pair, _pair_classes(pair) if pair else _label_classes(labels) if labels else None)
+            classes = _pair_classes(pair) if pair else _label_classes(labels) if labels else None
+            return cls(pair, classes, IncompleteCases.from_dataset_json(content))
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -133,7 +139,17 @@ def find_references(path: Path, pair: PairLabels | None) -> LabelMaps:
     """
     if not path.exists():
         raise InputError(f"{path}: no such folder or CSV of references.")
-    return _from_studies(path, pair) if holds_studies(path) else _from_folder(path, pair)
+    if holds_studies(path):
+        return _from_studies(path, pair)
+    return _without_missing_masks(_from_folder(path, pair), Description.beside(path).incomplete)
+
+
+def _without_missing_masks(references: LabelMaps, incomplete: IncompleteCases) -> LabelMaps:
+    """The references without halves of joint label maps that stand for a mask that there is not."""
+    maps = {
+        key: one for key, one in references.maps.items() if one.half is None or incomplete.has_mask(key.case, key.modality)
+    }
+    return replace(references, maps=maps)
 
 
 def renumbered(references: LabelMaps, own: Classes, classes: Classes) -> LabelMaps:

@@ -47,8 +47,8 @@ def _split_one(path: Path, pair: PairLabels, manifest: Manifest, out: Path, over
     joint = read_mask(path)
     for modality, mask in zip(pair.modalities, decode_pair(array(joint), pair.num_classes), strict=True):
         target = out / f"{case.name}_{modality}.nii.gz"
-        if overwrite or not target.exists():
-            native = case.native_grids[modality]
+        native = case.native_grids.get(modality)  # None: the study has no such image
+        if native is not None and (overwrite or not target.exists()):
             write_image(mask_on_grid(image_like(mask, Grid.of(joint)), native, pair.num_classes), target)
 
 

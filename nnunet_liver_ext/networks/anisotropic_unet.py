@@ -125,7 +125,7 @@ class AnisotropicUNet(SegmentationNetwork):
 
     @property
     def size_multiple(self) -> Size:
-        """The strides' product. Unpadded patches have to fit, too: `geometry.check_input`."""
+        """The strides' product. Sizes of unpadded patches are so far apart, but no multiples: `geometry.check_input`."""
         return self.stages.total_stride
 
     @property

@@ -90,7 +90,7 @@ class Strategy(nn.Module, ABC):
     @contextmanager
     def as_in_training(self) -> Iterator[None]:
         """Meanwhile networks of unpadded convolutions give the smaller output of their training, in evaluation too."""
-        keeping = [network for network in self.networks if getattr(network, "keeps_size_in_evaluation", False)]
+        keeping: list[Any] = [network for network in self.networks if getattr(network, "keeps_size_in_evaluation", False)]
         for network in keeping:
             network.keeps_size_in_evaluation = False
         try:

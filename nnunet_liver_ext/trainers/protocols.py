@@ -116,7 +116,10 @@ YANG_2017 = Protocol(
     table=(
         Deviation("spacing", "3.0 mm isotropic", "3.0 mm isotropic"),
         Deviation(
-            "input", "the whole volume", "the median volume's size as far as memory goes; whole volumes in prediction"
+            "input",
+            "the whole volume",
+            "the median volume's size as far as memory goes; whole volumes in prediction",
+            "nnU-Net trains on patches of one size",
         ),
         Deviation("loss", "sum of the binary cross-entropies of three branches and the output, all weights 1", "the same"),
         Deviation(

@@ -60,7 +60,7 @@ def test_a_missing_mask_is_background_beside_both_images(make_study):
     np.testing.assert_array_equal(second, decode_pair(array(whole.label))[1])
 
 
-def test_dataset_json_lists_incomplete_training_cases(raw: Path, make_study):
+def test_dataset_json_lists_incomplete_cases_with_a_mask(raw: Path, make_study):
     studies = [make_study(name, seed=seed) for seed, name in enumerate("abcde")]
     asked = [
         studies[0],
@@ -74,6 +74,7 @@ def test_dataset_json_lists_incomplete_training_cases(raw: Path, make_study):
     assert content["incomplete"] == {
         "P002_S1": {"images": ["T1"], "masks": ["T1"]},
         "P003_S1": {"images": ["T1", "T2"], "masks": ["T2"]},
+        "P005_S1": {"images": ["T2"], "masks": ["T2"]},  # of the test set
     }
     incomplete = IncompleteCases.from_dataset_json(content)
     assert not incomplete.has_mask("P002_S1", "T2")

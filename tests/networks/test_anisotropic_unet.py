@@ -133,18 +133,18 @@ def test_tiles_cover_a_volume_on_the_grid_of_the_strides(data):
 
 
 @pytest.mark.parametrize("flipped", [(), (2,), (3, 4), (2, 3, 4)])
-@pytest.mark.parametrize("largest", [(1, 1, 1), (4, 8, 100)])
+@pytest.mark.parametrize("largest", [(1, 1, 1), (2, 8, 100)])
 def test_tiles_give_what_one_pass_gives(flipped, largest):
     network = BUILD["anisotropic_valid"]()
     network(5 * noise(2, 1, 18, 44, 48))  # so that the running statistics are not trivial
     network.eval()
-    volume = noise(2, 1, 5, 9, 14, seed=1).flip(flipped)
+    volume = noise(1, 1, 3, 6, 10, seed=1).flip(flipped)
     with torch.no_grad():
         network.largest_tile = (1000, 1000, 1000)
         whole = network(volume)
         network.largest_tile = largest
         tiled = network(volume)
-    assert tiled.shape == whole.shape == (2, 2, 5, 9, 14)
+    assert tiled.shape == whole.shape == (1, 2, 3, 6, 10)
     assert (tiled - whole).abs().max() <= 1e-5 * whole.abs().max()
 
 
@@ -177,8 +177,8 @@ def test_no_tile_is_larger_than_allowed():
         network, seen = BUILD["anisotropic_valid"]().eval(), []
     network.largest_tile = (2, 8, 12)
     network.encoder[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
-    network(torch.empty(1, 1, 9, 40, 33, device="meta"))
-    assert len(seen) == 5 * 5 * 3
+    network(torch.empty(1, 1, 3, 15, 20, device="meta"))
+    assert len(seen) == 2 * 2 * 2
     assert all(n <= most + 2 * m for n, most, m in zip(seen[0], (2, 8, 12), network.margin, strict=True))
 
 

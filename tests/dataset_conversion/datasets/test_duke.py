@@ -66,7 +66,7 @@ def write(folder: Path, values: np.ndarray, names: str = "{}.dicom", **options) 
 def root(tmp_path: Path) -> Path:
     """Patient 1 has series B twice, K and T2; patient 2 has B without mask, and K; patient 10 has G alone."""
     root = tmp_path / "DLDS"
-    segmentation, all_series = root / "Segmentation" / "Segmentation", root / "Series_Classification"
+    segmentation, all_series = root / "Segmentation" / "Segmentation", root / "All" / "Series_Classification"
     for patient, series, placed in [
         ("0001", "9", True),
         ("0001", "10", False),
@@ -109,7 +109,7 @@ def test_pairs_of_two_contrasts(root: Path):
     assert [study.name for study in studies] == ["0001_9-21", "0001_10-21", "0002_3-7"]
     assert [set(study.masks) for study in studies] == [{"T1pre", "T1pv"}, {"T1pre", "T1pv"}, {"T1pv"}]
     assert studies[0].images["T1pre"] == root / "Segmentation" / "Segmentation" / "0001" / "9" / "images"
-    assert studies[2].images["T1pre"] == root / "Series_Classification" / "0002" / "3"
+    assert studies[2].images["T1pre"] == root / "All" / "Series_Classification" / "0002" / "3"
 
 
 def test_t1_and_t2_of_which_the_nearest_in_number_is_taken(root: Path):
