@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("nnUNet_def_n_proc", "2")
 os.environ.setdefault("nnUNet_n_proc_DA", "1")
@@ -85,25 +87,46 @@ def write_tumour_dataset(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def nnunet_root(tmp_path_factory: pytest.TempPathFactory):
-    """nnU-Net's three folders with the tiny datasets 501 (pairs), 502 (pre-registered) and 503 (tumours), preprocessed."""
+    """nnU-Net's three folders with the tiny datasets 501 (pairs), 502 (pre-registered) and 503 (tumours), preprocessed.
+
+    Of several test processes one makes them, and each has a copy.
+    """
     from nnunet_liver_ext.environment import enable_trainers
 
     root = tmp_path_factory.mktemp("nnunet")
+    shared = root.parents[1] if "PYTEST_XDIST_WORKER" in os.environ else root.parent
     patch = pytest.MonkeyPatch()
-    for kind in ("raw", "preprocessed", "results"):
-        (root / kind).mkdir()
-        patch.setenv(f"nnUNet_{kind}", str(root / kind))
     patch.setenv("nnUNet_extTrainer", "")
     enable_trainers()
-    write_raw_dataset(root / "raw" / DATASET)
-    write_raw_dataset(root / "raw" / PREREGISTERED, preregistered=True)
-    write_tumour_dataset(root / "raw" / TUMOURS)
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
-
-    from nnunet_liver_ext.planning.run import plan_dataset
-
-    for dataset in (501, 502, 503):
-        plan_dataset(dataset, tiny=True, numbers={"patch_size": [16, 32, 32]}, processes=2)
-        preprocess_dataset(dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False)
+    with FileLock(shared / "template.lock"):
+        template = shared / "template"
+        if not (template / "complete").exists():
+            make_datasets(template)
+            (template / "complete").touch()
+    shutil.copytree(template, root, dirs_exist_ok=True)
+    (root / "complete").unlink()
+    point_to(root, patch)
     yield root
     patch.undo()
+
+
+def point_to(root: Path, patch: pytest.MonkeyPatch) -> None:
+    for kind in ("raw", "preprocessed", "results"):
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        patch.setenv(f"nnUNet_{kind}", str(root / kind))
+
+
+def make_datasets(root: Path) -> None:
+    """The three datasets, planned and preprocessed by nnU-Net's own tools."""
+    with pytest.MonkeyPatch.context() as patch:
+        point_to(root, patch)
+        write_raw_dataset(root / "raw" / DATASET)
+        write_raw_dataset(root / "raw" / PREREGISTERED, preregistered=True)
+        write_tumour_dataset(root / "raw" / TUMOURS)
+        from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
+
+        from nnunet_liver_ext.planning.run import plan_dataset
+
+        for dataset in (501, 502, 503):
+            plan_dataset(dataset, tiny=True, numbers={"patch_size": [16, 32, 32]}, processes=2)
+            preprocess_dataset(dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False)

@@ -1,0 +1,43 @@
+"""How the files of a dataset become images and masks; a dataset with quirks brings a reader of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import SimpleITK as sitk
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask
+
+
+class Reader(Protocol):
+    """How the files of a dataset become images."""
+
+    def image(self, path: Path) -> sitk.Image:
+        """The image of a study."""
+
+    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        """The label map that belongs to an image, on the image's grid."""
+
+
+class PlainReader:
+    """Files and DICOM folders as they are; a mask must have its image's grid."""
+
+    def image(self, path: Path) -> sitk.Image:
+        return read_image(path)
+
+    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        return on_grid_of_image(read_mask(path), path, image, image_path)
+
+
+def on_grid_of_image(mask: sitk.Image, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    """The mask on the very grid of its image, which it must have but for rounding.
+
+    Raises:
+        InputError: it has another one; names both files.
+    """
+    own, grid = Grid.of(mask), Grid.of(image)
+    if not own.matches(grid):
+        raise InputError(f"{path}: is not on the grid of its image {image_path.name} ({own}; image: {grid}).")
+    return image_like(array(mask), grid)

@@ -1,0 +1,26 @@
+"""CSV files that come with a dataset."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_liver_ext.errors import InputError
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The cells of some columns of a CSV, row by row, without white space around them; empty where a row is short.
+
+    Raises:
+        InputError: it is no readable CSV, or lacks one of the columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, skipinitialspace=True)
+            found, rows = table.fieldnames or (), list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no readable CSV ({error}).") from None
+    if not set(columns) <= set(found):
+        raise InputError(f"{path}: needs the columns {', '.join(columns)}, found {', '.join(found) or 'none'}.")
+    return [tuple((row[column] or "").strip() for column in columns) for row in rows]
