@@ -32,4 +32,4 @@ def fat_fraction_percent(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
         if not (np.isfinite(values).all() and (values >= 0).all()):
             raise InputError(f"{name} must be magnitudes, 0 or more; it has negative values, nan or inf.")
     total = water.astype(np.float64) + fat
-    return np.divide(100.0 * fat, total, out=np.zeros(total.shape), where=total > 0).astype(np.float32)
+    return np.divide(100 * fat.astype(np.float64), total, out=np.zeros(total.shape), where=total > 0).astype(np.float32)

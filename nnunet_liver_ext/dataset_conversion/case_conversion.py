@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import SimpleITK as sitk
 
@@ -13,36 +12,12 @@ from nnunet_liver_ext.dataset_conversion.common_grid import mask_on_grid
 from nnunet_liver_ext.dataset_conversion.completeness import check_complete
 from nnunet_liver_ext.dataset_conversion.image_channels import normalised, on_one_grid
 from nnunet_liver_ext.dataset_conversion.label_values import classes_of, liver_around, liver_of_label_map
+from nnunet_liver_ext.dataset_conversion.readers import Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask
+from nnunet_liver_ext.images import Grid, array, image_like
 from nnunet_liver_ext.pairing import encode_pair
 from nnunet_liver_ext.studies import LIVER, Study
-
-
-class Reader(Protocol):
-    """How the files of a dataset become images; a dataset with quirks brings its own."""
-
-    def image(self, path: Path) -> sitk.Image:
-        """The image of a study."""
-
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        """The label map that belongs to an image, on the image's grid."""
-
-
-class PlainReader:
-    """Files and DICOM folders as they are; a mask must have its image's grid."""
-
-    def image(self, path: Path) -> sitk.Image:
-        return read_image(path)
-
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        mask = read_mask(path)
-        if not Grid.of(mask).matches(Grid.of(image)):
-            raise InputError(
-                f"{path}: is not on the grid of its image {image_path.name} ({Grid.of(mask)}; image: {Grid.of(image)})."
-            )
-        return image_like(array(mask), Grid.of(image))
 
 
 @dataclass(frozen=True)
@@ -124,10 +99,11 @@ def _single(opened: _Opened) -> Converted:
     settings, study = opened.settings, opened.study
     name = settings.modalities[0]
     channels, grid = opened.on_one_grid()
-    masks = opened.classes({name: study.masks[name]} if name in study.masks else {})
-    organ = _liver(opened, masks.get(name)) if settings.organ is not None else None
+    values = opened.label_map(study.masks[name], name) if name in study.masks else None
+    classes = None if values is None else classes_of(values, study.masks[name], settings)
+    organ = _liver(opened, values, classes) if settings.organ is not None else None
     organ_on_grid = [] if organ is None else [_placed(organ, grid, 2)]
-    label = _placed(masks[name], grid, settings.num_classes) if masks else None
+    label = None if classes is None else _placed(classes, grid, settings.num_classes)
     if label is not None and organ_on_grid:  # decided one by one, they may differ by a voxel on a coarser grid
         organ_on_grid = [liver_around(organ_on_grid[0], label, study.masks.get(LIVER, study.masks[name]))]
     channels = normalised(channels, study.images, settings, *organ_on_grid)
@@ -139,17 +115,16 @@ def _single(opened: _Opened) -> Converted:
     return Converted([*channels, *organ_on_grid], label, grid, opened.native, raters=raters)
 
 
-def _liver(opened: _Opened, classes: sitk.Image | None) -> sitk.Image:
-    """The liver mask of a study: its own file, else values of the label map."""
+def _liver(opened: _Opened, values: sitk.Image | None, classes: sitk.Image | None) -> sitk.Image:
+    """The liver mask of a study: its own file, else of the values of its label map; with what sticks out of it."""
     study, settings = opened.study, opened.settings
     name = settings.modalities[0]
     if LIVER in study.masks:
         return liver_around(opened.label_map(study.masks[LIVER], name), classes, study.masks[LIVER])
-    if not settings.organ or name not in study.masks:
+    if not settings.organ or values is None:
         how = "give it as liver_mask, or say with --organ-values which values of the masks are the liver"
         raise InputError(f"has no liver mask, which this task needs; {how}.")
-    path = study.masks[name]
-    return liver_around(liver_of_label_map(opened.label_map(path, name), settings), classes, path)
+    return liver_around(liver_of_label_map(values, settings), classes, study.masks[name])
 
 
 def _placed(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:

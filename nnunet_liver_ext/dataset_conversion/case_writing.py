@@ -8,9 +8,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import Converted, Reader, convert_study
+from nnunet_liver_ext.dataset_conversion.case_conversion import Converted, convert_study
 from nnunet_liver_ext.dataset_conversion.manifest import Case, Source
 from nnunet_liver_ext.dataset_conversion.processes import in_processes
+from nnunet_liver_ext.dataset_conversion.readers import Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.images import replaced, write_image

@@ -7,14 +7,14 @@ from these.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nnunet_liver_ext.errors import InputError
 
 if TYPE_CHECKING:
-    from nnunet_liver_ext.dataset_conversion.case_conversion import Reader
+    from nnunet_liver_ext.dataset_conversion.readers import Reader
     from nnunet_liver_ext.studies import Study
 
 
@@ -52,9 +52,18 @@ class Option:
         return self.name.replace("-", "_")
 
 
+TEST_IMAGES = Option(
+    name="test-images",
+    help="Take images that have no masks (the challenge's test set) too, into imagesTs.",
+    default=False,
+    type=bool,
+)
+"""Of any dataset with such images."""
+
+
 def plain_reader() -> Reader:
     """Files and DICOM folders as they are."""
-    from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader
+    from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 
     return PlainReader()
 
@@ -87,6 +96,11 @@ class PublicDataset:
     """Default of --name; the title's letters and digits if empty."""
     adapt: Callable[[PublicDataset, Mapping[str, Any]], PublicDataset] | None = None
     """The entry for given options and "task", where they change modalities, tasks or reader."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """What options tell the reader (JSON), by the name of the option: the same whenever a dataset is continued. What options
+    do to studies, modalities or labels need not be here, it shows there."""
+    remark: str = ""
+    """What dataset.json says besides."""
 
     @property
     def is_public(self) -> bool:
@@ -97,7 +111,8 @@ class PublicDataset:
     def notes(self) -> dict[str, str]:
         """What dataset.json says of the source."""
         source = {"licence": self.licence, "reference": self.citation, "release": self.url}
-        return {"name": self.title, **(source if self.is_public else {})}
+        remark = {"remark": self.remark} if self.remark else {}
+        return {"name": self.title, **(source if self.is_public else {}), **remark}
 
     def task(self, name: str | None = None) -> Task:
         """The task of this name, or the default one.
@@ -109,6 +124,24 @@ class PublicDataset:
         if name not in self.tasks:
             raise InputError(f"--task {name}: {self.title} has {', '.join(self.tasks)}.")
         return self.tasks[name]
+
+    def settings(self, task: str | None = None) -> dict[str, Any]:
+        """What `Settings` take from this entry, for a task or the default one.
+
+        Raises:
+            InputError: the dataset has no such task.
+        """
+        chosen = self.task(task)
+        return {
+            "pairs": self.pairs,
+            "modalities": self.modalities,
+            "labels": chosen.labels,
+            "ignored_labels": chosen.ignored_labels,
+            "organ": chosen.organ,
+            "task": task or next(iter(self.tasks)),
+            "dataset": self.key,
+            "reading": self.reading,
+        }
 
     @property
     def default_options(self) -> dict[str, Any]:

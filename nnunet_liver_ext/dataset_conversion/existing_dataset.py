@@ -20,6 +20,8 @@ CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")
 FILES = ("dataset.json", "splits_final.json", FILE_NAME)
 NOT_YET_WRITTEN: Mapping[str, Any] = {"layout": None, "intensities": {"kind": "none"}, "organ": None}
 """What pairs.json of earlier versions does not say of its settings; the layout follows from `preregistered`."""
+NOT_KNOWN = ("dataset", "reading")
+"""What it does not say and nothing else tells: compared only where it is written."""
 
 
 def open_manifest(
@@ -44,9 +46,8 @@ def open_manifest(
     manifest = Manifest.load(folder)
     if not manifest.cases:
         return new
-    different = _different(_as_written_now(manifest.settings), new.settings) + _different(
-        manifest.splitting, new.splitting, but=("hold_out",) if add else ()
-    )
+    different = _different_settings(_as_written_now(manifest.settings), new.settings)
+    different += _different(manifest.splitting, new.splitting, but=("hold_out",) if add else ())
     if different:
         raise InputError(
             f"{folder}: was converted with another {' and '.join(different)}; "
@@ -60,6 +61,16 @@ def open_manifest(
             "add to it with --add, choose another number, or replace it with --overwrite."
         )
     return manifest
+
+
+def _different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of settings that are not alike; what options tell a dataset's reader by the options' names."""
+    unknown = [key for key in NOT_KNOWN if key not in before]
+    different = _different(before, now, but=("reading", *unknown))
+    if "reading" in unknown or "dataset" in different:
+        return different
+    later = [name for name in now["reading"] if name not in before["reading"]]
+    return different + [f"--{name}" for name in _different(before["reading"], now["reading"], but=later)]
 
 
 def _different(before: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
@@ -81,6 +92,8 @@ def _comparable(settings: Settings) -> dict[str, Any]:
         "classes": list(settings.classes),
         "ignored_labels": "all" if settings.ignored_labels == "all" else list(settings.ignored_labels),
         "organ": None if settings.organ is None else list(settings.organ),
+        "dataset": settings.dataset,
+        "reading": dict(settings.reading),
     }
     return {key: value for key, value in entries.items() if key not in ("version", "task")}
 

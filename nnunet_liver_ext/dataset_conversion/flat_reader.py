@@ -18,8 +18,9 @@ from nnunet_liver_ext.dataset_conversion.flat_images import (
     read_flat_mask,
     read_png,
 )
+from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like
+from nnunet_liver_ext.images import image_like
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,7 @@ class SliceReader:
         if is_png(path) != is_png(image_path):
             raise InputError(f"{path}: its image {image_path.name} is of another kind; give both as PNG or both as NIfTI.")
         mask = self._placed(self._labels(path)) if is_png(path) else read_flat_mask(path)
-        if not Grid.of(mask).matches(Grid.of(image)):
-            raise InputError(
-                f"{path}: is not on the grid of its image {image_path.name} ({Grid.of(mask)}; image: {Grid.of(image)})."
-            )
-        return image_like(array(mask), Grid.of(image))
+        return on_grid_of_image(mask, path, image, image_path)
 
     def _labels(self, path: Path) -> np.ndarray:
         """Labels (y, x) of a PNG mask."""

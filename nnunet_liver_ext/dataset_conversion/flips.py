@@ -32,7 +32,7 @@ class Evenness:
     """The spread is the standard deviation as a share of the mean, not in the image's unit."""
 
     def spread(self, image_ZYX: np.ndarray, mask_ZYX: np.ndarray) -> float:
-        """Standard deviation, or its share of the mean (infinite if that is not positive), within a mask; 0 if it is empty."""
+        """Of the intensities within a mask (bool); 0 if it is empty, infinite if relative to a mean of 0 or less."""
         values = image_ZYX[mask_ZYX].astype(float)
         if values.size == 0:
             return 0.0
@@ -79,9 +79,7 @@ def check_not_flipped(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path, 
         )
 
 
-def _mirrored(
-    image_ZYX: np.ndarray, liver_ZYX: np.ndarray, evenness: Evenness
-) -> Iterator[tuple[float, tuple[int, ...]]]:
+def _mirrored(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, evenness: Evenness) -> Iterator[tuple[float, tuple[int, ...]]]:
     """Spread of each mirrored mask, and the axes it was flipped along."""
     for axes in FLIPS:
         yield evenness.spread(image_ZYX, np.flip(liver_ZYX, axes)), axes

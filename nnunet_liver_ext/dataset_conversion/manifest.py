@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_liver_ext.dataset_conversion.detached_data import detached_files
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, replaced
 from nnunet_liver_ext.studies import Study
@@ -28,25 +29,28 @@ class Source:
     path: str
     """Relative to the folder that all studies share."""
     size: int
-    """Bytes, of all files."""
+    """Bytes, of all files in a folder; without detached voxels."""
     sha256: str
+    voxels_sha256: str = ""
+    """Of the files beside a header that hold its voxels, if there are any."""
 
     @classmethod
     def of(cls, path: Path, root: Path) -> Source:
-        """Size and SHA-256 of a file, or of all files in a folder with their names."""
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        digest, size = hashlib.sha256(), 0
-        for file in files:
-            digest.update(file.relative_to(path).as_posix().encode() if path.is_dir() else b"")
-            with file.open("rb") as content:
-                while block := content.read(2**20):
-                    digest.update(block)
-                    size += len(block)
-        return cls(Path(os.path.relpath(path, root)).as_posix(), size, digest.hexdigest())
+        """Size and SHA-256 of a file, or of all files in a folder with their names; detached voxels have their own."""
+        place = Path(os.path.relpath(path, root)).as_posix()
+        if path.is_dir():
+            return cls(place, *_hashed(sorted(file for file in path.rglob("*") if file.is_file()), path))
+        voxels = detached_files(path)
+        return cls(place, *_hashed([path]), voxels_sha256=_hashed(voxels, path.parent)[1] if voxels else "")
 
     def has_content_of(self, other: Source) -> bool:
-        """True if both have the same bytes, wherever they lie."""
+        """True if both have the same bytes, wherever they lie; earlier versions did not note detached voxels."""
+        if self.voxels_sha256 and other.voxels_sha256 and self.voxels_sha256 != other.voxels_sha256:
+            return False
         return (self.size, self.sha256) == (other.size, other.sha256)
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "voxels_sha256" or value}
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Case:
             "patient": self.patient,
             "study": self.study,
             "folder": self.folder,
-            "sources": {name: vars(source) for name, source in self.sources.items()},
+            "sources": {name: source.to_json() for name, source in self.sources.items()},
             "native_grids": {name: grid.to_json() for name, grid in self.native_grids.items()},
             "grid": self.grid.to_json(),
         }
@@ -160,3 +164,18 @@ class Manifest:
             raise InputError(f"{folder}: has no {FILE_NAME}; it was not written by nnunet_liver convert.") from None
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); convert again.") from None
+
+
+def _hashed(files: Sequence[Path], named_from: Path | None = None) -> tuple[int, str]:
+    """Bytes and SHA-256 of files; with their names from a folder on if one is given, of a missing file its name alone."""
+    digest, size = hashlib.sha256(), 0
+    for file in files:
+        if named_from is not None:
+            digest.update(Path(os.path.relpath(file, named_from)).as_posix().encode(errors="surrogateescape"))
+            if not file.is_file():
+                continue
+        with file.open("rb") as content:
+            while block := content.read(2**20):
+                digest.update(block)
+                size += len(block)
+    return size, digest.hexdigest()

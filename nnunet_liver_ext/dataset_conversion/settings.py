@@ -52,6 +52,10 @@ class Settings:
     """Take studies that lack one of their two images or masks."""
     task: str | None = None
     """Name of what is segmented, noted in dataset.json."""
+    dataset: str | None = None
+    """Key of a dataset of the catalogue, whose reader is used; None: the user's own files as they are."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """What options tell that reader (JSON), by the name of the option."""
 
     def __post_init__(self) -> None:
         self._check_labels()

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.console import progress_bar
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, Reader
 from nnunet_liver_ext.dataset_conversion.case_writing import Job, convert_jobs, is_converted
 from nnunet_liver_ext.dataset_conversion.completeness import incomplete_cases
 from nnunet_liver_ext.dataset_conversion.dataset_ranges import fixed_ranges
@@ -27,6 +26,7 @@ from nnunet_liver_ext.dataset_conversion.existing_dataset import (
     remove_strays,
 )
 from nnunet_liver_ext.dataset_conversion.manifest import Case, Manifest
+from nnunet_liver_ext.dataset_conversion.readers import PlainReader, Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.splits import Splitting, check_folds, choose_hold_out, update_splits
 from nnunet_liver_ext.environment import nnunet_folder

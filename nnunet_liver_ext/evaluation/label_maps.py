@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.studies_beside import read_either
 from nnunet_liver_ext.images import Grid, array, image_ending, read_mask, stem
 from nnunet_liver_ext.incomplete import IncompleteCases
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
-from nnunet_liver_ext.studies import deformation_files, is_mask_name
+from nnunet_liver_ext.studies import LIVER, Study, deformation_files, is_mask_name
 
 MODALITIES = ("T1", "T2")
 NO_MODALITY = "image"
@@ -233,13 +234,15 @@ def _label_maps_in(file: Path, pair: PairLabels | None) -> dict[Key, LabelMap]:
 
 
 def _from_studies(path: Path, pair: PairLabels | None) -> LabelMaps:
-    from nnunet_liver_ext.studies import read_studies
+    studies, single = read_either(path, modalities_of(pair))
 
-    studies = read_studies(path, modalities=modalities_of(pair))
-    masks = {Key(study.name, modality): LabelMap(mask) for study in studies for modality, mask in study.masks.items()}
+    def key(study: Study, name: str) -> Key:
+        return Key(study.name, NO_MODALITY if single else name)
+
+    masks = {key(study, name): LabelMap(mask) for study in studies for name, mask in study.masks.items() if name != LIVER}
     if not masks:
         raise InputError(f"{path}: none of the {len(studies)} studies has a mask to compare with.")
-    images = {Key(study.name, name): image for study in studies for name, image in study.images.items()}
+    images = {key(study, name): image for study in studies for name, image in reversed([*study.images.items()])}
     return LabelMaps(masks, images, {study.name: study.patient for study in studies})
 
 

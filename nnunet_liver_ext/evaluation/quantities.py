@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metrics import ROUNDING_MM, checked_mask, checked_masks, checked_spacing
+from nnunet_liver_ext.fat_fraction import fat_fraction_percent
 
 LOWEST_PERCENT, HIGHEST_PERCENT = -50.0, 150.0  # noise and fat-water swaps leave 0..100 a little
 LARGEST_FRACTION = 1.5  # an image that has nothing above it is a fraction in 0..1, with some noise
@@ -113,14 +114,7 @@ def fat_fraction_image(fat: npt.ArrayLike, water: npt.ArrayLike) -> np.ndarray:
     Raises:
         InputError: the shapes differ, or a value is negative, nan or infinite.
     """
-    own, other = _image(fat, "fat"), _image(water, "water")
-    if own.shape != other.shape:
-        raise InputError(f"fat and water differ in shape: {own.shape} and {other.shape}; resample one of them first.")
-    for name, values in (("fat", own), ("water", other)):
-        if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise InputError(f"{name} must be magnitudes, 0 or more; it has negative values, nan or inf.")
-    total = own + other
-    return (100 * np.divide(own, total, out=np.zeros(total.shape), where=total > 0)).astype(np.float32)
+    return fat_fraction_percent(water=_image(water, "water"), fat=_image(fat, "fat"))
 
 
 def tumour_burden(tumour: npt.ArrayLike, organ: npt.ArrayLike) -> float:

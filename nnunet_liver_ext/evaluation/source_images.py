@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Key, key_of, label_map_files
+from nnunet_liver_ext.evaluation.studies_beside import read_either
 from nnunet_liver_ext.images import stem
 from nnunet_liver_ext.studies import is_mask_name
 
@@ -49,7 +50,9 @@ def _from_files(files: list[Path], modalities: tuple[str, ...]) -> dict[Key, Pat
 
 
 def _from_studies(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
-    from nnunet_liver_ext.studies import read_studies
-
-    studies = read_studies(path, modalities=modalities)
-    return {Key(study.name, name): image for study in studies for name, image in study.images.items()}
+    studies, single = read_either(path, modalities)
+    return {
+        Key(study.name, NO_MODALITY if single else name): image
+        for study in studies
+        for name, image in reversed([*study.images.items()])  # of several channels the first one stays
+    }

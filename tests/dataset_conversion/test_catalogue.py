@@ -47,14 +47,8 @@ def test_every_dataset_says_what_it_is(key: str):
 def test_every_task_makes_settings(key: str):
     entry = DATASETS[key]
     for name, task in entry.tasks.items():
-        settings = Settings(
-            pairs=entry.pairs,
-            modalities=entry.modalities,
-            labels=task.labels,
-            ignored_labels=task.ignored_labels,
-            organ=task.organ,
-            task=name,
-        )
+        settings = Settings(**entry.settings(name))
+        assert (settings.labels, settings.organ, settings.task, settings.dataset) == (task.labels, task.organ, name, key)
         assert settings.layout == ("pairs" if entry.pairs else "images")
         assert settings.dataset_json(0)["channel_names"]["0"] == entry.modalities[0]
 

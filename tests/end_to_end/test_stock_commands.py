@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,40 +13,10 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext.images import Grid, read_image, read_mask
+from tests.end_to_end.shell import Shell
 
-BIN = Path(sys.executable).parent
 TRAINER = "nnUNetTrainerDualInput"
 FOLD = ["501", "3d_fullres", "0", "-tr", TRAINER, "-device", "cpu"]
-
-
-class Shell:
-    """Runs commands of this environment with nnU-Net's folders in one place; every command has a time limit."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("nnUNet_")},
-            "nnUNet_def_n_proc": "2",
-            "nnUNet_n_proc_DA": "1",
-            "MPLBACKEND": "agg",
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        }
-        for kind in ("raw", "preprocessed", "results"):
-            (root / kind).mkdir(parents=True, exist_ok=True)
-            self.environment[f"nnUNet_{kind}"] = str(root / kind)
-
-    def run(self, *command: str | Path, fails: bool = False) -> str:
-        done = subprocess.run(
-            [str(word) for word in command], env=self.environment, capture_output=True, text=True, timeout=400, check=False
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output[-4000:]
-        return output
-
-    def start(self, *command: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
 
 
 @pytest.fixture(scope="module")

@@ -107,15 +107,7 @@ def _convert(
     multiple = {option.argument for option in entry.options if option.multiple}
     options = {name: tuple(value or ()) if name in multiple else value for name, value in options.items()}
     entry = entry.adapted({"task": task, **options})
-    chosen = entry.task(task)
-    also = {
-        "pairs": entry.pairs,
-        "modalities": entry.modalities,
-        "labels": chosen.labels,
-        "ignored_labels": chosen.ignored_labels,
-        "organ": chosen.organ,
-        "task": task or next(iter(entry.tasks)),
-    }
+    also = entry.settings(task)
     studies = entry.find(source, options)
     write(studies, output, *groups, also=also, reader=entry.reader(), notes=entry.notes, source_root=source)
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import TEST_IMAGES, NumberedFiles, check_label_names
+from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles, check_label_names
+from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import stem
 from nnunet_liver_ext.studies import Study
@@ -90,12 +91,7 @@ DATASET = PublicDataset(
     "NeurIPS Datasets and Benchmarks, 2022, arXiv:2206.08023",
     url="https://amos22.grand-challenge.org",
     modalities=("MR",),
-    tasks={
-        "liver": Task(
-            labels={"liver": (ORGANS["liver"],)}, ignored_labels=tuple(value for value in ORGANS.values() if value != 6)
-        ),
-        "organs": Task(labels={name: (value,) for name, value in ORGANS.items()}),
-    },
+    tasks=organ_tasks(ORGANS),
     studies=amos_studies,
     options=(
         Option(name="modality", help="mr, ct or both.", default="mr", choices=tuple(CHANNELS)),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.catalogue import PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import TEST_IMAGES, NumberedFiles
+from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles
+from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
 from nnunet_liver_ext.studies import Study
 
 ORGANS = {
@@ -53,12 +54,7 @@ DATASET = PublicDataset(
     citation="Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, 2015",
     url="https://www.synapse.org/Synapse:syn3193805",
     modalities=("CT",),
-    tasks={
-        "liver": Task(
-            labels={"liver": (ORGANS["liver"],)}, ignored_labels=tuple(value for value in ORGANS.values() if value != 6)
-        ),
-        "organs": Task(labels={name: (value,) for name, value in ORGANS.items()}),
-    },
+    tasks=organ_tasks(ORGANS),
     studies=btcv_studies,
     options=(TEST_IMAGES,),
     dataset_name="BTCV",

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import TEST_IMAGES, folders_below, is_junk
+from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset, Task
+from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.flips import CT, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.mask_slices import ranks, read_png_slice
 from nnunet_liver_ext.dicom import grid_of, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import array, image_like
@@ -26,10 +27,6 @@ from nnunet_liver_ext.studies import Study
 MASK_NAME = re.compile(r"liver_GT_([0-9]+)\.png", re.IGNORECASE)
 MR_SEQUENCES = ("T1DUAL", "T2SPIR")
 """Folders of CHAOS MR between <id> and DICOM_anon."""
-SUSPICIOUS_SPREAD_HU = 100.0
-"""Standard deviation of the liver's Hounsfield units. Liver tissue has some tens, and air or lung within a mask hundreds."""
-CLEARLY_LESS = 0.8
-"""A mirrored mask must have less than this share of the deviation to be the better one."""
 
 
 def chaos_ct_studies(root: Path, *, test_images: bool = False) -> list[Study]:
@@ -38,7 +35,7 @@ def chaos_ct_studies(root: Path, *, test_images: bool = False) -> list[Study]:
     Raises:
         InputError: there are none.
     """
-    series = [path for path in folders_below(root, "DICOM_anon") if path.parent.name not in MR_SEQUENCES]
+    series = [path for path in folders_below(Path(root).absolute(), "DICOM_anon") if path.parent.name not in MR_SEQUENCES]
     folders = [path.parent for path in series if test_images or (path.parent / "Ground").is_dir()]
     if not folders:
         raise InputError(f"{root}: holds no CHAOS CT data; expected CT/<id>/DICOM_anon with CT/<id>/Ground, at any depth.")
@@ -54,42 +51,10 @@ class ChaosCtReader:
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         slices = sorted_slices(image_path, same_uid=False)
         masks = _masks_in_order(path, image_path, len(slices))
-        rank = {name: rank for rank, name in enumerate(sorted((one.path.name for one in slices), key=natural_order))}
-        liver = np.stack([_read_png(masks[rank[one.path.name]], one.size) for one in slices])
-        check_ct_not_flipped(array(image), liver, path)
+        rank = ranks(one.path.name for one in slices)
+        liver = np.stack([_read_liver(masks[rank[one.path.name]], one.size) for one in slices])
+        check_not_flipped(array(image), liver, path, CT)
         return image_like(liver, grid_of(slices))
-
-
-def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Key that sorts names as people do: 2 before 10, letters without regard to capitals."""
-    words = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(word), "") if word[0].isdigit() else (1, 0, word.lower()) for word in words]
-
-
-def check_ct_not_flipped(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path) -> None:
-    """Refuses a mask of a CT whose mirror image would lie on much more even tissue than itself.
-
-    Raises:
-        InputError: the Hounsfield units within the mask have a standard deviation of 100 or more, and within a mirrored mask
-            less than 100 and less than 0.8 of it.
-    """
-    spread = _spread_hu(image_ZYX, liver_ZYX)
-    if spread < SUSPICIOUS_SPREAD_HU:
-        return
-    flips = [axes for count in (1, 2, 3) for axes in combinations(range(3), count)]
-    mirrored, best = min((_spread_hu(image_ZYX, np.flip(liver_ZYX, axes)), axes) for axes in flips)
-    if mirrored < min(SUSPICIOUS_SPREAD_HU, CLEARLY_LESS * spread):
-        names = ", ".join("zyx"[axis] for axis in best)
-        raise InputError(
-            f"{path}: these masks seem to be flipped along {names}: within them the image has a standard deviation of "
-            f"{spread:.0f} HU, and of {mirrored:.0f} HU if they are flipped back; check images and masks of this case."
-        )
-
-
-def _spread_hu(image_ZYX: np.ndarray, mask_ZYX: np.ndarray) -> float:
-    """Standard deviation within a mask; 0 if it is empty."""
-    values = image_ZYX[mask_ZYX.astype(bool)].astype(float)
-    return float(values.std()) if values.size else 0.0
 
 
 def _study(folder: Path) -> Study:
@@ -117,15 +82,9 @@ def _files(folder: Path) -> Sequence[Path]:
     return [path for path in sorted(folder.iterdir()) if not is_junk(path.name)]
 
 
-def _read_png(path: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_liver(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Liver (y, x) of one slice, bool."""
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError:
-        raise InputError(f"{path}: cannot be read, it is damaged or incomplete.") from None
-    if image.GetSize() != size or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: is not a black-and-white image of the size of its slice, {size[0]}x{size[1]}.")
-    values = array(image)
+    values = read_png_slice(path, size)
     if len(np.unique(values[values != 0])) > 1:
         raise InputError(f"{path}: holds several grey values; the masks of CHAOS CT have the liver and nothing else.")
     return values != 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
+from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.flips import MR, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.mask_slices import read_png_slice
+from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
 from nnunet_liver_ext.dicom import grid_of, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import array, image_like
@@ -27,9 +30,6 @@ ORGANS = {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4}
 """The labels of the masks that `ChaosReader` gives."""
 GREY_VALUES = {"liver": (55, 70), "right kidney": (110, 135), "left kidney": (175, 200), "spleen": (240, 255)}
 """Grey values v of each organ in the PNG files, low < v <= high (nominally 63, 126, 189, 252)."""
-SUSPICIOUS_SPREAD = 0.25
-"""Coefficient of variation of the liver's intensities; about 0.13 with masks that lie where they should."""
-CLEARLY_LESS = 0.8
 
 
 def chaos_mr_studies(root: Path) -> list[Study]:
@@ -38,11 +38,10 @@ def chaos_mr_studies(root: Path) -> list[Study]:
     Raises:
         InputError: there are none.
     """
-    root = Path(root)
-    folders = sorted(path.parent for path in root.rglob("T1DUAL") if path.is_dir() and "__MACOSX" not in path.parts)
+    folders = [path.parent for path in folders_below(Path(root).absolute(), "T1DUAL")]
     if not folders:
         raise InputError(f"{root}: holds no CHAOS MR data; give the folder with <id>/T1DUAL and <id>/T2SPIR in it.")
-    return [_study(folder) for folder in sorted(folders, key=lambda folder: (len(folder.name), folder.name))]
+    return [_study(folder) for folder in sorted(folders, key=lambda folder: natural_order(folder.name))]
 
 
 def organ_labels(organs: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
@@ -66,41 +65,11 @@ class ChaosReader:
 
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         slices = sorted_slices(_series(image_path), same_uid=False)
-        pngs = {png.stem: png for png in path.glob("*.png") if not png.name.startswith(".")}
+        pngs = {png.stem: png for png in path.glob("*.png") if not is_junk(png.name)}
         _check_same_slices(path, set(pngs), _series(image_path), {one.path.stem for one in slices})
         labels = np.stack([_labels_of(pngs[one.path.stem], one.size) for one in slices])
-        check_not_flipped(array(image), labels == ORGANS["liver"], path)
+        check_not_flipped(array(image), labels == ORGANS["liver"], path, MR)
         return image_like(labels, grid_of(slices))
-
-
-def check_not_flipped(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path) -> None:
-    """Refuses a mask whose mirror image would lie on much more even tissue than itself.
-
-    Raises:
-        InputError: the intensities' coefficient of variation within the mask is 0.25 or more, and a mirrored mask has
-            less than 0.8 of it.
-    """
-    spread = intensity_spread(image_ZYX, liver_ZYX)
-    if spread < SUSPICIOUS_SPREAD:
-        return
-    for count in (1, 2, 3):
-        for axes in combinations(range(3), count):
-            mirrored = intensity_spread(image_ZYX, np.flip(liver_ZYX, axes))
-            if mirrored < CLEARLY_LESS * spread:
-                names = ", ".join("zyx"[axis] for axis in axes)
-                raise InputError(
-                    f"{path}: these masks seem to be flipped along {names}: the liver's intensities vary by {spread:.0%} "
-                    f"of their mean, and by {mirrored:.0%} if it is flipped back."
-                )
-
-
-def intensity_spread(image_ZYX: np.ndarray, mask_ZYX: np.ndarray) -> float:
-    """Coefficient of variation (standard deviation / mean) within a mask; 0 if it is empty, infinite if the mean is 0."""
-    values = image_ZYX[mask_ZYX].astype(float)
-    if values.size == 0:
-        return 0.0
-    mean = float(values.mean())
-    return float(values.std()) / mean if mean > 0 else float("inf")
 
 
 def _study(folder: Path) -> Study:
@@ -125,7 +94,7 @@ def in_phase(folder: Path) -> Path:
     Raises:
         InputError: there are not two sub-folders, or their echo times are missing or equal.
     """
-    echoes = sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    echoes = sorted(path for path in folder.glob("*") if path.is_dir() and not is_junk(path.name))
     if len(echoes) != 2:
         raise InputError(f"{folder}: expected two folders, InPhase and OutPhase, found {len(echoes)}.")
     times = [sorted_slices(echo, same_uid=False)[0].echo_time_ms for echo in echoes]
@@ -144,13 +113,7 @@ def _check_same_slices(masks: Path, mask_stems: set[str], images: Path, image_st
 
 def _labels_of(png: Path, size: tuple[int, int]) -> np.ndarray:
     """Labels (y, x) of one slice."""
-    try:
-        image = sitk.ReadImage(str(png))
-    except RuntimeError:
-        raise InputError(f"{png}: cannot be read, it is damaged or incomplete.") from None
-    if image.GetSize() != size or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{png}: is not a grey image of the size of its slice, {size[0]}x{size[1]}.")
-    grey = array(image)
+    grey = read_png_slice(png, size)
     labels = np.zeros(grey.shape, np.uint8)
     for organ, (low, high) in GREY_VALUES.items():
         labels[(grey > low) & (grey <= high)] = ORGANS[organ]
@@ -183,10 +146,7 @@ DATASET = PublicDataset(
     url="https://doi.org/10.5281/zenodo.3431873",
     modalities=("T1", "T2"),
     pairs=True,
-    tasks={
-        "liver": Task(labels={"liver": (1,)}, ignored_labels=(2, 3, 4)),
-        "organs": Task(labels={organ: (label,) for organ, label in ORGANS.items()}),
-    },
+    tasks=organ_tasks(ORGANS),
     studies=_examinations,
     dataset_name="ChaosMR",
     reader=ChaosReader,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
+from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import image_ending, stem
 from nnunet_liver_ext.studies import Study
@@ -43,7 +44,7 @@ def cirrmri600_studies(root: Path, *, paired_only: bool = False) -> list[Study]:
             {modality: images[modality][pid] for modality in ("T1", "T2") if pid in images[modality]},
             {modality: masks[modality][pid] for modality in ("T1", "T2") if pid in masks[modality]},
         )
-        for pid in sorted(chosen, key=lambda pid: (len(pid), pid))
+        for pid in sorted(chosen, key=natural_order)
     ]
 
 
@@ -61,10 +62,10 @@ def _files(root: Path, kind: str) -> dict[str, dict[str, Path]]:
 
 def _below(root: Path, modality: str, kind: str) -> Iterator[Path]:
     for part in PARTS:
-        for folder in sorted(root.rglob(f"{part}_{kind}")):
+        for folder in folders_below(root, f"{part}_{kind}"):
             inside = folder.relative_to(root.parent).parts
-            if f"Cirrhosis_{modality}_3D" in inside and "__MACOSX" not in inside and folder.is_dir():
-                yield from (path for path in sorted(folder.iterdir()) if image_ending(path) and path.name[0] != ".")
+            if f"Cirrhosis_{modality}_3D" in inside:
+                yield from (path for path in sorted(folder.iterdir()) if image_ending(path) and not is_junk(path.name))
 
 
 DATASET = PublicDataset(

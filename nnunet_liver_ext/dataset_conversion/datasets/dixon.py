@@ -5,7 +5,7 @@ On disk: a CSV (patient, study, water, fat, mask), or a folder with `NAME_water.
 and fat have one grid. The fat fraction in percent is the channel by default; water or fat can be a channel beside it,
 or both without it. The raw dataset's images of the fat fraction are what `nnunet_liver evaluate --fat` reads.
 
-With a margin the masks are eroded within their slices, as those that the fat fraction is measured in (`fat_fraction`).
+With a margin the masks are eroded within their slices, as those that the fat fraction is measured in (`margin`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader
 from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
 from nnunet_liver_ext.dataset_conversion.class_values import IGNORE_OTHER_LABELS, LABEL, task_of
-from nnunet_liver_ext.dataset_conversion.fat_fraction import eroded_in_plane, fat_fraction_percent
+from nnunet_liver_ext.dataset_conversion.margin import check_margin, eroded_in_plane
+from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.fat_fraction import fat_fraction_percent
 from nnunet_liver_ext.image_studies import read_image_studies
 from nnunet_liver_ext.images import Grid, array, image_like, read_image
 from nnunet_liver_ext.studies import LIVER, Study
@@ -71,24 +72,14 @@ class DixonReader(PlainReader):
         grid = Grid.of(water)
         if not Grid.of(fat).matches(grid):
             raise InputError(f"{fat_path}: is not on the grid of {water_path.name} ({Grid.of(fat)}; water: {grid}).")
+        if not array(water).any() and not array(fat).any():
+            raise InputError(f"{water_path}, {fat_path}: the water and the fat image are 0 everywhere.")
         if np.array_equal(array(water), array(fat)):
             raise InputError(f"{fat_path}: is the same image as {water_path}; one of them is not what its name says.")
         try:
             return image_like(fat_fraction_percent(array(water), array(fat)), grid)
         except InputError as error:
             raise InputError(f"{water_path}, {fat_path}: {error}") from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DixonDataset(PublicDataset):
-    """The entry with the margin for dataset.json."""
-
-    margin_mm: float = 0.0
-
-    @property
-    def notes(self) -> dict[str, str]:
-        margin = f"Masks keep a margin of {self.margin_mm:g} mm to the border, within slices."
-        return {**super().notes, **({"remark": margin} if self.margin_mm else {})}
 
 
 def dixon_studies(root: Path, **reading: Any) -> list[Study]:
@@ -132,16 +123,14 @@ def _with_channels(study: Study, reader: DixonReader, names: tuple[str, ...]) ->
         reader.water_and_fat[path] = (images.get(WATER), images.get(FAT))
         images = {FRACTION: path, **images}
     masks = {names[0] if key == WATER else key: path for key, path in study.masks.items() if key in (WATER, LIVER)}
-    # another margin makes other studies, so that a dataset is never continued with one
-    name = f"{study.study}-margin{reader.margin_mm:g}mm" if reader.margin_mm else study.study
-    return Study(study.patient, name, images, masks)
+    return Study(study.patient, study.study, images, masks)
 
 
 def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """The entry for its options."""
     names = modalities(options.get("channel") or ())
     margin = float(options.get("margin") or 0.0)
-    eroded_in_plane(np.zeros((1, 1, 1), bool), (1, 1, 1), margin)  # refuses what is no margin before anything is read
+    check_margin(margin)
     task = task_of(options.get("label") or (), ignore_others=bool(options.get("ignore_other_labels")))
     reader = DixonReader(margin, task.labels)
     return replace(
@@ -150,11 +139,12 @@ def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDatase
         tasks={options.get("task") or next(iter(dataset.tasks)): task},
         studies=partial(_studies, reader=reader, names=names),
         reader=lambda: reader,
-        margin_mm=margin,  # type: ignore[call-arg]
+        reading={"margin": margin},
+        remark=f"Masks keep a margin of {margin:g} mm to the border, within slices." if margin else "",
     )
 
 
-DATASET = DixonDataset(
+DATASET = PublicDataset(
     key="dixon",
     title="Dixon water and fat",
     content="your own Dixon scans: images of the fat fraction from water and fat images",

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.datasets.chaos_ct import natural_order
-from nnunet_liver_ext.dataset_conversion.datasets.chaos_mr import check_not_flipped
-from nnunet_liver_ext.dicom import Slice, grid_of, is_dicom, read_series, read_slice, sorted_slices
+from nnunet_liver_ext.dataset_conversion.files_on_disk import natural_order
+from nnunet_liver_ext.dataset_conversion.flips import MR, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.mask_slices import ranks, read_dicom_slice
+from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
+from nnunet_liver_ext.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like
 
@@ -34,8 +36,9 @@ class DukeReader:
             raise InputError(f"{path}: holds {len(files)} mask slices, {image_path} {len(slices)} slices.")
         if have_places(files):
             return _in_space(path, image, image_path)
-        liver = np.stack([_read_liver(file, one) for file, one in zip(_in_order(files, slices), slices, strict=True)])
-        check_not_flipped(array(image), liver, path)
+        in_order = zip(_in_order(files, slices), slices, strict=True)
+        liver = np.stack([read_dicom_slice(file, one.size) > 0 for file, one in in_order])
+        check_not_flipped(array(image), liver, path, MR)
         return image_like(liver, grid_of(slices))
 
 
@@ -57,9 +60,7 @@ def have_places(files: list[Path]) -> bool:
 
 
 def _in_space(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-    mask = read_series(path, same_uid=False)
-    if not Grid.of(mask).matches(Grid.of(image)):
-        raise InputError(f"{path}: is not on the grid of {image_path} ({Grid.of(mask)}; image: {Grid.of(image)}).")
+    mask = on_grid_of_image(read_series(path, same_uid=False), path, image, image_path)
     return image_like(array(mask) > 0, Grid.of(image))
 
 
@@ -68,14 +69,5 @@ def _in_order(files: list[Path], slices: list[Slice]) -> list[Path]:
     by_stem = {file.stem: file for file in files}
     if by_stem.keys() == {one.path.stem for one in slices}:
         return [by_stem[one.path.stem] for one in slices]
-    ranks = {name: rank for rank, name in enumerate(sorted((one.path.name for one in slices), key=natural_order))}
-    return [files[ranks[one.path.name]] for one in slices]
-
-
-def _read_liver(file: Path, image_slice: Slice) -> np.ndarray:
-    """Liver (y, x), bool."""
-    values = read_slice(file)
-    if values.shape != image_slice.size[::-1]:
-        sizes = f"{values.shape[1]}x{values.shape[0]} pixels, its slice {image_slice.size[0]}x{image_slice.size[1]}"
-        raise InputError(f"{file}: has {sizes}.")
-    return values > 0
+    rank = ranks(one.path.name for one in slices)
+    return [files[rank[one.path.name]] for one in slices]

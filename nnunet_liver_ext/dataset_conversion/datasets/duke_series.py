@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.datasets.chaos_ct import natural_order
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import files_below
+from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, natural_order
+from nnunet_liver_ext.dataset_conversion.tables import read_rows
 from nnunet_liver_ext.dicom import DICOM_SUFFIXES
 from nnunet_liver_ext.errors import InputError
 
@@ -88,7 +86,7 @@ def sequences(root: Path) -> dict[tuple[str, str], str]:
     paths = [path for path in [*root.parent.glob("*.csv"), *files_below(root)] if path.name.lower() in KEYS]
     letters: dict[tuple[str, str], str] = {}
     for path in sorted(paths, key=lambda path: KEYS.index(path.name.lower())):
-        letters.update(_read_key(path))
+        letters.update(((patient.zfill(4), series), letter) for patient, series, letter in read_rows(path, COLUMNS))
     return letters
 
 
@@ -96,16 +94,3 @@ def _dicom_folders(root: Path) -> list[Path]:
     """Folders with slices of images."""
     files = (path for path in files_below(root) if path.suffix.lower() in DICOM_SUFFIXES)
     return [folder for folder in dict.fromkeys(path.parent for path in files) if folder.name != "masks"]
-
-
-def _read_key(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no readable CSV ({error}).") from None
-    if rows and not set(COLUMNS) <= rows[0].keys():
-        raise InputError(f"{path}: has the columns {', '.join(map(str, rows[0]))}; expected {', '.join(COLUMNS)}.")
-    for row in rows:
-        patient, series, letter = ((row[column] or "").strip() for column in COLUMNS)
-        yield (patient.zfill(4), series), letter

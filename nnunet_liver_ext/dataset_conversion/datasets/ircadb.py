@@ -18,10 +18,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.catalogue import PublicDataset
-from nnunet_liver_ext.dataset_conversion.datasets.chaos_ct import check_ct_not_flipped, natural_order
-from nnunet_liver_ext.dataset_conversion.datasets.lits import LABELS, LIVER_AND_TUMOURS
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import folders_below, is_junk
-from nnunet_liver_ext.dicom import Slice, grid_of, is_dicom, read_series, read_slice, sorted_slices
+from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.flips import CT, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.mask_slices import read_dicom_slice
+from nnunet_liver_ext.dataset_conversion.tasks import LABELS, LIVER_AND_TUMOURS
+from nnunet_liver_ext.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import array, image_like
 from nnunet_liver_ext.studies import Study
@@ -55,7 +56,7 @@ class IrcadbReader:
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         slices = sorted_slices(image_path)
         liver = _read_structure(path / _liver_name(path), slices)
-        check_ct_not_flipped(array(image), liver, path / _liver_name(path))
+        check_not_flipped(array(image), liver, path / _liver_name(path), CT)
         labels = np.where(liver, LABELS["liver"], 0).astype(np.uint8)
         for folder in tumour_folders(path):
             labels[_read_structure(folder, slices)] = LABELS["tumour"]
@@ -122,9 +123,7 @@ def _read_structure(folder: Path, slices: Sequence[Slice]) -> np.ndarray:
 
 
 def _read_inside(path: Path, size: tuple[int, int]) -> np.ndarray:
-    values = read_slice(path)
-    if values.shape != size[::-1]:
-        raise InputError(f"{path}: has {values.shape[1]}x{values.shape[0]} pixels, its slice {size[0]}x{size[1]}.")
+    values = read_dicom_slice(path, size)
     if values.min() < 0:
         raise InputError(f"{path}: holds the value {values.min():g}; a mask has none below 0.")
     return values > 0

@@ -13,21 +13,22 @@ their numbers, and bear `UNKNOWN_VOXEL_SIZE` as the name of their study in pairs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import TEST_IMAGES, NumberedFiles, check_label_names
+from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles, check_label_names
+from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
+from nnunet_liver_ext.dataset_conversion.tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.grid import Grid
 from nnunet_liver_ext.images import array, image_like, read_image, read_mask
 from nnunet_liver_ext.studies import Study
 
-LABELS = {"liver": 1, "tumour": 2}
 UNKNOWN_VOXEL_SIZE = "unknown-voxel-size"
 REMARK = (
     f'Cases whose study is "{UNKNOWN_VOXEL_SIZE}" in pairs.json have an identity affine: voxels of 1 mm and an orientation '
@@ -81,11 +82,10 @@ class LitsReader:
         return read_image(path)
 
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        mask, grid = read_mask(path), Grid.of(image)
-        own = Grid.of(mask)
-        if own.size != grid.size or not (own.matches(grid) or has_identity_affine(own)):
-            raise InputError(f"{path}: is not on the grid of its image {image_path.name} ({own}; image: {grid}).")
-        return image_like(array(mask), grid)
+        mask = read_mask(path)
+        if mask.GetSize() == image.GetSize() and has_identity_affine(Grid.of(mask)):
+            return image_like(array(mask), Grid.of(image))
+        return on_grid_of_image(mask, path, image, image_path)
 
 
 def has_identity_affine(grid: Grid) -> bool:
@@ -119,30 +119,12 @@ def _grid_in_header(path: Path) -> Grid:
     return Grid(reader.GetSize()[:3], reader.GetSpacing()[:3], reader.GetOrigin()[:3], reader.GetDirection()[:9])
 
 
-@dataclass(frozen=True, kw_only=True)
-class LitsDataset(PublicDataset):
-    """The entry with a remark on the volumes of unknown voxel size for dataset.json."""
-
-    remark: str = REMARK
-
-    @property
-    def notes(self) -> dict[str, str]:
-        return {**super().notes, **({"remark": self.remark} if self.remark else {})}
-
-
 def _without_remark(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """Volumes that are left out need no remark."""
-    return replace(dataset, remark="") if options.get("identity_affine") == "leave-out" else dataset  # type: ignore[call-arg]
+    return replace(dataset, remark="") if options.get("identity_affine") == "leave-out" else dataset
 
 
-LIVER_AND_TUMOURS = {
-    "liver": Task(labels={"liver": (LABELS["liver"], LABELS["tumour"])}),
-    "tumour": Task(labels={"tumour": (LABELS["tumour"],)}, ignored_labels=(LABELS["liver"],), organ=tuple(LABELS.values())),
-    "liver-and-tumour": Task(labels={name: (value,) for name, value in LABELS.items()}),
-}
-"""Tasks of any dataset whose masks have the liver as 1 and its tumours as 2."""
-
-DATASET = LitsDataset(
+DATASET = PublicDataset(
     key="lits",
     title="LiTS",
     content="131 CT volumes with liver and tumours; 20 of them (28 to 47) without their voxel size",
@@ -166,6 +148,7 @@ DATASET = LitsDataset(
     ),
     dataset_name="LiTS",
     adapt=_without_remark,
+    remark=REMARK,
 )
 MSD_LIVER = replace(
     DATASET,

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader
 from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset
-from nnunet_liver_ext.dataset_conversion.datasets.lits import LABELS, LIVER_AND_TUMOURS
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import files_below, is_junk
+from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, is_junk
+from nnunet_liver_ext.dataset_conversion.readers import PlainReader
+from nnunet_liver_ext.dataset_conversion.tasks import LABELS, LIVER_AND_TUMOURS
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, stem
 from nnunet_liver_ext.studies import Study

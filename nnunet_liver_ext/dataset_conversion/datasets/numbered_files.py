@@ -1,29 +1,18 @@
-"""Datasets whose images and masks are numbered files: volume-5.nii and segmentation-5.nii, wherever they lie.
-
-What unpacking leaves behind (`__MACOSX`, `._volume-5.nii`, `.DS_Store`) is passed over, and folders may be doubled.
-"""
+"""Datasets whose images and masks are numbered files: volume-5.nii and segmentation-5.nii, wherever they lie."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option
+from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import image_ending, stem
 from nnunet_liver_ext.studies import Study
-
-TEST_IMAGES = Option(
-    name="test-images",
-    help="Take images that have no masks (the challenge's test set) too, into imagesTs.",
-    default=False,
-    type=bool,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,31 +62,6 @@ class NumberedFiles:
                 f"{path}: has no {kind} of number {number} below {root} (expected {self.expected}); "
                 "fetch that file or take this one away."
             )
-
-
-def files_below(root: Path) -> Iterator[Path]:
-    """All files below a folder, sorted, links followed; without hidden files and those of __MACOSX."""
-    seen = set()
-    for folder, children, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        children[:] = sorted(child for child in children if not is_junk(child)) if real not in seen else []
-        if real not in seen:
-            yield from (Path(folder) / name for name in sorted(names) if not is_junk(name))
-        seen.add(real)
-
-
-def folders_below(root: Path, name: str) -> list[Path]:
-    """All folders of a name below a folder, that folder itself included, sorted; without what is hidden or in __MACOSX."""
-    found = [Path(root)] if Path(root).name == name else []
-    for folder, children, _ in os.walk(root):
-        children[:] = sorted(child for child in children if not is_junk(child))
-        found += [Path(folder) / child for child in children if child == name]
-    return found
-
-
-def is_junk(name: str) -> bool:
-    """Whether a file or folder is what macOS adds to an archive, or hidden."""
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import files_below
+from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
 from nnunet_liver_ext.dataset_conversion.flat_images import is_png
+from nnunet_liver_ext.dataset_conversion.tables import read_rows
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import image_ending, stem
 from nnunet_liver_ext.studies import is_mask_name
@@ -72,14 +72,7 @@ def read_patients(path: Path) -> dict[str, str]:
     Raises:
         InputError: it is no such CSV.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no readable CSV ({error}).") from None
-    if not rows or not {"name", "patient"} <= rows[0].keys():
-        raise InputError(f"{path}: needs the columns name and patient.")
-    return {(row["name"] or "").strip(): (row["patient"] or "").strip() for row in rows}
+    return {row[0]: row[1] for row in read_rows(path, ("name", "patient"))}
 
 
 def given_patient(place: Place, patients: Mapping[str, str], path: Path) -> str:

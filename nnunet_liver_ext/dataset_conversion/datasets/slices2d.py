@@ -32,15 +32,13 @@ from nnunet_liver_ext.dataset_conversion.datasets.slice_files import (
     patient_of,
     read_patients,
 )
-from nnunet_liver_ext.dataset_conversion.flat_images import SLICE_MM, is_png
+from nnunet_liver_ext.dataset_conversion.flat_images import SLICE_MM
 from nnunet_liver_ext.dataset_conversion.flat_reader import SliceReader
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies import Study
 
 
-def slices2d_studies(
-    root: Path, *, modality: str = "CT", patients: Path | None = None, pixel_spacing: str | None = None, **reading: Any
-) -> list[Study]:
+def slices2d_studies(root: Path, *, modality: str = "CT", patients: Path | None = None, **reading: Any) -> list[Study]:
     """All slices below a folder, sorted; those without a mask have none.
 
     Args:
@@ -48,8 +46,6 @@ def slices2d_studies(
         modality: key of the image and the mask in a study.
         patients: CSV with the columns name and patient; a name is that of the image's file without its ending, with its
             folders if two have one name.
-        pixel_spacing: as the option says; part of the names of studies from PNG files, so that a dataset is never continued
-            with another one.
         reading: further options of the entry, none of which changes what is found.
 
     Raises:
@@ -69,8 +65,6 @@ def slices2d_studies(
     for place in sorted(images):
         patient = patient_of(place) if given is None else given_patient(place, given, Path(str(patients)))
         name = "-".join((*(folder for folder in place.below if folder != patient), place.name))
-        if pixel_spacing and is_png(images[place]):
-            name = f"{name}-{pixel_spacing.replace(',', 'x')}mm"
         own = {modality: masks[place]} if place in masks else {}
         studies.append(Study(patient, name, {modality: images[place]}, own))
     _check_patients(studies, Path(root), by_name=given is None)
@@ -122,6 +116,7 @@ def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDatase
         modalities=(options.get("modality") or dataset.modalities[0],),
         tasks={options.get("task") or next(iter(dataset.tasks)): task},
         reader=partial(SliceReader, pixel_mm, slice_mm, task.labels if has_colours(entries) else {}, others),
+        reading={"pixel-spacing": [*pixel_mm, slice_mm]},
     )
 
 

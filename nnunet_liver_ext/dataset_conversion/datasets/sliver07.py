@@ -11,8 +11,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import TEST_IMAGES, NumberedFiles
+from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset, Task
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.grid import Grid
 from nnunet_liver_ext.images import array, image_like, read_image, read_mask

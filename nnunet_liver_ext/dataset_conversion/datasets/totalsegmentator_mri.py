@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import TEST_IMAGES, files_below
+from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset, Task
+from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import array, image_ending, read_mask, stem
 from nnunet_liver_ext.studies import Study

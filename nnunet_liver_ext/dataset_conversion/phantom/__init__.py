@@ -6,7 +6,7 @@ files. What is simulated and what is not: docs/phantom.md.
 
 from nnunet_liver_ext.dataset_conversion.phantom.breathing import Motion, jacobian_determinant
 from nnunet_liver_ext.dataset_conversion.phantom.image_studies import write_image_studies
-from nnunet_liver_ext.dataset_conversion.phantom.pair import Difficulty, PhantomPair, fat_fraction_percent, make_pair
+from nnunet_liver_ext.dataset_conversion.phantom.pair import Difficulty, PhantomPair, make_pair
 from nnunet_liver_ext.dataset_conversion.phantom.semisynthetic import pair_from_image
 from nnunet_liver_ext.dataset_conversion.phantom.single import PhantomImage, make_image
 from nnunet_liver_ext.dataset_conversion.phantom.studies import write_studies
@@ -16,7 +16,6 @@ __all__ = [
     "Motion",
     "PhantomImage",
     "PhantomPair",
-    "fat_fraction_percent",
     "jacobian_determinant",
     "make_image",
     "make_pair",

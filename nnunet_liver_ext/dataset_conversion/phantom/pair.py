@@ -26,6 +26,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.organs import paint_organs
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import APPEARANCE, CLEAR_APPEARANCE, Appearance, Tissue
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.fat_fraction import fat_fraction_percent
 from nnunet_liver_ext.images import Grid, image_like
 
 Difficulty = Literal["demo", "study"]
@@ -189,13 +190,6 @@ def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> A
     )
     look = signals(canvas, protocol.appearance, generator(seed, "signals"), spread=protocol.contrast_spread)
     return Anatomy(grid, canvas.tissue, look, liver, landmarks, float(centre_z))
-
-
-def fat_fraction_percent(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
-    """100 · fat / (water + fat), in 0..100; 0 where both are 0. Negative signals count as 0. float32."""
-    water, fat = np.maximum(water, 0).astype(np.float32), np.maximum(fat, 0).astype(np.float32)
-    total = water + fat
-    return np.divide(100 * fat, total, out=np.zeros_like(total), where=total > 0)
 
 
 def _protocol(difficulty: str, chosen: dict[str, Any]) -> Protocol:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_liver_ext.dataset_conversion.flat_images import flat_grid
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.toy.pair import (
     DIFFERENCE,
@@ -30,12 +31,10 @@ from nnunet_liver_ext.dataset_conversion.toy.pair import (
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, image_like
+from nnunet_liver_ext.images import image_like
 from nnunet_liver_ext.studies import Study
 
 MODALITIES = ("angle", "frequency")
-SLICE_MM = 999.0
-"""nnU-Net's mark of 2D data: one slice, thicker than a pixel is wide, so that only a 2d configuration is planned."""
 APPEARANCE_VERSION = 1  # to be raised when the same seed gives other images, so that old and new are not mixed
 REFERENCE = (
     "Couteaux et al., Cooperating networks to enforce a similarity constraint in paired but unregistered multimodal liver "
@@ -190,6 +189,4 @@ def _cached_pair(seed: int, options: tuple[tuple[str, Any], ...]) -> ToyPair:
 
 
 def _single_slice(values: np.ndarray) -> sitk.Image:
-    size_y, size_x = values.shape
-    grid = Grid((size_x, size_y, 1), (1.0, 1.0, SLICE_MM), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    return image_like(values[None], grid)
+    return image_like(values[None], flat_grid(values.shape[::-1], (1.0, 1.0)))

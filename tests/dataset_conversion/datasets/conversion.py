@@ -40,26 +40,19 @@ def junk(path: Path) -> None:
     path.write_bytes(b"\x00\x05\x16\x07")
 
 
-def convert(key: str, root: Path, *, task: str | None = None, allow_empty: bool = False, **options: Any) -> Path:
+def convert(
+    key: str, root: Path, *, task: str | None = None, allow_empty: bool = False, add: bool = False, **options: Any
+) -> Path:
     """Folder of the dataset, made with two folds and number 520."""
     dataset = DATASETS[key].adapted({**options, "task": task})
-    chosen = dataset.task(task)
-    settings = Settings(
-        labels=chosen.labels,
-        ignored_labels=chosen.ignored_labels,
-        organ=chosen.organ,
-        modalities=dataset.modalities,
-        pairs=dataset.pairs,
-        allow_empty=allow_empty,
-        task=task,
-    )
     return write_dataset(
         dataset.find(root, options),
         dataset_id=520,
         name="Public",
-        settings=settings,
+        settings=Settings(**dataset.settings(task), allow_empty=allow_empty),
         folds=2,
         processes=1,
+        add=add,
         reader=dataset.reader(),
         notes=dataset.notes,
         source_root=root,
