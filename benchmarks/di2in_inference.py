@@ -1,21 +1,26 @@
-"""How long DI2IN takes for a whole liver at 3 mm, the network alone.
+"""How long DI2IN takes for a whole liver at 3 mm: the network alone, and from a file to a mask in a file.
 
     python benchmarks/di2in_inference.py [--size 80 110 130] [--repeats 5] [--threads 2]
 
 Yang et al. 2017 report less than a second for a case on a GPU. The volume is noise: what is in it does not matter. Measured
 on the CPU in float32, and if there is CUDA also there in float32 and in bfloat16 (autocast), each after a warm-up; the time
-includes the way of the volume to the device and that of the mask back. Memory is the peak of what torch holds on CUDA.
+includes the way to the device and back. Memory is the peak of what torch holds on CUDA.
+From file to file: a NIfTI of the same size at 3 mm through a loaded model, as `nnunet_liver predict` without mirroring.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -60,6 +65,89 @@ def measure(size: Sequence[int], repeats: int) -> Table:
     return table
 
 
+def seconds_file_to_file(size: Sequence[int], repeats: int, device: str) -> list[float]:
+    """Seconds from a NIfTI file to a mask in a file, of a model that is loaded."""
+    from nnunet_liver_ext.images import Grid, image_like, write_image
+    from nnunet_liver_ext.inference.model import load_model
+    from nnunet_liver_ext.inference.predict import predict_studies
+    from nnunet_liver_ext.studies import Study
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_model(folder / "nnUNetTrainerDI2IN__nnUNetPlansDI2IN__3d_fullres", size)
+        model = load_model(
+            folder / "nnUNetTrainerDI2IN__nnUNetPlansDI2IN__3d_fullres", device=torch.device(device), mirroring=False
+        )
+        volume = np.random.default_rng(0).normal(50, 100, size).astype(np.int16)
+        grid = Grid(tuple(size[::-1]), (SPACING_MM,) * 3, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        write_image(image_like(volume, grid), folder / "ct.nii.gz")
+        times = []
+        for run in range(1 + repeats):
+            start = time.perf_counter()
+            predict_studies(model, [Study("ct", "ct", {"CT": folder / "ct.nii.gz"}, {})], folder / f"masks_{run}")
+            times.append(time.perf_counter() - start)
+        return times[1:]
+
+
+def write_model(folder: Path, size: Sequence[int]) -> None:
+    """A model folder as nnU-Net leaves it, with weights that nobody has trained."""
+    from nnunet_liver_ext import __version__
+    from nnunet_liver_ext.networks.strategies import STRATEGIES
+    from nnunet_liver_ext.trainers import nnUNetTrainerDI2IN
+
+    intensities = {"mean": 50.0, "std": 100.0, "percentile_00_5": -200.0, "percentile_99_5": 300.0}
+    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": "nnUNetPlansDI2IN_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 4,
+        "patch_size": list(size),
+        "median_image_size_in_voxels": list(size),
+        "spacing": [SPACING_MM] * 3,
+        "normalization_schemes": ["CTNormalization"],
+        "use_mask_for_norm": [False],
+        **{f"resampling_fn_{kind}": "resample_data_or_seg_to_shape" for kind in ("data", "seg", "probabilities")},
+        "resampling_fn_data_kwargs": resampling,
+        "resampling_fn_seg_kwargs": {**resampling, "is_seg": True},
+        "resampling_fn_probabilities_kwargs": resampling,
+        "architecture": {
+            "network_class_name": "nnunet_liver_ext.networks.di2in.DI2IN",
+            "arch_kwargs": {"strides": [[1, 1, 1], *[[2, 2, 2]] * 4]},
+            "_kw_requires_import": [],
+        },
+        "batch_dice": False,
+    }
+    recipe = {"version": __version__, "recipe": nnUNetTrainerDI2IN.recipe.to_json()}
+    plans = {
+        "dataset_name": "Dataset001_Noise",
+        "plans_name": "nnUNetPlansDI2IN",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "image_reader_writer": "SimpleITKIO",
+        "configurations": {"3d_fullres": configuration},
+        "foreground_intensity_properties_per_channel": {"0": intensities},
+        "nnunet_liver_ext": recipe,
+    }
+    dataset = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1},
+        "file_ending": ".nii.gz",
+        "conversion": {"layout": "images", "modalities": ["CT"], "spacing": "native"},
+    }
+    network = STRATEGIES["one_view"].build(DI2IN, CHANNELS, CLASSES)
+    checkpoint = {
+        "network_weights": network.state_dict(),
+        "trainer_name": "nnUNetTrainerDI2IN",
+        "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": None,
+        "nnunet_liver_ext": recipe,
+    }
+    (folder / "fold_0").mkdir(parents=True)
+    (folder / "plans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, nargs=3, default=(80, 110, 130), help="voxels (z y x)")
@@ -69,6 +157,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     console = Console(width=125)
     console.print(measure(arguments.size, arguments.repeats))
+    for place in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        times = seconds_file_to_file(arguments.size, arguments.repeats, place)
+        console.print(f"From file to file on {place}: median {statistics.median(times):.2f} s, fastest {min(times):.2f} s.")
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     console.print(
         f"CPU with {arguments.threads} threads{device}, Python {platform.python_version()}, torch {torch.__version__}; "

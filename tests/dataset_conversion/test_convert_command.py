@@ -2,11 +2,16 @@ import json
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from nnunet_liver_ext import cli
+from nnunet_liver_ext.commands.convert import app
+from nnunet_liver_ext.dataset_conversion.datasets import ENTRIES
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.errors import SomeCasesFailed
 from nnunet_liver_ext.images import array, image_like, read_image, write_image
@@ -184,3 +189,13 @@ def test_a_wrong_spacing_is_one_sentence(raw: Path, tmp_path: Path, make_study):
 @pytest.mark.parametrize("command", ["pairs", "phantom", "chaos-mr", "cirrmri600"])
 def test_every_converter_has_help(command: str):
     assert "--preregister" in convert(command, "--help")
+
+
+@pytest.mark.parametrize("command", ["pairs", "images", "phantom", "toy", *ENTRIES])
+def test_help_has_no_brackets_that_rich_takes_for_markup(command: str):
+    group = typer.main.get_command(app)
+    shown = group.get_command(click.Context(group), command).make_context(command, ["--help"], resilient_parsing=True).command
+    texts = [shown.help or "", *(getattr(option, "help", None) or "" for option in shown.params)]
+    assert any(texts)
+    for text in texts:
+        assert Text.from_markup(text).plain == text.replace("\\[", "[")

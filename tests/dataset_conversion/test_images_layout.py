@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, convert_study
+from nnunet_liver_ext.dataset_conversion.case_conversion import convert_study
 from nnunet_liver_ext.dataset_conversion.case_writing import Job
 from nnunet_liver_ext.dataset_conversion.common_grid import image_on_grid
 from nnunet_liver_ext.dataset_conversion.dataset_ranges import measure_ranges
 from nnunet_liver_ext.dataset_conversion.intensities import Intensities
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
@@ -124,6 +125,21 @@ def test_the_liver_mask_is_the_last_channel(raw: Path, make_image: Maker, liver_
     assert content["organ_mask"] == {"name": "liver", "channel": 1}
     assert content["channel_names"] == {"0": "CT", "1": "noNorm"}
     assert content["labels"] == {"background": 0, "tumour": 1}
+
+
+@pytest.mark.parametrize("liver_file", [False, True])
+def test_every_mask_is_read_once(make_image: Maker, liver_file: bool):
+    """A mask may be hundreds of DICOM files."""
+    read = []
+
+    class Counting(PlainReader):
+        def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+            read.append(path)
+            return super().mask(path, image, image_path)
+
+    study = make_image(liver_file=liver_file)
+    convert_study(study, TUMOURS, Counting())
+    assert sorted(read) == sorted(study.masks.values())
 
 
 def test_a_liver_without_tumours_is_no_error(make_image: Maker):

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader, convert_study
+from nnunet_liver_ext.dataset_conversion.case_conversion import convert_study
 from nnunet_liver_ext.dataset_conversion.common_grid import common_grid, image_on_grid, mask_on_grid
 from nnunet_liver_ext.dataset_conversion.intensities import Intensities
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.errors import InputError

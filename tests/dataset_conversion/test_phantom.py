@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.phantom import PhantomPair, fat_fraction_percent, jacobian_determinant, make_pair
+from nnunet_liver_ext.dataset_conversion.phantom import PhantomPair, jacobian_determinant, make_pair
 from nnunet_liver_ext.dataset_conversion.phantom.acquisition import acquire, grid_around, slice_profile
 from nnunet_liver_ext.dataset_conversion.phantom.annotation import annotate
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator, smooth_field
@@ -213,11 +213,6 @@ def test_fat_fraction(difficulty: str):
     liver = np.median(fraction[array(pair.t1_true_mask) > 0])
     assert 1 < liver < 26
     assert fraction[body_of(pair.t1)].max() > 85  # subcutaneous fat
-
-
-def test_fat_fraction_of_nothing_is_zero():
-    water, fat = np.array([0.0, 30.0, 0.0, 75.0, -5.0]), np.array([0.0, 10.0, 8.0, 0.0, -5.0])
-    np.testing.assert_allclose(fat_fraction_percent(water, fat), [0, 25, 100, 0, 0])
 
 
 def test_sizes_and_spacings_can_be_chosen():

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,13 +160,44 @@ def test_a_dataset_of_an_earlier_version_can_be_continued(raw: Path, studies, ma
     folder = write_dataset(studies, **OPTIONS)
     path = folder / "pairs.json"
     content = json.loads(path.read_text())
-    for key in ("layout", "intensities", "organ"):
+    for key in ("layout", "intensities", "organ", "dataset", "reading"):
         del content["settings"][key]
     path.write_text(json.dumps(content))
     write_dataset([make_study("dora", seed=9)], **OPTIONS, add=True)
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 5
     with pytest.raises(InputError, match="another intensities"):
         write_dataset(studies, **OPTIONS | {"settings": Settings(spacing=COARSE, intensities=Intensities("patient"))})
+
+
+def test_a_dataset_is_continued_with_the_same_reader_only(raw: Path, studies):
+    own = OPTIONS | {"settings": Settings(spacing=COARSE, dataset="own-kind", reading={"margin": 1.5, "grid": [1.0, 2.0]})}
+    folder = write_dataset(studies, **own)
+    assert {key: Manifest.load(folder).settings[key] for key in ("dataset", "reading")} == {
+        "dataset": "own-kind",
+        "reading": {"margin": 1.5, "grid": [1.0, 2.0]},
+    }
+    assert "reading" not in (folder / "dataset.json").read_text()
+    write_dataset(studies, **own)
+    for change, message in (
+        ({"reading": {"margin": 2.0, "grid": [1.0, 2.0]}}, "another --margin;"),
+        ({"reading": {"margin": 2.0, "grid": [2.0, 2.0]}}, "another --(grid and --margin|margin and --grid);"),
+        ({"dataset": "other-kind", "reading": {}}, "another dataset;"),
+        ({"dataset": None, "reading": {}}, "another dataset;"),
+    ):
+        for add in (False, True):
+            with pytest.raises(InputError, match=message):
+                write_dataset(studies, **own | {"settings": replace(own["settings"], **change)}, add=add)
+    later = replace(own["settings"], reading={**own["settings"].reading, "option-of-a-later-version": 1})
+    write_dataset(studies, **own | {"settings": later})
+
+
+def test_what_an_earlier_version_did_not_note_of_the_reader_is_not_compared(raw: Path, studies):
+    path = write_dataset(studies, **OPTIONS) / "pairs.json"
+    content = json.loads(path.read_text())
+    del content["settings"]["dataset"], content["settings"]["reading"]
+    path.write_text(json.dumps(content))
+    write_dataset(studies, **OPTIONS | {"settings": replace(SETTINGS, dataset="own-kind", reading={"margin": 1.5})})
+    assert json.loads(path.read_text()) == content
 
 
 def test_a_repeated_run_changes_nothing(raw: Path, studies):
@@ -330,7 +362,7 @@ def test_a_manifest_that_cannot_be_written_is_one_sentence(raw: Path, studies, m
 KILLED_RUN = """
 import sys, time
 from pathlib import Path
-from nnunet_liver_ext.dataset_conversion.case_conversion import PlainReader
+from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.studies import read_studies

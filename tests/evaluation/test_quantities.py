@@ -180,7 +180,7 @@ def test_bad_arguments_are_refused():
         fat_fraction(np.full((3, 3, 3), "fat"), mask, MM)
     with pytest.raises(InputError, match="differ in shape"):
         tumour_burden(mask, mask[1:])
-    with pytest.raises(InputError, match="fat and water differ in shape"):
+    with pytest.raises(InputError, match="water and fat differ in shape"):
         fat_fraction_image(np.ones(3), np.ones(4))
     for value in (-1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="water must be magnitudes"):

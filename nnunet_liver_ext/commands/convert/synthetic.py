@@ -62,7 +62,7 @@ def toy(
     test_pairs: Annotated[int, typer.Option(help="More pairs, as a test set.")] = 0,
     size: Annotated[int, typer.Option(help="Pixels of an image along each axis, at least 64.")] = 240,
     max_shift: Annotated[
-        int | None, typer.Option(help="Largest shift along each axis, pixels. [default: 32 of 240, less in smaller images]")
+        int | None, typer.Option(help="Largest shift along each axis, pixels; default 32 of 240, less in smaller images.")
     ] = None,
     difference: Annotated[
         float, typer.Option(help="How unlike the masks of a pair are, apart from their shift: about 1 - Dice; 0 to 0.3.")

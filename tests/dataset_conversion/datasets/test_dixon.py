@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.dixon import DATASET, modalities
-from nnunet_liver_ext.dataset_conversion.fat_fraction import eroded_in_plane, fat_fraction_percent
+from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_conversion.margin import eroded_in_plane
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.quantities import check_percent, eroded, fat_fraction, fat_fraction_image
+from nnunet_liver_ext.evaluation.quantities import check_percent, eroded, fat_fraction
 from nnunet_liver_ext.evaluation.source_images import find_images
 from nnunet_liver_ext.images import Grid, array, image_like, read_image, write_image
 from tests.dataset_conversion.datasets.conversion import GRID, convert
@@ -49,34 +50,6 @@ def scans(tmp_path: Path) -> Path:
 def percent(seed: int) -> np.ndarray:
     water, fat = magnitudes(seed).astype(float), magnitudes(seed + 1).astype(float)
     return np.where(water + fat > 0, 100 * fat / np.maximum(water + fat, 1), 0)
-
-
-def test_a_quarter_of_fat_is_25_percent_and_nothing_is_0():
-    water, fat = np.array([[[300, 0, 0, 5]]], np.uint16), np.array([[[100, 0, 7, 0]]], np.uint16)
-    found = fat_fraction_percent(water, fat)
-    np.testing.assert_array_equal(found, [[[25, 0, 100, 0]]])
-    assert found.dtype == np.float32
-
-
-def test_large_integers_do_not_overflow_and_evaluation_has_the_same_numbers():
-    water, fat = np.array([65000, 40000], np.uint16), np.array([65000, 1], np.uint16)
-    assert fat_fraction_percent(water, fat)[0] == 50
-    random = np.random.default_rng(0).integers(0, 5, (2, 4, 5, 6)).astype(np.int16)
-    np.testing.assert_array_equal(fat_fraction_percent(*random), fat_fraction_image(fat=random[1], water=random[0]))
-
-
-@pytest.mark.parametrize(
-    ("water", "fat", "message"),
-    [
-        ([1, -1], [1, 1], "the water image must hold magnitudes"),
-        ([1, 1], [1, np.nan], "the fat image must hold magnitudes"),
-        ([0, 0], [0, 0], "are 0 everywhere"),
-        ([1, 1], [1, 1, 1], "differ in shape"),
-    ],
-)
-def test_what_is_no_magnitude_is_refused(water: list, fat: list, message: str):
-    with pytest.raises(InputError, match=message):
-        fat_fraction_percent(np.array(water), np.array(fat))
 
 
 def test_the_channel_is_the_fat_fraction_in_percent(scans: Path, raw: Path):
@@ -167,14 +140,18 @@ def test_masks_with_a_margin_in_the_dataset(tmp_path: Path, raw: Path):
     for label in (1, 2):
         np.testing.assert_array_equal(found == label, eroded_in_plane(labels == label, LARGE.spacing_mm, 1.5))
     assert (found == 1).any()
-    assert case_of(folder, "anna", "anna-margin1.5mm") == "P001_S1"
+    assert case_of(folder, "anna", "anna") == "P001_S1"
     assert dataset_json(folder)["remark"] == "Masks keep a margin of 1.5 mm to the border, within slices."
 
 
 def test_another_margin_is_another_dataset(scans: Path, raw: Path):
-    convert("dixon", scans)
-    with pytest.raises(InputError, match="holds studies that are not asked for now"):
-        convert("dixon", scans, margin=0.5)
+    folder = convert("dixon", scans)
+    assert Manifest.load(folder).settings["reading"] == {"margin": 0.0}
+    assert "remark" not in dataset_json(folder)
+    for add in (False, True):
+        with pytest.raises(InputError, match="converted with another --margin; use the same"):
+            convert("dixon", scans, margin=0.5, add=add)
+    convert("dixon", scans, margin=0.0)
 
 
 def test_a_margin_that_leaves_nothing_is_refused(scans: Path, raw: Path):
@@ -193,16 +170,19 @@ def test_scans_that_do_not_fit_are_named(scans: Path, raw: Path):
     (scans / "carl_fat.nii.gz").unlink()
     write(scans, "dora", 40)
     write_image(image_like(-magnitudes(40).astype(np.int16), GRID), scans / "dora_water.nii.gz")
-    for name, seed in (("emil", 50), ("fred", 60)):
+    for name, seed in (("emil", 50), ("fred", 60), ("gina", 70)):
         write(scans, name, seed)
+    for kind in ("water", "fat"):
+        write_image(image_like(np.zeros(SHAPE, np.uint16), GRID), scans / f"gina_{kind}.nii.gz")
     with pytest.raises(SomeCasesFailed) as caught:
         convert("dixon", scans)
     reasons = {failure.case: failure.reason for failure in caught.value.failures}
-    assert sorted(reasons) == ["anna", "ben", "carl", "dora"]
+    assert sorted(reasons) == ["anna", "ben", "carl", "dora", "gina"]
     assert "anna_fat.nii.gz: is not on the grid of anna_water.nii.gz" in reasons["anna"]
     assert "is the same image as" in reasons["ben"]
     assert "carl_water.nii.gz: has no fat image beside it; the fat fraction needs both" in reasons["carl"]
-    assert "the water image must hold magnitudes, 0 or more" in reasons["dora"]
+    assert "dora_fat.nii.gz: water must be magnitudes, 0 or more" in reasons["dora"]
+    assert "gina_fat.nii.gz: the water and the fat image are 0 everywhere" in reasons["gina"]
 
 
 def test_a_changed_fat_image_is_noticed(scans: Path, raw: Path):

@@ -246,7 +246,7 @@ def test_what_cannot_be_paired_is_said(root: Path, tmp_path: Path):
         duke_pairs(root, "B", "K")
     assert len(duke_images(root)) == 5  # needs no key
     (root / "SegmentationKey.csv").write_text("Patient,Series,Label\n1,9,B\n")
-    with pytest.raises(InputError, match="has the columns Patient, Series, Label; expected DLDS, Series, Label"):
+    with pytest.raises(InputError, match="needs the columns DLDS, Series, Label, found Patient, Series, Label"):
         duke_pairs(root, "B", "K")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no Duke Liver Dataset"):

@@ -1,4 +1,4 @@
-"""Files that belong together by number, among folders that are doubled, linked or junk."""
+"""Files that belong together by number."""
 
 import json
 from pathlib import Path
@@ -8,21 +8,14 @@ import pytest
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
     NumberedFiles,
     check_label_names,
-    files_below,
-    folders_below,
 )
 from nnunet_liver_ext.errors import InputError
 from tests.dataset_conversion.datasets.conversion import junk
+from tests.dataset_conversion.test_files_on_disk import touch
 
 FILES = NumberedFiles(
     image="scans/a([0-9]+)", mask="masks/b([0-9]+)", test_image="test/scans/a([0-9]+)", expected="scans/aN with masks/bN"
 )
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
 
 
 def test_numbers_pair_files_across_folders_and_zeros_before_them(tmp_path: Path):
@@ -59,23 +52,6 @@ def test_what_does_not_fit_is_named(tmp_path: Path, names: list[str], message: s
     touch(tmp_path, *names)
     with pytest.raises(InputError, match=message):
         FILES.studies(tmp_path, modality="CT")
-
-
-def test_links_are_followed_once(tmp_path: Path):
-    touch(tmp_path / "elsewhere", "scans/a1.nii", "masks/b1.nii")
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "data").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "back").symlink_to(root)
-    assert [path.name for path in files_below(root)] == ["b1.nii", "a1.nii"]
-    assert len(FILES.studies(root, modality="CT")) == 1
-
-
-def test_folders_of_a_name(tmp_path: Path):
-    touch(tmp_path, "b/Ground/x", "a/Ground/Ground/x", "__MACOSX/Ground/x", ".c/Ground/x")
-    found = [path.relative_to(tmp_path).as_posix() for path in folders_below(tmp_path, "Ground")]
-    assert found == ["a/Ground", "a/Ground/Ground", "b/Ground"]
-    assert folders_below(tmp_path / "b" / "Ground", "Ground") == [tmp_path / "b" / "Ground"]
 
 
 @pytest.mark.parametrize("labels", [{"0": "background", "3": "Liver"}, {"background": 0, "liver": 3}])

@@ -13,6 +13,7 @@ from nnunet_liver_ext.dataset_conversion.datasets.slice_files import Place, pati
 from nnunet_liver_ext.dataset_conversion.datasets.slices2d import pixel_size, slices2d_studies
 from nnunet_liver_ext.dataset_conversion.flat_images import flat_grid, read_flat_image, read_flat_mask, read_png
 from nnunet_liver_ext.dataset_conversion.flat_reader import SliceReader
+from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import Grid, array, image_like, write_image
 from tests.dataset_conversion.datasets.conversion import convert
@@ -60,7 +61,7 @@ def test_slices_become_volumes_of_one_slice(pngs: Path, raw: Path):
     content = dataset_json(folder)
     assert content["channel_names"] == {"0": "CT"}
     assert content["labels"] == {"background": 0, "liver": 1, "spleen": 2}
-    case = case_of(folder, "anna", "anna_2-0.8x0.7mm")
+    case = case_of(folder, "anna", "anna_2")
     np.testing.assert_array_equal(voxels(folder, case, 0), grey(1, 16)[None])
     np.testing.assert_array_equal(voxels(folder, case), LABELS[None])
     for channel in (0, None):
@@ -72,9 +73,12 @@ def test_slices_become_volumes_of_one_slice(pngs: Path, raw: Path):
 
 def test_another_pixel_size_is_another_dataset(pngs: Path, raw: Path):
     options = {"label": ("liver=1", "spleen=2")}
-    convert("slices2d", pngs, **options)
-    with pytest.raises(InputError, match="holds studies that are not asked for now"):
-        convert("slices2d", pngs, pixel_spacing="0.8,0.8", **options)
+    folder = convert("slices2d", pngs, **options)
+    assert Manifest.load(folder).settings["reading"] == {"pixel-spacing": [1.0, 1.0, 999.0]}
+    for add in (False, True):
+        with pytest.raises(InputError, match="converted with another --pixel-spacing; use the same"):
+            convert("slices2d", pngs, pixel_spacing="0.8,0.8", add=add, **options)
+    convert("slices2d", pngs, pixel_spacing="1.0, 1", **options)  # written otherwise, but the same
 
 
 def test_masks_beside_their_images(tmp_path: Path, raw: Path):
@@ -125,7 +129,7 @@ def test_a_csv_says_whose_slices_they_are(pngs: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"patients\.csv: does not say whose slice anna_2 is"):
         slices2d_studies(pngs, patients=csv)
     csv.write_text("slice,patient\nanna_1,P1\n")
-    with pytest.raises(InputError, match="needs the columns name and patient"):
+    with pytest.raises(InputError, match="needs the columns name, patient, found slice, patient"):
         slices2d_studies(pngs, patients=csv)
 
 

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.datasets.sliver07 import sliver07_studies
-from nnunet_liver_ext.errors import SomeCasesFailed
+from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.grid import Grid
 from nnunet_liver_ext.images import image_like
 from tests.dataset_conversion.datasets.conversion import GRID, Written, convert, intensities_of, labels_of
@@ -55,6 +55,17 @@ def test_a_mask_of_another_size_is_refused(sliver: Path, raw: Path):
     write_mhd(labels_of(2, smaller), sliver / "training-part1" / "liver-seg002.mhd", smaller)
     with pytest.raises(SomeCasesFailed, match=r"liver-seg002\.mhd: has 6x5x3 voxels, its scan liver-orig002\.mhd 6x5x4"):
         convert("sliver07", sliver)
+
+
+def test_changed_voxels_beside_a_header_are_noticed(sliver: Path, raw: Path):
+    folder = convert("sliver07", sliver)
+    for kind, values in (("orig", intensities_of(7)), ("seg", labels_of(7))):
+        write_mhd(values, sliver / "training-part1" / f"liver-{kind}002.mhd", {"orig": GRID, "seg": ELSEWHERE}[kind])
+        with pytest.raises(InputError, match="study liver-orig002 has changed since this dataset was converted"):
+            convert("sliver07", sliver)
+        convert("sliver07", sliver, add=True)
+        convert("sliver07", sliver)
+    Written(folder).check("liver-orig002", intensities_of(7), labels_of(7) > 0)
 
 
 def test_a_missing_raw_file_is_an_error_of_its_scan(sliver: Path, raw: Path):
