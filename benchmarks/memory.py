@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("--objectives", nargs="*", choices=list(PAIRS), default=list(PAIRS))
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile, which nnU-Net uses on CUDA")
     arguments = parser.parse_args()
-    cases, found = cases_of(arguments), {}
+    cases, found, console = cases_of(arguments), {}, Console(width=160)
     with tempfile.TemporaryDirectory(prefix="memory_") as folder:
         root = Path(folder)
         os.environ.update({f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")})
@@ -308,10 +308,11 @@ def main() -> None:
         write_dataset(root, IMAGE_SIZE[arguments.device])
         context = multiprocessing.get_context("spawn")  # nnU-Net makes processes of its own in it
         with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-            found.update(zip(cases, pool.map(measure, cases), strict=True))
+            for case, figures in zip(cases, pool.map(measure, cases), strict=True):
+                found[case] = figures
+                console.print(f"{case.name}, {case.strategy}, {case.objective}: done")
     import torch
 
-    console = Console(width=160)
     console.print(table_of(found))
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU, float32"
     console.print(f"{where}, Python {platform.python_version()}, torch {torch.__version__}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import image_ending, stem
-from nnunet_liver_ext.studies import LIVER, MASK_SUFFIXES, Study, distinct, read_table
+from nnunet_liver_ext.studies import LIVER, MASK_SUFFIXES, Study, distinct, put, read_table, sub_folders
 
 SLICE_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 IMAGE = "image"
@@ -65,12 +65,8 @@ def _from_nnunet(folder: Path, modalities: Sequence[str]) -> list[Study]:
 
 def _from_folder(folder: Path, modalities: Sequence[str]) -> list[Study]:
     studies = _side_by_side(folder, modalities)
-    for child in sorted(folder.iterdir()):
-        # predictions that were written into a sub-folder are no study
-        if child.is_dir() and child.name[0] != "." and not _is_series(child) and not (child / "prediction.json").exists():
-            inside = _one_study(child, modalities)
-            studies += [inside] if inside.images else []
-    return studies
+    inside = (_one_study(child, modalities) for child in sub_folders(folder) if not _is_series(child))
+    return studies + [study for study in inside if study.images]
 
 
 def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
@@ -79,11 +75,11 @@ def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
     for path in _entries(folder):
         words = stem(path) if path.is_file() else path.name
         if words.lower().endswith(MASK_SUFFIXES):
-            _put(path, words[: words.rindex("_")], masks)
+            put(path, words[: words.rindex("_")], masks, "mask")
         else:
             name, modality = _split(words, modalities)
             if modality is not None and name:
-                _put(path, modality, images.setdefault(name, {}))
+                put(path, modality, images.setdefault(name, {}), "image")
     return _with_masks(images, masks, modalities)
 
 
@@ -96,7 +92,7 @@ def _with_masks(images: dict[str, dict[str, Path]], masks: dict[str, Path], moda
             name, key = _split(words[: -len(LIVER) - 1], modalities)[0], LIVER
         if name not in images:
             raise InputError(f"{path}: is a mask, but there is no image of {name}.")
-        _put(path, key, own.setdefault(name, {}))
+        put(path, key, own.setdefault(name, {}), "mask")
     return [Study(name, name, files, own.get(name, {})) for name, files in images.items()]
 
 
@@ -107,13 +103,13 @@ def _one_study(folder: Path, modalities: Sequence[str]) -> Study:
     for path in _entries(folder):
         words = f"_{stem(path) if path.is_file() else path.name}".lower()
         if words.endswith(MASK_SUFFIXES):
-            _put(path, LIVER if f"_{LIVER}_" in words else modalities[0], masks)
+            put(path, LIVER if f"_{LIVER}_" in words else modalities[0], masks, "mask")
         elif words == f"_{IMAGE}" and len(modalities) == 1:
-            _put(path, modalities[0], images)
+            put(path, modalities[0], images, "image")
         else:
             name, modality = _split(words, modalities)
             if modality is not None and name != words:
-                _put(path, modality, images)
+                put(path, modality, images, "image")
     return Study(folder.name, folder.name, images, masks)
 
 
@@ -137,9 +133,3 @@ def _split(words: str, modalities: Sequence[str]) -> tuple[str, str | None]:
             if words.lower().endswith(ending.lower()):
                 return words[: -len(ending)], modality
     return words, modalities[0] if len(modalities) == 1 else None
-
-
-def _put(path: Path, key: str, files: dict[str, Path]) -> None:
-    if key in files:
-        raise InputError(f"{path}: is a second {key} beside {files[key].name}; keep one.")
-    files[key] = path

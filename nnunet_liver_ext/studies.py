@@ -106,6 +106,19 @@ def is_mask_name(name: str) -> bool:
     return name.lower().endswith(MASK_SUFFIXES)
 
 
+def sub_folders(folder: Path) -> list[Path]:
+    """Folders that may hold a study, sorted: neither hidden ones nor predictions that were written into the folder."""
+    children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return [child for child in children if not (child / "prediction.json").exists()]
+
+
+def put(path: Path, modality: str, files: dict[str, Path], kind: str) -> None:
+    """Enters the file of a modality; InputError if there is one already. `kind` is "image" or "mask", for the message."""
+    if modality in files:
+        raise InputError(f"{path}: is a second {modality} {kind} beside {files[modality].name}; keep one.")
+    files[modality] = path
+
+
 def read_table(path: Path, images: Mapping[str, str], masks: Mapping[str, str]) -> list[Study]:
     """Studies of a CSV with the columns patient, study (or one of them), and files relative to it.
 
@@ -168,12 +181,8 @@ def _from_row(path: Path, number: int, row: Mapping[Any, str], images: Mapping[s
 
 def _from_folder(folder: Path, modalities: Sequence[str]) -> list[Study]:
     studies = _side_by_side(folder, modalities)
-    for child in sorted(folder.iterdir()):
-        # predictions that were written into a sub-folder are no study
-        if child.is_dir() and not child.name.startswith(".") and not (child / "prediction.json").exists():
-            inside = _one_study(child, modalities)
-            studies += [inside] if inside.images else []
-    return studies
+    inside = (_one_study(child, modalities) for child in sub_folders(folder))
+    return studies + [study for study in inside if study.images]
 
 
 def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
@@ -183,7 +192,7 @@ def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
     for path in sorted(path for path in folder.iterdir() if path.is_file() and image_ending(path)):
         name, modality, is_mask = _parse(stem(path), modalities)
         if modality is not None and name and not name.startswith("."):
-            _put(path, modality, (masks if is_mask else images).setdefault(name, {}), "mask" if is_mask else "image")
+            put(path, modality, (masks if is_mask else images).setdefault(name, {}), "mask" if is_mask else "image")
     alone = sorted(masks.keys() - images.keys())
     if alone:
         raise InputError(f"{next(iter(masks[alone[0]].values()))}: is a mask, but there is no image of {alone[0]}.")
@@ -199,14 +208,8 @@ def _one_study(folder: Path, modalities: Sequence[str]) -> Study:
             continue
         _, modality, is_mask = _parse(f"_{stem(path) if path.is_file() else path.name}", modalities)
         if modality is not None and not path.name.startswith("."):
-            _put(path, modality, masks if is_mask else images, "mask" if is_mask else "image")
+            put(path, modality, masks if is_mask else images, "mask" if is_mask else "image")
     return Study(folder.name, folder.name, images, masks)
-
-
-def _put(path: Path, modality: str, files: dict[str, Path], kind: str) -> None:
-    if modality in files:
-        raise InputError(f"{path}: is a second {modality} {kind} beside {files[modality].name}; keep one.")
-    files[modality] = path
 
 
 def _parse(words: str, modalities: Sequence[str]) -> tuple[str, str | None, bool]:

@@ -111,7 +111,8 @@ def test_a_raw_dataset_of_nnunet(tmp_path: Path):
     ("names", "message"),
     [
         (("a.nii.gz", "b_mask.nii.gz"), r"b_mask\.nii\.gz: is a mask, but there is no image of b"),
-        (("a.nii.gz", "a.nrrd"), r"a\.nrrd: is a second MR beside a\.nii\.gz"),
+        (("a.nii.gz", "a.nrrd"), r"a\.nrrd: is a second MR image beside a\.nii\.gz"),
+        (("a.nii.gz", "a_mask.nii.gz", "a_seg.nrrd"), r"a_seg\.nrrd: is a second a mask beside a_mask\.nii\.gz"),
         (("a.nii.gz", "a/image.nii.gz"), "two studies have the same name 'a'"),
         ((), "holds no studies; expected NAME.nii.gz"),
     ],

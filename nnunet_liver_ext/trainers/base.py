@@ -147,6 +147,11 @@ class LiverTrainer(nnUNetTrainer):
         threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
         if self.device.type == "cpu" and threads.isdigit():
             torch.set_num_threads(max(1, int(threads)))  # nnUNetv2_train takes all cores, whoever else is there
+        if self.is_ddp and self.incomplete and "specialized" in self.recipe.strategy:
+            raise InputError(
+                f"{type(self).__name__}: with incomplete pairs a rank may have nothing to teach one of its networks; train "
+                "it on one GPU."
+            )
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
@@ -326,7 +331,8 @@ class LiverTrainer(nnUNetTrainer):
         with autocast(self.device), unwrapped(self.network).as_in_training():
             output = None if without_segmentor else self.network(data)
             joint = not self.network.training
-            annotations = Annotations(self._annotated(batch.get("keys", ())), self._organ_dilation)
+            annotated = self._annotated(batch.get("keys", ()))
+            annotations = Annotations(annotated, self.organ is not None, self._organ_dilation)
             return views_of(self.pair, data, output, target, joint=joint, annotations=annotations)
 
     def _annotated(self, cases: Sequence[str]) -> list[list[bool]] | None:

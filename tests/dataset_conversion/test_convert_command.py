@@ -194,7 +194,9 @@ def test_every_converter_has_help(command: str):
 @pytest.mark.parametrize("command", ["pairs", "images", "phantom", "toy", *ENTRIES])
 def test_help_has_no_brackets_that_rich_takes_for_markup(command: str):
     group = typer.main.get_command(app)
-    shown = group.get_command(click.Context(group), command).make_context(command, ["--help"], resilient_parsing=True).command
+    shown = (
+        group.get_command(click.Context(group), command).make_context(command, ["--help"], resilient_parsing=True).command
+    )
     texts = [shown.help or "", *(getattr(option, "help", None) or "" for option in shown.params)]
     assert any(texts)
     for text in texts:

@@ -56,13 +56,17 @@ def test_only_the_dilated_organ_counts():
     organ[:, :, :, 4, 4] = 1
     tumour = labels(1, 1, 4, 9, 9)
     target = torch.cat([tumour, organ], 1)
-    (view,) = views_of(None, tumour, [None], target, joint=False, annotations=Annotations(organ_dilation=(0, 1, 2)))
+    (view,) = views_of(
+        None, tumour, [None], target, joint=False, annotations=Annotations(organ=True, organ_dilation=(0, 1, 2))
+    )
     counted = torch.zeros_like(tumour, dtype=torch.bool)
     counted[:, :, :, 3:6, 2:7] = True
     assert torch.equal(view.labels == NOT_COUNTED, ~counted)
     assert torch.equal(view.labels[counted], tumour[counted])
-    (everywhere,) = views_of(None, tumour, [None], target, joint=False)
+    (everywhere,) = views_of(None, tumour, [None], target, joint=False, annotations=Annotations(organ=True))
     assert torch.equal(everywhere.labels, tumour)
+    (regions,) = views_of(None, tumour, [None], target, joint=False)
+    assert torch.equal(regions.labels, target)
 
 
 def test_the_radius_shrinks_with_the_resolution():
@@ -71,7 +75,7 @@ def test_the_radius_shrinks_with_the_resolution():
     half = torch.zeros(1, 2, 4, 8, 8, dtype=torch.long)
     half[:, 1, :, 4, 4] = 1
     levels = [torch.randn(1, 2, 4, n, n) for n in (16, 8)]
-    dilation = Annotations(organ_dilation=(0, 4, 4))
+    dilation = Annotations(organ=True, organ_dilation=(0, 4, 4))
     (view,) = views_of(None, full[:, :1].float(), [levels], [full, half], joint=False, annotations=dilation)
     assert [int((level != NOT_COUNTED).sum()) for level in view.target] == [4 * 9 * 9, 4 * 5 * 5]
 

@@ -58,9 +58,10 @@ class Annotations:
 
     of_images: Sequence[Sequence[bool]] | None = None
     """Of each image of a pair: which cases of the batch have its mask. None: all."""
+    organ: bool = False
+    """Whether the target's second channel is an organ mask."""
     organ_dilation: tuple[int, ...] | None = None
-    """The target's second channel is an organ mask, and only what lies within it, dilated by so many voxels along each
-    axis, counts. None: there is no such channel, or it is not asked for."""
+    """Only what lies within the organ mask, dilated by so many voxels along each axis, counts; None: everything."""
 
 
 EVERYTHING = Annotations()
@@ -89,7 +90,8 @@ def views_of(
     """
     if pair is None:
         logits = output if output is None or joint else output[0]
-        target = each_level(lambda level: counted(level, annotations.organ_dilation, finest(target)), target)
+        if annotations.organ:
+            target = each_level(lambda level: counted(level, annotations.organ_dilation, finest(target)), target)
         return [_centred(View("image", data, logits, target))]
     of_images: Sequence[Any] = (None, None)
     if output is not None:
@@ -105,11 +107,11 @@ def counted(labels: Tensor, organ_dilation: tuple[int, ...] | None, full: Tensor
     """Labels (B, 1, ...) with NOT_COUNTED beyond the dilated organ mask.
 
     Args:
-        labels: (B, 1, ...) or, with an organ mask, (B, 2, ...); at any resolution.
+        labels: (B, 2, ...), labels and organ mask, at any resolution.
         organ_dilation: in voxels of full resolution along each axis, see `Annotations`.
         full: the target at full resolution, which tells the resolution of `labels`.
     """
-    if labels.shape[1] == 1 or organ_dilation is None:
+    if organ_dilation is None:
         return labels[:, :1]
     shares = [n / whole for n, whole in zip(labels.shape[2:], full.shape[2:], strict=True)]
     radii = [round(radius * share) for radius, share in zip(organ_dilation, shares, strict=True)]

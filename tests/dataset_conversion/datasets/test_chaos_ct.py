@@ -1,5 +1,6 @@
 """CHAOS CT with its quirks: masks numbered by the rank of file names, z falling with the name, a wrong SliceThickness."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,20 @@ def write_examination(folder: Path, seed: int, *, masks: bool = True) -> None:
             Image.fromarray(plane).save(folder / "Ground" / f"liver_GT_{rank:03d}.png")
 
 
-@pytest.fixture
-def chaos(tmp_path: Path) -> Path:
-    root = tmp_path / "CHAOS"
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("written") / "CHAOS"
     for seed, number in enumerate(NAMES):
         write_examination(root / "Train_Sets" / "CT" / number, seed)
     junk(root / "Train_Sets" / "CT" / "1" / "Ground" / "._liver_GT_000.png")
     (root / "Train_Sets" / "MR" / "1" / "T2SPIR" / "DICOM_anon").mkdir(parents=True)
     return root
+
+
+@pytest.fixture
+def chaos(written_once: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(written_once, tmp_path / written_once.name))
 
 
 def test_masks_have_one_bit(chaos: Path):

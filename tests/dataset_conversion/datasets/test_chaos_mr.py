@@ -1,6 +1,7 @@
 """CHAOS MR with its quirks: a UID of its own in every file, even-numbered in-phase slices, masks as grey PNG files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +80,18 @@ def write_pngs(folder: Path, values: np.ndarray, stems: list[str]) -> None:
         sitk.WriteImage(sitk.GetImageFromArray(plane), str(folder / f"{stem}.png"))
 
 
-@pytest.fixture
-def chaos(tmp_path: Path) -> Path:
-    root = tmp_path / "Train_Sets" / "MR"
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("written") / "Train_Sets" / "MR"
     for number in (1, 2, 10):
         write_examination(root / str(number))
-    return root
+    return root.parent
+
+
+@pytest.fixture
+def chaos(written_once: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(written_once, tmp_path / written_once.name)) / "MR"
 
 
 def options(organs: list[str]) -> dict:

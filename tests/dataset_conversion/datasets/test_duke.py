@@ -1,6 +1,7 @@
 """The Duke Liver Dataset with its quirks: doubled folders, file names that sort as numbers, two keys, masks as DICOM."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,10 @@ def write(folder: Path, values: np.ndarray, names: str = "{}.dicom", **options) 
     )
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Patient 1 has series B twice, K and T2; patient 2 has B without mask, and K; patient 10 has G alone."""
-    root = tmp_path / "DLDS"
+    root = tmp_path_factory.mktemp("written") / "DLDS"
     segmentation, all_series = root / "Segmentation" / "Segmentation", root / "All" / "Series_Classification"
     for patient, series, placed in [
         ("0001", "9", True),
@@ -86,6 +87,12 @@ def root(tmp_path: Path) -> Path:
     junk.write_bytes(b"junk")
     (segmentation / "0001" / "9" / "masks" / "._1.dicom").write_bytes(b"junk")
     return root
+
+
+@pytest.fixture
+def root(written_once: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(written_once, tmp_path / written_once.name))
 
 
 def test_series_are_found_with_what_they_show(root: Path):

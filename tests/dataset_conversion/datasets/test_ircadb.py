@@ -1,5 +1,6 @@
 """3D-IRCADb-01 with its quirks: DICOM masks by structure, nested folders, several tumours, files without endings."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,10 @@ def write_slices(folder: Path, values: np.ndarray, *, origin: tuple[float, ...] 
     )
 
 
-@pytest.fixture
-def ircadb(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Patient 1 has nested folders; the masks of patient 19 say that they lie elsewhere."""
-    root = tmp_path / "3Dircadb1"
+    root = tmp_path_factory.mktemp("written") / "3Dircadb1"
     for patient, structures in STRUCTURES.items():
         folder, nested = root / f"3Dircadb1.{patient}", patient == 1
         scan, masks = folder / "PATIENT_DICOM", folder / "MASKS_DICOM"
@@ -72,6 +73,12 @@ def ircadb(tmp_path: Path) -> Path:
         junk(masks / "liver" / "._image_0")
         (folder / "LABELLED_DICOM.zip").touch()
     return root
+
+
+@pytest.fixture
+def ircadb(written_once: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(written_once, tmp_path / written_once.name))
 
 
 def test_patients_are_found_in_nested_folders(ircadb: Path):
