@@ -84,14 +84,14 @@ def lesions(
         list[str] | None,
         typer.Option(help="Lesions, NAME=VALUE; by default all classes of the predictions' dataset.json but the liver."),
     ] = None,
-    border_kernel: Annotated[int, typer.Option(help="Side of the square that the liver is eroded with, in voxels.")] = 7,
-    opening_kernel: Annotated[int, typer.Option(help="Side of the square that opens lesions, in voxels.")] = 3,
+    border_kernel: Annotated[int, typer.Option(help="Side of the square that the liver is eroded with, mm.")] = 7,
+    opening_kernel: Annotated[int, typer.Option(help="Side of the square that opens lesions, mm.")] = 3,
     overwrite: Overwrite = False,
 ) -> None:
     """Keep lesions inside the liver only, and of those at its border only what is not thin (Hänsch et al. 2022).
 
-    The border is the liver without its erosion in the slices, by 3 voxels with the paper's 7 x 7 kernel. Lesions are opened
-    there with a 3 x 3 kernel. The paper's voxels are 1 mm wide.
+    The border is the liver without its erosion in the slices, by 3 mm with the paper's 7 x 7 kernel. Lesions are opened
+    there with a 3 x 3 kernel. The paper's voxels are 1 mm wide; elsewhere the nearest odd numbers of voxels are taken.
     """
     from nnunet_liver_ext.inference.lesion_folder import postprocess_folder
     from nnunet_liver_ext.inference.lesion_postprocessing import Kernels

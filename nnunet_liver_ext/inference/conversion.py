@@ -68,4 +68,6 @@ def _modalities(dataset_json: Mapping[str, Any], layout: Layout) -> tuple[str, .
         channels = dataset_json.get("channel_names") or dataset_json["modality"]
         names = [name for _, name in sorted(channels.items(), key=lambda entry: int(entry[0]))]
         names = names[: len(names) - (OrganMask.from_dataset_json(dataset_json) is not None)]
+        if len(set(names)) < len(names):
+            names = [f"{name}_{index:04d}" for index, name in enumerate(names)]  # nnU-Net lets channels share a name
     return tuple(names)

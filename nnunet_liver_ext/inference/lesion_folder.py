@@ -74,7 +74,7 @@ def postprocess_folder(
         out: folder for the same file names; gets dataset.json, and prediction.json that says what was done.
         liver: folder of liver masks, or the liver's values in the predictions, lesions included.
         classes: lesions by name; by default all classes of the predictions' dataset.json but the liver.
-        kernels: sides of the squares.
+        kernels: sides of the squares for voxels of 1 mm; other masks get about the same in mm.
         overwrite: write again what is there.
 
     Returns:
@@ -110,7 +110,8 @@ def _postprocess(file: Path, out: Path, masks: LiverMasks, classes: Classes, ker
     image = read_mask(file)
     before, grid = array(image), Grid.of(image)
     liver = masks.of(stem(file), before, grid)
-    after = postprocess_label_map(before, liver, list(classes.values()), kernels=kernels, becomes=becomes)
+    own = kernels.at(grid.spacing_mm[1:])
+    after = postprocess_label_map(before, liver, list(classes.values()), kernels=own, becomes=becomes)
     write_image(image_like(after, grid), out / file.name)
     return not np.array_equal(before, after)
 

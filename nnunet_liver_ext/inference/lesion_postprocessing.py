@@ -26,7 +26,7 @@ from nnunet_liver_ext.errors import InputError
 
 @dataclass(frozen=True)
 class Kernels:
-    """Sides of the squares in voxels, odd; 1 leaves everything as it is."""
+    """Sides of the squares in voxels, odd; 1 leaves everything as it is. The paper's voxels are 1 mm wide, see `at`."""
 
     border: int = 7
     opening: int = 3
@@ -35,6 +35,15 @@ class Kernels:
         for name, side in (("border", self.border), ("opening", self.opening)):
             if side < 1 or side % 2 == 0:
                 raise InputError(f"the {name} kernel must be an odd number of voxels, found {side}.")
+
+    def at(self, spacing_mm: Sequence[float]) -> Kernels:
+        """About as wide in mm for other voxels than those of 1 mm: the nearest odd numbers.
+
+        Args:
+            spacing_mm: of the slices' two axes.
+        """
+        mm = sum(spacing_mm) / len(spacing_mm)
+        return Kernels(*(2 * round((side / mm - 1) / 2) + 1 if side > mm else 1 for side in (self.border, self.opening)))
 
 
 PAPER = Kernels()

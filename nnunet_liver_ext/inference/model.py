@@ -30,6 +30,8 @@ from nnunet_liver_ext.trainers.checkpoint import check_version
 from nnunet_liver_ext.trainers.predictor import LiverPredictor
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
 
+READERS = ("SimpleITKIO", "NibabelIO")
+"""Readers of nnU-Net that leave the axes of a file as they are."""
 RESTRICTED = "lesions inside the organ mask, opened at its border"
 """In prediction.json, see `inference.lesion_postprocessing`."""
 
@@ -105,7 +107,8 @@ class Model:
         """Names of the classes of one image, background first."""
         if self.pair is not None:
             return self.pair.classes
-        return tuple(sorted(self.dataset_json["labels"], key=self.dataset_json["labels"].get))
+        labels = {name: label for name, label in self.dataset_json["labels"].items() if name != "ignore"}
+        return tuple(sorted(labels, key=lambda name: labels[name]))
 
 
 @contextlib.contextmanager
@@ -160,6 +163,11 @@ def load_model(
     plans, dataset_json = (_read_json(folder, name) for name in ("plans.json", "dataset.json"))
     if any(isinstance(label, list) for label in dataset_json["labels"].values()):
         raise InputError(f"{folder}: was trained on regions instead of classes; use nnUNetv2_predict for it.")
+    if plans.get("image_reader_writer", READERS[0]) not in READERS:
+        raise InputError(
+            f"{folder}: its images were read by nnU-Net's {plans['image_reader_writer']}, which may turn axes; use "
+            "nnUNetv2_predict for it."
+        )
     check_version(plans.get(PLANS_KEY, {}).get("version", "0.0"), folder)
     names = tuple(folds) if folds else find_folds(folder, checkpoint)
     checkpoints = [folder / f"fold_{fold}" / checkpoint for fold in names]
@@ -184,6 +192,8 @@ def load_model(
                 f"{folder}: the model cannot be loaded, it is damaged or of another trainer ({reason})."
             ) from None
     trainer, _, configuration = folder.name.split("__") if folder.name.count("__") == 2 else ("", "", "")
+    if predictor.configuration_manager.previous_stage_name is not None:
+        raise InputError(f"{folder}: is the second stage of a cascade; use nnUNetv2_predict for it.")
     model = Model(
         predictor,
         dataset_json,

@@ -19,7 +19,7 @@ from nnunet_liver_ext.evaluation.postprocessing import keep_largest
 from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, replaced, write_image
 from nnunet_liver_ext.inference.deformation import Deformation, find_deformation
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
-from nnunet_liver_ext.inference.lesion_postprocessing import postprocess_label_map
+from nnunet_liver_ext.inference.lesion_postprocessing import PAPER, postprocess_label_map
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import Prediction, Prepared, probabilities_on_common_grid
 from nnunet_liver_ext.inference.organ import OrganFinder
@@ -61,7 +61,7 @@ def predict_studies(
     A model that was loaded with its registors also gives NAME_deformation.nii.gz, which moves T1 onto T2, and
     NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.deformation`).
 
-    A tumour model needs an organ mask: `Study.masks["liver"]`, or `organ_model` finds it (NAME_liver.nii.gz). Lesions are
+    A tumour model needs an organ mask: `Study.masks["liver"]`, or `organ_model` finds it (liver/NAME.nii.gz). Lesions are
     then restricted to the organ (`inference.lesion_postprocessing`).
 
     Studies of which all is there already are left alone unless `overwrite`, so an interrupted run continues. The next
@@ -181,7 +181,7 @@ def _write(ensemble: Ensemble, study: Study, found: Found, out: Path, probabilit
         write_image(found.deformation.field, out / field_file)
         write_image(_postprocessed(found.deformation.mask, ensemble.kept(ensemble.modalities[0])), out / mask_file)
     if found.organ is not None:
-        write_image(found.organ, out / f"{study.name}_{ensemble.organ}.nii.gz")
+        write_image(found.organ, out / str(ensemble.organ) / f"{study.name}.nii.gz")
     for modality, stem in ensemble.files(study).items():
         if modality not in found.predictions:
             continue
@@ -192,7 +192,8 @@ def _write(ensemble: Ensemble, study: Study, found: Found, out: Path, probabilit
         mask = prediction.mask
         if found.inside is not None and ensemble.restricts_lesions:
             lesions = [[label] for label in range(1, len(ensemble.class_names))]
-            mask = image_like(postprocess_label_map(array(mask), found.inside, lesions), Grid.of(mask))
+            kernels = PAPER.at(Grid.of(mask).spacing_mm[1:])
+            mask = image_like(postprocess_label_map(array(mask), found.inside, lesions, kernels=kernels), Grid.of(mask))
         write_image(_postprocessed(mask, ensemble.kept(modality)), out / f"{stem}.nii.gz")
 
 

@@ -6,12 +6,14 @@ nnU-Net's own rule: an axis is halved while at least 4 voxels stay, coarse axes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op, get_matching_instancenorm
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 SMALLEST_AXIS = 4
@@ -71,6 +73,19 @@ def _strided_stages(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> l
     return stages[1:] or stages
 
 
+class Gambler(PlainConvUNet):
+    """nnU-Net's U-Net for inputs of any size: zeros are added behind, and what they give is cut off again."""
+
+    multiple: tuple[int, ...]
+    """What the strides need the input's size to be a multiple of."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        missing = [-n % multiple for n, multiple in zip(size, self.multiple, strict=True)]
+        padded = functional.pad(x, [number for n in reversed(missing) for number in (0, n)]) if any(missing) else x
+        return super().forward(padded)[(slice(None), slice(None), *(slice(n) for n in size))]
+
+
 def build_gambler(channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> nn.Module:
     """A small U-Net (nnU-Net's) from image and probabilities (B, C, ...) to a betting logit for each voxel (B, 1, ...)."""
     strides, kernels = topology(patch_size, spacing_mm)
@@ -78,7 +93,7 @@ def build_gambler(channels: int, *, patch_size: Sequence[int], spacing_mm: Seque
         strides, kernels = 2 * strides, 2 * kernels
     stages = len(strides)
     convolution = convert_dim_to_conv_op(len(patch_size))
-    return PlainConvUNet(
+    gambler = Gambler(
         channels,
         stages,
         GAMBLER_FEATURES[:stages],
@@ -94,6 +109,8 @@ def build_gambler(channels: int, *, patch_size: Sequence[int], spacing_mm: Seque
         nonlin=nn.LeakyReLU,
         nonlin_kwargs={"inplace": True},
     )
+    gambler.multiple = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
+    return gambler
 
 
 def topology(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> tuple[list[list[int]], list[list[int]]]:

@@ -118,19 +118,31 @@ class ModelsGenesisUNet(SegmentationNetwork):
         )
 
 
-class BatchStatisticsNorm3d(nn.BatchNorm3d):
-    """Batch norm that never uses its running statistics; they are buffers, updated in training."""
+class BatchStatisticsNorm3d(nn.Module):
+    """Batch norm that never uses its running statistics; they are buffers, updated in training.
 
-    def __init__(self, features: int) -> None:
-        super().__init__(features)
-        self.track_running_stats = False  # what tells others that evaluation depends on the batch; the buffers stay
+    None of torch's batch norms: those would be replaced on several GPUs, and the replacement evaluates with the buffers.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight, self.bias = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
     def forward(self, x: Tensor) -> Tensor:
         mean, var = (self.running_mean, self.running_var) if self.training else (None, None)
-        if self.training and self.num_batches_tracked is not None:
+        if self.training:
             self.num_batches_tracked.add_(1)
-        momentum = 0.1 if self.momentum is None else self.momentum
-        return functional.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=momentum, eps=self.eps)
+        return functional.batch_norm(
+            x, mean, var, self.weight, self.bias, training=True, momentum=self.momentum, eps=self.eps
+        )
 
 
 class _Unit(nn.Module):

@@ -75,6 +75,11 @@ class Strategy(nn.Module, ABC):
         return all(getattr(network, "whole_volume", False) for network in self.networks)
 
     @property
+    def margin(self) -> tuple[int, ...]:
+        """Voxels that a patch loses on each side in training; () if it keeps its size."""
+        return tuple(getattr(self.networks[0], "margin", ()))
+
+    @property
     def supervised_scales(self) -> list[list[float]] | None:
         """Resolution of each output of deep supervision along each axis; None: nnU-Net's, one for each level."""
         return getattr(self.networks[0], "supervised_scales", None)

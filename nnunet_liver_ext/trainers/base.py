@@ -111,6 +111,7 @@ class LiverTrainer(nnUNetTrainer):
         self.examined = 0
         self.companion: Companion | None = None
         self._said_what_is_left_out = False
+        self.kept_best = False
 
     # ------------------------------------------------------------------ construction
 
@@ -235,8 +236,11 @@ class LiverTrainer(nnUNetTrainer):
                 f"Incomplete pairs are left out, because {type(self).__name__} needs both images and both masks: "
                 f"{left_out[0]} of {len(training)} training cases, {left_out[1]} of {len(validation)} validation cases."
             )
-        if not usable[0]:
-            raise InputError(f"{type(self).__name__} needs both images and both masks, which no training case has.")
+        for cases, what in zip(usable, ("training", "validation"), strict=True):
+            if not cases:
+                raise InputError(
+                    f"{type(self).__name__} needs both images and both masks, which no {what} case of fold {self.fold} has."
+                )
         return usable
 
     def batches_used(self) -> int:
@@ -424,10 +428,7 @@ class LiverTrainer(nnUNetTrainer):
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         of_nnunet = {"loss", "tp_hard", "fp_hard", "fn_hard"}
         super().on_validation_epoch_end([{key: output[key] for key in of_nnunet} for output in val_outputs])
-        last_phase_begins = self.current_epoch == self.phases[-1].first
-        if last_phase_begins or self.recipe.best_by == "epoch":  # the average that knows the best epoch begins anew
-            moving_average = self.logger.get_value("ema_fg_dice", step=None)
-            moving_average[-1] = self.logger.get_value("mean_fg_dice", step=-1)
+        self._correct_moving_average()
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
         for name, score in zip(self._regions(), scores, strict=True):
             self._record(f"pseudo Dice: {name}", float(score))
@@ -435,6 +436,17 @@ class LiverTrainer(nnUNetTrainer):
         if self._companion_must_show:
             for line in self.objective.verdict(figures):
                 self.print_to_log_file(line)
+
+    def _correct_moving_average(self) -> None:
+        """nnU-Net's moving average, which knows the best epoch, begins anew with the last phase and forgets what is nan."""
+        moving_average = self.logger.get_value("ema_fg_dice", step=None)
+        dice = self.logger.get_value("mean_fg_dice", step=-1)
+        previous = moving_average[-2] if len(moving_average) > 1 else math.nan
+        last_phase_begins = self.current_epoch == self.phases[-1].first
+        if last_phase_begins or self.recipe.best_by == "epoch" or math.isnan(previous):
+            moving_average[-1] = dice
+        elif math.isnan(dice):
+            moving_average[-1] = previous
 
     def _record_means(self, outputs: list[dict], leave_out: set[str]) -> dict[str, float]:
         """Records the mean over all batches and ranks of every figure, and returns it."""
@@ -454,7 +466,8 @@ class LiverTrainer(nnUNetTrainer):
         if self.phase is not self.phases[-1]:
             self._best_ema = float("inf")  # only the last phase trains what is wanted, so only it has a best epoch
         super().on_epoch_end()
-        if epoch == self.phases[-1].first - 1:
+        no_score = self._best_ema is not None and math.isnan(self._best_ema)
+        if no_score or epoch == self.phases[-1].first - 1:
             self._best_ema = None
         if self.local_rank == 0:
             progress.draw(self.history, Path(self.output_folder) / "progress_modalities.png", self.phases)
@@ -485,6 +498,7 @@ class LiverTrainer(nnUNetTrainer):
             "history": self.history,
             "phase": self.phase.name,
             "objective": self.objective.state_dict(),
+            "kept_best": self.kept_best,
             "companion": None if self.companion is None else self.companion.state_dict(),
         }
         save_with_extra(Path(filename), super().save_checkpoint, extra)
@@ -496,6 +510,11 @@ class LiverTrainer(nnUNetTrainer):
         if changed:
             self.print_to_log_file(f"WARNING: the recipe has changed since {path.name} was written: {'; '.join(changed)}.")
         self._check_phase(path, extra)
+        if extra.get("kept_best", False) and extra["epochs"] < self.num_epochs:
+            raise InputError(
+                f"{path}: is the best state of a finished training, not its last one, so it cannot be trained on; train "
+                "anew, or start from it with segmentor_checkpoint."
+            )
         if not self.was_initialized:
             self.initialize()
         check_companion(self.objective, extra, path)
@@ -508,8 +527,8 @@ class LiverTrainer(nnUNetTrainer):
             self.seed = extra["seed"]
         # nnU-Net saves `latest` before it looks whether this epoch was the best one
         in_last_phase = self.logger.get_value("ema_fg_dice", step=None)[self.phases[-1].first : self.current_epoch]
-        self._best_ema = max(in_last_phase, default=None)
-        self.loaded_checkpoint = path.name
+        self._best_ema = max((value for value in in_last_phase if not math.isnan(value)), default=None)
+        self.loaded_checkpoint, self.kept_best = path.name, extra.get("kept_best", False)
 
     def _check_phase(self, path: Path, extra: Mapping[str, Any]) -> None:
         """InputError if other numbers have moved the phases away from where the checkpoint is."""
@@ -522,12 +541,20 @@ class LiverTrainer(nnUNetTrainer):
             )
 
     def on_train_end(self) -> None:
-        best = Path(self.output_folder) / "checkpoint_best.pth"
-        kept = self.recipe.keep == "best" and best.is_file()
-        if kept:
-            self._take_weights_of(best)
+        if self.recipe.keep == "best":
+            self._keep_the_best()
         super().on_train_end()
-        self.loaded_checkpoint = best.name if kept else "checkpoint_final.pth"
+        self.loaded_checkpoint = "checkpoint_final.pth"  # of the same weights, whatever training was continued from
+
+    def _keep_the_best(self) -> None:
+        best = Path(self.output_folder) / "checkpoint_best.pth"
+        if self._best_ema is None or self.disable_checkpointing or not best.is_file():
+            self.print_to_log_file(
+                "WARNING: no epoch of this training has a score, or none was saved; the last state is kept."
+            )
+            return
+        self._take_weights_of(best)
+        self.kept_best = True
 
     def _take_weights_of(self, path: Path) -> None:
         """Ends the training with the weights of its best epoch."""
@@ -549,7 +576,9 @@ class LiverTrainer(nnUNetTrainer):
                 super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0:
             summary = Path(self.output_folder) / "validation" / "summary.json"
-            scores = name_the_summary(summary, self._regions(), self.loaded_checkpoint, self._unmeasurable())
+            scores = name_the_summary(
+                summary, self._regions(), self.loaded_checkpoint, self._unmeasurable(), kept_best=self.kept_best
+            )
             self.print_to_log_file(f"Validation Dice by modality: {scores}")
 
     def _unmeasurable(self) -> dict[str, set[str]]:

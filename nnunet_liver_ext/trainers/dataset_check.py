@@ -39,12 +39,19 @@ def check_dataset(
         )
     entry = PlansManager(plans).get_configuration(configuration)
     objective = OBJECTIVES[recipe.objective]
-    objective.check(recipe, entry.patch_size, entry.spacing)
     unusual = "ignore" in dataset_json["labels"] or any(
         isinstance(v, (list, tuple)) for v in dataset_json["labels"].values()
     )
     if objective.has_companion and pair is None and unusual:
         raise InputError(f"{trainer}: its companion network knows neither regions nor the ignore label that {name} has.")
+    if objective.has_companion and len(entry.spacing) != len(entry.patch_size):
+        raise InputError(
+            f"{trainer}: its companion network needs the distance of slices, which configuration {configuration} leaves as "
+            "it is in each case; plan with three numbers of --spacing."
+        )
+    objective.check(recipe, entry.patch_size, entry.spacing)
+    if recipe.companion_batch_size is not None and recipe.crop_sizes > 0:
+        raise InputError("recipe: companion_batch_size joins several batches, which crop_sizes gives different sizes.")
     batch_size = recipe.companion_batch_size
     if batch_size is not None and batch_size % entry.batch_size:
         raise InputError(

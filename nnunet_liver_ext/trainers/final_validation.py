@@ -16,6 +16,7 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from torch import distributed as dist
 
+from nnunet_liver_ext.networks.strategies import unwrapped
 from nnunet_liver_ext.trainers.predictor import LiverPredictor
 
 MOST_WAITING = 2
@@ -65,7 +66,7 @@ def validate_whole_volumes(trainer: Any, save_probabilities: bool) -> None:
 def _predictor(trainer: Any) -> LiverPredictor:
     predictor = LiverPredictor(device=trainer.device, perform_everything_on_device=True, allow_tqdm=False)
     predictor.manual_initialization(
-        trainer.network,
+        unwrapped(trainer.network),  # torch.compile would unroll the network's own tiles, anew for each volume
         trainer.plans_manager,
         trainer.configuration_manager,
         None,

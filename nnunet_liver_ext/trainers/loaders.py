@@ -10,6 +10,7 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.networks.strategies import unwrapped
 from nnunet_liver_ext.trainers.augmentation import own_transforms
 from nnunet_liver_ext.trainers.class_sampling import ClassFirst, cases_by_class
 from nnunet_liver_ext.trainers.crops import bucketed_sizes, core, envelope
@@ -31,15 +32,35 @@ def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
     of_validation = _with_sampling(trainer, of_validation, only_if_possible=True)
     workers = get_allowed_n_proc_DA()
     epoch, validations = trainer.current_epoch, trainer.num_val_iterations_per_epoch
-    reaching = core(crops) if crops else patch_size  # so far beyond the border that the smallest crop sees it, too
-    first = _loader(trainer, TRAINING, of_training, initial_size, reaching, training, trainer.batches_used())
+    first = _loader(
+        trainer,
+        TRAINING,
+        of_training,
+        initial_size,
+        seen(trainer, core(crops) if crops else patch_size),
+        training,
+        trainer.batches_used(),
+    )
     first.crops, first.crop_scales = crops, trainer._get_deep_supervision_scales()
-    second = _loader(trainer, VALIDATION, of_validation, patch_size, patch_size, validation, epoch * validations)
+    second = _loader(
+        trainer, VALIDATION, of_validation, patch_size, seen(trainer, patch_size), validation, epoch * validations
+    )
     pin = trainer.device.type == "cuda"
     return (
         OrderedAugmenter(first, workers, pin_memory=pin),
         OrderedAugmenter(second, (workers + 1) // 2, pin_memory=pin),
     )
+
+
+def seen(trainer: Any, size: tuple[int, ...]) -> tuple[int, ...]:
+    """What of a patch is compared with the labels: patches reach so far beyond an image that it can lie at its border.
+
+    Args:
+        trainer: whose network may lose a margin on each side.
+        size: of the smallest patch.
+    """
+    margin = unwrapped(trainer.network).margin
+    return tuple(n - 2 * lost for n, lost in zip(size, margin, strict=True)) if margin else size
 
 
 def crop_sizes(trainer: Any, patch_size: tuple[int, ...]) -> list[tuple[int, ...]]:

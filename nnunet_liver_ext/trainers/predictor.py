@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.helpers import empty_cache
 from torch import Tensor, nn
 
 from nnunet_liver_ext.networks.strategies import unwrapped
@@ -23,7 +26,12 @@ class LiverPredictor(nnUNetPredictor):
         """Logits (K, z, y, x) of a preprocessed image (C, z, y, x)."""
         if not getattr(unwrapped(self.network), "whole_volume", False):
             return super().predict_sliding_window_return_logits(input_image)
-        self.network = self.network.to(self.device).eval()
-        with torch.no_grad(), autocast(self.device):
-            logits = self._internal_maybe_mirror_and_predict(input_image[None].to(self.device))[0]
-        return logits.float()
+        self.network = unwrapped(self.network).to(self.device).eval()
+        try:
+            with torch.no_grad(), autocast(self.device):
+                return self._internal_maybe_mirror_and_predict(input_image[None].to(self.device))[0].float()
+        except torch.OutOfMemoryError:
+            size = " x ".join(map(str, input_image.shape[1:]))
+            warnings.warn(f"{size} voxels do not fit into the GPU's memory at once; taken in tiles instead.", stacklevel=2)
+        empty_cache(self.device)
+        return super().predict_sliding_window_return_logits(input_image)

@@ -62,7 +62,9 @@ def mean_of_figures(outputs: Sequence[Mapping[str, float]], leave_out: Set[str])
     return means
 
 
-def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str, without: Mapping[str, Set[str]]) -> str:
+def name_the_summary(
+    path: Path, regions: Mapping[str, Any], checkpoint: str, without: Mapping[str, Set[str]], *, kept_best: bool = False
+) -> str:
     """Adds to nnU-Net's summary.json what its keys (labels, or codes) stand for, and which checkpoint was validated.
 
     The file goes into model zips, so the folders of this machine are taken out of it.
@@ -73,6 +75,7 @@ def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str, wi
         checkpoint: file name; a best checkpoint was chosen on the very cases that are scored here.
         without: names whose metrics a case cannot have, by case, because it has no such mask; they become null, and the
             means are taken without them.
+        kept_best: the checkpoint is the best one by another name.
 
     Returns:
         The Dice of each class in a line for the log.
@@ -83,7 +86,7 @@ def name_the_summary(path: Path, regions: Mapping[str, Any], checkpoint: str, wi
     if without:
         _leave_out(summary, regions, without)
     by_name = {name: summary["mean"][str(codes)] for name, codes in regions.items()}
-    chosen = checkpoint == "checkpoint_best.pth"
+    chosen = kept_best or checkpoint == "checkpoint_best.pth"
     summary |= {"mean_by_modality_and_class": by_name, "checkpoint": checkpoint}
     summary["checkpoint_was_chosen_on_these_cases"] = chosen
     with replaced(path) as unfinished:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from nnunet_liver_ext.environment import nnunet_folder
+from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.weights.kinds import KINDS
 from nnunet_liver_ext.weights.matching import Match, Matches
 from nnunet_liver_ext.weights.run import Imported
@@ -52,11 +55,19 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
+def _named(path: Path) -> str:
+    """Relative to nnUNet_results where it lies there: the name goes into plans and checkpoints, which may be shared."""
+    try:
+        return path.relative_to(nnunet_folder("results").resolve()).as_posix()
+    except (InputError, ValueError):
+        return str(path)
+
+
 def next_steps(imported: Imported) -> list[str]:
     """The weights' licence if it restricts their use, and the command that makes a training start from them."""
     record, target = imported.record, imported.target
     licence = [f"{KINDS[record['kind']].title} weights: {record['licence']}."] if record["licence"] is not None else []
-    setting = shlex.quote(f"segmentor_checkpoint={imported.path.expanduser().resolve()}")
+    setting = shlex.quote(f"segmentor_checkpoint={_named(imported.path.expanduser().resolve())}")
     return [
         *licence,
         f"Written: {imported.path}. To let {target.trainer}, or any trainer of strategy {target.recipe.strategy}, start "

@@ -301,3 +301,13 @@ def test_the_command(folders):
 def test_it_needs_no_torch():
     code = "import sys, nnunet_liver_ext.inference.lesion_folder; sys.exit(bool({'torch', 'nnunetv2'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("mm", "expected"), [(1.0, (7, 3)), (0.7, (9, 5)), (1.5, (5, 1)), (2.0, (3, 1)), (8.0, (1, 1)), (0.5, (13, 5))]
+)
+def test_kernels_are_about_as_wide_in_mm(mm: float, expected: tuple[int, int]):
+    """7 and 3 mm: the odd number of voxels that is nearest; a slice may have two spacings."""
+    found = Kernels().at((mm, mm))
+    assert (found.border, found.opening) == expected
+    assert Kernels().at((0.5, 1.5)) == Kernels()

@@ -112,7 +112,7 @@ def test_a_liver_model_finds_the_mask(study: Study, tmp_path: Path):
     liver_model = model(LIVER / 2, "liver")
     predict_studies(tumour_model(), [alone], tmp_path / "out", organ_model=liver_model)
     _image, liver, bright = scene()
-    organ = array(read_mask(tmp_path / "out" / "a_liver.nii.gz")) > 0
+    organ = array(read_mask(tmp_path / "out" / "liver" / "a.nii.gz")) > 0
     assert np.array_equal(organ, liver | (bright & (np.indices(bright.shape)[1] > 3)))  # its largest piece
     assert (array(read_mask(tmp_path / "out" / "a.nii.gz")) > 0)[4, 14, 14]
     described = json.loads((tmp_path / "out" / "prediction.json").read_text())["organ_found_by"]
@@ -169,6 +169,15 @@ def test_a_dataset_of_another_tool_has_its_channels_for_images():
     assert found.intensities.kind == "none"
     old = Conversion.from_dataset_json({"preregistered": {"fixed": "T2", "moving": "T1"}, "conversion": {}})
     assert (old.layout, old.modalities, old.channels) == ("preregistered", ("T1", "T2"), ("T2", "T1"))
+
+
+def test_channels_that_share_a_name_are_told_apart():
+    found = Conversion.from_dataset_json({"channel_names": {"0": "noNorm", "1": "noNorm"}, "labels": {}})
+    assert found.modalities == ("noNorm_0000", "noNorm_0001")
+
+
+def test_an_ignore_label_is_no_class():
+    assert model(1, "liver", labels={"background": 0, "liver": 1, "ignore": 2}).class_names == ("background", "liver")
 
 
 @pytest.mark.parametrize(

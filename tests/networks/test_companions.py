@@ -167,3 +167,24 @@ def test_the_gambler_has_a_stage_for_each_stride():
     assert [stage[0].convs[0].conv.out_channels for stage in network.encoder.stages] == list(
         GAMBLER_FEATURES[: len(strides)]
     )
+
+
+@pytest.mark.parametrize("size", [(16, 32, 32), (15, 32, 40), (8, 24, 24), (3, 33, 17)])
+def test_the_gambler_takes_crops_of_any_size(size: tuple[int, int, int]):
+    """What is padded behind a crop is cut off again; sizes that fit are taken as they are."""
+    gambler = build_gambler(2, patch_size=PATCH, spacing_mm=SPACING_MM).eval()
+    x = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(0))
+    multiples = gambler.multiple
+    assert all(n % multiple == 0 for n, multiple in zip(PATCH, multiples, strict=True))
+    padded = torch.zeros(1, 2, *[-(-n // multiple) * multiple for n, multiple in zip(size, multiples, strict=True)])
+    z, y, x_size = size
+    padded[:, :, :z, :y, :x_size] = x
+    with torch.no_grad():
+        assert torch.equal(gambler(x), gambler(padded)[:, :, :z, :y, :x_size])
+
+
+def test_the_gamblers_weights_keep_their_names():
+    """Checkpoints of earlier versions are read."""
+    names = set(build_gambler(2, patch_size=PATCH, spacing_mm=SPACING_MM).state_dict())
+    assert "encoder.stages.0.0.convs.0.conv.weight" in names
+    assert "decoder.seg_layers.0.weight" in names

@@ -124,6 +124,46 @@ def test_a_tile_is_not_all_that_is_seen(trained):
     assert found.shape[1:] == (21, 39, 45)
 
 
+def test_what_is_wished_for_lies_in_the_output(nnunet_root: Path, tmp_path: Path):
+    """Unpadded patches reach beyond the image, so that what lies at its border is learnt, too."""
+    trainer = made("valid", nnunet_root, tmp_path, foreground_share=1.0)
+    quietly(trainer.initialize)
+    loader, other = trainer.get_dataloaders()
+    try:
+        beyond = False
+        for _ in range(12):
+            batch = next(loader)
+            (view,) = trainer._forward(batch)
+            assert view.labels.shape[2:] == (8, 12, 12)
+            assert (view.labels == 1).flatten(1).any(1).all()
+            beyond |= bool((batch["data"] == 0).flatten(2).all(2).any()) or bool((batch["data"][:, :, :, 0] == 0).all())
+        assert beyond  # 52 voxels of an image of 40
+    finally:
+        for one in (loader, other):
+            one._finish()
+
+
+def test_a_gpu_that_is_too_small_sees_tiles(nnunet_root: Path, tmp_path: Path, monkeypatch):
+    from nnunet_liver_ext.trainers.final_validation import _predictor
+
+    trainer = made("DI2IN", nnunet_root, tmp_path)
+    quietly(trainer.initialize)
+    trainer.set_deep_supervision_enabled(False)
+    predictor = quietly(_predictor, trainer)
+    predictor.use_mirroring = False
+    small = predictor._internal_maybe_mirror_and_predict
+
+    def runs_out(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2:] != (16, 32, 32):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return small(x)
+
+    monkeypatch.setattr(predictor, "_internal_maybe_mirror_and_predict", runs_out)
+    with pytest.warns(UserWarning, match="20 x 40 x 40 voxels do not fit into the GPU's memory at once"):
+        found = quietly(predictor.predict_sliding_window_return_logits, torch.randn(2, 20, 40, 40))
+    assert found.shape == (2, 20, 40, 40)
+
+
 def test_models_genesis_takes_views_one_at_a_time(nnunet_root: Path, tmp_path: Path):
     trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput", GENESIS)
     quietly(trainer.initialize)

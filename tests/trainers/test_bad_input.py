@@ -61,6 +61,14 @@ def numbers(**changed: Any) -> Change:
     return change
 
 
+def two_spacings(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
+    plans["configurations"]["3d_fullres"]["spacing"] = [1.5, 1.5]
+
+
+def unknown_protocol(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
+    plans["configurations"]["3d_fullres"]["protocol"] = "nobody2020"
+
+
 def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
     plans["configurations"]["3d_fullres"]["patch_size"] = [2, 32, 32]
 
@@ -99,6 +107,17 @@ def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
         (ADVERSARIAL, numbers(companion_steps=0), "3d_fullres", "recipe: companion_steps must lie in [1, 1e+06], found 0"),
         (ADVERSARIAL, numbers(segmentor_checkpoint=5), "3d_fullres", "segmentor_checkpoint must be str or null, found 5"),
         (ADVERSARIAL, numbers(dice_weight=0, ce_weight=0), "3d_fullres", "dice_weight and ce_weight are both 0"),
+        (ADVERSARIAL, numbers(companion_batch_size=3), "3d_fullres", "must be a multiple of the batch size (2)"),
+        (
+            ADVERSARIAL,
+            numbers(companion_batch_size=4, crop_sizes=3),
+            "3d_fullres",
+            "companion_batch_size joins several batches, which crop_sizes gives different sizes",
+        ),
+        (ADVERSARIAL, two_spacings, "3d_fullres", "its companion network needs the distance of slices"),
+        (PAIRED, numbers(foreground_share=0.9), "3d_fullres", "recipe: foreground_share needs an organ mask"),
+        (PAIRED, numbers(contrast_low=1.2), "3d_fullres", "contrast_low (1.2) must not be above contrast_high (1.0)"),
+        (PAIRED, unknown_protocol, "3d_fullres", "unknown protocol 'nobody2020'; known are couteaux2021"),
         (
             "nnUNetTrainerEmbedding",
             numbers(embedding_layer=4),
