@@ -86,13 +86,9 @@ ARCHITECTURES = {
         Architecture("nnunet", "", f"{DYNAMIC}.PlainConvUNet"),
         Architecture("resenc", "ResEnc", f"{DYNAMIC}.ResidualEncoderUNet"),
         Architecture("anisotropic", "Anisotropic", f"{OURS}.anisotropic_unet.AnisotropicUNet", _anisotropic),
-        Architecture(
-            "di2in", "DI2IN", f"{OURS}.di2in.DI2IN", _di2in, spacing_mm=(3.0, 3.0, 3.0), takes_whole_images=True
-        ),
+        Architecture("di2in", "DI2IN", f"{OURS}.di2in.DI2IN", _di2in, spacing_mm=(3.0, 3.0, 3.0), takes_whole_images=True),
         SLICE,
-        Architecture(
-            "models-genesis", "ModelsGenesis", f"{OURS}.models_genesis_unet.ModelsGenesisUNet", _models_genesis
-        ),
+        Architecture("models-genesis", "ModelsGenesis", f"{OURS}.models_genesis_unet.ModelsGenesisUNet", _models_genesis),
     )
 }
 

@@ -9,8 +9,9 @@ from typing import Any
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.planning.memory import Memory, Sizes, Training, estimate
+from nnunet_liver_ext.planning.memory import Memory, estimate
 from nnunet_liver_ext.planning.request import Request
+from nnunet_liver_ext.planning.training_step import Sizes, Training
 from nnunet_liver_ext.planning.variants import Plans, inherited
 from nnunet_liver_ext.trainers.recipe import Recipe, override, resolve
 

@@ -1,7 +1,7 @@
 """The planner for the networks of this package: arguments from the fingerprint, patch and batch from memory.
 
-nnU-Net's planner makes the frame (spacing, transposition, normalisation, resampling); topology, patch and batch are replaced.
-There is one configuration, 3d_fullres: these networks take no 2D images, and they have no cascade. Axes are (z, y, x).
+nnU-Net's planner makes the frame (spacing, transposition, normalisation, resampling); topology, patch and batch are
+replaced. There is one configuration, 3d_fullres: these networks take no 2D images and have no cascade. Axes are (z, y, x).
 """
 
 from __future__ import annotations
@@ -68,15 +68,19 @@ class NetworkPlanner(LiverPlanner):
     ) -> dict[str, Any]:
         if len(spacing) == 2:
             return {}  # left out when the plans are saved
-        plan = super().get_plans_for_configuration(spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache)
+        plan = super().get_plans_for_configuration(
+            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+        )
         sizes = [max(1.0, float(n)) for n in median_shape]
         plan["architecture"] = architecture_entry(self.request.architecture, list(spacing), sizes, self.request.options)
         patches = ladder(self._allowed(plan, spacing, sizes), sizes)
+        if self.request.tiny:
+            return {**plan, "batch_size": 1, "patch_size": patches[-1]}
         plan["batch_size"], plan["patch_size"] = self._fitting(plan, spacing, patches)
         if self.fixed_batch is None:
             most = batch_covering(approximate_n_voxels_dataset, plan["patch_size"])
             plan["batch_size"] = largest_batch(
-                lambda batch: self.memory_gb(plan, spacing, batch),
+                lambda batch: self.memory(plan, spacing, batch).total_gb,
                 self.request.gpu_memory_gb,
                 smallest=plan["batch_size"],
                 largest=most,
@@ -88,11 +92,11 @@ class NetworkPlanner(LiverPlanner):
         super().save_plans(plans)
 
     def _fitting(self, plan: dict[str, Any], spacing: Any, patches: Sequence[Patch]) -> tuple[int, Patch]:
-        """Batch and patch: the largest patch for the protocol's batch, or for two; whole images rather alone than in parts."""
+        """Batch and patch: the largest patch for the protocol's batch or for two; rather one whole image than two parts."""
         target, batch = self.request.gpu_memory_gb, self.fixed_batch or SMALLEST_BATCH
 
         def needed(patch: Patch, batch: int) -> float:
-            return self.memory_gb({**plan, "patch_size": patch}, spacing, batch)
+            return self.memory({**plan, "patch_size": patch}, spacing, batch).total_gb
 
         if self.request.architecture.takes_whole_images and self.fixed_batch is None and needed(patches[0], batch) > target:
             batch = 1
@@ -130,7 +134,7 @@ class NetworkPlanner(LiverPlanner):
 
 
 def _unpadded(axis: Any, size: float, largest: float) -> list[int]:
-    """Inputs that fit an unpadded network, ascending: up to `largest`, or to the one whose output covers an image of `size`."""
+    """Inputs that fit an unpadded network, ascending, up to `largest` or to what covers an image of `size`."""
     first, last = axis.output_for(axis.step), axis.output_for(math.ceil(size))
     outputs = range(first, max(first, min(last, math.floor(largest) - 2 * axis.margin)) + 1, axis.step)
     return [output + 2 * axis.margin for output in outputs]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,13 +17,17 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.estimates import recipe_of, training_of
-from nnunet_liver_ext.planning.memory import Sizes, estimate
+from nnunet_liver_ext.planning.memory import Memory, estimate
+from nnunet_liver_ext.planning.networks import network_without_weights
 from nnunet_liver_ext.planning.request import Request, resolve_request
 from nnunet_liver_ext.planning.sizing import SMALLEST_BATCH, largest_batch
+from nnunet_liver_ext.planning.training_step import Sizes
 
 MANY_TIMES_COARSER = 2.0
 """An axis so much coarser than the first one is that of the slices, whatever the order of the file."""
 MOST_ROUNDS = 6
+MARGIN = 1.03
+"""For patches that are not traced."""
 SMALLEST_EDGE = 32
 """Voxels along each axis (unless the images are smaller) below which a patch is not sensible any more."""
 
@@ -32,6 +36,9 @@ class LiverPlanner(ExperimentPlanner):
     """What all of our planners have in common: target spacing, names of the data, and the plans' own entries."""
 
     stock: type[ExperimentPlanner] = ExperimentPlanner
+    UNet_vram_target_GB: float
+    UNet_reference_val_corresp_bs_2d: int
+    UNet_reference_val_corresp_bs_3d: int
 
     def __init__(self, *args: Any, request: Request | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,98 +91,132 @@ class LiverPlanner(ExperimentPlanner):
         """The protocol's batch."""
         return None if self.request.protocol is None else self.request.protocol.batch_size
 
-    def memory_gb(self, plan: dict[str, Any], spacing: Sequence[float], batch_size: int) -> float:
+    def memory(self, plan: dict[str, Any], spacing: Sequence[float], batch_size: int) -> Memory:
         """Of training on such patches."""
-        sizes = Sizes(plan["architecture"], tuple(map(int, plan["patch_size"])), tuple(map(float, spacing)), batch_size)
-        return estimate(self.training, sizes).total_gb
+        return estimate(self.training, Sizes(plan["architecture"], tuple(plan["patch_size"]), tuple(spacing), batch_size))
 
 
 class NNUNetPlanner(LiverPlanner):
     """nnU-Net's patches, topology and batch, for the memory of this trainer.
 
-    nnU-Net makes the patch smaller until the numbers in the feature maps are below a reference. They are translated here: by
-    one traced step at first, and by the traced step of what comes out. An ordinary training gets nnU-Net's own plan as long
-    as that fits.
+    nnU-Net makes the patch smaller until the numbers in the feature maps are below a reference. What they stand for is
+    calibrated by one traced step, and the patch that comes out is traced, too. An ordinary training gets nnU-Net's own plan
+    as long as that fits.
     """
 
-    _by_nnunet = False
-    """Whether nnU-Net's own rule counts."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.known: dict[int, tuple[float, float]] = {}
+        """What `Calibration` has found, by the number of axes."""
 
     def get_plans_for_configuration(
         self, spacing: Any, median_shape: Any, data_identifier: str, approximate_n_voxels_dataset: float, _cache: dict
     ) -> dict[str, Any]:
-        target = self.request.gpu_memory_gb
-        self._spacing, self._median_size = list(spacing), list(median_shape)
-        self._gb_per_number: float | None = None
-        self._fixed_gb = 0.0
-        self._last_sensible: float | None = None
         arguments = (spacing, median_shape, data_identifier, approximate_n_voxels_dataset)
-        if self.request.is_plain:
-            self._by_nnunet = True
+        self._calibration = Calibration(self, list(spacing), list(median_shape), exact="3d_lowres" not in data_identifier)
+        self._rule: Literal["nnU-Net's", "none", "ours"] = "none" if self.request.tiny else "nnU-Net's"
+        if self.request.is_plain or self.request.tiny:
             plan = super().get_plans_for_configuration(*arguments, _cache)
-            self._by_nnunet = False
-            if self.memory_gb(plan, spacing, plan["batch_size"]) <= target:
+            if self.request.tiny or self._calibration.needed_gb(plan, plan["batch_size"]) <= self.request.gpu_memory_gb:
                 return plan
-        aim, self._batch = target, self.fixed_batch or SMALLEST_BATCH
-        self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = self._batch
+        self._rule = "ours"
+        return self._fitting(arguments)
+
+    def _fitting(self, arguments: tuple[Any, Any, str, float]) -> dict[str, Any]:
+        """nnU-Net's plan for a smaller and smaller aim, until what comes out is within the target."""
+        target, batch = self.request.gpu_memory_gb, self.fixed_batch or SMALLEST_BATCH
+        references = (self.UNet_reference_val_corresp_bs_2d, self.UNet_reference_val_corresp_bs_3d)
+        self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = batch
+        needed = math.inf
         try:
             for _ in range(MOST_ROUNDS):
-                self.UNet_vram_target_GB = aim
                 plan = super().get_plans_for_configuration(*arguments, {})
-                needed = self.memory_gb(plan, spacing, self._batch)
+                needed = self._calibration.needed_gb(plan, batch)
                 if needed <= target:
-                    plan["batch_size"] = self._batch_size(plan, spacing, approximate_n_voxels_dataset)
+                    plan["batch_size"] = self.fixed_batch or self._batch_size(plan, arguments[3])
                     return plan
-                aim *= 0.98 * target / needed
+                self.UNet_vram_target_GB *= 0.98 * target / needed
         finally:
             self.UNet_vram_target_GB = target
+            self.UNet_reference_val_corresp_bs_2d, self.UNet_reference_val_corresp_bs_3d = references
         raise too_little(target, needed)
 
-    def static_estimate_VRAM_usage(
-        self,
-        patch_size: Any,
-        input_channels: int,
-        output_channels: int,
-        arch_class_name: str,
-        arch_kwargs: dict,
-        arch_kwargs_req_import: Any,
-    ) -> float:
-        """Numbers in nnU-Net's feature maps that stand for the memory of this trainer: 8 GB are nnU-Net's reference."""
-        arguments = (patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import)
+    def _batch_size(self, plan: dict[str, Any], dataset_voxels: float) -> int:
+        """As nnU-Net: as many as fit, no more than a share of the dataset, two at least."""
+        share = dataset_voxels * self.max_dataset_covered / math.prod(map(int, plan["patch_size"]))
+        return largest_batch(
+            lambda batch: self._calibration.needed_gb(plan, batch),
+            self.request.gpu_memory_gb,
+            smallest=SMALLEST_BATCH,
+            largest=max(SMALLEST_BATCH, round(share)),
+        )
+
+    def numbers_in_feature_maps(self, *arguments: Any) -> float:
+        """nnU-Net's own estimate."""
         with torch.device("meta"):
-            numbers = super().static_estimate_VRAM_usage(*arguments)
-        if self._by_nnunet:
+            return super().static_estimate_VRAM_usage(*arguments)
+
+    def static_estimate_VRAM_usage(self, patch_size: Any, *arguments: Any) -> float:
+        """Numbers in nnU-Net's feature maps that stand for the memory of this trainer: its reference is 8 GB."""
+        if self._rule == "none":
+            return 1.0
+        numbers = self.numbers_in_feature_maps(patch_size, *arguments)
+        if self._rule == "nnU-Net's":
             return numbers
-        if self._gb_per_number is None:
-            self._calibrate(numbers, *arguments)
-        needed = self._fixed_gb + numbers * (self._gb_per_number or 0.0)
-        self._check_sensible(patch_size, needed)
+        needed = self._calibration.by_numbers(numbers, patch_size, arguments)
         reference = self.UNet_reference_val_2d if len(patch_size) == 2 else self.UNet_reference_val_3d
         return reference * needed / self.UNet_reference_val_corresp_GB
 
-    def _calibrate(self, numbers: float, patch_size: Any, inputs: int, outputs: int, name: str, kwargs: dict, imp: Any) -> None:
-        architecture = {"network_class_name": name, "arch_kwargs": kwargs, "_kw_requires_import": imp}
-        sizes = Sizes(architecture, tuple(map(int, patch_size)), tuple(map(float, self._spacing)), self._batch)
-        memory = estimate(self.training, sizes)
-        self._fixed_gb = memory.weights_gb + memory.reserved_gb
-        self._gb_per_number = memory.activations_gb / numbers
 
-    def _check_sensible(self, patch_size: Any, needed_gb: float) -> None:
-        """InputError where nnU-Net would make the patch smaller without end."""
-        smallest = [min(SMALLEST_EDGE, n) for n in self._median_size[: len(patch_size)]]
-        if math.prod(map(int, patch_size)) >= math.prod(smallest):
-            self._last_sensible = needed_gb
-        elif needed_gb > self.request.gpu_memory_gb:
-            raise too_little(self.request.gpu_memory_gb, self._last_sensible or needed_gb)
+class Calibration:
+    """What nnU-Net's numbers mean in GB for this trainer, in one configuration."""
 
-    def _batch_size(self, plan: dict[str, Any], spacing: Any, dataset_voxels: float) -> int:
-        if self.fixed_batch is not None:
-            return self.fixed_batch
-        most = max(SMALLEST_BATCH, round(dataset_voxels * self.max_dataset_covered / math.prod(map(int, plan["patch_size"]))))
-        target = self.request.gpu_memory_gb
-        return largest_batch(
-            lambda batch: self.memory_gb(plan, spacing, batch), target, smallest=SMALLEST_BATCH, largest=most
-        )
+    def __init__(self, planner: NNUNetPlanner, spacing: list[float], median_size: list[float], *, exact: bool) -> None:
+        """
+        Args:
+            planner: whose request and training count.
+            spacing: of the configuration, in mm.
+            median_size: of its images, in voxels.
+            exact: trace what comes out; nnU-Net tries many spacings for 3d_lowres, and there the calibration has to do.
+        """
+        self.planner, self.spacing, self.exact = planner, spacing, exact
+        self.smallest = math.prod(min(SMALLEST_EDGE, n) for n in median_size[: len(spacing)])
+        self.batch = planner.fixed_batch or SMALLEST_BATCH
+        self.last_sensible: float | None = None
+
+    def by_numbers(self, numbers: float, patch_size: Any, arguments: tuple[Any, ...]) -> float:
+        """GB, from nnU-Net's estimate and the arguments for it.
+
+        Raises:
+            InputError: the patch is no longer sensible and still too large.
+        """
+        names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+        plan = {"architecture": dict(zip(names, arguments[2:], strict=True)), "patch_size": patch_size}
+        fixed, per_number = self._meaning(numbers, plan)
+        needed = fixed + numbers * per_number
+        target = self.planner.request.gpu_memory_gb
+        if math.prod(map(int, patch_size)) >= self.smallest:
+            self.last_sensible = needed
+        elif needed > target:
+            raise too_little(target, self.last_sensible or needed)
+        return needed
+
+    def needed_gb(self, plan: dict[str, Any], batch_size: int) -> float:
+        """GB of a plan that came out."""
+        if self.exact:
+            return self.planner.memory(plan, self.spacing, batch_size).total_gb
+        network = network_without_weights(plan["architecture"])
+        numbers = network.compute_conv_feature_map_size([int(n) for n in plan["patch_size"]])
+        fixed, per_number = self._meaning(numbers, plan)
+        return fixed + MARGIN * numbers * per_number * batch_size / self.batch
+
+    def _meaning(self, numbers: float, plan: dict[str, Any]) -> tuple[float, float]:
+        """(GB beside the feature maps, GB of a number in them); traced once in 2D and once in 3D."""
+        known, dims = self.planner.known, len(plan["patch_size"])
+        if dims not in known:
+            memory = self.planner.memory(plan, self.spacing, self.batch)
+            known[dims] = (memory.weights_gb + memory.reserved_gb, memory.activations_gb / numbers)
+        return known[dims]
 
 
 class ResEncPlanner(NNUNetPlanner, ResEncUNetPlanner):
@@ -190,6 +231,6 @@ PairPlanner = NNUNetPlanner
 def too_little(target_gb: float, needed_gb: float) -> InputError:
     least = math.ceil(needed_gb * 10) / 10
     return InputError(
-        f"{target_gb:g} GB are too little for this training: even the smallest sensible patch needs {least:.1f} GB; plan with "
+        f"{target_gb:g} GB are too little for this training: the smallest sensible patch needs {least:.1f} GB; plan with "
         f"--gpu-memory {least:.1f}, or for another architecture or strategy."
     )

@@ -30,6 +30,8 @@ class Request:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     """Of the recipe, asked for beside the protocol's."""
     gpu_memory_gb: float = 8.0
+    tiny: bool = False
+    """Patch and batch are replaced anyhow."""
 
     @property
     def is_plain(self) -> bool:
@@ -49,6 +51,7 @@ def resolve_request(
     spacing_mm: Sequence[float] | None = None,
     numbers: Mapping[str, Any] | None = None,
     gpu_memory_gb: float = 8.0,
+    tiny: bool = False,
 ) -> Request:
     """What is not said, the protocol, the dataset or the architecture says.
 
@@ -67,11 +70,12 @@ def resolve_request(
         architecture=chosen,
         options={**own_options, **(options or {})},
         strategy=_strategy_for(dataset_json, strategy, objective),
-        objective=_objective(objective),
+        objective=_objective(objective, spacing),
         protocol=preset,
         spacing_mm=None if spacing is None else _checked_spacing(spacing),
         numbers=numbers or {},
         gpu_memory_gb=gpu_memory_gb,
+        tiny=tiny,
     )
 
 
@@ -97,7 +101,7 @@ def _protocol_spacing(protocol: Protocol | None) -> tuple[float, ...] | None:
 def _checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
     if len(spacing_mm) not in (2, 3) or not all(0 < mm < 1000 for mm in spacing_mm):
         raise InputError(
-            f"spacing {','.join(map(str, spacing_mm))}: give Z,Y,X in mm, or Y,X to leave the distance of the slices as it is."
+            f"spacing {','.join(map(str, spacing_mm))}: give Z,Y,X in mm, or Y,X to leave the distance of slices as it is."
         )
     return tuple(float(mm) for mm in spacing_mm)  # type: ignore[return-value]
 
@@ -122,9 +126,14 @@ def _strategy_for(dataset_json: Mapping[str, Any], asked: str | None, objective:
     return asked
 
 
-def _objective(name: str) -> str:
+def _objective(name: str, spacing_mm: Sequence[float] | None) -> str:
     from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 
     if name not in OBJECTIVES:
         raise InputError(f"there is no objective {name!r}: choose from {', '.join(OBJECTIVES)}.")
+    if OBJECTIVES[name].has_companion and spacing_mm is not None and len(spacing_mm) == 2:
+        raise InputError(
+            f"objective {name} has a companion network, which needs one distance of slices for all cases: give three numbers "
+            "of --spacing."
+        )
     return name

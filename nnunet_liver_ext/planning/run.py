@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nnunet_liver_ext.planning.architectures import architecture_of
 from nnunet_liver_ext.planning.request import Request, resolve_request
 from nnunet_liver_ext.planning.tiny import tiny as make_tiny
 from nnunet_liver_ext.planning.variants import Plans
+from nnunet_liver_ext.trainers.protocols import protocol_of
 
 
 def plan_dataset(
@@ -81,14 +83,16 @@ def plan_dataset(
         spacing_mm=spacing_mm,
         numbers={} if name is not None else _of_recipe(numbers or {}),
         gpu_memory_gb=gpu_memory_gb,
+        tiny=tiny,
     )
     if path.exists() and not overwrite:
         asked_for_network = architecture is not None or protocol is not None
         _check_existing(path, raw / "dataset.json", request if asked_for_network else None)
     else:
         _copy_splits(raw, path.parent, overwrite=overwrite)
-        _run_nnunet_planner(raw.name, request, path.stem, processes)
-        _save(_adapted(_read_json(path), dataset_json, request, tiny=tiny), path)
+        with _as_it_was_on_failure(path):
+            _run_nnunet_planner(raw, request, path, processes, overwrite)
+            _save(_adapted(_read_json(path), dataset_json, request), path)
     plans = _read_json(path)
     if name is not None:
         _save(variants.with_variant(plans, name, base, numbers or {}), path)
@@ -98,10 +102,10 @@ def plan_dataset(
 
 
 def default_plans_name(architecture: str | None, protocol: str | None) -> str:
-    """nnUNetPlans for nnU-Net's own network; other architectures and protocols have plans files of their own."""
-    if protocol is not None:
-        return f"nnUNetPlans{protocol[:1].upper()}{protocol[1:]}"
-    return architecture_of(architecture or "nnunet").plans_name
+    """nnUNetPlans for nnU-Net's own network; other architectures, also a protocol's, have plans files of their own."""
+    if architecture is None:
+        architecture = "nnunet" if protocol is None else protocol_of(protocol).architecture
+    return architecture_of(architecture).plans_name
 
 
 def plans_file(dataset: int | str, plans_name: str) -> Path:
@@ -112,7 +116,7 @@ def plans_file(dataset: int | str, plans_name: str) -> Path:
 
 def _check_existing(path: Path, dataset_json: Path, request: Request | None) -> None:
     """InputError if the plans are older than the dataset, or not those that are asked for."""
-    if path.stat().st_mtime < dataset_json.stat().st_mtime:
+    if not _is_newer(path, dataset_json):
         raise InputError(f"{path}: older than the dataset; plan anew with --overwrite.")
     if request is None:
         return
@@ -122,32 +126,50 @@ def _check_existing(path: Path, dataset_json: Path, request: Request | None) -> 
     asked = {request.protocol.name} if request.protocol is not None else set()
     if request.architecture.network not in networks or protocols != asked:
         raise InputError(
-            f"{path}: was planned for {', '.join(sorted(networks | protocols))}; give other plans another name (-p), or plan "
-            "anew with --overwrite."
+            f"{path}: was planned for {', '.join(sorted(networks | protocols))}; give other plans another name (-p), "
+            "or plan anew with --overwrite."
         )
 
 
-def _adapted(plans: Plans, dataset_json: Mapping[str, Any], request: Request, *, tiny: bool) -> Plans:
+@contextmanager
+def _as_it_was_on_failure(path: Path) -> Iterator[None]:
+    """nnU-Net's planner writes its plans before they are ours; half of them must not stay."""
+    before = path.read_bytes() if path.exists() else None
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        if before is not None:
+            path.write_bytes(before)
+        raise
+
+
+def _adapted(plans: Plans, dataset_json: Mapping[str, Any], request: Request) -> Plans:
     from nnunet_liver_ext.planning.estimates import with_memory
 
     if PairLabels.from_dataset_json(dataset_json) is not None:
         plans = variants.without_cascade(plans)
-    return with_memory(make_tiny(plans) if tiny else plans, dataset_json, request)
+    return with_memory(make_tiny(plans) if request.tiny else plans, dataset_json, request)
 
 
-def _run_nnunet_planner(dataset_name: str, request: Request, plans_name: str, processes: int) -> None:
+def _run_nnunet_planner(raw: Path, request: Request, path: Path, processes: int, overwrite: bool) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 
     from nnunet_liver_ext.planning.network_planner import NetworkPlanner
     from nnunet_liver_ext.planning.planner import NNUNetPlanner, ResEncPlanner
 
-    own = {"nnunet": NNUNetPlanner, "resenc": ResEncPlanner}
-    planner = own.get(request.architecture.name, NetworkPlanner)
-    number = int(dataset_name[len("Dataset") : len("Dataset") + 3])
+    number = int(raw.name[len("Dataset") : len("Dataset") + 3])
+    planners = {"nnunet": NNUNetPlanner, "resenc": ResEncPlanner}
+    planner = planners.get(request.architecture.name, NetworkPlanner)
     with quiet():
-        extract_fingerprint_dataset(number, num_processes=processes, verbose=False)
+        if overwrite or not _is_newer(path.parent / "dataset_fingerprint.json", raw / "dataset.json"):
+            extract_fingerprint_dataset(number, num_processes=processes, verbose=False)
         memory = {"gpu_memory_target_in_gb": request.gpu_memory_gb}
-        planner(number, plans_name=plans_name, request=request, **memory).plan_experiment()
+        planner(number, plans_name=path.stem, request=request, **memory).plan_experiment()
+
+
+def _is_newer(path: Path, than: Path) -> bool:
+    return path.exists() and path.stat().st_mtime >= than.stat().st_mtime
 
 
 def _copy_splits(raw: Path, preprocessed: Path, *, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""Plans so small that they train on a CPU in seconds: to try things, in tests and in the demo. Pure functions plans -> plans."""
+"""Pure functions plans -> plans: so small that they train on a CPU in seconds, to try things, in tests and in the demo."""
 
 from __future__ import annotations
 

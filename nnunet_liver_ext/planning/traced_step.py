@@ -1,8 +1,8 @@
-"""Memory of a computation without doing it: PyTorch's fake tensors have sizes and no content, and every storage is counted.
+"""Memory of a computation without doing it: PyTorch's fake tensors have sizes and no content; every storage is counted.
 
-What a training step keeps for its backward pass, and what it needs beside that for a moment, so follows from the networks and
-the losses themselves, whatever they are. Autocast is the CPU's in bfloat16, as large as CUDA's float16; `_AsOnCuda` mends where
-the two choose other types.
+What a training step keeps for its backward pass, and what it needs beside that for a moment, so follows from the networks
+and the losses themselves, whatever they are. Autocast is the CPU's in bfloat16, as large as CUDA's float16; `_AsOnCuda`
+mends where the two choose other types.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_liver_ext.planning.memory import Memory, Sizes, Training
+from nnunet_liver_ext.planning.memory import Memory
+from nnunet_liver_ext.planning.training_step import Sizes, Training
 
 
 @pytest.fixture

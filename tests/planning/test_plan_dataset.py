@@ -18,6 +18,7 @@ from tests.conftest import CASES, DATASET, PREREGISTERED
 
 OTHER_SPLITS = [{"train": CASES[1:], "val": CASES[:1]}]
 
+
 @pytest.fixture
 def folders(nnunet_root: Path, tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
     """(raw, preprocessed) of copies of the pair dataset, the latter with plans and splits but without data."""
@@ -120,6 +121,8 @@ def test_variants_survive_planning_anew(folders):
     assert found["mine"] == {"inherits_from": "3d_fullres", "recipe": {"num_epochs": 4}}
     assert found["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"][0] == 32
     assert "recipe" not in found["3d_fullres"]
+    assert found["3d_fullres"]["memory"]["strategy"] == "single_input"
+    assert 1.85 < found["3d_fullres"]["memory"]["estimated_gb"] <= 8.0
     assert "3d_cascade_fullres" not in found
     assert read(path)["experiment_planner_used"] == "ExperimentPlanner"
 

@@ -12,7 +12,6 @@ from nnunet_liver_ext.planning.sizing import batch_covering, first_patch, first_
 
 
 def test_the_first_patch_is_nnunets():
-    """128 x 256 x 256 mm at 2 x 1 x 1 mm has 256³ / 2 voxels more than enough; the median image cuts it."""
     assert first_patch((1.0, 1.0, 1.0), (500, 500, 500)) == [256, 256, 256]
     isotropic_mm = first_patch((2.0, 1.0, 1.0), (900, 900, 900))
     assert isotropic_mm == [round(256 / 2 ** (2 / 3)), round(256 * 2 ** (1 / 3)), round(256 * 2 ** (1 / 3))]
@@ -58,7 +57,8 @@ def test_the_largest_that_fits_is_the_first_of_the_ladder(sizes: list[list[int]]
 
 
 @pytest.mark.parametrize(
-    ("target", "largest", "expected"), [(2.0, 100, 2), (9.9, 100, 8), (10.0, 100, 9), (10.0, 5, 5), (3.5, 100, 2), (1e9, 7, 7)]
+    ("target", "largest", "expected"),
+    [(2.0, 100, 2), (9.9, 100, 8), (10.0, 100, 9), (10.0, 5, 5), (3.5, 100, 2), (1e9, 7, 7)],
 )
 def test_the_largest_batch(target: float, largest: int, expected: int):
     """Memory is 1 + batch."""
