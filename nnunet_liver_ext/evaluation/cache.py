@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.dataset_conversion.detached_data import detached_files
 from nnunet_liver_ext.evaluation.cases import CaseResult
 from nnunet_liver_ext.evaluation.label_maps import Key
 from nnunet_liver_ext.images import replaced
@@ -103,7 +104,10 @@ def _is_same(known: Mapping[str, Any], path: Path) -> bool:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """A file, with those that its voxels are in if it is a header; or all files in a folder."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path, *(file for file in detached_files(path) if file.is_file())]
 
 
 def _size_and_times(path: Path) -> dict[str, int]:

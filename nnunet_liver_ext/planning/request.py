@@ -133,7 +133,7 @@ def _objective(name: str, spacing_mm: Sequence[float] | None) -> str:
         raise InputError(f"there is no objective {name!r}: choose from {', '.join(OBJECTIVES)}.")
     if OBJECTIVES[name].has_companion and spacing_mm is not None and len(spacing_mm) == 2:
         raise InputError(
-            f"objective {name} has a companion network, which needs one distance of slices for all cases: give three numbers "
-            "of --spacing."
+            f"objective {name} has a companion network, which needs one distance of slices for all cases: give three "
+            "numbers of --spacing."
         )
     return name

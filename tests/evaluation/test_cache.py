@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 
 from nnunet_liver_ext.evaluation import label_maps
 from nnunet_liver_ext.evaluation import run as run_module
 from nnunet_liver_ext.evaluation.cases import CaseResult
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.run import evaluate_folders
+from nnunet_liver_ext.images import image_like
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
-from tests.evaluation.conftest import block
+from tests.evaluation.conftest import GRID, block
 
 
 class Counted:
@@ -81,6 +83,22 @@ def test_a_changed_file_is_measured_again_and_a_touched_one_is_not(two_pairs, pu
     assert counted.take() == ["A T1-T2", "A T2"]
     dice = table[(table.metric == "dice") & (table.case == "A")].set_index("modality").value
     assert dict(dice) == {"T1": pytest.approx(6 / 8), "T2": pytest.approx(4 / 8)}
+
+
+def test_changed_voxels_beside_a_header_are_measured_again(tmp_path: Path, put, monkeypatch):
+    put("references/A", block())
+    (tmp_path / "predictions").mkdir()
+    header = tmp_path / "predictions" / "A.mhd"
+    sitk.WriteImage(image_like(block(2), GRID), str(header))
+    evaluate(tmp_path)
+    counted = Counted(monkeypatch)
+    evaluate(tmp_path)
+    assert counted.take() == []
+    voxels = header.with_suffix(".raw")
+    voxels.write_bytes(image_bytes := bytes(reversed(voxels.read_bytes())))
+    assert len(image_bytes) == block().size
+    evaluate(tmp_path)
+    assert counted.take() == ["A"]
 
 
 def test_other_options_classes_and_versions_measure_again(two_pairs, monkeypatch):
