@@ -3,7 +3,7 @@
     python benchmarks/tiles.py MODEL STUDIES [--mirroring]
 
 MODEL is a model folder, STUDIES a CSV or folder with images and masks. Each study is predicted by this package (the whole
-volume at once, exact) and in nnU-Net's overlapping windows with Gaussian weights, all else equal. Printed are the voxels that
+volume at once, exact) and in nnU-Net's overlapping windows with Gaussian weights, all else equal. Printed: the voxels that
 differ as a share of the foreground of both, the Dice between the two, and the Dice of each with the reference.
 """
 
