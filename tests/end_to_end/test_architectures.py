@@ -40,7 +40,12 @@ CHAINS = {
     "resenc": Chain(PAIRS, ("--architecture", "resenc"), "nnUNetPlansResEnc", "nnUNetTrainerDualInput", 0.6),
     "anisotropic": Chain(PAIRS, ("--architecture", "anisotropic"), "nnUNetPlansAnisotropic", "nnUNetTrainerDiceBCE", 0.6),
     "couteaux2021": Chain(
-        PAIRS, ("--protocol", "couteaux2021"), "nnUNetPlansModelsGenesis", "nnUNetTrainerSingleInput", 0.6
+        PAIRS,
+        ("--protocol", "couteaux2021"),
+        "nnUNetPlansModelsGenesis",
+        "nnUNetTrainerSingleInput",
+        0.3,
+        ("num_epochs=25",),  # batches of one, and every tile has statistics of its own
     ),
     "yang2017": Chain(CT, ("--protocol", "yang2017"), "nnUNetPlansDI2IN", "nnUNetTrainerDI2IN", 0.6),
     "yang2017, adversarial": Chain(
