@@ -130,3 +130,15 @@ def make_datasets(root: Path) -> None:
         for dataset in (501, 502, 503):
             plan_dataset(dataset, tiny=True, numbers={"patch_size": [16, 32, 32]}, processes=2)
             preprocess_dataset(dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False)
+
+
+LONGEST = ("end_to_end/test_demo.py", "contracts/test_all_trainers.py", "end_to_end/test_stock_commands.py")
+"""Files that take minutes: begun first, so that no process works on one alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        found = [index for index, name in enumerate(LONGEST) if item.path.as_posix().endswith(name)]
+        return found[0] if found else len(LONGEST)
+
+    items.sort(key=place)

@@ -16,6 +16,9 @@ from tests.conftest import DATASET, PREREGISTERED, TUMOURS
 
 QUICK = {"num_epochs": 4, "num_iterations_per_epoch": 3, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 7}
 
+NUMBERS = {"nnUNetTrainerDI2INAN": {"warmup_epochs": 2, "companion_steps": 2, "companion_batch_size": 4}}
+"""What a trainer needs to go through its phases within four epochs of three iterations."""
+
 
 def find_trainer(name: str) -> Any:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name

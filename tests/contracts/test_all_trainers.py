@@ -15,7 +15,7 @@ import torch
 import nnunet_liver_ext.trainers as package
 from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
-from tests.training import QUICK, dataset_of, find_trainer, make_trainer, quietly, run_epochs, weights
+from tests.training import NUMBERS, QUICK, dataset_of, find_trainer, make_trainer, quietly, run_epochs, weights
 
 TRAINERS = sorted(package.__all__)
 PAIR_TRAINERS = [name for name in TRAINERS if STRATEGIES[getattr(package, name).recipe.strategy].is_pair]
@@ -25,8 +25,6 @@ EPOCHS = 4
 """With a companion: a warm-up of one or two epochs, an epoch of a registor alone, and two of both."""
 PHASES = {"gan": (2, 0, 2), "embedding": (2, 0, 2), "gambling": (2, 0, 2)}
 COOPERATING = (1, 1, 2)
-NUMBERS = {"nnUNetTrainerDI2INAN": {"warmup_epochs": 2, "companion_steps": 2, "companion_batch_size": 4}}
-"""What a trainer needs to go through its phases within four epochs of three iterations."""
 
 
 def made(root: Path, results: Path, name: str) -> Any:

@@ -217,10 +217,20 @@ def test_folders_that_are_no_model(model_folders, tmp_path: Path):
     (copy / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(InputError, match=r"was written by nnunet_liver_ext 99\.0\.0"):
         load(copy)
-    content = json.loads((copy / "dataset.json").read_text())
-    del content["pair"]
+
+
+def test_models_that_only_nnunets_predictor_takes(model_folders, tmp_path: Path):
+    copy = tmp_path / "model"
+    shutil.copytree(model_folders["nnUNetTrainerPreregistered"], copy)
+    content, plans = (json.loads((copy / name).read_text()) for name in ("dataset.json", "plans.json"))
+    regions = content | {"labels": {"background": 0, "whole": [1]}, "regions_class_order": [1]}
+    (copy / "dataset.json").write_text(json.dumps(regions))
+    with pytest.raises(InputError, match="was trained on regions instead of classes; use nnUNetv2_predict"):
+        load(copy)
     (copy / "dataset.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="use nnUNetv2_predict"):
+    turning = plans | {"image_reader_writer": "NibabelIOWithReorient"}
+    (copy / "plans.json").write_text(json.dumps(turning))
+    with pytest.raises(InputError, match="read by nnU-Net's NibabelIOWithReorient, which may turn axes; use nnU"):
         load(copy)
 
 

@@ -78,7 +78,7 @@ def test_dual_input_leaves_them_out_and_says_so(nnunet_root: Path, tmp_path: Pat
 
 def test_nothing_left_to_train_on(nnunet_root: Path, tmp_path: Path):
     trainer = make(nnunet_root, tmp_path, "nnUNetTrainerDualOutput", dict.fromkeys(CASES[:3], ONLY_T1))
-    with pytest.raises(InputError, match="needs both images and both masks, which no training case has"):
+    with pytest.raises(InputError, match="needs both images and both masks, which no training case of fold 0 has"):
         quietly(trainer.do_split)
 
 

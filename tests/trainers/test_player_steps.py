@@ -13,6 +13,7 @@ from torch.nn import functional
 
 import nnunet_liver_ext.trainers as package
 from nnunet_liver_ext.deformation import blur, warp
+from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.objectives.interface import Losses
 from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, SEGMENTOR
@@ -20,7 +21,8 @@ from nnunet_liver_ext.trainers.players import frozen
 from tests.objectives import gradients, is_reached
 from tests.training import make_trainer, quietly
 
-WITH_COMPANION = [name for name in package.__all__ if OBJECTIVES[getattr(package, name).recipe.objective].has_companion]
+PAIRED = [name for name in package.__all__ if STRATEGIES[getattr(package, name).recipe.strategy].is_pair]
+WITH_COMPANION = [name for name in PAIRED if OBJECTIVES[getattr(package, name).recipe.objective].has_companion]
 
 
 @pytest.fixture(autouse=True)
