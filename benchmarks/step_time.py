@@ -195,7 +195,7 @@ def write_plans(root: Path, image_size: tuple[int, ...], gpu_memory_gb: float) -
     """Writes plans.json, and a dataset.json of pairs and an ordinary one; returns the configuration."""
     from nnunet_liver_ext.console import quiet
     from nnunet_liver_ext.pairing import PairLabels
-    from nnunet_liver_ext.planning.planner import PairPlanner
+    from nnunet_liver_ext.planning.planner import NNUNetPlanner
 
     pair = PairLabels(("T1", "T2"), ("background", "liver"))
     common = {"channel_names": {"0": "T1", "1": "T2"}, "numTraining": CASES, "file_ending": ".nii.gz"}
@@ -219,7 +219,7 @@ def write_plans(root: Path, image_size: tuple[int, ...], gpu_memory_gb: float) -
     }
     (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
     with quiet():
-        PairPlanner(501, gpu_memory_target_in_gb=gpu_memory_gb).plan_experiment()
+        NNUNetPlanner(501, gpu_memory_target_in_gb=gpu_memory_gb).plan_experiment()
     text = (preprocessed / "nnUNetPlans.json").read_text()
     (root / "plans.json").write_text(text)
     return json.loads(text)["configurations"]["3d_fullres"]

@@ -23,6 +23,8 @@ from nnunet_liver_ext.pairing import classes_of_joint, join_logits
 
 Levels = Any
 """A tensor (B, K, ...), or with deep supervision a list of them from the finest resolution to the coarsest."""
+CERTAIN = 20.0
+"""Difference of logits that no average over tiles, mirror images and folds makes a probability worth naming."""
 BuildNetwork = Callable[[int, int], nn.Module]
 """(input channels, output channels) -> the plans' network."""
 
@@ -140,7 +142,8 @@ class OneView(Strategy):
 class ImageAlone(OneView):
     """One mask, and an organ mask as the last channel that the network never sees (Hänsch et al. 2022, Methods).
 
-    In training the loader has taken that channel away already; at inference nnU-Net hands it over like an image.
+    In training the loader has taken that channel away already; at inference nnU-Net hands it over like an image, and what is
+    found beyond the organ is taken back: the loss says nothing about what lies there.
     """
 
     strips_organ_mask = True
@@ -159,6 +162,22 @@ class ImageAlone(OneView):
 
     def views(self, x: Tensor) -> list[Levels]:
         return super().views(x[:, : self.image_channels])
+
+    def forward(self, x: Tensor) -> list[Levels] | Levels:
+        found = super().forward(x)
+        if self.training or x.shape[1] == self.image_channels:
+            return found
+        inside = x[:, self.image_channels :] > 0.5  # nnU-Net has interpolated the mask
+        return each_level(lambda level: _background_outside(level, inside), found)
+
+
+def _background_outside(logits: Tensor, inside: Tensor) -> Tensor:
+    """Logits (B, K, ...) with certain background where a mask (B, 1, ...) is False; coarser levels stay as they are."""
+    if logits.shape[2:] != inside.shape[2:]:
+        return logits
+    background = logits[:, :1]
+    foreground = torch.where(inside, logits[:, 1:], background - CERTAIN)
+    return torch.cat([background, foreground], 1)
 
 
 class SingleInput(Strategy):

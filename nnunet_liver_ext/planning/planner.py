@@ -225,9 +225,6 @@ class ResEncPlanner(NNUNetPlanner, ResEncUNetPlanner):
     stock = ResEncUNetPlanner
 
 
-PairPlanner = NNUNetPlanner
-
-
 def too_little(target_gb: float, needed_gb: float) -> InputError:
     least = math.ceil(needed_gb * 10) / 10
     return InputError(

@@ -177,7 +177,25 @@ def test_the_organ_mask_is_never_seen(straight):
     trainer.network.eval()
     with torch.no_grad():
         for one, another in ((x, other), (x, x[:, :1])):
-            assert torch.equal(trainer.network(one)[0], trainer.network(another)[0])
+            assert torch.equal(trainer.network.views(one)[0][0], trainer.network.views(another)[0][0])
+
+
+def test_nothing_is_found_beyond_the_organ(straight):
+    trainer, _ = straight
+    if trainer.organ is None:
+        pytest.skip("no organ mask")
+    trainer.set_deep_supervision_enabled(False)
+    trainer.network.eval()
+    x = torch.randn(2, 2, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    x[:, 1] = x[:, 1] > 0
+    with torch.no_grad():
+        restricted, free = trainer.network(x), trainer.network(x[:, :1])
+    trainer.set_deep_supervision_enabled(True)
+    inside = (x[:, 1:] > 0.5).expand_as(free)
+    assert torch.equal(restricted[inside], free[inside])
+    outside = restricted.softmax(1)[:, 1:][~inside[:, 1:]]
+    assert outside.numel() > 0
+    assert outside.max() < 1e-8
 
 
 def test_the_resolved_recipe_is_in_the_saved_plans_and_checkpoint(straight):

@@ -25,7 +25,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import array
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import Prepared, normalised
-from nnunet_liver_ext.networks.strategies import Strategy
+from nnunet_liver_ext.networks.strategies import Strategy, unwrapped
 
 TINY = np.finfo(np.float32).tiny
 
@@ -60,7 +60,7 @@ class ViewPredictor:
         Raises:
             InputError: it is of another trainer, which has no views.
         """
-        network = getattr(model.predictor.network, "_orig_mod", model.predictor.network)
+        network = unwrapped(model.predictor.network)
         if not isinstance(network, Strategy):
             raise InputError(f"a model of {model.trainer} cannot be asked about one image of a pair at a time.")
         self.model = model
