@@ -15,6 +15,7 @@ from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.label_maps import Classes, Description, label_map_files
 from nnunet_liver_ext.images import Grid, array, image_like, read_mask, replaced, stem, write_image
 from nnunet_liver_ext.inference.lesion_postprocessing import PAPER, Kernels, describe, postprocess_label_map
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.organ_mask import OrganMask
 
 ORGAN_NAMES = ("liver",)
@@ -164,10 +165,7 @@ def _liver_label(values: tuple[int, ...], classes: Classes) -> int:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """What is in the file, nothing if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise InputError(f"{path}: is no valid JSON ({error}).") from None
+    content = read_json(path) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import pickle
 import tempfile
 import zipfile
@@ -23,6 +22,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.postprocessing import NO_RULES, Rules
 from nnunet_liver_ext.inference.conversion import Conversion
 from nnunet_liver_ext.inference.deformation import registor_of
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.pairing import PairLabels
@@ -233,9 +233,4 @@ def _sha256(paths: Sequence[Path]) -> str:
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        return json.loads((folder / name).read_text())
-    except FileNotFoundError:
-        raise InputError(f"{folder}: is no model folder, it has no {name}.") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{folder / name}: is no valid JSON ({error}).") from None
+    return read_json(folder / name, missing=f"{folder}: is no model folder, it has no {name}.")

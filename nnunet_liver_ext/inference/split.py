@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nnunet_liver_ext.dataset_conversion.common_grid import mask_on_grid
 from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.images import Grid, array, image_like, read_mask, stem, write_image
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
 
 
@@ -53,12 +53,8 @@ def _split_one(path: Path, pair: PairLabels, manifest: Manifest, out: Path, over
 
 
 def _pair_of(joint: Path) -> PairLabels:
-    try:
-        pair = PairLabels.from_dataset_json(json.loads((joint / "dataset.json").read_text()))
-    except FileNotFoundError:
-        raise InputError(f"{joint}: has no dataset.json; give the output folder of nnUNetv2_predict.") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{joint / 'dataset.json'}: is no valid JSON ({error}).") from None
+    missing = f"{joint}: has no dataset.json; give the output folder of nnUNetv2_predict."
+    pair = PairLabels.from_dataset_json(read_json(joint / "dataset.json", missing=missing))
     if pair is None:
         raise InputError(f"{joint}: dataset.json knows no pairs, so there is nothing to split.")
     return pair

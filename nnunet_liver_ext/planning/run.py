@@ -13,6 +13,7 @@ from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import dataset_folder, nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning import variants
 from nnunet_liver_ext.planning.architectures import architecture_of
@@ -199,12 +200,7 @@ def _of_recipe(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; convert the dataset first.") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is no valid JSON ({error}).") from None
+    return read_json(path, missing=f"{path}: no such file; convert the dataset first.")
 
 
 def _save(plans: Plans, path: Path) -> None:

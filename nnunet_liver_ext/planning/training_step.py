@@ -24,6 +24,7 @@ from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective, Task, Vi
 from nnunet_liver_ext.trainers.phases import BOTH
 from nnunet_liver_ext.trainers.players import frozen
 from nnunet_liver_ext.trainers.recipe import Recipe
+from nnunet_liver_ext.trainers.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,16 @@ class TrainingStep:
         self.scales = self._scales()
         image_channels = 1 if training.pair is not None else training.data_channels
         task = Task(recipe, sizes.patch_size, sizes.spacing_mm, training.num_classes, image_channels)
-        self.objective: Objective = OBJECTIVES[recipe.objective](task, self._voxel_loss())
+        self.objective: Objective = OBJECTIVES[recipe.objective](task, VoxelLoss.of(recipe, self._nnunet_loss))
         self.objective.train()
 
     def run(self, live: LiveStorages, mixed: bool) -> int:
         """The step of the companion, if there is one, and that of the segmentor; what the latter keeps."""
-        recipe, companion = self.training.recipe, self.objective.companion
-        larger = (recipe.companion_batch_size or self.sizes.batch_size) // self.sizes.batch_size
-        on_one_batch = recipe.companion_steps == recipe.segmentor_steps == 1 and larger <= 1
+        companion, turns = self.objective.companion, Turns.of(self.training.recipe, self.sizes.batch_size)
+        on_one_batch = turns.on_one_batch(BOTH)
         if companion is not None and not on_one_batch:
             with torch.no_grad():
-                views = self._forward(max(1, larger), mixed)
+                views = self._forward(turns.companion_batches, mixed)
             self._companion_step(views, mixed)
             del views
         views = self._forward(1, mixed)
@@ -128,13 +128,6 @@ class TrainingStep:
             total = [scale / step for scale, step in zip(total, stride, strict=True)]
             scales.append(total)
         return scales
-
-    def _voxel_loss(self) -> VoxelLoss:
-        recipe = self.training.recipe
-        parts = {"Dice": (recipe.dice_weight, 1.0, 0.0), "CE": (recipe.ce_weight, 0.0, 1.0)}
-        return VoxelLoss(
-            {name: (weight, self._nnunet_loss(dice, ce)) for name, (weight, dice, ce) in parts.items() if weight > 0}
-        )
 
     def _nnunet_loss(self, dice: float, ce: float) -> nn.Module:
         settings = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}

@@ -59,6 +59,7 @@ from nnunet_liver_ext.trainers.phases import (
 from nnunet_liver_ext.trainers.players import as_numbers, autocast, descend, frozen, make_optimizer
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
 from nnunet_liver_ext.trainers.scores import hard_counts, mean_of_figures, name_the_summary, region_counts
+from nnunet_liver_ext.trainers.turns import Turns
 from nnunet_liver_ext.trainers.warm_start import find_checkpoint, start_companion, start_segmentor
 
 MOST_EXAMINED = 20
@@ -97,6 +98,7 @@ class LiverTrainer(nnUNetTrainer):
         self.num_epochs = recipe.num_epochs
         self.num_iterations_per_epoch = recipe.num_iterations_per_epoch
         self.num_val_iterations_per_epoch = recipe.num_val_iterations_per_epoch
+        self.turns = Turns.of(recipe, self.configuration_manager.batch_size)
         self.save_every = recipe.save_every
         self.initial_lr = recipe.initial_lr
         self.weight_decay = recipe.weight_decay
@@ -157,7 +159,9 @@ class LiverTrainer(nnUNetTrainer):
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
         task = task_of(self.recipe, self.plans_manager, self.configuration_manager, self.dataset_json)
-        self.objective = OBJECTIVES[self.recipe.objective](task, self._voxel_loss()).to(self.device)
+        self.objective = OBJECTIVES[self.recipe.objective](task, VoxelLoss.of(self.recipe, self._weighted_loss)).to(
+            self.device
+        )
         if self.objective.companion is not None:
             self.print_to_log_file(f"Companion network: {self.objective.describe()}")
             self.companion = Companion(
@@ -173,13 +177,6 @@ class LiverTrainer(nnUNetTrainer):
 
     def _build_loss(self) -> nn.Module:
         return self._weighted_loss(self.recipe.dice_weight, self.recipe.ce_weight)
-
-    def _voxel_loss(self) -> VoxelLoss:
-        """nnU-Net's loss in its parts, so that the log has each by its name."""
-        weights = {"Dice": (self.recipe.dice_weight, 1.0, 0.0), "CE": (self.recipe.ce_weight, 0.0, 1.0)}
-        return VoxelLoss(
-            {name: (weight, self._weighted_loss(dice, ce)) for name, (weight, dice, ce) in weights.items() if weight > 0}
-        )
 
     def _weighted_loss(self, dice: float, ce: float) -> nn.Module:
         """nnU-Net's loss with other weights, of its terms and, where the network says so, of its outputs."""
@@ -246,25 +243,7 @@ class LiverTrainer(nnUNetTrainer):
     def batches_used(self) -> int:
         """Training batches of all earlier epochs, whatever their phases."""
         phases = (phase_of(self.phases, epoch) for epoch in range(self.current_epoch))
-        return self.num_iterations_per_epoch * sum(self._batches_per_iteration(phase) for phase in phases)
-
-    def _batches_per_iteration(self, phase: Phase) -> int:
-        if phase.name == SEGMENTOR or self._plays_on_one_batch(phase):
-            return 1
-        if phase.name == COMPANION:
-            return self._batches_of_companion
-        return self.recipe.companion_steps * self._batches_of_companion + self.recipe.segmentor_steps
-
-    def _plays_on_one_batch(self, phase: Phase) -> bool:
-        """Whether both players take their step on the same batch and the same forward pass."""
-        steps = (self.recipe.companion_steps, self.recipe.segmentor_steps)
-        return phase.name == BOTH and steps == (1, 1) and self._batches_of_companion == 1
-
-    @property
-    def _batches_of_companion(self) -> int:
-        """How many of the loader's batches make one of the companion's."""
-        wanted = self.recipe.companion_batch_size
-        return 1 if wanted is None else wanted // self.configuration_manager.batch_size
+        return self.num_iterations_per_epoch * sum(self.turns.batches(phase.name) for phase in phases)
 
     # ------------------------------------------------------------------ steps
 
@@ -318,13 +297,13 @@ class LiverTrainer(nnUNetTrainer):
             return [self._segmentor_step(self._forward(batch))]
         if phase.name == COMPANION:
             return [companion.step(self._seen_by_companion(batch), phase)]
-        if self._plays_on_one_batch(phase):
+        if self.turns.on_one_batch(phase.name):
             views = self._forward(batch)
             return [companion.step(views, phase), self._segmentor_step(views)]
         played = []
-        for step in range(self.recipe.companion_steps + self.recipe.segmentor_steps):
+        for step in range(self.turns.companion_steps + self.turns.segmentor_steps):
             batch = next(self.dataloader_train) if step > 0 else batch
-            if step < self.recipe.companion_steps:
+            if step < self.turns.companion_steps:
                 played.append(companion.step(self._seen_by_companion(batch), phase))
             else:
                 played.append(self._segmentor_step(self._forward(batch)))
@@ -356,7 +335,7 @@ class LiverTrainer(nnUNetTrainer):
     def _seen_by_companion(self, batch: dict) -> list[View]:
         """The views without a graph; without a segmentor where the companion learns from annotations alone."""
         alone = self.phase.name == COMPANION and self.objective.companion_learns_from_annotations
-        rest = (next(self.dataloader_train) for _ in range(self._batches_of_companion - 1))
+        rest = (next(self.dataloader_train) for _ in range(self.turns.companion_batches - 1))
         with torch.no_grad():
             return together([self._forward(part, without_segmentor=alone) for part in (batch, *rest)])
 

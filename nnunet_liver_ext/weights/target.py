@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 import nnunet_liver_ext.trainers as trainers
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.strategies import Strategy
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning.run import plans_file
@@ -134,12 +134,7 @@ def _class_names(dataset_json: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except OSError:
-        raise InputError(f"{path}: no such file; write it with nnunet_liver convert and nnunet_liver plan.") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is no valid JSON ({error}).") from None
+    content = read_json(path, missing=f"{path}: no such file; write it with nnunet_liver convert and nnunet_liver plan.")
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold names and values, but it is a {type(content).__name__}.")
     return content

@@ -6,14 +6,13 @@ cross-validation fold r·F + f is fold f of repetition r, and every case is pred
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 
 CHOSEN_BY_TRAINING = "checkpoint_was_chosen_on_these_cases"
 """In validation/summary.json, see `trainers.scores.name_the_summary`."""
@@ -134,20 +133,6 @@ def train_command(folder: Path, dataset: str, fold: int) -> str:
     how = ["--val"] if (own / "checkpoint_final.pth").exists() else ["--c"] if any(own.glob("checkpoint_*.pth")) else []
     plans_option = [] if plans == "nnUNetPlans" else ["-p", plans]
     return " ".join(["nnUNetv2_train", dataset, configuration, str(fold), "-tr", trainer, *plans_option, *how])
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is no valid JSON ({error}).") from None
 
 
 def _predictions(folder: Path, fold: int, ending: str) -> dict[str, Path]:

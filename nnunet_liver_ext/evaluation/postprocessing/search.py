@@ -19,12 +19,13 @@ from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.cache import CaseCache
 from nnunet_liver_ext.evaluation.cases import CaseResult
 from nnunet_liver_ext.evaluation.counterparts import Comparison, labels_on_one_grid, pair_up
-from nnunet_liver_ext.evaluation.crossval.input import CrossValidation, Repetition, find_crossval, read_json
+from nnunet_liver_ext.evaluation.crossval.input import CrossValidation, Repetition, find_crossval
 from nnunet_liver_ext.evaluation.crossval.pool import References, pooled
 from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Classes
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.parallel import Outcome, measure_all
 from nnunet_liver_ext.evaluation.postprocessing import FILE_NAME, Rule, Rules, largest_piece
+from nnunet_liver_ext.json_files import read_json
 
 ROUNDING = 1e-9
 """A Dice that rises by less has not risen."""

@@ -5,7 +5,7 @@ For K = 2 classes the cross-entropy of the softmax is the binary cross-entropy o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, mean
 from nnunet_liver_ext.trainers.objectives.views import View, finest
 from nnunet_liver_ext.trainers.phases import PhaseName
+from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 class VoxelLoss(nn.Module):
@@ -26,6 +27,17 @@ class VoxelLoss(nn.Module):
         super().__init__()
         self.weights = {name: weight for name, (weight, _) in parts.items()}
         self.parts = nn.ModuleDict({name: loss for name, (_, loss) in parts.items()})
+
+    @classmethod
+    def of(cls, recipe: Recipe, loss_of: Callable[[float, float], nn.Module]) -> VoxelLoss:
+        """Dice and cross-entropy with the recipe's weights, those above 0.
+
+        Args:
+            recipe: `dice_weight`, `ce_weight`.
+            loss_of: weights of Dice and cross-entropy -> nnU-Net's loss of them.
+        """
+        parts = {"Dice": (recipe.dice_weight, 1.0, 0.0), "CE": (recipe.ce_weight, 0.0, 1.0)}
+        return cls({name: (weight, loss_of(dice, ce)) for name, (weight, dice, ce) in parts.items() if weight > 0})
 
     def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a view, and its unweighted terms."""
