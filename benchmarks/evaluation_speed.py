@@ -28,11 +28,11 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
 from nnunet_liver_ext.evaluation import surface
-from nnunet_liver_ext.evaluation.cases import evaluate_case
-from nnunet_liver_ext.evaluation.counterparts import labels_on_one_grid, pair_up
+from nnunet_liver_ext.evaluation.files.case_files import labels_on_one_grid, pair_up
+from nnunet_liver_ext.evaluation.measuring.one_case import evaluate_case
 from nnunet_liver_ext.evaluation.metrics import surface_distances
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.images import Grid, image_like, write_image
+from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
 SMALL = Grid((256, 256, 60), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 LARGE = Grid((512, 512, 80), (0.8, 0.8, 2.5), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))

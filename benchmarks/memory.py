@@ -112,7 +112,7 @@ def write_dataset(root: Path, image_size: tuple[int, ...]) -> None:
 def plans_of(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     """(plans, dataset.json) of a case."""
     from nnunet_liver_ext.environment import dataset_folder
-    from nnunet_liver_ext.planning.run import plan_dataset
+    from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 
     name = f"{case.architecture}_{case.unpadded}_{case.strategy}_{case.objective}".replace("-", "_")
     path = plan_dataset(

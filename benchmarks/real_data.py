@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from nnunet_liver_ext.benchmark.demo import Settings, run_demo, write_csv
 from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
-from nnunet_liver_ext.demo import Settings, run_demo, write_csv
-from nnunet_liver_ext.evaluation.counterparts import pair_up
+from nnunet_liver_ext.evaluation.files.case_files import pair_up
 from nnunet_liver_ext.evaluation.report.overlays import overlay_png
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.studies.pair_studies import Study
 
 STUDIES_PER_IMAGE = 6
 

@@ -22,12 +22,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nnunet_liver_ext.dataset_conversion.common_grid import common_grid, mask_on_grid
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair
 from nnunet_liver_ext.deformation import blur, control_grid_size, upsample_control_grid, warp
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.evaluation.similarity import Similarity, relative_similarity
-from nnunet_liver_ext.images import array
+from nnunet_liver_ext.evaluation.similarity.relative import Similarity, relative_similarity
+from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
+from nnunet_liver_ext.space.images import array
 
 SPACING_MM = (3.0, 1.5, 1.5)
 PITCH, STEPS, LEARNING_RATE, MARGIN = 16, 60, 1.0, 6

@@ -18,12 +18,12 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from rich.console import Console
 from rich.table import Table
 
+from nnunet_liver_ext.evaluation.files.studies_beside import read_either
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.evaluation.studies_beside import read_either
-from nnunet_liver_ext.images import array, read_image, read_mask
 from nnunet_liver_ext.inference.model import Model, load_model
 from nnunet_liver_ext.inference.native import predict_prepared, prepare
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import array, read_image, read_mask
+from nnunet_liver_ext.studies.pair_studies import Study
 
 
 def masks_of(model: Model, study: Study, label: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

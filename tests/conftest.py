@@ -38,8 +38,8 @@ def blob_pair(seed: int, shape: tuple[int, int, int] = (20, 40, 40)) -> tuple[li
 
 
 def write_raw_dataset(folder: Path, *, preregistered: bool = False) -> None:
-    from nnunet_liver_ext.images import Grid, image_like, write_image
     from nnunet_liver_ext.pairing import PairLabels, encode_pair
+    from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
     pair = PairLabels(("T1", "T2"), ("background", "liver"))
     grid = Grid((40, 40, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -60,7 +60,7 @@ def write_raw_dataset(folder: Path, *, preregistered: bool = False) -> None:
 
 def write_tumour_dataset(folder: Path) -> None:
     """A liver with a tumour in each case but the last: the image, the liver mask as a channel, the tumour as the label."""
-    from nnunet_liver_ext.images import Grid, image_like, write_image
+    from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
     grid = Grid((40, 40, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     for seed, case in enumerate(CASES):
@@ -125,7 +125,7 @@ def make_datasets(root: Path) -> None:
         write_tumour_dataset(root / "raw" / TUMOURS)
         from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
 
-        from nnunet_liver_ext.planning.run import plan_dataset
+        from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 
         for dataset in (501, 502, 503):
             plan_dataset(dataset, tiny=True, numbers={"patch_size": [16, 32, 32]}, processes=2)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.manifest import Case, Manifest
-from nnunet_liver_ext.images import Grid, image_like, write_image
+from nnunet_liver_ext.dataset_json.manifest import Case, Manifest
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
+from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
 GRID = Grid((24, 20, 16), (1.5, 1.5, 3.0), (-10.0, 5.0, 7.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 DATASET = "Dataset501_Blocks"

@@ -35,7 +35,14 @@ def similarity_toy(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.benchmark.similarity_toy import PAPER, QUICK, Settings, evenly_spaced, quicker, run_similarity_toy
+    from nnunet_liver_ext.benchmark.similarity_toy.experiment import (
+        PAPER,
+        QUICK,
+        Settings,
+        evenly_spaced,
+        quicker,
+        run_similarity_toy,
+    )
 
     lambda_p = None if models is None else evenly_spaced(models)
     scale = quicker(QUICK if quick else PAPER, lambda_p=lambda_p, size=size, pairs=pairs, difference=difference)

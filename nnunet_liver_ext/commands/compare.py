@@ -54,8 +54,8 @@ def compare(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.comparison import compare_results, refuse_existing, write_comparison
-    from nnunet_liver_ext.evaluation.comparison.console import comparison_shown, ranking_table, run_table
+    from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results, refuse_existing, write_comparison
+    from nnunet_liver_ext.evaluation.comparison.terminal_summary import comparison_shown, ranking_table, run_table
 
     smallest = _parse_differences(smallest_difference)
     refuse_existing(out, overwrite=overwrite)
@@ -91,7 +91,7 @@ def _parse_differences(entries: list[str] | None) -> dict[str, float] | None:
     """["0.01", "hd95=1"]: 0.01 for each Dice-like metric, 1 for hd95."""
     if not entries:
         return None
-    from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
+    from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 
     differences: dict[str, float] = {}
     for entry in sorted(entries, key=lambda entry: "=" in entry):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_liver_ext.commands.options import parse_models, parse_references
+from nnunet_liver_ext.commands.option_values import parse_models, parse_references
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.evaluation.options import Options
@@ -18,8 +18,8 @@ def evaluate_crossval(
     """Measures the models' cross-validations and shows what came out."""
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.console import notes_text, pairs_table, summary_table
-    from nnunet_liver_ext.evaluation.crossval import evaluate_crossvals
+    from nnunet_liver_ext.evaluation.crossval.cross_validation import evaluate_crossvals
+    from nnunet_liver_ext.evaluation.results.terminal import notes_text, pairs_table, summary_table
 
     results = evaluate_crossvals(
         parse_models(models), out, options, references=parse_references(references) if references else None, **more

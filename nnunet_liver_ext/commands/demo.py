@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nnunet_liver_ext.commands.options import parse_labels
+from nnunet_liver_ext.commands.option_values import parse_labels
 
 
 def demo(
@@ -33,7 +33,7 @@ def demo(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.demo import Settings, run_demo
+    from nnunet_liver_ext.benchmark.demo import Settings, run_demo
 
     console = Console()
     options = {"labels": parse_labels(label)} if label else {}
@@ -55,7 +55,7 @@ def demo(
 def _show(results: dict[str, Any], settings: Any, console: Any) -> None:
     from rich.table import Table
 
-    from nnunet_liver_ext.demo import GOALS, MODELS
+    from nnunet_liver_ext.benchmark.demo import GOALS, MODELS
 
     table = Table(title=f"Dice of {settings.hold_out} held-out patients (mean over pairs)")
     for column in ("trainer", "T1", "T2", "similarity of T1 and T2 (D_S)", "report"):

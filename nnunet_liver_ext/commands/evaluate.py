@@ -10,7 +10,7 @@ import typer
 
 from nnunet_liver_ext.commands.crossval import evaluate_crossval
 from nnunet_liver_ext.commands.mismatch import evaluate_mismatch
-from nnunet_liver_ext.commands.options import parse_labels, parse_references
+from nnunet_liver_ext.commands.option_values import parse_labels, parse_references
 
 MISMATCH = "With --mismatch"
 
@@ -123,9 +123,9 @@ def evaluate(
         raise typer.BadParameter("--seed, --fold, --checkpoint, --no-mirroring, --tile-step and --device are of --mismatch.")
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.console import notes_text, pairs_table, summary_table
+    from nnunet_liver_ext.evaluation.evaluate import run
     from nnunet_liver_ext.evaluation.options import Options
-    from nnunet_liver_ext.evaluation.run import run
+    from nnunet_liver_ext.evaluation.results.terminal import notes_text, pairs_table, summary_table
 
     options = Options(
         tolerance_mm=tolerance,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nnunet_liver_ext.commands.options import parse_models
+from nnunet_liver_ext.commands.option_values import parse_models
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.evaluation.options import Options
@@ -32,12 +32,12 @@ def evaluate_mismatch(
     import torch
     from rich.console import Console
 
+    from nnunet_liver_ext.benchmark.mismatch.drop_tables import drop_table
+    from nnunet_liver_ext.benchmark.mismatch.experiment import mismatch_test, refuse_existing
+    from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
     from nnunet_liver_ext.errors import InputError
-    from nnunet_liver_ext.inference.mismatch import Pairing
-    from nnunet_liver_ext.inference.mismatch.results import mismatch_test, refuse_existing
-    from nnunet_liver_ext.inference.mismatch.tables import drop_table
     from nnunet_liver_ext.inference.model import load_model, opened
-    from nnunet_liver_ext.studies import read_studies
+    from nnunet_liver_ext.studies.pair_studies import read_studies
 
     refuse_existing(out, overwrite=more["overwrite"])
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

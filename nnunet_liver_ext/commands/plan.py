@@ -59,7 +59,7 @@ def plan(
 
     nnU-Net's own fingerprint and planner do the work; patch and batch follow from the memory that this trainer needs.
     """
-    from nnunet_liver_ext.planning.run import default_plans_name, plan_dataset, plans_file
+    from nnunet_liver_ext.planning.plan_dataset import default_plans_name, plan_dataset, plans_file
 
     numbers = dict(_parse(entry, "num_epochs=500") for entry in set_ or [])
     plans_name = plans_name or default_plans_name(architecture, protocol)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nnunet_liver_ext.commands.options import parse_labels
+from nnunet_liver_ext.commands.option_values import parse_labels
 
 app = typer.Typer(
     no_args_is_help=True, help="Keep only the largest piece of a class, or no thin lesions at the liver's border."
@@ -34,7 +34,7 @@ def find(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.postprocessing.search import find_rules, rules_file, rules_table, save_rules
+    from nnunet_liver_ext.postprocessing.largest_piece_search import find_rules, rules_file, rules_table, save_rules
 
     rules_file(model, overwrite=overwrite)  # before the work
     rules = find_rules(model, references=references, processes=processes)
@@ -57,8 +57,8 @@ def apply(
     """Apply the rules to masks that are there: of nnUNetv2_predict, of a model's zip, of predict --no-postprocessing."""
     if (out is None) != in_place:
         raise typer.BadParameter("give a folder for the masks (-o), or --in-place.")
-    from nnunet_liver_ext.evaluation.postprocessing import FILE_NAME, Rules
-    from nnunet_liver_ext.evaluation.postprocessing.folder import apply_to_folder
+    from nnunet_liver_ext.postprocessing.largest_piece import FILE_NAME, Rules
+    from nnunet_liver_ext.postprocessing.largest_piece_folder import apply_to_folder
 
     file = rules / FILE_NAME if rules.is_dir() else rules
     loaded = Rules.load(file)
@@ -93,8 +93,8 @@ def lesions(
     The border is the liver without its erosion in the slices, by 3 mm with the paper's 7 x 7 kernel. Lesions are opened
     there with a 3 x 3 kernel. The paper's voxels are 1 mm wide; elsewhere the nearest odd numbers of voxels are taken.
     """
-    from nnunet_liver_ext.inference.lesion_folder import postprocess_folder
-    from nnunet_liver_ext.inference.lesion_postprocessing import Kernels
+    from nnunet_liver_ext.postprocessing.border_lesions import Kernels
+    from nnunet_liver_ext.postprocessing.border_lesions_folder import postprocess_folder
 
     changed = postprocess_folder(
         predictions,

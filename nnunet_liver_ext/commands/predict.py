@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from nnunet_liver_ext.inference.ensemble import Ensemble
     from nnunet_liver_ext.inference.model import Model
-    from nnunet_liver_ext.studies import Study
+    from nnunet_liver_ext.studies.pair_studies import Study
 
 
 def predict(
@@ -121,15 +121,15 @@ def predict(
 
 
 def _studies(ensemble: Ensemble, path: Path) -> list[Study]:
-    from nnunet_liver_ext.image_studies import read_image_studies
-    from nnunet_liver_ext.studies import read_studies
+    from nnunet_liver_ext.studies.image_studies import read_image_studies
+    from nnunet_liver_ext.studies.pair_studies import read_studies
 
     read = read_image_studies if ensemble.is_of_single_images else read_studies
     return read(path, modalities=ensemble.modalities)
 
 
 def _one_study(ensemble: Ensemble, name: str, pair: dict[str, Path | None], images: list[Path], liver: Path | None) -> Study:
-    from nnunet_liver_ext.studies import Study
+    from nnunet_liver_ext.studies.pair_studies import Study
 
     if ensemble.is_of_single_images == bool(pair["T1"] or pair["T2"]):
         names = " and ".join(ensemble.modalities)

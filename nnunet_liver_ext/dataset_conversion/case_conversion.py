@@ -8,16 +8,16 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.common_grid import mask_on_grid
 from nnunet_liver_ext.dataset_conversion.completeness import check_complete
-from nnunet_liver_ext.dataset_conversion.image_channels import normalised, on_one_grid
 from nnunet_liver_ext.dataset_conversion.label_values import classes_of, liver_around, liver_of_label_map
 from nnunet_liver_ext.dataset_conversion.readers import Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like
 from nnunet_liver_ext.pairing import encode_pair
-from nnunet_liver_ext.studies import LIVER, Study
+from nnunet_liver_ext.space.common_grid import mask_on_grid
+from nnunet_liver_ext.space.image_channels import normalised, on_one_grid
+from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.studies.pair_studies import LIVER, Study
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _placed(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
 
 def _preregistered(opened: _Opened) -> Converted:
     """Channels image 2 and image 1 warped onto it; labels of image 2."""
-    from nnunet_liver_ext.dataset_conversion.registration import preregister_pair
+    from nnunet_liver_ext.space.preregistration import preregister_pair
 
     settings, study = opened.settings, opened.study
     moving, fixed = settings.modalities

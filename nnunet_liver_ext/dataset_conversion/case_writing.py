@@ -9,13 +9,13 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.case_conversion import Converted, convert_study
-from nnunet_liver_ext.dataset_conversion.manifest import Case, Source
 from nnunet_liver_ext.dataset_conversion.processes import in_processes
 from nnunet_liver_ext.dataset_conversion.readers import Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
+from nnunet_liver_ext.dataset_json.manifest import Case, Source
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.images import replaced, write_image
-from nnunet_liver_ext.studies import Study, safe_name
+from nnunet_liver_ext.space.images import replaced, write_image
+from nnunet_liver_ext.studies.pair_studies import Study, safe_name
 
 
 @dataclass(frozen=True)

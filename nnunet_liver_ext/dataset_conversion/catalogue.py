@@ -15,7 +15,7 @@ from nnunet_liver_ext.errors import InputError
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.dataset_conversion.readers import Reader
-    from nnunet_liver_ext.studies import Study
+    from nnunet_liver_ext.studies.pair_studies import Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies import LIVER, Study
+from nnunet_liver_ext.studies.pair_studies import LIVER, Study
 
 if TYPE_CHECKING:
-    from nnunet_liver_ext.dataset_conversion.manifest import Case
+    from nnunet_liver_ext.dataset_json.manifest import Case
 
 
 def check_complete(study: Study, settings: Settings) -> None:

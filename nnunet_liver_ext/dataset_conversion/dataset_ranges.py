@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_liver_ext.dataset_conversion.case_writing import Job
-from nnunet_liver_ext.dataset_conversion.intensities import Intensities
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.dataset_conversion.processes import in_processes
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array
+from nnunet_liver_ext.space.images import array
+from nnunet_liver_ext.space.intensities import Intensities
 
 RANKS = 10_000
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.dataset_conversion.case_writing import Job
-from nnunet_liver_ext.dataset_conversion.manifest import FILE_NAME, Manifest
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.splits import Splitting
+from nnunet_liver_ext.dataset_json.manifest import FILE_NAME, Manifest
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.studies.pair_studies import Study
 
 FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms", "ratersTr", "ratersTs")
 CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")

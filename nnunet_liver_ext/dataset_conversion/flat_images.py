@@ -15,8 +15,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.grid import Grid
-from nnunet_liver_ext.images import array, image_ending, image_like, read_image, read_mask
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import array, image_ending, image_like, read_image, read_mask
 
 SLICE_MM = 999.0
 """nnU-Net's mark of 2D data: one slice, thicker than a pixel is wide, so that only a 2d configuration is planned."""

@@ -20,7 +20,7 @@ from nnunet_liver_ext.dataset_conversion.flat_images import (
 )
 from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import image_like
+from nnunet_liver_ext.space.images import image_like
 
 
 @dataclass(frozen=True)

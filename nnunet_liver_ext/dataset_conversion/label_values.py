@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like
+from nnunet_liver_ext.space.images import Grid, array, image_like
 
 MOST_OUTSIDE = 0.05
 """Share of the labelled voxels that may lie outside the liver mask; more is another patient's mask, or a shifted one."""

@@ -9,9 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.files_on_disk import natural_order
-from nnunet_liver_ext.dicom import read_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array
+from nnunet_liver_ext.space.dicom import read_slice
+from nnunet_liver_ext.space.images import array
 
 
 def ranks(names: Iterable[str]) -> dict[str, int]:

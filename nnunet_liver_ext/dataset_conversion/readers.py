@@ -8,7 +8,7 @@ from typing import Protocol
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask
 
 
 class Reader(Protocol):

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.dataset_conversion.common_grid import DEFAULT_SPACING, Interpolation, Spacing
-from nnunet_liver_ext.dataset_conversion.intensities import Intensities
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.studies import LIVER
+from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, Interpolation, Spacing
+from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.studies.pair_studies import LIVER
 
 Layout = Literal["pairs", "preregistered", "images"]
 NOT_NORMALISED = "noNorm"

@@ -25,14 +25,14 @@ from nnunet_liver_ext.dataset_conversion.existing_dataset import (
     remove_dataset,
     remove_strays,
 )
-from nnunet_liver_ext.dataset_conversion.manifest import Case, Manifest
 from nnunet_liver_ext.dataset_conversion.readers import PlainReader, Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.splits import Splitting, check_folds, choose_hold_out, update_splits
+from nnunet_liver_ext.dataset_json.manifest import Case, Manifest
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.images import replaced
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import replaced
+from nnunet_liver_ext.studies.pair_studies import Study
 
 
 def write_dataset(

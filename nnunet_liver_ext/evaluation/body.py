@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metrics import checked_mask
-from nnunet_liver_ext.images import Grid, array, image_like
+from nnunet_liver_ext.space.images import Grid, array, image_like
 
 # The body mask's numbers, chosen by looking at T1, T2, fat-suppressed, water and fat images and at CT.
 WORKING_MM = 3.0  # finer voxels are averaged to about this size

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.surface import Convention
-from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
+from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 
 SELECTABLE = ("overlap", "surface", "volume", "plausibility", "pairs")
 """What an evaluation can be restricted to. Surfaces take longer than reading the files, elastic pairs seconds each."""

@@ -21,9 +21,9 @@ from scipy import stats
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.body import mask_on, volume, x_mm
 from nnunet_liver_ext.evaluation.lesions import find_lesions
-from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3, checked_masks, checked_spacing
-from nnunet_liver_ext.images import Grid
+from nnunet_liver_ext.space.images import Grid
 
 ROUNDING = 1e-9  # a spread below this part of the values is rounding
 MEAN_DEVIATION_TO_STD = math.sqrt(math.pi / 2)  # 1.2533, of a normal distribution

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metrics import ROUNDING_MM, checked_mask, checked_masks, checked_spacing
-from nnunet_liver_ext.fat_fraction import fat_fraction_percent
+from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 
 LOWEST_PERCENT, HIGHEST_PERCENT = -50.0, 150.0  # noise and fat-water swaps leave 0..100 a little
 LARGEST_FRACTION = 1.5  # an image that has nothing above it is a fraction in 0..1, with some noise

@@ -22,8 +22,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, resample
 from nnunet_liver_ext.networks.registor import Registor
+from nnunet_liver_ext.space.images import Grid, array, image_like, resample
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, VoxelLoss, task_of
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
 

@@ -14,9 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid
-from nnunet_liver_ext.inference.conversion import Conversion
 from nnunet_liver_ext.inference.model import RESTRICTED, Model
 from nnunet_liver_ext.inference.native import (
     Prediction,
@@ -26,7 +25,8 @@ from nnunet_liver_ext.inference.native import (
     interpolated,
     prepare,
 )
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import Grid
+from nnunet_liver_ext.studies.pair_studies import Study
 
 
 @dataclass(frozen=True)

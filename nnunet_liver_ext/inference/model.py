@@ -17,15 +17,15 @@ import torch
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.console import quiet
+from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.environment import enable_trainers
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.postprocessing import NO_RULES, Rules
-from nnunet_liver_ext.inference.conversion import Conversion
 from nnunet_liver_ext.inference.deformation import registor_of
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.postprocessing.largest_piece import NO_RULES, Rules
 from nnunet_liver_ext.trainers.checkpoint import check_version
 from nnunet_liver_ext.trainers.predictor import LiverPredictor
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY

@@ -15,9 +15,9 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, resample
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
+from nnunet_liver_ext.space.images import Grid, array, image_like, resample
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
     if conversion.layout == "preregistered":
         channels, grid = _preregistered(model, images)
     else:
-        from nnunet_liver_ext.dataset_conversion.image_channels import on_one_grid
+        from nnunet_liver_ext.space.image_channels import on_one_grid
 
         given = {name: images[name] for name in native}
         how = (conversion.spacing, conversion.interpolation)
@@ -154,7 +154,7 @@ def interpolated(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndar
 
 
 def _preregistered(model: Model, images: Mapping[str, sitk.Image]) -> tuple[list[np.ndarray], Grid]:
-    from nnunet_liver_ext.dataset_conversion.registration import preregister_pair
+    from nnunet_liver_ext.space.preregistration import preregister_pair
 
     moving, fixed = model.modalities
     fixed_on_grid, warped, _ = preregister_pair(images[moving], images[fixed], model.dataset_json["conversion"])
@@ -173,6 +173,6 @@ def _organ_mask(mask: sitk.Image, grid: Grid, name: str) -> np.ndarray:
 def _on_grid(mask: np.ndarray, own: Grid, grid: Grid) -> np.ndarray:
     if own == grid:
         return mask.astype(np.uint8)
-    from nnunet_liver_ext.dataset_conversion.common_grid import mask_on_grid
+    from nnunet_liver_ext.space.common_grid import mask_on_grid
 
     return array(mask_on_grid(image_like(mask, own), grid, 2))

@@ -9,11 +9,11 @@ from typing import Any
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.postprocessing import largest_piece
-from nnunet_liver_ext.images import Grid, array, image_like
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import probabilities_on_common_grid
+from nnunet_liver_ext.postprocessing.largest_piece import largest_piece
+from nnunet_liver_ext.space.images import Grid, array, image_like
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,23 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.postprocessing import keep_largest
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, replaced, write_image
 from nnunet_liver_ext.inference.deformation import Deformation, find_deformation
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
-from nnunet_liver_ext.inference.lesion_postprocessing import PAPER, postprocess_label_map
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import Prediction, Prepared, probabilities_on_common_grid
 from nnunet_liver_ext.inference.organ import OrganFinder
-from nnunet_liver_ext.studies import Study, deformation_files
+from nnunet_liver_ext.postprocessing.border_lesions import PAPER, postprocess_label_map
+from nnunet_liver_ext.postprocessing.largest_piece import keep_largest
+from nnunet_liver_ext.space.images import (
+    Grid,
+    array,
+    image_like,
+    read_image,
+    read_mask,
+    replaced,
+    write_image,
+)
+from nnunet_liver_ext.studies.pair_studies import Study, deformation_files
 
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
 """What may go wrong with one study while the others go on; CUDA's out-of-memory is a RuntimeError."""

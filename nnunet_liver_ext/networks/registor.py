@@ -39,7 +39,7 @@ from nnunet_liver_ext.networks.registor_heads import (
     near_zero,
     padded_to_multiple,
 )
-from nnunet_liver_ext.transforms import TRANSFORMS, Transforms
+from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 
 BLOCK_FEATURES = (16, 32, 64, 128)  # section 3.2.2
 MIN_AXIS = 4

@@ -12,7 +12,7 @@ from typing import Any
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.architectures import SLICE, architecture_entry
-from nnunet_liver_ext.planning.networks import network_without_weights
+from nnunet_liver_ext.planning.described_network import network_without_weights
 from nnunet_liver_ext.planning.planner import LiverPlanner, too_little
 from nnunet_liver_ext.planning.sizing import (
     SHORTEST_AXIS,

@@ -16,9 +16,9 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import ResEncUNetPlanner
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.planning.described_network import network_without_weights
 from nnunet_liver_ext.planning.estimates import recipe_of, training_of
 from nnunet_liver_ext.planning.memory import Memory, estimate
-from nnunet_liver_ext.planning.networks import network_without_weights
 from nnunet_liver_ext.planning.request import Request, resolve_request
 from nnunet_liver_ext.planning.sizing import SMALLEST_BATCH, largest_batch
 from nnunet_liver_ext.planning.training_step import Sizes

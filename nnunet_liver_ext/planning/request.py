@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.organ_mask import OrganMask
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning.architectures import Architecture, architecture_of
 from nnunet_liver_ext.trainers.protocols import Protocol, protocol_of

@@ -92,7 +92,7 @@ def _check_patch(plans: Plans, configuration: str) -> None:
 
 
 def _check_unpadded(patch: Sequence[int], architecture: Mapping[str, Any]) -> None:
-    from nnunet_liver_ext.planning.networks import network_without_weights
+    from nnunet_liver_ext.planning.described_network import network_without_weights
 
     network = network_without_weights(architecture)
     network.geometry.check_input(type(network).__name__, patch)

@@ -1,12 +1,12 @@
 """Every trainer by its name; what nnU-Net finds through `plugin/`."""
 
-from nnunet_liver_ext.trainers.cooperation import (
+from nnunet_liver_ext.trainers.named.cooperating_networks import (
     nnUNetTrainerSimilarity,
     nnUNetTrainerSimilarityAffine,
     nnUNetTrainerSimilarityRigid,
     nnUNetTrainerSimilarityTranslation,
 )
-from nnunet_liver_ext.trainers.input_strategies import (
+from nnunet_liver_ext.trainers.named.input_strategies import (
     nnUNetTrainerDualInput,
     nnUNetTrainerDualInputSpecialized,
     nnUNetTrainerDualOutput,
@@ -15,7 +15,7 @@ from nnunet_liver_ext.trainers.input_strategies import (
     nnUNetTrainerSingleInput,
     nnUNetTrainerSingleInputSpecialized,
 )
-from nnunet_liver_ext.trainers.losses import (
+from nnunet_liver_ext.trainers.named.losses import (
     nnUNetTrainerBCE,
     nnUNetTrainerDice,
     nnUNetTrainerDiceBCE,
@@ -23,7 +23,7 @@ from nnunet_liver_ext.trainers.losses import (
     nnUNetTrainerGambling,
     nnUNetTrainerGAN,
 )
-from nnunet_liver_ext.trainers.single_images import (
+from nnunet_liver_ext.trainers.named.single_images import (
     nnUNetTrainerDI2IN,
     nnUNetTrainerDI2INAN,
     nnUNetTrainerLiver,

@@ -26,17 +26,17 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
+from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import InputError, NonFiniteLoss
-from nnunet_liver_ext.incomplete import IncompleteCases
 from nnunet_liver_ext.networks.strategies import STRATEGIES, unwrapped
-from nnunet_liver_ext.organ_mask import OrganMask
 from nnunet_liver_ext.trainers import progress
 from nnunet_liver_ext.trainers.checkpoint import check_version, read_extra, save_with_extra
 from nnunet_liver_ext.trainers.companion import Companion, check_companion
-from nnunet_liver_ext.trainers.data_loading import OrderedAugmenter, seed_everything
+from nnunet_liver_ext.trainers.data.loaders import make_loaders
+from nnunet_liver_ext.trainers.data.ordered_batches import OrderedAugmenter, seed_everything
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
 from nnunet_liver_ext.trainers.final_validation import validate_whole_volumes
-from nnunet_liver_ext.trainers.loaders import make_loaders
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Losses, Objective, VoxelLoss, task_of
 from nnunet_liver_ext.trainers.objectives.views import (
     NOT_COUNTED,

@@ -6,9 +6,9 @@ from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy
-from nnunet_liver_ext.organ_mask import OrganMask
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.recipe import Recipe

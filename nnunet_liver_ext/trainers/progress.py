@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.space.images import replaced
 from nnunet_liver_ext.trainers.phases import IN_WORDS, Phase
 
 SHADES = ("#eef3fa", "#faf3e6", "#eef7ee")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.space.images import replaced
 
 
 def hard_counts(logits: Tensor, target: Tensor, ignored: int | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from nnunet_liver_ext.weights.inflating import inflate
+from nnunet_liver_ext.weights.inflation import inflate
 
 Outcome = Literal["used", "inflated", "initialised"]
 MISSING = "not in the file"

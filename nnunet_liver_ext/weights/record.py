@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.space.images import replaced
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
 from nnunet_liver_ext.trainers.warm_start import IMPORTED
 from nnunet_liver_ext.weights.kinds import Kind
 from nnunet_liver_ext.weights.matching import Matches
-from nnunet_liver_ext.weights.reading import ForeignCheckpoint
+from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint
 from nnunet_liver_ext.weights.target import Target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_liver_ext.weights.reading import ForeignCheckpoint
+from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint
 
 SAME_NETWORK = ("network_class_name", "arch_kwargs")
 NOT_IN_WEIGHTS = ("deep_supervision",)

@@ -18,7 +18,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.strategies import Strategy
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.planning.run import plans_file
+from nnunet_liver_ext.planning.plan_dataset import plans_file
 from nnunet_liver_ext.trainers.base import LiverTrainer
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
 from nnunet_liver_ext.trainers.recipe import Recipe, resolve

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from nnunet_liver_ext.benchmark.similarity_toy import (
+from nnunet_liver_ext.benchmark.similarity_toy.experiment import (
     DATASET,
     PAPER,
     QUICK,
@@ -21,8 +21,8 @@ from nnunet_liver_ext.benchmark.similarity_toy import (
     quicker,
     run_similarity_toy,
 )
-from nnunet_liver_ext.benchmark.similarity_toy_results import as_markdown, summarise, write_results
-from nnunet_liver_ext.benchmark.similarity_toy_scores import read_test_pairs, scores_of
+from nnunet_liver_ext.benchmark.similarity_toy.figure import as_markdown, summarise, write_results
+from nnunet_liver_ext.benchmark.similarity_toy.scores import read_test_pairs, scores_of
 from nnunet_liver_ext.errors import InputError
 
 TINY = Scale(

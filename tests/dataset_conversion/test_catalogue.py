@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nnunet_liver_ext import cli
-from nnunet_liver_ext.commands.convert.public import name_of
+from nnunet_liver_ext.commands.convert.public_datasets import name_of
 from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task, datasets_table
 from nnunet_liver_ext.dataset_conversion.datasets import DATASETS, ENTRIES, content_of
 from nnunet_liver_ext.dataset_conversion.settings import Settings

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from nnunet_liver_ext import cli
 from nnunet_liver_ext.commands.convert import app
 from nnunet_liver_ext.dataset_conversion.datasets import ENTRIES
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import SomeCasesFailed
-from nnunet_liver_ext.images import array, image_like, read_image, write_image
+from nnunet_liver_ext.space.images import array, image_like, read_image, write_image
 from tests.dataset_conversion.conftest import T1_GRID, ball
 from tests.dataset_conversion.datasets.test_chaos_mr import write_examination
 from tests.dataset_conversion.datasets.test_cirrmri600 import add

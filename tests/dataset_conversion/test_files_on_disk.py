@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_liver_ext.dataset_conversion.dataset_csv import read_rows
 from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, folders_below, natural_order
-from nnunet_liver_ext.dataset_conversion.tables import read_rows
 from nnunet_liver_ext.errors import InputError
 
 

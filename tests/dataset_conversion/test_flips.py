@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.flips import CT, MR, check_not_flipped
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array, read_image, read_mask
+from nnunet_liver_ext.space.images import array, read_image, read_mask
 
 FLIPS = [axes for count in (1, 2, 3) for axes in combinations(range(3), count)]
 MASK = Path("mask")

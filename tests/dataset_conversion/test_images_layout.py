@@ -13,16 +13,16 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.case_conversion import convert_study
 from nnunet_liver_ext.dataset_conversion.case_writing import Job
-from nnunet_liver_ext.dataset_conversion.common_grid import image_on_grid
 from nnunet_liver_ext.dataset_conversion.dataset_ranges import measure_ranges
-from nnunet_liver_ext.dataset_conversion.intensities import Intensities
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.common_grid import image_on_grid
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.studies.pair_studies import Study
 from tests.dataset_conversion.conftest import fingerprint
 
 GRID = Grid((14, 12, 8), (2.5, 2.5, 5.0), (10.0, -20.0, 30.0), (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.case_conversion import convert_study
-from nnunet_liver_ext.dataset_conversion.common_grid import common_grid, image_on_grid, mask_on_grid
-from nnunet_liver_ext.dataset_conversion.intensities import Intensities
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array, image_like, read_image, read_mask, write_image
-from nnunet_liver_ext.incomplete import IncompleteCases
 from nnunet_liver_ext.pairing import decode_pair
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, mask_on_grid
+from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.studies.pair_studies import Study
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, ball
 
 SETTINGS = Settings(spacing=COARSE)

@@ -9,7 +9,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.acquisition import acquire, gri
 from nnunet_liver_ext.dataset_conversion.phantom.annotation import annotate
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator, smooth_field
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like
+from nnunet_liver_ext.space.images import Grid, array, image_like
 
 DEMO_SEEDS = tuple(range(8))
 STUDY_SEED = 4

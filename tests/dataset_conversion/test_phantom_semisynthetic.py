@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.phantom import jacobian_determinant, make_pair, pair_from_image
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
 
 REAL_DATA = os.environ.get("NNUNET_LIVER_REAL_DATA")
 REAL_IMAGES = {"mr_2mm_amos0540": 6, "mr_3mm": 5, "ct_3mm": 5}  # name: liver label

@@ -9,7 +9,7 @@ from nnunet_liver_ext.dataset_conversion.phantom import PhantomImage, make_image
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import Tissue
 from nnunet_liver_ext.dataset_conversion.phantom.tomography import HOUNSFIELD
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, read_image, read_mask
+from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 
 
 def test_the_mr_image_is_the_t1_of_the_pair():

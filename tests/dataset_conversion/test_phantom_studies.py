@@ -7,7 +7,7 @@ import pytest
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair, write_studies
 from nnunet_liver_ext.dataset_conversion.phantom.studies import plan_studies
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, read_image, read_mask
+from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from scipy import fft, ndimage
 from typer.testing import CliRunner
 
 from nnunet_liver_ext import cli
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
-from nnunet_liver_ext.dataset_conversion.toy import dataset, make_pair, scaled_max_shift, write_toy_dataset
+from nnunet_liver_ext.dataset_conversion.toy import make_pair, scaled_max_shift, write_toy_dataset
+from nnunet_liver_ext.dataset_conversion.toy import write_dataset as dataset
 from nnunet_liver_ext.dataset_conversion.toy.patterns import BACKGROUND_STRETCH, FOREGROUND_STRETCH, period_px
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array, read_image, read_mask
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
+from nnunet_liver_ext.space.images import array, read_image, read_mask
 from tests.dataset_conversion.conftest import fingerprint
 
 ARRAYS = ("image_1", "image_2", "mask_1", "mask_2", "visible_mask_2")

@@ -12,15 +12,15 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.dataset_conversion.common_grid import image_on_grid, mask_on_grid
-from nnunet_liver_ext.dataset_conversion.intensities import Intensities
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest, Source
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_json.manifest import Manifest, Source
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
 from nnunet_liver_ext.pairing import decode_pair
-from nnunet_liver_ext.studies import read_studies
+from nnunet_liver_ext.space.common_grid import image_on_grid, mask_on_grid
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.studies.pair_studies import read_studies
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, T2_GRID, ball, fingerprint
 
 SETTINGS = Settings(spacing=COARSE)

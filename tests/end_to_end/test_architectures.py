@@ -15,7 +15,7 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.phantom import write_studies
 from nnunet_liver_ext.dataset_conversion.phantom.image_studies import write_image_studies
-from nnunet_liver_ext.images import Grid, array, image_like, read_mask, write_image
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
 from tests.end_to_end.shell import Shell
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.images import Grid, read_image, read_mask
+from nnunet_liver_ext.space.images import Grid, read_image, read_mask
 from tests.end_to_end.shell import Shell
 
 TRAINER = "nnUNetTrainerDualInput"

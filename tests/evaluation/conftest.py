@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.tables import COLUMNS
-from nnunet_liver_ext.images import Grid, image_like, write_image
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.results.results_table import COLUMNS
+from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
 settings.register_profile("shared processors", deadline=None)
 settings.load_profile("shared processors")

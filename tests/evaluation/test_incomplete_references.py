@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.run import evaluate_folders
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
 from tests.evaluation.conftest import block
 

@@ -23,7 +23,7 @@ from nnunet_liver_ext.evaluation.plausibility import (
     pieces,
     robust_z,
 )
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask
 
 REAL_DATA = os.environ.get("NNUNET_LIVER_REAL_DATA")
 REAL_IMAGES = {"mr_2mm_amos0540": 6, "mr_3mm": 5, "ct_3mm": 5}  # name: liver label

@@ -18,7 +18,7 @@ from nnunet_liver_ext.evaluation.quantities import (
     fat_fraction_image,
     tumour_burden,
 )
-from nnunet_liver_ext.images import Grid, array
+from nnunet_liver_ext.space.images import Grid, array
 
 MM = (1.0, 1.0, 1.0)
 SPACING_MM = (6.0, 1.5, 1.5)

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.deformation import warp
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import Grid, array, read_image, read_mask
 from nnunet_liver_ext.inference.deformation import (
     displacement_image,
     field_on,
@@ -30,8 +29,9 @@ from nnunet_liver_ext.inference.model import load_model
 from nnunet_liver_ext.inference.native import on_native_grid, prepare, probabilities_on_common_grid
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.networks.registor import ElasticRegistor, Registor
-from nnunet_liver_ext.studies import read_studies
-from tests.inference.conftest import OBLIQUE, T1_GRID, T2_GRID, add_conversion, random_probabilities, write_study
+from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
+from nnunet_liver_ext.studies.pair_studies import read_studies
+from tests.trained_models import OBLIQUE, T1_GRID, T2_GRID, add_conversion, random_probabilities, write_study
 from tests.training import make_trainer, run_epochs
 
 CPU = torch.device("cpu")

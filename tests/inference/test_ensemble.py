@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.postprocessing import Rule, Rules
-from nnunet_liver_ext.images import array, read_image, read_mask
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.model import Model, load_model
 from nnunet_liver_ext.inference.native import Prepared
 from nnunet_liver_ext.inference.predict import predict_studies
-from nnunet_liver_ext.studies import read_studies
-from tests.inference.conftest import T1_GRID, T2_GRID, random_probabilities, write_study
+from nnunet_liver_ext.postprocessing.largest_piece import Rule, Rules
+from nnunet_liver_ext.space.images import array, read_image, read_mask
+from nnunet_liver_ext.studies.pair_studies import read_studies
+from tests.trained_models import T1_GRID, T2_GRID, random_probabilities, write_study
 
 SINGLE, DUAL, PREREGISTERED = "nnUNetTrainerSingleInput", "nnUNetTrainerDualInput", "nnUNetTrainerPreregistered"
 

@@ -13,13 +13,13 @@ import torch
 from scipy.special import softmax
 
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, read_mask, write_image
 from nnunet_liver_ext.inference.model import load_model, opened
 from nnunet_liver_ext.inference.native import on_native_grid, predict_prepared, prepare
 from nnunet_liver_ext.inference.predict import predict_studies
-from nnunet_liver_ext.studies import Study, read_studies
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.studies.pair_studies import Study, read_studies
 from tests.conftest import blob_pair
-from tests.inference.conftest import T1_GRID, T2_GRID, random_probabilities, write_study
+from tests.trained_models import T1_GRID, T2_GRID, random_probabilities, write_study
 
 CPU = torch.device("cpu")
 

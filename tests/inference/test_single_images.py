@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import Grid, array, image_like, read_mask, write_image
-from nnunet_liver_ext.inference.conversion import Conversion
-from nnunet_liver_ext.inference.lesion_postprocessing import postprocess_lesions
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import prepare
 from nnunet_liver_ext.inference.predict import predict_studies
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.postprocessing.border_lesions import postprocess_lesions
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
+from nnunet_liver_ext.studies.pair_studies import Study
 
 GRID = Grid((30, 28, 10), (1.2, 1.3, 4.0), (5.0, -3.0, 2.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 LIVER, TUMOUR = 100.0, 300.0

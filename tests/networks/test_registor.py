@@ -20,7 +20,7 @@ from nnunet_liver_ext.networks.registor import (
     pooling_of_blocks,
 )
 from nnunet_liver_ext.networks.registor_heads import centroid, cross_correlation
-from nnunet_liver_ext.transforms import TRANSFORMS
+from nnunet_liver_ext.transform_classes import TRANSFORMS
 
 SIZES = {2: (48, 64), 3: (8, 24, 32)}
 SPACING_MM = {2: (1.5, 1.5), 3: (3.0, 1.5, 1.5)}

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.planning import run
-from nnunet_liver_ext.planning.run import plan_dataset
+from nnunet_liver_ext.planning import plan_dataset as run
+from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 from tests.conftest import CASES, DATASET, PREREGISTERED
 
 OTHER_SPLITS = [{"train": CASES[1:], "val": CASES[:1]}]

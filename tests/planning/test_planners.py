@@ -18,9 +18,9 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.anisotropic_unet import KERNEL_SIZES, STRIDES
 from nnunet_liver_ext.planning import estimates
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
+from nnunet_liver_ext.planning.described_network import network_without_weights
 from nnunet_liver_ext.planning.estimates import sizes_of, training_of
-from nnunet_liver_ext.planning.networks import network_without_weights
-from nnunet_liver_ext.planning.run import plan_dataset
+from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
 from nnunet_liver_ext.trainers.recipe import Recipe
 from tests.planning.conftest import by_voxels

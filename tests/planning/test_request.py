@@ -8,8 +8,8 @@ import pytest
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.estimates import recipe_of
+from nnunet_liver_ext.planning.plan_dataset import default_plans_name
 from nnunet_liver_ext.planning.request import resolve_request
-from nnunet_liver_ext.planning.run import default_plans_name
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
 from tests.planning.made_up import IMAGES, PAIRS, TUMOURS
 

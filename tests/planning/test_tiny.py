@@ -11,7 +11,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
-from nnunet_liver_ext.planning.run import plan_dataset
+from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 from nnunet_liver_ext.planning.variants import with_numbers
 from tests.planning.made_up import IMAGES, TUMOURS, write_dataset
 

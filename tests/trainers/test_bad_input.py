@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, write_image
 from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, write_image
 from tests.conftest import CASES, PREREGISTERED
 from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_epochs, weights
 

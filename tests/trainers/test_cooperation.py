@@ -158,7 +158,7 @@ def test_examining_a_known_deformation():
 
 
 def test_a_thorough_examination_knows_the_best_transform():
-    pytest.importorskip("nnunet_liver_ext.evaluation.similarity")
+    pytest.importorskip("nnunet_liver_ext.evaluation.similarity.relative")
     objective = build("similarity_translation")
     labels = torch.zeros(3, 1, *SHAPE)
     labels[:2, :, 2:7, 4:9, 6:11] = 1

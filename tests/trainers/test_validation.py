@@ -11,8 +11,8 @@ import torch
 from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_liver_ext.images import array, read_mask
 from nnunet_liver_ext.pairing import decode_pair, join_logits
+from nnunet_liver_ext.space.images import array, read_mask
 from nnunet_liver_ext.trainers.scores import hard_counts
 from tests.conftest import CASES, DATASET
 from tests.training import make_trainer, quietly, run_epochs

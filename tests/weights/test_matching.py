@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nnunet_liver_ext.weights.inflating import inflate
+from nnunet_liver_ext.weights.inflation import inflate
 from nnunet_liver_ext.weights.matching import MISSING, Matches, import_into
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.weights.run import import_weights
+from nnunet_liver_ext.weights.import_weights import import_weights
 from tests.conftest import DATASET
 from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_one_epoch, weights
 from tests.weights.checkpoints import TINY, models_genesis, save_models_genesis

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from nnunet_liver_ext.commands.convert import own, synthetic
-from nnunet_liver_ext.commands.convert.listing import list_datasets
-from nnunet_liver_ext.commands.convert.public import ConvertGroup
+from nnunet_liver_ext.commands.convert import synthetic
+from nnunet_liver_ext.commands.convert import user_studies as own
+from nnunet_liver_ext.commands.convert.list_datasets import list_datasets
+from nnunet_liver_ext.commands.convert.public_datasets import ConvertGroup
 
 app = typer.Typer(cls=ConvertGroup, no_args_is_help=True)
 app.command("pairs")(own.pairs)

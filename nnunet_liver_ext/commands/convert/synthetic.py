@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nnunet_liver_ext.commands.convert.options import (
+from nnunet_liver_ext.commands.convert.shared_options import (
     EmptyMasks,
     Normalisation,
     Output,
@@ -15,8 +15,8 @@ from nnunet_liver_ext.commands.convert.options import (
     PairOptions,
     Sampling,
 )
-from nnunet_liver_ext.commands.convert.running import write
-from nnunet_liver_ext.commands.convert.unfolding import unfolded
+from nnunet_liver_ext.commands.convert.write_dataset import write
+from nnunet_liver_ext.commands.option_groups import unfolded
 
 
 @unfolded(name="Phantom")
@@ -37,8 +37,8 @@ def phantom(
 ) -> None:
     """Synthetic abdomens with known masks and deformations, for trying things."""
     from nnunet_liver_ext.dataset_conversion.phantom import write_image_studies, write_studies
-    from nnunet_liver_ext.image_studies import read_image_studies
-    from nnunet_liver_ext.studies import read_studies
+    from nnunet_liver_ext.studies.image_studies import read_image_studies
+    from nnunet_liver_ext.studies.pair_studies import read_studies
 
     if layout not in ("pairs", "images"):
         raise typer.BadParameter(f"--layout is pairs or images, not {layout}.")

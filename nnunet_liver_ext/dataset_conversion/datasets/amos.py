@@ -16,8 +16,8 @@ from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, P
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles, check_label_names
 from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import stem
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import stem
+from nnunet_liver_ext.studies.pair_studies import Study
 
 FIRST_MR = 500
 """Number of the first MR image; lower ones are CT."""

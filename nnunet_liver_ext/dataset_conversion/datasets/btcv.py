@@ -11,7 +11,7 @@ from pathlib import Path
 from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles
 from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.studies.pair_studies import Study
 
 ORGANS = {
     "spleen": 1,

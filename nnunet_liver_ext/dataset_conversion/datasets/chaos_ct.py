@@ -19,10 +19,10 @@ from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDat
 from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
 from nnunet_liver_ext.dataset_conversion.flips import CT, check_not_flipped
 from nnunet_liver_ext.dataset_conversion.mask_slices import ranks, read_png_slice
-from nnunet_liver_ext.dicom import grid_of, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array, image_like
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.dicom import grid_of, read_series, sorted_slices
+from nnunet_liver_ext.space.images import array, image_like
+from nnunet_liver_ext.studies.pair_studies import Study
 
 MASK_NAME = re.compile(r"liver_GT_([0-9]+)\.png", re.IGNORECASE)
 MR_SEQUENCES = ("T1DUAL", "T2SPIR")

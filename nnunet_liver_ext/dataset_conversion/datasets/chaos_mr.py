@@ -21,10 +21,10 @@ from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_
 from nnunet_liver_ext.dataset_conversion.flips import MR, check_not_flipped
 from nnunet_liver_ext.dataset_conversion.mask_slices import read_png_slice
 from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
-from nnunet_liver_ext.dicom import grid_of, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array, image_like
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.dicom import grid_of, read_series, sorted_slices
+from nnunet_liver_ext.space.images import array, image_like
+from nnunet_liver_ext.studies.pair_studies import Study
 
 ORGANS = {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4}
 """The labels of the masks that `ChaosReader` gives."""

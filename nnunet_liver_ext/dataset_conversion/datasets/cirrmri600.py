@@ -13,8 +13,8 @@ from pathlib import Path
 from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
 from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import image_ending, stem
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import image_ending, stem
+from nnunet_liver_ext.studies.pair_studies import Study
 
 PARTS = ("train", "valid", "test")
 

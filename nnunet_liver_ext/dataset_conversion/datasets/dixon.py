@@ -24,10 +24,10 @@ from nnunet_liver_ext.dataset_conversion.class_values import IGNORE_OTHER_LABELS
 from nnunet_liver_ext.dataset_conversion.margin import check_margin, eroded_in_plane
 from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.fat_fraction import fat_fraction_percent
-from nnunet_liver_ext.image_studies import read_image_studies
-from nnunet_liver_ext.images import Grid, array, image_like, read_image
-from nnunet_liver_ext.studies import LIVER, Study
+from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image
+from nnunet_liver_ext.studies.image_studies import read_image_studies
+from nnunet_liver_ext.studies.pair_studies import LIVER, Study
 
 WATER, FAT, FRACTION = "water", "fat", "fat fraction"
 CHANNELS = ("fat-fraction", WATER, FAT)

@@ -23,7 +23,7 @@ from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset,
 from nnunet_liver_ext.dataset_conversion.datasets.duke_masks import DukeReader
 from nnunet_liver_ext.dataset_conversion.datasets.duke_series import SEQUENCES, Series, duke_series
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.studies.pair_studies import Study
 
 
 def duke_pairs(root: Path, t1: str, t2: str) -> list[Study]:

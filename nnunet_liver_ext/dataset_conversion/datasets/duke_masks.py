@@ -15,9 +15,9 @@ from nnunet_liver_ext.dataset_conversion.files_on_disk import natural_order
 from nnunet_liver_ext.dataset_conversion.flips import MR, check_not_flipped
 from nnunet_liver_ext.dataset_conversion.mask_slices import ranks, read_dicom_slice
 from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
-from nnunet_liver_ext.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like
+from nnunet_liver_ext.space.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
+from nnunet_liver_ext.space.images import Grid, array, image_like
 
 PLACE = ("0020|0032", "0020|0037", "0028|0030")
 """ImagePositionPatient, ImageOrientationPatient, PixelSpacing."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_liver_ext.dataset_conversion.dataset_csv import read_rows
 from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, natural_order
-from nnunet_liver_ext.dataset_conversion.tables import read_rows
-from nnunet_liver_ext.dicom import DICOM_SUFFIXES
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.dicom import DICOM_SUFFIXES
 
 KEYS = ("seriesclassificationkey.csv", "segmentationkey.csv")
 """What the later one says of a series counts."""

@@ -22,10 +22,10 @@ from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_
 from nnunet_liver_ext.dataset_conversion.flips import CT, check_not_flipped
 from nnunet_liver_ext.dataset_conversion.mask_slices import read_dicom_slice
 from nnunet_liver_ext.dataset_conversion.tasks import LABELS, LIVER_AND_TUMOURS
-from nnunet_liver_ext.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array, image_like
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
+from nnunet_liver_ext.space.images import array, image_like
+from nnunet_liver_ext.studies.pair_studies import Study
 
 PATIENT = re.compile(r"3Dircadb1\.[0-9]+", re.IGNORECASE)
 TUMOUR = re.compile(r"livertumou?rs?[_ -]?[0-9]*", re.IGNORECASE)

@@ -25,9 +25,9 @@ from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import Numbered
 from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
 from nnunet_liver_ext.dataset_conversion.tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.grid import Grid
-from nnunet_liver_ext.images import array, image_like, read_image, read_mask
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask
+from nnunet_liver_ext.studies.pair_studies import Study
 
 UNKNOWN_VOXEL_SIZE = "unknown-voxel-size"
 REMARK = (

@@ -27,8 +27,8 @@ from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, is_ju
 from nnunet_liver_ext.dataset_conversion.readers import PlainReader
 from nnunet_liver_ext.dataset_conversion.tasks import LABELS, LIVER_AND_TUMOURS
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, stem
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import Grid, array, image_like, stem
+from nnunet_liver_ext.studies.pair_studies import Study
 
 PHASES = {"art": "art", "pre": "art_pre", "pv": "art_pv", "del": "art_del"}
 """Files of the phases on (or registered to) the arterial one, without their ending."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import image_ending, stem
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import image_ending, stem
+from nnunet_liver_ext.studies.pair_studies import Study
 
 
 @dataclass(frozen=True, kw_only=True)

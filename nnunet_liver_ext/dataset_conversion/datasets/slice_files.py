@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_liver_ext.dataset_conversion.dataset_csv import read_rows
 from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
 from nnunet_liver_ext.dataset_conversion.flat_images import is_png
-from nnunet_liver_ext.dataset_conversion.tables import read_rows
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import image_ending, stem
-from nnunet_liver_ext.studies import is_mask_name
+from nnunet_liver_ext.space.images import image_ending, stem
+from nnunet_liver_ext.studies.pair_studies import is_mask_name
 
 IMAGES, MASKS = ("images",), ("masks", "labels")
 """Names of folders, in small letters."""

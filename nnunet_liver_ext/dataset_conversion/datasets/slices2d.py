@@ -35,7 +35,7 @@ from nnunet_liver_ext.dataset_conversion.datasets.slice_files import (
 from nnunet_liver_ext.dataset_conversion.flat_images import SLICE_MM
 from nnunet_liver_ext.dataset_conversion.flat_reader import SliceReader
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.studies.pair_studies import Study
 
 
 def slices2d_studies(root: Path, *, modality: str = "CT", patients: Path | None = None, **reading: Any) -> list[Study]:

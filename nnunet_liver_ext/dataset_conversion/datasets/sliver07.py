@@ -14,9 +14,9 @@ import SimpleITK as sitk
 from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset, Task
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.grid import Grid
-from nnunet_liver_ext.images import array, image_like, read_image, read_mask
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask
+from nnunet_liver_ext.studies.pair_studies import Study
 
 FILES = NumberedFiles(
     image="liver-orig([0-9]+)",

@@ -12,8 +12,8 @@ from pathlib import Path
 from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset, Task
 from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array, image_ending, read_mask, stem
-from nnunet_liver_ext.studies import Study
+from nnunet_liver_ext.space.images import array, image_ending, read_mask, stem
+from nnunet_liver_ext.studies.pair_studies import Study
 
 
 def totalsegmentator_mri_studies(root: Path, *, liver_free: bool = False, test_images: bool = False) -> list[Study]:

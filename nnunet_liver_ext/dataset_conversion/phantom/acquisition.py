@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import rotation
-from nnunet_liver_ext.images import Grid, array
+from nnunet_liver_ext.space.images import Grid, array
 
 SUBSLICES = 4
 EDGE = 0.25  # of a slice profile's sides, as a fraction of the thickness: a trapezoid, not a box

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import rotation
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import smooth_field
-from nnunet_liver_ext.images import Grid
+from nnunet_liver_ext.space.images import Grid
 
 NODE_MM = 6.0
 DECAY_BELOW_MM = 270.0  # the dome moves fully, what lies this far below it not at all

@@ -13,7 +13,7 @@ import numpy as np
 
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import smooth_field
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import Tissue
-from nnunet_liver_ext.images import Grid
+from nnunet_liver_ext.space.images import Grid
 
 Box = tuple[slice, slice, slice]
 Point = Sequence[float] | np.ndarray

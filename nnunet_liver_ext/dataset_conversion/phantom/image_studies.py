@@ -19,7 +19,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.studies import (
     write_table,
 )
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import write_image
+from nnunet_liver_ext.space.images import write_image
 
 
 def write_image_studies(

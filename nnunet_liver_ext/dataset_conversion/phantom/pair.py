@@ -26,8 +26,8 @@ from nnunet_liver_ext.dataset_conversion.phantom.organs import paint_organs
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import APPEARANCE, CLEAR_APPEARANCE, Appearance, Tissue
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.fat_fraction import fat_fraction_percent
-from nnunet_liver_ext.images import Grid, image_like
+from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
+from nnunet_liver_ext.space.images import Grid, image_like
 
 Difficulty = Literal["demo", "study"]
 MAX_LESIONS = 20

@@ -19,7 +19,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.contrast import with_bias, with
 from nnunet_liver_ext.dataset_conversion.phantom.pair import UNIT, PhantomPair
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like
+from nnunet_liver_ext.space.images import Grid, array, image_like
 
 DENOISING_STEPS = 5
 MAX_SHIFT_OF_EXTENT = 0.15  # a low stack of slices is moved less, or the pair would share no anatomy

@@ -22,7 +22,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.pair import (
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
 from nnunet_liver_ext.dataset_conversion.phantom.tomography import AIR_HU, hounsfield
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import image_like
+from nnunet_liver_ext.space.images import image_like
 
 Modality = Literal["MR", "CT"]
 NOISE_HU = {"demo": 6.0, "study": 14.0}

@@ -14,7 +14,14 @@ from rich.progress import track
 
 from nnunet_liver_ext.dataset_conversion.phantom.pair import PROTOCOLS, Difficulty, PhantomPair, make_pair
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import IMAGE_ENDINGS, Grid, array, image_like, replaced, write_image
+from nnunet_liver_ext.space.images import (
+    IMAGE_ENDINGS,
+    Grid,
+    array,
+    image_like,
+    replaced,
+    write_image,
+)
 
 OPTIONS_FILE = "phantom.json"
 COLUMNS = ("patient", "study", "t1", "t2", "t1_mask", "t2_mask")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.comparison.input import Results
-from nnunet_liver_ext.evaluation.measures import METRICS
+from nnunet_liver_ext.evaluation.comparison.results_folders import Results
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 
 DEPENDS_ON = {
     "surface": ("options.convention", "conventions.surface"),

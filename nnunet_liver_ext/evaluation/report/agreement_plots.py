@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement, summarise_errors, threshold_agreement
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Key
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key
 from nnunet_liver_ext.evaluation.report.shapes import (
     BOTTOM,
     HEIGHT,

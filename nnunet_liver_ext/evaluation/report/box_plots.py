@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.measures import Metric
+from nnunet_liver_ext.evaluation.metric_catalogue import Metric
 from nnunet_liver_ext.evaluation.report.shapes import (
     BOTTOM,
     HEIGHT,

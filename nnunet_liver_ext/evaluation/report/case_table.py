@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.flags import Flag
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.data_table import (
     DataTable,
     Row,
@@ -16,7 +15,8 @@ from nnunet_liver_ext.evaluation.report.data_table import (
     metric_columns,
     metrics_by_family,
 )
-from nnunet_liver_ext.evaluation.tables import OBJECT, grouped
+from nnunet_liver_ext.evaluation.results.flags import Flag
+from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
 
 
 def anchors_of(table: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, str]:

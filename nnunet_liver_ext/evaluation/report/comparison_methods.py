@@ -9,7 +9,7 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.report.methods import Methods, software, with_references
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
-from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 
 
 def comparison_methods(

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.comparison.tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
-from nnunet_liver_ext.evaluation.flags import ORGAN
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.comparison.written_tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.comparison_methods import comparison_methods
 from nnunet_liver_ext.evaluation.report.comparison_views import at_a_glance, comparison_case_table
 from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
 from nnunet_liver_ext.evaluation.report.page import write_page
 from nnunet_liver_ext.evaluation.report.plots import BOX_NOTE, colours
-from nnunet_liver_ext.evaluation.statistics.measures import JUDGED, compared_values
+from nnunet_liver_ext.evaluation.results.flags import ORGAN
+from nnunet_liver_ext.evaluation.results.results_table import grouped
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED, compared_values
 from nnunet_liver_ext.evaluation.statistics.sentences import sentence
-from nnunet_liver_ext.evaluation.tables import grouped
 
 NOTHING = pd.DataFrame()
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.data_table import Cell, Column, DataTable, Row, choices_of, metric_cell
-from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
+from nnunet_liver_ext.evaluation.results.class_labels import label
+from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 from nnunet_liver_ext.evaluation.statistics.sentences import number
-from nnunet_liver_ext.evaluation.tables import OBJECT, grouped
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nnunet_liver_ext.evaluation.measures import METRICS, Metric
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, Metric
 
 FAMILIES = {
     "overlap": "Overlap",

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot, titled
 from nnunet_liver_ext.evaluation.report.shapes import Plot
-from nnunet_liver_ext.evaluation.tables import grouped
+from nnunet_liver_ext.evaluation.results.class_labels import label
+from nnunet_liver_ext.evaluation.results.results_table import grouped
 
 
 def distributions(table: pd.DataFrame, metrics: Sequence[str], css: Mapping[str, str]) -> list[Plot]:

@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.counterparts import Comparison
-from nnunet_liver_ext.evaluation.flags import ORGAN, Flag, find_flags
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY, Classes, Key
-from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.files.case_files import Comparison
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes, Key
+from nnunet_liver_ext.evaluation.measuring.one_pair import pair_cells
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.pairs import pair_cells
 from nnunet_liver_ext.evaluation.report.case_table import anchors_of, case_table, ranked_cases
 from nnunet_liver_ext.evaluation.report.case_views import CaseView, case_views
 from nnunet_liver_ext.evaluation.report.methods import evaluation_methods
@@ -25,7 +23,16 @@ from nnunet_liver_ext.evaluation.report.page import write_page
 from nnunet_liver_ext.evaluation.report.pictures import PicturePlan, draw_pictures, plan_pictures
 from nnunet_liver_ext.evaluation.report.plots import plot_groups
 from nnunet_liver_ext.evaluation.report.summary import all_measures, cards, pair_cards
-from nnunet_liver_ext.evaluation.tables import conventions, empty_masks, grouped, image_rows, pair_rows, versions
+from nnunet_liver_ext.evaluation.results.class_labels import label
+from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, find_flags
+from nnunet_liver_ext.evaluation.results.results_table import (
+    conventions,
+    empty_masks,
+    grouped,
+    image_rows,
+    pair_rows,
+    versions,
+)
 
 Pictures = list[tuple[str, str, Picture | str]]
 """Of one case: modality, headline, and the picture or why there is none."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.comparison.plot import PANEL, forest_rows
+from nnunet_liver_ext.evaluation.comparison.forest_figure import PANEL, forest_rows
 from nnunet_liver_ext.evaluation.report.shapes import Area, Line, Plot, Point, Scale, Shape, Text, scale, shortened
 
 WIDTH, NAMES, NUMBERS = 980.0, 330.0, 210.0  # of the plot, of the column of names, of that of the numbers

@@ -25,7 +25,7 @@ from nnunet_liver_ext.evaluation.report.shapes import (
     rows,
     scale,
 )
-from nnunet_liver_ext.evaluation.summaries import SIZES_MM
+from nnunet_liver_ext.evaluation.results.summaries import SIZES_MM
 
 BAR_WIDTH = 30.0
 ROWS = {"hit": ("found", "good"), "poor": ("poor overlap", "weak"), "missed": ("missed", "bad"), "false": ("false", "false")}

@@ -9,10 +9,10 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.citations import CITATIONS
-from nnunet_liver_ext.evaluation.tables import image_rows, versions
+from nnunet_liver_ext.evaluation.results.results_table import image_rows, versions
 
 
 @dataclass(frozen=True)

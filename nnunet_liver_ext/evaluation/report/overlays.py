@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nnunet_liver_ext.evaluation.counterparts import Comparison
-from nnunet_liver_ext.evaluation.label_maps import Classes
+from nnunet_liver_ext.evaluation.files.case_files import Comparison
+from nnunet_liver_ext.evaluation.files.label_maps import Classes
 from nnunet_liver_ext.evaluation.report.outlines import UNITS, as_path, outlines
 from nnunet_liver_ext.evaluation.report.scenes import Scene, read_scene
 from nnunet_liver_ext.evaluation.report.views import Layout, PictureSize, View, lay_out

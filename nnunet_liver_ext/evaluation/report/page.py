@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.images import replaced
+from nnunet_liver_ext.space.images import replaced
 
 TEMPLATES = "templates"
 

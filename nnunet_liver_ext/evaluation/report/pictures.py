@@ -10,9 +10,9 @@ from multiprocessing import get_context
 
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.counterparts import Comparison
-from nnunet_liver_ext.evaluation.label_maps import Classes, Key
-from nnunet_liver_ext.evaluation.parallel import number_of_processes
+from nnunet_liver_ext.evaluation.files.case_files import Comparison
+from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
+from nnunet_liver_ext.evaluation.measuring.many_cases import number_of_processes
 from nnunet_liver_ext.evaluation.report.overlays import LARGE, SMALL, Picture, draw_picture
 from nnunet_liver_ext.evaluation.report.views import PictureSize
 

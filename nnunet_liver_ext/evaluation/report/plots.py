@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.agreement_plots import Quantity, against_size, bland_altman, quantity, scatter
 from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.lesion_plots import lesion_strip, size_plot
 from nnunet_liver_ext.evaluation.report.shapes import Plot
-from nnunet_liver_ext.evaluation.tables import grouped, image_rows, pair_rows
+from nnunet_liver_ext.evaluation.results.class_labels import label
+from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows
 
 SERIES = 8
 """Colours that style.css has for them."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.evaluation.counterparts import Comparison, labels_on_one_grid
-from nnunet_liver_ext.evaluation.label_maps import Classes
-from nnunet_liver_ext.images import Grid, image_like, read_image, resample
+from nnunet_liver_ext.evaluation.files.case_files import Comparison, labels_on_one_grid
+from nnunet_liver_ext.evaluation.files.label_maps import Classes
+from nnunet_liver_ext.space.images import Grid, image_like, read_image, resample
 
 MARGIN_MM = 35.0
 Box = tuple[slice, ...]

@@ -11,12 +11,12 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
-from nnunet_liver_ext.evaluation.flags import Flag, key_of_text
-from nnunet_liver_ext.evaluation.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.measures import METRICS
-from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.data_table import FAMILIES, metrics_by_family
-from nnunet_liver_ext.evaluation.tables import grouped, image_rows, pair_rows, summarise
+from nnunet_liver_ext.evaluation.results.class_labels import label
+from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
+from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows, summarise
 
 
 @dataclass(frozen=True)

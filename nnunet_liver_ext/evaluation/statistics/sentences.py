@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
-from nnunet_liver_ext.evaluation.statistics.measures import JUDGED
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 
 Row = Mapping[Any, Any]
 

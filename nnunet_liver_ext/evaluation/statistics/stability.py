@@ -17,9 +17,9 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, bootstrap_means
-from nnunet_liver_ext.evaluation.statistics.measures import Judged, compared_values, judged_metrics
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import Judged, compared_values, judged_metrics
+from nnunet_liver_ext.evaluation.statistics.models_table import checked, of_each_object
 from nnunet_liver_ext.evaluation.statistics.ranks import DIGITS
-from nnunet_liver_ext.evaluation.statistics.table import checked, of_each_object
 
 ALL_FOLDS = "all"
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import warp
-from nnunet_liver_ext.evaluation.similarity import DEFAULT_MAX_SHIFT_MM, relative_similarity
+from nnunet_liver_ext.evaluation.similarity.relative import DEFAULT_MAX_SHIFT_MM, relative_similarity
 from nnunet_liver_ext.losses import similarity
 from nnunet_liver_ext.networks.linear_maps import Bounds
 from nnunet_liver_ext.networks.random_deformation import random_displacement
@@ -24,7 +24,7 @@ from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
 from nnunet_liver_ext.trainers.phases import COMPANION, SEGMENTOR, PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
-from nnunet_liver_ext.transforms import Transforms
+from nnunet_liver_ext.transform_classes import Transforms
 
 GROUP = "Dice of annotations (mean over patches)"
 IDENTITY, REGISTERED, BEST = (f"{GROUP}: {name}" for name in ("as they lie", "T1 warped by the registor", "D_S"))

@@ -11,7 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from nnunet_liver_ext.organ_mask import OrganMask
+from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.phases import PhaseName

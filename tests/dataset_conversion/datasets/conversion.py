@@ -10,10 +10,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, write_image
+from nnunet_liver_ext.dataset_json.manifest import Manifest
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, write_image
 
 TURNED = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 """Axes that no two flips make axial: x runs to -y, y to +x, z downwards."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
-from nnunet_liver_ext.images import array, read_image
+from nnunet_liver_ext.dataset_json.manifest import Manifest
+from nnunet_liver_ext.space.images import array, read_image
 
 
 def written(folder: Path, case: str, channel: int | None = None, part: str = "Tr") -> sitk.Image:

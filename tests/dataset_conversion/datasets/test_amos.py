@@ -9,8 +9,8 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.amos import DATASET, amos_studies
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.grid import Grid
-from nnunet_liver_ext.images import array, read_image, read_mask
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import array, read_image, read_mask
 from tests.dataset_conversion.datasets.conversion import Written, convert, intensities_of, junk, labels_of, write
 
 FOLDERS = {1: "Tr", 499: "Va", 500: "Tr", 540: "Tr", 578: "Va"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import array
+from nnunet_liver_ext.space.images import array
 from tests.dataset_conversion.datasets.conversion import Written, convert, intensities_of, junk, labels_of, write
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nnunet_liver_ext.dataset_conversion.datasets.chaos_ct import ChaosCtReader, chaos_ct_studies
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.grid import Grid
+from nnunet_liver_ext.space.grid import Grid
 from tests.dataset_conversion.conftest import AXIAL, ball
 from tests.dataset_conversion.datasets.conversion import Written, convert, junk
 from tests.dicom_files import write_series

@@ -15,12 +15,12 @@ from nnunet_liver_ext.dataset_conversion.datasets.chaos_mr import (
     in_phase,
     organ_labels,
 )
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import Grid, array, read_mask
 from nnunet_liver_ext.pairing import decode_pair
+from nnunet_liver_ext.space.images import Grid, array, read_mask
 from tests.dataset_conversion.conftest import AXIAL, ball
 from tests.dicom_files import write_series
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.cirrmri600 import DATASET, cirrmri600_studies
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import image_like, write_image
+from nnunet_liver_ext.space.images import image_like, write_image
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, T2_GRID, ball
 
 GRIDS = {"T1": T1_GRID, "T2": T2_GRID}

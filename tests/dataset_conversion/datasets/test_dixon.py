@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.dixon import DATASET, modalities
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
 from nnunet_liver_ext.dataset_conversion.margin import eroded_in_plane
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
+from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.evaluation.quantities import check_percent, eroded, fat_fraction
-from nnunet_liver_ext.evaluation.source_images import find_images
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, write_image
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, write_image
 from tests.dataset_conversion.datasets.conversion import GRID, convert
 from tests.dataset_conversion.datasets.mr_conversion import case_of, dataset_json, voxels, written
 from tests.dicom_files import write_series

@@ -11,10 +11,10 @@ import pytest
 from nnunet_liver_ext.dataset_conversion.datasets.duke import DATASET, duke_images, duke_pairs, modalities
 from nnunet_liver_ext.dataset_conversion.datasets.duke_masks import DukeReader, have_places
 from nnunet_liver_ext.dataset_conversion.datasets.duke_series import duke_series, sequences
-from nnunet_liver_ext.dicom import read_series
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, read_image, read_mask
 from nnunet_liver_ext.pairing import decode_pair
+from nnunet_liver_ext.space.dicom import read_series
+from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 from tests.dataset_conversion.conftest import ball
 from tests.dataset_conversion.datasets.conversion import convert
 from tests.dataset_conversion.datasets.mr_conversion import case_of, dataset_json, voxels, written

@@ -8,8 +8,8 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.ircadb import ircadb_studies, tumour_folders
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.grid import Grid
-from nnunet_liver_ext.images import array
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import array
 from tests.dataset_conversion.conftest import AXIAL, ball
 from tests.dataset_conversion.datasets.conversion import Written, convert, junk
 from tests.dicom_files import write_series

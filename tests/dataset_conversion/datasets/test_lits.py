@@ -9,8 +9,8 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.lits import DATASET, LitsReader, has_identity_affine, lits_studies
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.grid import Grid
-from nnunet_liver_ext.images import array, read_image
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import array, read_image
 from tests.dataset_conversion.datasets.conversion import GRID, Written, convert, intensities_of, junk, labels_of, write
 
 IDENTITY = Grid((6, 5, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))

@@ -11,9 +11,9 @@ from nnunet_liver_ext.dataset_conversion.datasets.liverhccseg import (
     phases,
     tumour_files,
 )
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.images import Grid, array, image_like, read_image, write_image
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, write_image
 from tests.dataset_conversion.datasets.conversion import convert
 from tests.dataset_conversion.datasets.mr_conversion import case_of, dataset_json, voxels, written
 

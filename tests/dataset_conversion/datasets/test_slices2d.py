@@ -13,9 +13,9 @@ from nnunet_liver_ext.dataset_conversion.datasets.slice_files import Place, pati
 from nnunet_liver_ext.dataset_conversion.datasets.slices2d import pixel_size, slices2d_studies
 from nnunet_liver_ext.dataset_conversion.flat_images import flat_grid, read_flat_image, read_flat_mask, read_png
 from nnunet_liver_ext.dataset_conversion.flat_reader import SliceReader
-from nnunet_liver_ext.dataset_conversion.manifest import Manifest
+from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import Grid, array, image_like, write_image
+from nnunet_liver_ext.space.images import Grid, array, image_like, write_image
 from tests.dataset_conversion.datasets.conversion import convert
 from tests.dataset_conversion.datasets.mr_conversion import case_of, dataset_json, voxels, written
 

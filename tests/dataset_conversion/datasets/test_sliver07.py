@@ -8,8 +8,8 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.datasets.sliver07 import sliver07_studies
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.grid import Grid
-from nnunet_liver_ext.images import image_like
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import image_like
 from tests.dataset_conversion.datasets.conversion import GRID, Written, convert, intensities_of, labels_of
 
 ELSEWHERE = Grid(GRID.size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))

@@ -7,7 +7,7 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.totalsegmentator_mri import DATASET, totalsegmentator_mri_studies
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.images import array
+from nnunet_liver_ext.space.images import array
 from tests.dataset_conversion.datasets.conversion import GRID, Written, convert, intensities_of, junk, labels_of, write
 
 

@@ -1,0 +1,183 @@
+"""The main job from beginning to end: studies in, three models trained by stock nnU-Net, native masks and a report out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from nnunet_liver_ext.benchmark.workspace import Workspace
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.images import replaced
+from nnunet_liver_ext.studies.pair_studies import Study, read_studies
+
+CONFIGURATION = "3d_fullres"
+COOPERATING = "cooperating"
+"""A variant of it that starts from the second model's segmentor: the registor first, then both."""
+MODELS = {
+    "nnUNetTrainerSingleInput": CONFIGURATION,
+    "nnUNetTrainerDualOutputSpecialized": CONFIGURATION,
+    "nnUNetTrainerSimilarity": COOPERATING,
+}
+"""Trainers and their configurations, in the order in which they are trained."""
+GOALS = {"T1": 0.90, "T2": 0.85}
+"""Mean Dice of held-out phantom pairs that single input must reach with the default settings."""
+SPACING = (6.0, 6.0, 8.0)
+"""(x, y, z) mm: coarse enough for a tiny network to see a whole abdomen at once."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the demo does; the defaults fit two CPU cores and ten minutes."""
+
+    out: Path
+    source: Path | None = None
+    """Studies with masks (folder or CSV); phantom pairs if None."""
+    pairs: int = 16
+    hold_out: int = 4
+    """Patients that no model sees."""
+    epochs: int = 10
+    device: str = "cpu"
+    spacing: tuple[float, float, float] = SPACING
+    """(x, y, z) mm of the common grid."""
+    labels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"liver": (1,)})
+    """Values of each class in the source's masks."""
+    seed: int = 1
+    dataset: int = 501
+
+
+def run_demo(settings: Settings, console: Console) -> dict[str, pd.DataFrame]:
+    """Runs every step that is not done yet.
+
+    Args:
+        settings: what to do and where.
+        console: where the steps and their times are shown; what nnU-Net prints goes to `log.txt` in the folder.
+
+    Returns:
+        For each trainer the evaluation of the held-out pairs (tidy: case, modality, class, metric, value).
+
+    Raises:
+        InputError: a step failed (the message names the log), or the source is no set of studies with masks.
+    """
+    job = _Job(settings, console)
+    folder = settings.source or job.step("making phantom pairs", job.make_phantom)
+    studies = read_studies(folder)
+    held_out = hold_out_last_patients(studies, settings.hold_out)
+    job.step("converting both images of each pair to one grid", lambda: job.convert(studies, held_out))
+    job.step("planning", job.plan)
+    job.step("nnUNetv2_preprocess", job.preprocess)
+    results = {}
+    for trainer in MODELS:
+        job.step(f"nnUNetv2_train -tr {trainer}", partial(job.train, trainer))
+        unseen = [study for study in studies if study.patient in held_out]
+        job.step("predicting held-out pairs on their native grids", partial(job.predict, trainer, unseen))
+        results[trainer] = job.step("evaluating", partial(job.evaluate, trainer, unseen))
+    return results
+
+
+def hold_out_last_patients(studies: Sequence[Study], count: int) -> list[str]:
+    """The last patients by name, and InputError if fewer than two would be left to train and validate on."""
+    patients = sorted({study.patient for study in studies})
+    if len(patients) < count + 2:
+        raise InputError(f"{len(patients)} patients are too few to hold out {count}: two or more must be left to train on.")
+    return patients[-count:]
+
+
+class _Job:
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self.settings = settings
+        self.workspace = Workspace(settings.out, console, {**vars(settings), "out": "", "source": str(settings.source)})
+        self.out = self.workspace.out
+        self.step = self.workspace.step
+
+    def make_phantom(self) -> Path:
+        from nnunet_liver_ext.dataset_conversion.phantom import write_studies
+
+        return write_studies(self.out / "studies", pairs=self.settings.pairs, seed=self.settings.seed, difficulty="demo")
+
+    def convert(self, studies: Sequence[Study], held_out: Sequence[str]) -> Path:
+        from nnunet_liver_ext.dataset_conversion.settings import Settings as Conversion
+        from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+
+        return write_dataset(
+            studies,
+            dataset_id=self.settings.dataset,
+            name="Demo",
+            settings=Conversion(spacing=self.settings.spacing, labels=self.settings.labels),
+            hold_out=held_out,
+            folds=2,
+            seed=self.settings.seed,
+            processes=2,
+        )
+
+    def plan(self) -> Path:
+        from nnunet_liver_ext.planning.plan_dataset import plan_dataset
+
+        dataset, epochs = self.settings.dataset, self.settings.epochs
+        path = plan_dataset(
+            dataset, tiny=True, numbers={"num_epochs": epochs, "seed": self.settings.seed}, base=CONFIGURATION, processes=2
+        )
+        if COOPERATING not in json.loads(path.read_text())["configurations"]:
+            model = self.workspace.model(dataset, "nnUNetTrainerDualOutputSpecialized", CONFIGURATION)
+            numbers = {
+                "segmentor_checkpoint": f"{model.relative_to(self.workspace.results)}/fold_{{fold}}/checkpoint_final.pth",
+                "companion_epochs": 2 * epochs,
+                "num_epochs": 2 * epochs + max(1, epochs // 2),
+                "joint_lr": 1e-3,
+            }
+            plan_dataset(dataset, numbers=numbers, name=COOPERATING, base=CONFIGURATION)
+        return path
+
+    def preprocess(self) -> Path:
+        return self.workspace.preprocess(self.settings.dataset, CONFIGURATION)
+
+    def train(self, trainer: str) -> Path:
+        return self.workspace.train(self.settings.dataset, trainer, MODELS[trainer], self.settings.device)
+
+    def predict(self, trainer: str, studies: Sequence[Study]) -> Path:
+        import torch
+
+        from nnunet_liver_ext.inference.model import load_model
+        from nnunet_liver_ext.inference.predict import predict_studies
+
+        out = self.out / trainer / "predictions"
+        folder = self.workspace.model(self.settings.dataset, trainer, MODELS[trainer])
+        model = load_model(folder, device=torch.device(self.settings.device))
+        predict_studies(model, studies, out)
+        return out
+
+    def evaluate(self, trainer: str, studies: Sequence[Study]) -> pd.DataFrame:
+        from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+        from nnunet_liver_ext.evaluation.options import Options
+
+        csv = self.out / "held_out.csv"
+        write_csv(studies, csv)
+        folder = self.out / trainer
+        return evaluate_folders(
+            folder / "predictions",
+            csv,
+            folder / "evaluation",
+            Options(similarity="elastic"),
+            images=csv,
+            processes=2,
+            overwrite=True,
+            reference_classes=self.settings.labels,
+        )
+
+
+def write_csv(studies: Sequence[Study], path: Path) -> None:
+    """Studies as the CSV that `read_studies` reads, with paths relative to it."""
+    rows = [
+        {"patient": study.patient, "study": study.study}
+        | {name.lower(): os.path.relpath(image, path.parent) for name, image in study.images.items()}
+        | {f"{name.lower()}_mask": os.path.relpath(mask, path.parent) for name, mask in study.masks.items()}
+        for study in studies
+    ]
+    with replaced(path) as unfinished:
+        pd.DataFrame(rows).to_csv(unfinished, index=False)

@@ -1,0 +1,53 @@
+"""What every converter does at the end: write the dataset and say what was written and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from nnunet_liver_ext.commands.convert.shared_options import Output
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.studies.pair_studies import Study
+
+
+class SettingsGroup(Protocol):
+    """A group of options that are `Settings`."""
+
+    def arguments(self) -> dict[str, Any]: ...
+
+
+def write(studies: Sequence[Study], output: Output, *groups: SettingsGroup, also: dict[str, Any], **options: Any) -> None:
+    """Converts studies with the settings of some groups of options.
+
+    Args:
+        studies: what to convert.
+        output: where to and how it is split.
+        groups: of options, whose `arguments` make the settings.
+        also: further settings.
+        options: further arguments of `write_dataset`.
+    """
+    from nnunet_liver_ext.dataset_conversion.settings import Settings
+    from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+
+    given = {key: value for group in groups for key, value in group.arguments().items()}
+    settings = Settings(**given | also)
+    folder = write_dataset(studies, settings=settings, **output.arguments(), **options)
+    typer.echo(f"{len(studies)} studies: {folder}")
+    if settings.layout == "pairs":
+        _say_what_is_incomplete(studies, settings.modalities)
+    typer.echo(f"Next: nnunet_liver plan -d {output.dataset}")
+
+
+def _say_what_is_incomplete(studies: Sequence[Study], modalities: Sequence[str]) -> None:
+    """A misspelt file name must not go unnoticed."""
+    lone = [study for study in studies if len(study.images) < len(modalities)]
+    half = [
+        study for study in studies if study.is_labelled and not set(modalities) <= set(study.masks) and study not in lone
+    ]
+    for found, what in ((lone, f"only one of {' and '.join(modalities)}"), (half, "both images, but one mask only")):
+        if found:
+            names = ", ".join(study.name for study in found[:5]) + (", ..." if len(found) > 5 else "")
+            typer.echo(f"{len(found)} studies have {what}: {names}. dataset.json lists those to train on.")

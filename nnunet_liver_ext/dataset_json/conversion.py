@@ -1,0 +1,73 @@
+"""How conversion brought a model's images onto a grid, as its dataset.json says it; prediction repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
+from nnunet_liver_ext.pairing import PairLabels
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.space.common_grid import Interpolation, Spacing
+    from nnunet_liver_ext.space.intensities import Intensities
+
+Layout = Literal["pairs", "preregistered", "images"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    layout: Layout
+    modalities: tuple[str, ...]
+    """Names of the images of a study: both of a pair, or the channels of an image."""
+    spacing: Spacing
+    interpolation: Interpolation
+    intensities: Intensities
+    organ: OrganMask | None
+    """The organ mask that is needed beside the images."""
+
+    @classmethod
+    def from_dataset_json(cls, dataset_json: Mapping[str, Any]) -> Conversion:
+        """Of datasets that another tool converted: images as they are, named as their channels."""
+        from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, parse_spacing
+        from nnunet_liver_ext.space.intensities import Intensities
+
+        entry = dataset_json.get("conversion", {})
+        layout = layout_of(dataset_json)
+        spacing = entry.get("spacing", "native" if layout == "images" else DEFAULT_SPACING)
+        return cls(
+            layout,
+            _modalities(dataset_json, layout),
+            parse_spacing(spacing),
+            entry.get("interpolation", "bspline"),
+            Intensities.from_json(entry.get("intensities")),
+            OrganMask.from_dataset_json(dataset_json),
+        )
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Image of each channel; of pre-registered pairs image 2 comes first."""
+        return self.modalities[::-1] if self.layout == "preregistered" else self.modalities
+
+
+def layout_of(dataset_json: Mapping[str, Any]) -> Layout:
+    if "pair" in dataset_json:
+        return "pairs"
+    return "preregistered" if "preregistered" in dataset_json else "images"
+
+
+def _modalities(dataset_json: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
+    if layout == "pairs":
+        pair = PairLabels.from_dataset_json(dataset_json)
+        return () if pair is None else pair.modalities
+    if layout == "preregistered":
+        return dataset_json["preregistered"]["moving"], dataset_json["preregistered"]["fixed"]
+    names = dataset_json.get("conversion", {}).get("modalities")
+    if names is None:
+        channels = dataset_json.get("channel_names") or dataset_json["modality"]
+        names = [name for _, name in sorted(channels.items(), key=lambda entry: int(entry[0]))]
+        names = names[: len(names) - (OrganMask.from_dataset_json(dataset_json) is not None)]
+        if len(set(names)) < len(names):
+            names = [f"{name}_{index:04d}" for index, name in enumerate(names)]  # nnU-Net lets channels share a name
+    return tuple(names)

@@ -1,0 +1,137 @@
+"""A comparison of models as tables for a reader: text, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from nnunet_liver_ext.evaluation.results.class_labels import label
+from nnunet_liver_ext.evaluation.results.latex import escaped_latex
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
+from nnunet_liver_ext.evaluation.statistics.sentences import Row, number, p_text, sentence
+
+Cells = Mapping[str, Callable[[Row], str]]
+"""What stands in each column of a table."""
+WORDS = ("Measure", "Object", "Models", "Model", "Verdict")
+"""Columns of words; all others are numbers."""
+FOOTNOTE = "* optimistic: the checkpoint was chosen on these cases."
+
+
+def _mean(name: str, decimals: int = 0) -> Callable[[Row], str]:
+    return lambda row: number(row[name], JUDGED[row["metric"]].decimals + decimals)
+
+
+def _measure(row: Row) -> str:
+    return JUDGED[row["metric"]].title + (f" [{row['unit']}]" if row["unit"] != "1" else "")
+
+
+def _object(row: Row) -> str:
+    return label(row["modality"], row["class"])
+
+
+def model_of(row: Row, side: str) -> str:
+    """Name of model "a" or "b"; an asterisk marks one whose checkpoint was chosen on these cases."""
+    return f"{row[f'model_{side}']}{'*' * bool(row.get(f'optimistic_{side}', False))}"
+
+
+def models_of(row: Row) -> str:
+    """ "B − A"."""
+    return f"{model_of(row, 'b')} − {model_of(row, 'a')}"
+
+
+def interval_of(row: Row) -> str:
+    """ "0.012 (0.004 to 0.020)"; the difference alone if there is no interval."""
+    decimals = JUDGED[row["metric"]].decimals
+    difference = number(row["mean_difference"], decimals)
+    if math.isnan(row["low"]):
+        return difference
+    return f"{difference} ({number(row['low'], decimals)} to {number(row['high'], decimals)})"
+
+
+COMPARISON: Cells = {
+    "Measure": lambda row: f"{_measure(row)} {'↑' if row['higher_is_better'] else '↓'}",
+    "Object": _object,
+    "Models": models_of,
+    "Patients": lambda row: str(row["patients"]),
+    "Cases": lambda row: str(row["cases"]),
+    "First": _mean("mean_b"),
+    "Second": _mean("mean_a"),
+    "Difference": interval_of,
+    "p": lambda row: p_text(row["p_value"]),
+    "p (BH)": lambda row: p_text(row["p_adjusted"]),
+    "r": lambda row: number(row["rank_biserial"], 2),
+    "Better/tied/worse": lambda row: f"{row['better']}/{row['tied']}/{row['worse']}",
+    "Verdict": lambda row: str(row["verdict"]),
+}
+RANKING: Cells = {
+    "Measure": _measure,
+    "Object": _object,
+    "Model": lambda row: str(row["model"]),
+    "Mean": _mean("mean"),
+    "Rank": lambda row: "–" if math.isnan(row["rank"]) else f"{row['rank']:g}",
+    "Mean rank": lambda row: number(row["mean_rank"], 2),
+    "Ranks first": lambda row: "–" if math.isnan(row["first"]) else f"{row['first']:.0%}",
+    "Kendall's tau": lambda row: number(row["kendall_tau"], 2),
+}
+RUNS: Cells = {
+    "Measure": _measure,
+    "Object": _object,
+    "Fold": lambda row: str(row["fold"]),
+    "Cases": lambda row: str(row["cases"]),
+    "Mean": _mean("mean"),
+    "Run to run": _mean("difference", 1),
+    "Largest": _mean("largest", 1),
+    "Case by case": _mean("case_difference", 1),
+}
+
+
+def as_text(table: pd.DataFrame, cells: Cells) -> pd.DataFrame:
+    """A row of text for each row of the table."""
+    return pd.DataFrame([[make(row) for make in cells.values()] for row in table.to_dict("records")], columns=list(cells))
+
+
+def caption(comparison: pd.DataFrame) -> str:
+    """What the columns are; with the footnote if a score is optimistic."""
+    first = comparison.iloc[0]
+    text = (
+        f"Difference: mean over the cases, first minus second model, with its {first['confidence']:.0%} confidence interval "
+        f"(patients resampled). p: Wilcoxon signed-rank test of "
+        f"{'the means of patients' if first['tested_unit'] == 'patient' else 'single cases'}; BH: after Benjamini-Hochberg "
+        "within the kind of measure. r: matched-pairs rank-biserial correlation, positive if the first is better. "
+        "Better/tied/worse: cases. ↑ more is better, ↓ less is better."
+    )
+    return f"{text} {FOOTNOTE}" if has_optimistic(comparison) else text
+
+
+def has_optimistic(comparison: pd.DataFrame) -> bool:
+    """Whether a model's checkpoint was chosen on the cases of the comparison."""
+    return bool(comparison.filter(["optimistic_a", "optimistic_b"]).any(axis=None))
+
+
+def markdown_table(text: pd.DataFrame) -> str:
+    """A table of text in Markdown."""
+    lines = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def markdown(comparison: pd.DataFrame, ranking: pd.DataFrame, runs: pd.DataFrame, notes: Sequence[str]) -> str:
+    """Sentences, the table, and ranking, run-to-run differences and notes where there are any."""
+    parts = ["# Comparison\n", *(f"- {sentence(row)}" for row in comparison.to_dict("records")), ""]
+    parts += [markdown_table(as_text(comparison, COMPARISON)), caption(comparison), ""]
+    if len(ranking):
+        parts += ["## Ranking\n", markdown_table(as_text(ranking, RANKING))]
+    if len(runs):
+        parts += ["## Run to run\n", markdown_table(as_text(runs, RUNS))]
+    if notes:
+        parts += ["## Notes\n", *(f"- {note}" for note in notes), ""]
+    return "\n".join(parts)
+
+
+def latex(comparison: pd.DataFrame) -> str:
+    r"""The table for a paper. It needs \usepackage{booktabs}; it is wide: small type, landscape, or fewer columns."""
+    text = as_text(comparison, COMPARISON).drop(columns="Verdict")
+    columns = "".join("l" if name in WORDS else "r" for name in text.columns)
+    table = text.map(escaped_latex).to_latex(index=False, escape=False, column_format=columns)
+    return f"% {caption(comparison)}\n{table}"

@@ -1,0 +1,192 @@
+"""Do the two masks of a pair agree? Relative similarity and volumes, for the predictions and for the references beside them.
+
+The goal of Couteaux et al. 2021, "Cooperating networks", section 3: masks of two images of one organ that are alike up to a
+deformation, so that measurements agree. Similarity is measured on the pair's common grid, the one that conversion would
+make of the references' grids with its default spacing; volumes on each mask's own grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnunet_liver_ext.errors import CaseFailure, InputError
+from nnunet_liver_ext.evaluation.files.case_files import PREDICTION, Comparison, labels_on_one_grid
+from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
+from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult, labels_in, object_in
+from nnunet_liver_ext.evaluation.metric_catalogue import PAIR_METRICS
+from nnunet_liver_ext.evaluation.metrics import volume_ml
+from nnunet_liver_ext.evaluation.results.results_table import grouped, pair_rows
+from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
+from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.transform_classes import Transforms
+
+SIDES = ("prediction", "reference")
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """The comparisons of both images of one case."""
+
+    first: Comparison
+    second: Comparison
+
+    @property
+    def key(self) -> Key:
+        return Key(self.first.key.case, f"{self.first.key.modality}-{self.second.key.modality}")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Everything that is read, by what it is."""
+        both = (self.first, self.second)
+        leave_out = ("image", "fat")
+        return {
+            f"{one.key.modality} {what}": path for one in both for what, path in one.files.items() if what not in leave_out
+        }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As `Comparison.identity`, of both."""
+        return {one.key.modality: one.identity for one in (self.first, self.second)}
+
+    @property
+    def patient(self) -> str:
+        return self.first.patient
+
+    @property
+    def raters(self) -> list[str]:
+        """Those who have masks of both images."""
+        return [rater for rater in self.first.references if rater in self.second.references]
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """Label maps (z, y, x) of both images, by who made them: the prediction, and raters of both; and their grids."""
+
+    labels: dict[str, tuple[np.ndarray, np.ndarray]]
+    grids: tuple[Grid, Grid]
+
+
+def pairs_among(comparisons: Iterable[Comparison], modalities: tuple[str, ...]) -> list[PairComparison]:
+    """The cases of which both images are compared."""
+    by_key = {comparison.key: comparison for comparison in comparisons}
+    first, second = modalities
+    return [
+        PairComparison(own, by_key[Key(key.case, second)])
+        for key, own in by_key.items()
+        if key.modality == first and Key(key.case, second) in by_key
+    ]
+
+
+def evaluate_pair(
+    pair: PairComparison, classes: Classes | None, *, transforms: Transforms, resample: bool = False
+) -> CaseResult | CaseFailure:
+    """Measures one pair.
+
+    Args:
+        pair: which files.
+        classes: labels of each class by name; None measures each label that occurs.
+        transforms: the class of relative similarity.
+        resample: as `counterparts.labels_on_one_grid`.
+
+    Returns:
+        One value for each of `measures.PAIR_METRICS` and class, nan where a mask is empty; those of references are the mean
+        over the raters who have masks of both images. Or why there are none.
+    """
+    try:
+        if not pair.raters:
+            raise InputError("no rater has masks of both images.")
+        read = _read(pair, resample)
+        present = {label for labels in read.labels.values() for one in labels for label in labels_in(one)}
+        classes = classes or {str(label): (label,) for label in sorted(present)}
+        values = {name: _measured(read, labels, transforms) for name, labels in classes.items()}
+        return CaseResult(pair.key, values, pair.patient)
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
+        reason = pair.second.reason(InputError(pair.first.reason(error)))
+        return CaseFailure(str(pair.key), f"relative similarity was not measured: {reason}")
+
+
+def with_every_class(results: Sequence[CaseResult]) -> list[CaseResult]:
+    """Adds classes that only other pairs have: empty on both sides, so they are excluded (nan)."""
+    names = dict.fromkeys(name for result in results for name in result.values)
+    nothing = dict.fromkeys(PAIR_METRICS, math.nan)
+    return [replace(result, values={name: result.values.get(name, nothing) for name in names}) for result in results]
+
+
+def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """How similar the masks of a pair are: modality, class, pairs, excluded, prediction, reference, gain, p_value.
+
+    `excluded` counts the pairs with an empty mask (of prediction or reference); they are in no mean. p_value: Wilcoxon
+    signed-rank test of the predictions' similarities against the references', of patients' means; nan if none differs.
+    """
+    rows = pair_rows(table)
+    if rows.empty:
+        return []
+    return [
+        {"modality": modality, "class": name, **_summary(own)}
+        for (modality, name), own in grouped(rows, ["modality", "class"])
+    ]
+
+
+def pair_cells(row: dict[str, Any]) -> list[str]:
+    """A row of `summarise_pairs` for a reader: pairs, excluded, predictions, references, difference, p."""
+    means = [PAIR_METRICS[f"relative_similarity_{part}"].format(row[part]) for part in (*SIDES, "gain")]
+    p_value = "–" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}"
+    return [str(row["pairs"]), str(row["excluded"]), *means, p_value]
+
+
+def _summary(rows: pd.DataFrame) -> dict[str, float]:
+    from scipy.stats import wilcoxon
+
+    values = rows.pivot(index=["patient", "case"], columns="metric", values="value")
+    both = values[np.isfinite(values["relative_similarity_gain"])]
+    of_patients = both.groupby("patient")["relative_similarity_gain"].mean()
+    p_value = float(wilcoxon(of_patients).pvalue) if (of_patients != 0).any() else math.nan
+    means = {name: float(both[f"relative_similarity_{name}"].mean()) for name in (*SIDES, "gain")}
+    return {"pairs": len(values), "excluded": len(values) - len(both), **means, "p_value": p_value}
+
+
+def _read(pair: PairComparison, resample: bool) -> _Masks:
+    """Raises InputError if a prediction is not on its reference's grid."""
+    both = [labels_on_one_grid(one, resample=resample) for one in (pair.first, pair.second)]
+    labels = {PREDICTION: (both[0][0], both[1][0])}
+    labels |= {f"reference {rater}": (both[0][1][rater], both[1][1][rater]) for rater in pair.raters}
+    return _Masks(labels, (both[0][2], both[1][2]))
+
+
+def _measured(read: _Masks, labels: tuple[int, ...], transforms: Transforms) -> dict[str, float]:
+    similarity, volume = {}, {}
+    for who, own in read.labels.items():
+        masks = object_in(own[0], labels), object_in(own[1], labels)
+        similarity[who] = _similarity(masks, read.grids, transforms)
+        volumes = [volume_ml(mask, grid.spacing_mm) for mask, grid in zip(masks, read.grids, strict=True)]
+        volume[who] = volumes[0] - volumes[1]
+    alike, apart = (_prediction_and_references(values) for values in (similarity, volume))
+    return {
+        "relative_similarity_prediction": alike[0],
+        "relative_similarity_reference": alike[1],
+        "relative_similarity_gain": alike[0] - alike[1],
+        "pair_volume_difference_prediction": apart[0],
+        "pair_volume_difference_reference": apart[1],
+    }
+
+
+def _prediction_and_references(values: dict[str, float]) -> tuple[float, float]:
+    return values[PREDICTION], float(np.mean([value for who, value in values.items() if who != PREDICTION]))
+
+
+def _similarity(masks: tuple[np.ndarray, ...], grids: tuple[Grid, Grid], transforms: Transforms) -> float:
+    from nnunet_liver_ext.evaluation.similarity.relative import relative_similarity
+
+    spacing_mm = grids[0].spacing_mm
+    if not grids[0].matches(grids[1]):
+        images = [image_like(mask, grid) for mask, grid in zip(masks, grids, strict=True)]
+        common = common_grid(images)
+        masks, spacing_mm = tuple(array(mask_on_grid(image, common, 2)) for image in images), common.spacing_mm
+    return relative_similarity(masks[0], masks[1], spacing_mm, transforms).dice

@@ -1,0 +1,68 @@
+"""The summary for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.measuring.one_pair import pair_cells
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.results.class_labels import label
+from nnunet_liver_ext.evaluation.results.latex import SUMMARISED
+from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, summarise
+
+
+def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
+    """Mean ± standard deviation of each metric, a row for each modality and class; infinite values apart."""
+    summary = summarise(image_rows(table))
+    names = [name for name in SUMMARISED if name in set(summary.metric)]
+    shown = Table(
+        title="Mean ± standard deviation",
+        caption=f"Surface Dice within {tolerance_mm:g} mm. + n ∞: n infinite distances (an empty mask), in no mean.",
+        show_lines=True,
+    )
+    shown.add_column("Object")
+    shown.add_column("Cases", justify="right")
+    for name in names:
+        unit = METRICS[name].unit
+        shown.add_column(
+            METRICS[name].title.replace(" ", "\n") + (f"\n[{unit}]".replace("[", r"\[") if unit != "1" else ""),
+            justify="right",
+        )
+    for (modality, class_name), rows in grouped(summary, ["modality", "class"]):
+        cells = [_mean_and_std(rows[rows.metric == name]) for name in names]
+        shown.add_row(Text(label(modality, class_name)), str(rows.cases.iloc[0]), *cells)
+    return shown
+
+
+def pairs_table(pairs: Sequence[dict[str, Any]], *, similarity: str) -> Table:
+    """How similar both masks of a pair are, a row for each class."""
+    shown = Table(
+        title=f"Relative similarity of the masks of a pair ({similarity}), mean",
+        caption="p: Wilcoxon signed-rank test, predictions against references. Excluded: a mask is empty.",
+    )
+    for column in ("Object", "Pairs", "Excluded", "Predictions", "References", "Difference", "p"):
+        shown.add_column(column, justify="left" if column == "Object" else "right")
+    for row in pairs:
+        shown.add_row(Text(label(row["modality"], row["class"])), *pair_cells(row))
+    return shown
+
+
+def notes_text(notes: Sequence[CaseFailure]) -> Text:
+    """The notes, a line each."""
+    return Text("Note:\n" + "\n".join(f"  {note.case}: {note.reason}" for note in notes), style="yellow")
+
+
+def _mean_and_std(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    statistics = rows.iloc[0]
+    metric = METRICS[statistics["metric"]]
+    mean, std = metric.format(statistics["mean"]), metric.format(statistics["std"])
+    infinite = f"\n+\u00a0{statistics['infinite']}\u00a0∞" if statistics["infinite"] else ""
+    return f"{mean}\n±\u00a0{std}{infinite}"

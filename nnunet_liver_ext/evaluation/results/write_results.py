@@ -1,0 +1,109 @@
+"""What comes out of an evaluation, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
+from nnunet_liver_ext.evaluation.files.case_files import Comparison
+from nnunet_liver_ext.evaluation.files.label_maps import Classes
+from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.results.flags import to_look_at
+from nnunet_liver_ext.evaluation.results.latex import summary_latex
+from nnunet_liver_ext.evaluation.results.results_table import write_csv, write_json
+from nnunet_liver_ext.evaluation.results.summaries import agreements, detections
+from nnunet_liver_ext.space.images import replaced
+
+FORMATS = {"csv": "results.csv", "json": "results.json", "html": "report.html", "tex": "summary.tex"}
+"""File of each format."""
+
+DETAILS_FILES = ("lesions.csv", "detection.csv", "raters.csv")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out: the tidy table, which references could not be evaluated, and what else the user should know."""
+
+    table: pd.DataFrame
+    details: dict[str, pd.DataFrame]
+    """Further tables by name, as `tables.details_tables`."""
+    pairs: list[dict[str, Any]]
+    """How similar the masks of a pair are, as `pairs.summarise_pairs`; empty if that was not asked for."""
+    comparisons: Sequence[Comparison]
+    classes: Classes | None
+    options: Options
+    raters: tuple[str, ...]
+    """One empty name for a single reference."""
+    failures: list[CaseFailure]
+    notes: list[CaseFailure]
+    total: int
+    """Number of references."""
+    processes: int | None
+    """At a time, for the pictures."""
+    formats: tuple[str, ...]
+    """Which files are written, of `FORMATS`; results.csv always is."""
+
+    @property
+    def written(self) -> list[str]:
+        """Names of the files in the folder of the results."""
+        files = [file for name, file in FORMATS.items() if name == "csv" or name in self.formats]
+        return [*files, *(f"{name}.csv" for name in self.details)]
+
+    def raise_for_failures(self) -> None:
+        """SomeCasesFailed if there are failures."""
+        if self.failures:
+            raise SomeCasesFailed(self.failures, self.total)
+
+
+def write_results(evaluation: Evaluation, out: Path, *, more: Mapping[str, Any] | None = None) -> None:
+    """Writes the files of an evaluation; results.csv is the last, so where it is, the others are.
+
+    Args:
+        evaluation: what came out.
+        out: folder, made if it does not exist.
+        more: further entries of results.json.
+    """
+    table, details = evaluation.table, evaluation.details
+    out.mkdir(parents=True, exist_ok=True)
+    (out / FORMATS["csv"]).unlink(missing_ok=True)
+    for name in sorted({*FORMATS.values(), *DETAILS_FILES} - set(evaluation.written)):
+        (out / name).unlink(missing_ok=True)  # of an earlier evaluation
+    if "json" in evaluation.formats:
+        write_json(
+            table,
+            out / FORMATS["json"],
+            options=evaluation.options,
+            pairs=evaluation.pairs,
+            agreement=agreements(table),
+            detection=detections(details),
+            to_look_at=to_look_at(table, evaluation.options),
+            more={"raters": list(evaluation.raters), **(more or {})},
+            failures=evaluation.failures,
+            notes=evaluation.notes,
+        )
+    if "html" in evaluation.formats:
+        from nnunet_liver_ext.evaluation.report import write_report
+
+        write_report(
+            table,
+            out / FORMATS["html"],
+            comparisons=evaluation.comparisons,
+            classes=evaluation.classes,
+            options=evaluation.options,
+            pairs=evaluation.pairs,
+            failures=evaluation.failures,
+            notes=evaluation.notes,
+            details=details,
+            processes=evaluation.processes,
+        )
+    if "tex" in evaluation.formats:
+        with replaced(out / FORMATS["tex"]) as unfinished:
+            unfinished.write_text(summary_latex(table), encoding="utf-8")
+    for name, rows in details.items():
+        write_csv(rows, out / f"{name}.csv")
+    write_csv(table, out / FORMATS["csv"])

@@ -1,0 +1,109 @@
+"""Both images of a pair on one grid, by their scanner coordinates. Nothing is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.images import Grid, array, image_like, resample
+
+Spacing = tuple[float, float, float] | Literal["native-t1", "native"]
+"""Of the grid in mm (x, y, z), or the first image's; "native" is the very grid of a single image."""
+Interpolation = Literal["bspline", "linear"]
+DEFAULT_SPACING = (1.5, 1.5, 3.0)
+"""Couteaux et al. 2021, section 2: 1.5 mm along x and y, 3 mm along z."""
+
+
+def parse_spacing(entry: Any) -> Spacing:
+    """A spacing from the command line or from dataset.json: a name or three positive numbers (x, y, z) in mm."""
+    if entry in ("native-t1", "native"):
+        return entry
+    try:
+        x, y, z = (float(value) for value in entry)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"spacing must be native-t1 or three numbers in mm (x y z), or native for single images, found {entry!r}."
+        ) from None
+    if min(x, y, z) <= 0:
+        raise InputError(f"spacing must be positive, found {entry!r}.")
+    return x, y, z
+
+
+def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING) -> Grid:
+    """The grid that covers the fields of view of all images.
+
+    Its axes are those of the first image, permuted and flipped to be nearest to the patient's (LPS), so that all cases of
+    a dataset have one orientation.
+
+    Args:
+        images: 3D images in scanner coordinates; the first gives the axes.
+        spacing: in mm (x, y, z), along the grid's own axes; or "native-t1": the first image's.
+
+    Raises:
+        InputError: the fields of view do not overlap.
+    """
+    first = Grid.of(sitk.DICOMOrient(images[0], "LPS"))
+    steps = np.array(first.spacing if spacing == "native-t1" else spacing, float)
+    axes = np.array(first.direction).reshape(3, 3)
+    boxes = [_box(Grid.of(image), axes) for image in images]
+    lows, highs = (np.stack(values) for values in zip(*boxes, strict=True))
+    if (lows.max(0) >= highs.min(0)).any():
+        raise InputError(
+            f"the images do not overlap in space: {' and '.join(str(Grid.of(image)) for image in images)}; "
+            "check their scanner coordinates."
+        )
+    low, high = lows.min(0), highs.max(0)
+    size = np.maximum(1, np.ceil((high - low) / steps - 1e-6)).astype(int)
+    centre = (low + high) / 2
+    origin = axes @ (centre - (size - 1) / 2 * steps)
+    return Grid(tuple(int(n) for n in size), tuple(steps.tolist()), tuple(origin.tolist()), first.direction)  # type: ignore[arg-type]
+
+
+def image_on_grid(image: sitk.Image, grid: Grid, interpolation: Interpolation = "bspline") -> sitk.Image:
+    """The image on another grid, float32, clipped to its own range, with background outside its field of view.
+
+    B-splines of third order overshoot at edges, hence the clipping. The background is 0, as around any MR image, or the
+    minimum of an image that has negative values (CT: air).
+    """
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    values = sitk.GetArrayViewFromImage(image)
+    low, high = float(values.min()), float(values.max())
+    spline = interpolation == "bspline" and min(image.GetSize()) >= 4  # a cubic spline needs four samples
+    moved = array(resample(image, grid, interpolator=sitk.sitkBSpline if spline else sitk.sitkLinear, outside=np.nan))
+    outside = np.isnan(moved)
+    np.clip(moved, low, high, out=moved)
+    moved[outside] = min(low, 0.0)
+    return image_like(moved, grid)
+
+
+def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
+    """The label map on another grid: each label interpolated linearly, the largest share wins; 0 outside.
+
+    Args:
+        mask: labels 0..num_classes − 1.
+        grid: where to put it.
+        num_classes: K, background included.
+
+    Returns:
+        uint8 labels.
+    """
+    labels = array(mask)
+    shares = []
+    for label in range(1, num_classes):
+        indicator = image_like((labels == label).astype(np.float32), Grid.of(mask))
+        shares.append(array(resample(indicator, grid)))
+    foreground = np.stack(shares)
+    background = 1 - foreground.sum(0)
+    winner = np.concatenate([background[None], foreground]).argmax(0)
+    return image_like(winner.astype(np.uint8), grid)
+
+
+def _box(grid: Grid, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corner in mm along the given axes, voxels' own extent included."""
+    half = np.abs(axes.T @ (np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing))).sum(1) / 2
+    along = grid.corners() @ axes
+    return along.min(0) - half, along.max(0) + half

@@ -1,0 +1,76 @@
+"""What an import did, for a terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from nnunet_liver_ext.environment import nnunet_folder
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.weights.import_weights import Imported
+from nnunet_liver_ext.weights.kinds import KINDS
+from nnunet_liver_ext.weights.matching import Match, Matches
+
+NAMED = 3
+"""How many names a row gives."""
+
+
+def import_table(imported: Imported) -> Table:
+    """A row for each thing that can become of a weight, and why."""
+    record, networks = imported.record, len(imported.target.networks)
+    copies = f", the same in each of its {networks} networks" if networks > 1 else ""
+    shown = Table(
+        title=f"{record['file']} → {record['network']}{copies}",
+        caption=f"{record['share']['imported']:.0%} of the {record['share']['of']} are from the file; "
+        f"all else is initialised with seed {record['seed']}.",
+    )
+    for column in ("", "Weights", "Numbers", "Which", "Why"):
+        shown.add_column(column, justify="right" if column in ("Weights", "Numbers") else "left")
+    for outcome, reason, matches in _groups(imported.matches):
+        numbers = sum(match.numbers for match in matches)
+        names = [match.name for match in matches]
+        shown.add_row(outcome, str(len(matches)), f"{numbers:,}", Text(_first(names)), Text(reason))
+    if imported.matches.unused:
+        unused = imported.matches.unused
+        shown.add_row("not used", str(len(unused)), "", Text(_first(unused)), "unknown in this network")
+    return shown
+
+
+def _groups(matches: Matches) -> Iterator[tuple[str, str, list[Match]]]:
+    """(outcome, reason, weights); used first, initialised last."""
+    for outcome in ("used", "inflated", "initialised"):
+        reasons: dict[str, list[Match]] = {}
+        for match in matches.own:
+            if match.outcome == outcome:
+                reasons.setdefault(match.reason, []).append(match)
+        for reason, group in reasons.items():
+            yield outcome, reason, group
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def _named(path: Path) -> str:
+    """Relative to nnUNet_results where it lies there: the name goes into plans and checkpoints, which may be shared."""
+    try:
+        return path.relative_to(nnunet_folder("results").resolve()).as_posix()
+    except (InputError, ValueError):
+        return str(path)
+
+
+def next_steps(imported: Imported) -> list[str]:
+    """The weights' licence if it restricts their use, and the command that makes a training start from them."""
+    record, target = imported.record, imported.target
+    licence = [f"{KINDS[record['kind']].title} weights: {record['licence']}."] if record["licence"] is not None else []
+    setting = shlex.quote(f"segmentor_checkpoint={_named(imported.path.expanduser().resolve())}")
+    return [
+        *licence,
+        f"Written: {imported.path}. To let {target.trainer}, or any trainer of strategy {target.recipe.strategy}, start "
+        "from it:",
+        f"nnunet_liver plan -d {target.dataset_name} -p {target.plans_name} --base {target.configuration} --set {setting}",
+    ]

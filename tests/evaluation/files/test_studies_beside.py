@@ -1,0 +1,60 @@
+"""Studies as references: pairs, and single images with one mask, from a CSV or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key, find_references
+from nnunet_liver_ext.evaluation.files.source_images import find_images
+from nnunet_liver_ext.evaluation.files.studies_beside import read_either
+from nnunet_liver_ext.evaluation.options import Options
+from tests.evaluation.conftest import block
+
+MODALITIES = ("T1", "T2")
+
+
+@pytest.fixture
+def single(tmp_path: Path, put) -> Path:
+    for name in ("water", "fat", "labels", "liver"):
+        put(f"files/{name}", block())
+    table = tmp_path / "files" / "studies.csv"
+    table.write_text("Patient,water,fat,mask,liver_mask\nanna,water.nii.gz,fat.nii.gz,labels.nii.gz,liver.nii.gz\n")
+    return table
+
+
+def test_a_csv_with_one_mask_is_of_single_images(single: Path):
+    (study,), is_single = read_either(single, MODALITIES)
+    assert is_single
+    assert list(study.images) == ["water", "fat"]
+    references = find_references(single, None)
+    assert references.maps[Key("anna", NO_MODALITY)].path.name == "labels.nii.gz"
+    assert len(references.maps) == 1  # the liver mask beside it is none
+    assert find_images(single, MODALITIES) == {Key("anna", NO_MODALITY): single.parent / "water.nii.gz"}
+
+
+def test_a_csv_of_pairs(tmp_path: Path, put):
+    for name in ("a", "b"):
+        put(f"files/{name}", block())
+    table = tmp_path / "files" / "studies.csv"
+    table.write_text("study,t1,t2,t2_mask\nanna,a.nii.gz,b.nii.gz,a.nii.gz\n")
+    (study,), is_single = read_either(table, MODALITIES)
+    assert not is_single
+    assert list(study.masks) == ["T2"]
+    assert list(find_references(table, None).maps) == [Key("anna", "T2")]
+
+
+@pytest.mark.parametrize(("names", "is_single"), [(("A", "A_mask"), True), (("A_T1", "A_T1_mask"), False)])
+def test_folders(tmp_path: Path, put, names: tuple[str, ...], is_single: bool):
+    for name in names:
+        put(f"files/{name}", block())
+    assert read_either(tmp_path / "files", MODALITIES)[1] == is_single
+
+
+def test_predictions_of_an_ordinary_model_against_its_studies(tmp_path: Path, single: Path, put):
+    put("masks/anna", block(1))
+    table = evaluate_folders(tmp_path / "masks", single, tmp_path / "out", Options(), processes=1)
+    (dice,) = table[table.metric == "dice"].value
+    assert dice == pytest.approx(7 / 8)

@@ -1,0 +1,131 @@
+"""The two masks of a pair beside each other: blocks that are shifted, or that lack one of their eight columns."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+from typer.testing import CliRunner
+
+from nnunet_liver_ext.cli import app
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.measuring.one_pair import summarise_pairs
+from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.results.results_table import read_results
+from tests.evaluation.conftest import BLOCK_ML, GRID, T2_GRID, block
+
+
+def narrow(columns):
+    labels = block()
+    labels[:, :, 4 + columns :] = 0
+    return labels
+
+
+def dice_of_columns(columns):
+    return 2 * columns / (8 + columns)
+
+
+@pytest.fixture
+def put_pair(put):
+    def write(case, predictions, references):
+        for side, masks in (("predictions", predictions), ("references", references)):
+            for modality, mask in zip(("T1", "T2"), masks, strict=True):
+                put(f"{side}/{case}_{modality}", mask)
+
+    return write
+
+
+def evaluated(root, **options):
+    how = Options(**{"similarity": "translation", **options})
+    return evaluate_folders(root / "predictions", root / "references", root / "out", how, processes=1)
+
+
+def test_the_numbers_of_one_pair(tmp_path, put_pair):
+    put_pair("A", (block(3), block(-2)), (block(), narrow(6)))
+    table = evaluated(tmp_path)
+    rows = table[table.modality == "T1-T2"].set_index("metric")
+    assert dict(rows.value) == pytest.approx(
+        {
+            "relative_similarity_prediction": 1,
+            "relative_similarity_reference": dice_of_columns(6),
+            "relative_similarity_gain": 1 - dice_of_columns(6),
+            "pair_volume_difference_prediction": 0,
+            "pair_volume_difference_reference": BLOCK_ML * 2 / 8,
+        }
+    )
+    assert list(rows.unit) == ["1", "1", "1", "ml", "ml"]
+    assert set(rows["class"]) == {"1"}
+
+
+def test_two_grids_are_brought_together(tmp_path, put):
+    for side in ("predictions", "references"):
+        put(f"{side}/A_T1", block())
+        put(f"{side}/A_T2", block(grid=T2_GRID), T2_GRID)
+    table = evaluated(tmp_path).set_index("metric").value
+    volumes = [block().sum() * np.prod(grid.spacing_mm) / 1000 for grid in (GRID, T2_GRID)]
+    smaller_inside = 2 * volumes[0] / sum(volumes)
+    assert table["relative_similarity_prediction"] == table["relative_similarity_reference"]
+    assert table["relative_similarity_reference"] == pytest.approx(smaller_inside, abs=0.02)
+    assert table["pair_volume_difference_reference"] == pytest.approx(volumes[0] - volumes[1])
+
+
+def test_the_summary_counts_and_tests(tmp_path, put_pair):
+    put_pair("A", (block(), block(1)), (block(), narrow(5)))
+    put_pair("B", (block(), narrow(7)), (block(), narrow(4)))
+    put_pair("C", (block(), narrow(6)), (block(), block()))
+    put_pair("D", (block(), 0 * block()), (block(), narrow(5)))
+    put_pair("E", (0 * block(), 0 * block()), (block(), block()))
+    table = evaluated(tmp_path, similarity="elastic")
+    (row,) = summarise_pairs(table)
+    assert (row["modality"], row["class"], row["pairs"], row["excluded"]) == ("T1-T2", "1", 5, 2)
+    assert row["gain"] == pytest.approx(row["prediction"] - row["reference"])
+    values = table.pivot_table(index="case", columns="metric", values="value").loc[["A", "B", "C"]]
+    pred, ref = values.relative_similarity_prediction, values.relative_similarity_reference
+    assert row["prediction"] == pytest.approx(pred.mean())
+    assert row["p_value"] == wilcoxon(pred, ref).pvalue
+    content = json.loads((tmp_path / "out/results.json").read_text())
+    assert content["similarity"] == {"transforms": "elastic", "pairs": [row]}
+    again = read_results(tmp_path / "out/results.csv")
+    np.testing.assert_array_equal(again.value, table.value)
+    assert "Agreement of both masks of a pair" in (tmp_path / "out/report.html").read_text()
+
+
+def test_pairs_that_do_not_differ_have_no_p(tmp_path, put_pair):
+    put_pair("A", (block(), block(1)), (block(2), block()))
+    (row,) = summarise_pairs(evaluated(tmp_path))
+    assert np.isnan(row["p_value"])
+    assert json.loads((tmp_path / "out/results.json").read_text())["similarity"]["pairs"][0]["p_value"] is None
+
+
+def test_half_a_pair_and_plain_maps_have_no_similarity(tmp_path, put):
+    for side in ("predictions", "references"):
+        put(f"{side}/A_T1", block())
+        put(f"{side}/B", block())
+    assert set(evaluated(tmp_path).modality) == {"T1", "image"}
+    assert "Agreement" not in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_lone_image_beside_pairs_is_named(tmp_path, put, put_pair):
+    put_pair("A", (block(), block(1)), (block(2), block()))
+    for side in ("predictions", "references"):
+        put(f"{side}/B_T2", block())
+    evaluated(tmp_path)
+    notes = json.loads((tmp_path / "out/results.json").read_text())["notes"]
+    assert notes == [{"case": "B T2", "reason": "the other image of the pair is missing: no relative similarity."}]
+
+
+def test_unknown_classes_of_transforms_are_refused(tmp_path, put_pair):
+    put_pair("A", (block(), block()), (block(), block()))
+    with pytest.raises(InputError, match="similarity must be one of translation, rigid, affine, elastic, not 'bent'"):
+        evaluated(tmp_path, similarity="bent")
+
+
+@pytest.mark.parametrize(("options", "shown"), [(["--similarity", "translation"], True), (["--similarity", "none"], False)])
+def test_the_command_shows_it(tmp_path, put_pair, options, shown):
+    put_pair("A", (block(), block()), (block(), narrow(6)))
+    folders = [f"{tmp_path}/{name}" for name in ("predictions", "references", "out")]
+    arguments = ["evaluate", "-p", folders[0], "-r", folders[1], "-o", folders[2], "--processes", "1", *options]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert result.exit_code == 0
+    assert ("Relative similarity of the masks of a pair (translation)" in result.output) == shown
