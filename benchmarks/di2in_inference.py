@@ -1,11 +1,13 @@
-"""How long DI2IN takes for a whole liver at 3 mm: the network alone, and from a file to a mask in a file.
+"""How long DI2IN takes for a whole liver at 3 mm: the network alone, and from a file to a mask in a
+file.
 
     python benchmarks/di2in_inference.py [--size 80 110 130] [--repeats 5] [--threads 2]
 
-Yang et al. 2017 report less than a second for a case on a GPU. The volume is noise: what is in it does not matter. Measured
-on the CPU in float32, and if there is CUDA also there in float32 and in bfloat16 (autocast), each after a warm-up; the time
-includes the way to the device and back. Memory is the peak of what torch holds on CUDA.
-From file to file: a NIfTI of the same size at 3 mm through a loaded model, as `nnunet_liver predict` without mirroring.
+Yang et al. 2017 report less than a second for a case on a GPU. The volume is noise: what is in it
+does not matter. Measured on the CPU in float32, and if there is CUDA also there in float32 and in
+bfloat16 (autocast), each after a warm-up; the time includes the way to the device and back. Memory
+is the peak of what torch holds on CUDA. From file to file: a NIfTI of the same size at 3 mm through
+a loaded model, as `nnunet_liver predict` without mirroring.
 """
 
 from __future__ import annotations
@@ -31,17 +33,23 @@ SPACING_MM = 3.0
 CHANNELS, CLASSES = 1, 2
 
 
-def seconds_of_each(network: DI2IN, volume: torch.Tensor, *, device: str, autocast: bool, repeats: int) -> list[float]:
+def seconds_of_each(
+    network: DI2IN, volume: torch.Tensor, *, device: str, autocast: bool, repeats: int
+) -> list[float]:
     """Seconds from a volume on the CPU to its mask on the CPU."""
     network = network.to(device).eval()
     times = []
     with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=autocast):
         for _ in range(1 + repeats):
             start = time.perf_counter()
-            mask = network(volume.to(device)).argmax(1).to(torch.uint8).cpu()  # waits for the device
+            mask = (
+                network(volume.to(device)).argmax(1).to(torch.uint8).cpu()
+            )  # waits for the device
             times.append(time.perf_counter() - start)
             if mask.shape[1:] != volume.shape[2:]:
-                raise RuntimeError(f"a mask of {tuple(mask.shape[1:])} for a volume of {tuple(volume.shape[2:])}")
+                raise RuntimeError(
+                    f"a mask of {tuple(mask.shape[1:])} for a volume of {tuple(volume.shape[2:])}"
+                )
     return times[1:]
 
 
@@ -50,11 +58,17 @@ def measure(size: Sequence[int], repeats: int) -> Table:
     torch.manual_seed(0)
     network, volume = DI2IN(CHANNELS, CLASSES), torch.randn(1, CHANNELS, *size)
     extent = " x ".join(f"{SPACING_MM * n:.0f}" for n in size)
-    title = f"DI2IN on {' x '.join(map(str, size))} voxels of 3 mm ({extent} mm), {network.num_parameters:,} parameters"
+    title = (
+        f"DI2IN on {' x '.join(map(str, size))} voxels of 3 mm ({extent} mm),"
+        f" {network.num_parameters:,} parameters"
+    )
     table = Table(title=title)
     for column in ("device", "precision", "median, s", "fastest, s", "slowest, s", "memory, GB"):
         table.add_column(column, justify="left" if column in ("device", "precision") else "right")
-    ways = [("cpu", False), *([("cuda", False), ("cuda", True)] if torch.cuda.is_available() else [])]
+    ways = [
+        ("cpu", False),
+        *([("cuda", False), ("cuda", True)] if torch.cuda.is_available() else []),
+    ]
     for device, autocast in ways:
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -76,15 +90,23 @@ def seconds_file_to_file(size: Sequence[int], repeats: int, device: str) -> list
         folder = Path(name)
         write_model(folder / "nnUNetTrainerDI2IN__nnUNetPlansDI2IN__3d_fullres", size)
         model = load_model(
-            folder / "nnUNetTrainerDI2IN__nnUNetPlansDI2IN__3d_fullres", device=torch.device(device), mirroring=False
+            folder / "nnUNetTrainerDI2IN__nnUNetPlansDI2IN__3d_fullres",
+            device=torch.device(device),
+            mirroring=False,
         )
         volume = np.random.default_rng(0).normal(50, 100, size).astype(np.int16)
-        grid = Grid(tuple(size[::-1]), (SPACING_MM,) * 3, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        grid = Grid(
+            tuple(size[::-1]), (SPACING_MM,) * 3, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)
+        )
         write_image(image_like(volume, grid), folder / "ct.nii.gz")
         times = []
         for run in range(1 + repeats):
             start = time.perf_counter()
-            predict_studies(model, [Study("ct", "ct", {"CT": folder / "ct.nii.gz"}, {})], folder / f"masks_{run}")
+            predict_studies(
+                model,
+                [Study("ct", "ct", {"CT": folder / "ct.nii.gz"}, {})],
+                folder / f"masks_{run}",
+            )
             times.append(time.perf_counter() - start)
         return times[1:]
 
@@ -106,7 +128,10 @@ def write_model(folder: Path, size: Sequence[int]) -> None:
         "spacing": [SPACING_MM] * 3,
         "normalization_schemes": ["CTNormalization"],
         "use_mask_for_norm": [False],
-        **{f"resampling_fn_{kind}": "resample_data_or_seg_to_shape" for kind in ("data", "seg", "probabilities")},
+        **{
+            f"resampling_fn_{kind}": "resample_data_or_seg_to_shape"
+            for kind in ("data", "seg", "probabilities")
+        },
         "resampling_fn_data_kwargs": resampling,
         "resampling_fn_seg_kwargs": {**resampling, "is_seg": True},
         "resampling_fn_probabilities_kwargs": resampling,
@@ -152,18 +177,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, nargs=3, default=(80, 110, 130), help="voxels (z y x)")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1), help="of torch on the CPU")
+    parser.add_argument(
+        "--threads", type=int, default=min(2, os.cpu_count() or 1), help="of torch on the CPU"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     console = Console(width=125)
     console.print(measure(arguments.size, arguments.repeats))
     for place in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
         times = seconds_file_to_file(arguments.size, arguments.repeats, place)
-        console.print(f"From file to file on {place}: median {statistics.median(times):.2f} s, fastest {min(times):.2f} s.")
+        console.print(
+            f"From file to file on {place}: median {statistics.median(times):.2f} s, fastest"
+            f" {min(times):.2f} s."
+        )
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     console.print(
-        f"CPU with {arguments.threads} threads{device}, Python {platform.python_version()}, torch {torch.__version__}; "
-        f"medians of {arguments.repeats} runs."
+        f"CPU with {arguments.threads} threads{device}, Python {platform.python_version()}, torch"
+        f" {torch.__version__}; medians of {arguments.repeats} runs."
     )
 
 

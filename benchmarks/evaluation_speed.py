@@ -1,12 +1,14 @@
-"""What evaluating a folder of pairs costs: time per case, share of reading, peak memory, beside nnU-Net's own and MONAI.
+"""What evaluating a folder of pairs costs: time per case, share of reading, peak memory, beside
+nnU-Net's own and MONAI.
 
     python benchmarks/evaluation_speed.py [--pairs 88] [--processes 1]
 
-Made-up livers: pairs of 256 x 256 x 60 voxels (1.5 x 1.5 x 3 mm), every fourth of 512 x 512 x 80 (0.8 x 0.8 x 2.5 mm), as
-NIfTI files that are measured with every overlap and surface measure. Ours runs as `nnunet_liver evaluate` does, report and
-pictures aside. nnU-Net's `compute_metrics` (Dice and IoU) reads the same files; MONAI measures HD, HD95 and ASD of a few of
-the same masks in memory, ours of the same. One process each; peak memory is the resident one of the process
-(ru_maxrss) beyond what it holds after the imports.
+Made-up livers: pairs of 256 x 256 x 60 voxels (1.5 x 1.5 x 3 mm), every fourth of 512 x 512 x 80
+(0.8 x 0.8 x 2.5 mm), as NIfTI files that are measured with every overlap and surface measure. Ours
+runs as `nnunet_liver evaluate` does, report and pictures aside. nnU-Net's `compute_metrics` (Dice
+and IoU) reads the same files; MONAI measures HD, HD95 and ASD of a few of the same masks in memory,
+ours of the same. One process each; peak memory is the resident one of the process (ru_maxrss)
+beyond what it holds after the imports.
 """
 
 from __future__ import annotations
@@ -78,7 +80,12 @@ def nnunets_seconds(cases: Sequence[Any]) -> float:
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     reader = SimpleITKIO()
-    return seconds(lambda case: compute_metrics(str(case.reference.path), str(case.prediction.path), reader, [1]), cases)
+    return seconds(
+        lambda case: compute_metrics(
+            str(case.reference.path), str(case.prediction.path), reader, [1]
+        ),
+        cases,
+    )
 
 
 def monais_seconds(cases: Sequence[Any]) -> tuple[float, float]:
@@ -124,7 +131,9 @@ def main() -> None:
             "ours, Dice and IoU": lambda: seconds(
                 lambda case: evaluate_case(case, CLASSES, Options(only=("overlap",))), cases
             ),
-            "ours, all": lambda: seconds(lambda case: evaluate_case(case, CLASSES, Options()), cases),
+            "ours, all": lambda: seconds(
+                lambda case: evaluate_case(case, CLASSES, Options()), cases
+            ),
         }
         rounds: list[dict[str, float]] = []
         for _ in range(arguments.repeats):
@@ -136,7 +145,9 @@ def main() -> None:
     show(rounds, len(cases), peak, theirs / ours)
 
 
-def show(rounds: Sequence[dict[str, float]], cases: int, peak_megabytes: float, monai_ratio: float) -> None:
+def show(
+    rounds: Sequence[dict[str, float]], cases: int, peak_megabytes: float, monai_ratio: float
+) -> None:
     table = Table(title=f"{cases} masks, medians of {len(rounds)} rounds, one process")
     for column in ("what", "s per case", "share spent reading", "to nnU-Net's"):
         table.add_column(column, justify="left" if column == "what" else "right")

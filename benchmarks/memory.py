@@ -1,13 +1,15 @@
 """How well `nnunet_liver plan` foresees the memory of a training.
 
-    python benchmarks/memory.py [--device cpu|cuda] [--gpu-memory 8] [--architectures nnunet ...] [--objectives gan ...]
+    python benchmarks/memory.py [--device cpu|cuda] [--gpu-memory 8] [--architectures nnunet ...]
+    [--objectives gan ...]
 
-On a CPU (small images, float32) two figures of a real training step are set beside those of the traced one: the tensors
-that autograd saves for the backward pass (torch.autograd.graph.saved_tensors_hooks, each storage once), and the most that
-there is at any moment. On a GPU the plans are those for pairs of whole livers (80 x 256 x 256 voxels of 3 x 1.5 x 1.5 mm)
-and the memory given, each trained in a process of its own: the estimate beside torch.cuda.max_memory_allocated, what the
-allocator reserved, and what the process took of the device, CUDA's context included. nnU-Net compiles on CUDA; --no-compile
-does not.
+On a CPU (small images, float32) two figures of a real training step are set beside those of the
+traced one: the tensors that autograd saves for the backward pass
+(torch.autograd.graph.saved_tensors_hooks, each storage once), and the most that there is at any
+moment. On a GPU the plans are those for pairs of whole livers (80 x 256 x 256 voxels of 3 x 1.5 x
+1.5 mm) and the memory given, each trained in a process of its own: the estimate beside
+torch.cuda.max_memory_allocated, what the allocator reserved, and what the process took of the
+device, CUDA's context included. nnU-Net compiles on CUDA; --no-compile does not.
 """
 
 from __future__ import annotations
@@ -97,8 +99,16 @@ def write_dataset(root: Path, image_size: tuple[int, ...]) -> None:
         folder.mkdir(parents=True)
     for file in ("imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz"):
         (raw / file).touch()
-    content = {"channel_names": {"0": "T1", "1": "T2"}, "labels": pair.dataset_labels(), "pair": pair.to_json()}
-    content |= {"numTraining": CASES, "file_ending": ".nii.gz", "overwrite_image_reader_writer": "SimpleITKIO"}
+    content = {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": pair.dataset_labels(),
+        "pair": pair.to_json(),
+    }
+    content |= {
+        "numTraining": CASES,
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+    }
     (raw / "dataset.json").write_text(json.dumps(content))
     fingerprint = {
         "spacings": [SPACING_MM] * CASES,
@@ -126,11 +136,19 @@ def plans_of(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
         plans_name=name,
     )
     plans = json.loads(path.read_text())
-    plans["configurations"]["3d_fullres"]["recipe"] = {"warmup_epochs": 0, "companion_epochs": 0, "seed": 1}
-    return {**plans, "continue_training": False}, json.loads((dataset_folder(DATASET, "raw") / "dataset.json").read_text())
+    plans["configurations"]["3d_fullres"]["recipe"] = {
+        "warmup_epochs": 0,
+        "companion_epochs": 0,
+        "seed": 1,
+    }
+    return {**plans, "continue_training": False}, json.loads(
+        (dataset_folder(DATASET, "raw") / "dataset.json").read_text()
+    )
 
 
-def make_trainer(case: Case, plans: dict[str, Any], dataset_json: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def make_trainer(
+    case: Case, plans: dict[str, Any], dataset_json: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
     """An initialised trainer in its last phase, and a batch of noise."""
     import torch
 
@@ -138,7 +156,10 @@ def make_trainer(case: Case, plans: dict[str, Any], dataset_json: dict[str, Any]
     from nnunet_liver_ext.trainers.base import LiverTrainer
     from nnunet_liver_ext.trainers.recipe import Recipe
 
-    folder = dataset_folder(DATASET, "preprocessed") / plans["configurations"]["3d_fullres"]["data_identifier"]
+    folder = (
+        dataset_folder(DATASET, "preprocessed")
+        / plans["configurations"]["3d_fullres"]["data_identifier"]
+    )
     folder.mkdir(exist_ok=True)
     (folder / "a.b2nd").touch()  # nnU-Net looks at the ending only
     recipe = Recipe(strategy=case.strategy, objective=case.objective)
@@ -152,11 +173,17 @@ def make_trainer(case: Case, plans: dict[str, Any], dataset_json: dict[str, Any]
 def _make_batch(trainer: Any) -> dict[str, Any]:
     import torch
 
-    size, number = trainer.configuration_manager.patch_size, trainer.configuration_manager.batch_size
+    size, number = (
+        trainer.configuration_manager.patch_size,
+        trainer.configuration_manager.batch_size,
+    )
     generator = torch.Generator().manual_seed(0)
     scales = trainer._get_deep_supervision_scales() or [[1.0] * len(size)]
     sizes = [[round(n * scale) for n, scale in zip(size, level, strict=True)] for level in scales]
-    target = [torch.randint(0, 4, (number, 1, *level), generator=generator).to(torch.int16) for level in sizes]
+    target = [
+        torch.randint(0, 4, (number, 1, *level), generator=generator).to(torch.int16)
+        for level in sizes
+    ]
     data = torch.randn(number, 2, *size, generator=generator)
     supervised = trainer.enable_deep_supervision
     return {"data": data, "target": target if supervised else target[0], "keys": ["a"] * number}
@@ -238,7 +265,10 @@ def measure_on_cuda(case: Case) -> Figures:
         trainer.train_step(batch)
     torch.cuda.synchronize()
     memory = entry["memory"]
-    foreseen = {"allocated": memory["activations_gb"] + memory["weights_gb"], "of the device": memory["estimated_gb"]}
+    foreseen = {
+        "allocated": memory["activations_gb"] + memory["weights_gb"],
+        "of the device": memory["estimated_gb"],
+    }
     measured = {
         "allocated": torch.cuda.max_memory_allocated() / 1e9,
         "reserved": torch.cuda.max_memory_reserved() / 1e9,
@@ -252,7 +282,9 @@ def _free_on_device() -> float:
     import subprocess
 
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", "--id=0"]
-    return 2**20 * float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0])
+    return 2**20 * float(
+        subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    )
 
 
 # ------------------------------------------------------------------ all of it
@@ -287,7 +319,11 @@ def table_of(found: dict[Case, Figures]) -> Table:
 
 
 def _beside(foreseen: float | None, measured: float) -> str:
-    return f"{measured:.3f}" if foreseen is None else f"{foreseen:.3f}  {measured:.3f}  {foreseen / measured:.3f}"
+    return (
+        f"{measured:.3f}"
+        if foreseen is None
+        else f"{foreseen:.3f}  {measured:.3f}  {foreseen / measured:.3f}"
+    )
 
 
 def main() -> None:
@@ -296,21 +332,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--gpu-memory", type=float, default=8.0, help="GB that is planned for")
-    parser.add_argument("--architectures", nargs="*", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
+    parser.add_argument(
+        "--architectures", nargs="*", choices=list(ARCHITECTURES), default=list(ARCHITECTURES)
+    )
     parser.add_argument("--objectives", nargs="*", choices=list(PAIRS), default=list(PAIRS))
-    parser.add_argument("--no-compile", action="store_true", help="without torch.compile, which nnU-Net uses on CUDA")
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="without torch.compile, which nnU-Net uses on CUDA",
+    )
     arguments = parser.parse_args()
     cases, found, console = cases_of(arguments), {}, Console(width=160)
     with tempfile.TemporaryDirectory(prefix="memory_") as folder:
         root = Path(folder)
-        os.environ.update({f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")})
+        os.environ.update(
+            {f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")}
+        )
         os.environ |= {"nnUNet_compile": "f" if arguments.no_compile else "t"}
         write_dataset(root, IMAGE_SIZE[arguments.device])
         context = multiprocessing.get_context("spawn")  # nnU-Net makes processes of its own in it
         with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
             for case, figures in zip(cases, pool.map(measure, cases), strict=True):
                 found[case] = figures
-                console.print(f"{case.name}, {case.strategy}, {case.objective}: {figures.foreseen}, {figures.measured}")
+                console.print(
+                    f"{case.name}, {case.strategy}, {case.objective}: {figures.foreseen},"
+                    f" {figures.measured}"
+                )
     import torch
 
     console.print(table_of(found))

@@ -2,8 +2,9 @@
 
     python benchmarks/metrics_speed.py [--repeats 5] [--threads 2]
 
-Two made-up livers of 256 x 256 x 60 voxels of 1.5 x 1.5 x 3 mm: a similar second annotation, and one moved by 60 mm. The
-times are medians; nothing is kept between repetitions. The reference is scipy's distance transform of the whole volume.
+Two made-up livers of 256 x 256 x 60 voxels of 1.5 x 1.5 x 3 mm: a similar second annotation, and
+one moved by 60 mm. The times are medians; nothing is kept between repetitions. The reference is
+scipy's distance transform of the whole volume.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from rich.table import Table
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from nnunet_liver_ext.evaluation import surface
-from nnunet_liver_ext.evaluation.metrics import average_surface_distance, hausdorff_distance, surface_distances
+from nnunet_liver_ext.evaluation.metrics import (
+    average_surface_distance,
+    hausdorff_distance,
+    surface_distances,
+)
 
 SHAPE, SPACING_MM = (60, 256, 256), (3.0, 1.5, 1.5)
 Measures = tuple[float, float, float]
@@ -72,12 +77,17 @@ def monai_three_calls(pred: np.ndarray, ref: np.ndarray) -> Measures:
 
 def scipy_full_volume(pred: np.ndarray, ref: np.ndarray) -> Measures:
     borders = [mask & ~binary_erosion(mask) for mask in (pred, ref)]
-    directed = [distance_transform_edt(~other, sampling=SPACING_MM)[own] for own, other in (borders, borders[::-1])]
+    directed = [
+        distance_transform_edt(~other, sampling=SPACING_MM)[own]
+        for own, other in (borders, borders[::-1])
+    ]
     hd95 = max(np.percentile(distances, 95) for distances in directed)
     return float(max(map(np.max, directed))), float(hd95), float(np.concatenate(directed).mean())
 
 
-def median_seconds(function: Callable[[np.ndarray, np.ndarray], Measures], masks: list[np.ndarray], repeats: int) -> float:
+def median_seconds(
+    function: Callable[[np.ndarray, np.ndarray], Measures], masks: list[np.ndarray], repeats: int
+) -> float:
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -105,23 +115,43 @@ def main() -> None:
         "moved 60 mm in x": liver((0, 0, 60), roughness=0.04, seed=3),
     }
     table = Table(title="HD + HD95 + ASD, seconds (median) and largest difference in mm")
-    for column in ("masks", "ours", "three calls", "MONAI", "ratio", "ratio, three calls", "to scipy", "to MONAI"):
+    for column in (
+        "masks",
+        "ours",
+        "three calls",
+        "MONAI",
+        "ratio",
+        "ratio, three calls",
+        "to scipy",
+        "to MONAI",
+    ):
         table.add_column(column, justify="left" if column == "masks" else "right")
     for name, pred in situations.items():
         masks = [pred, ref]
-        found, monai_values, exact = ours(*masks), monai_three_calls(*masks), scipy_full_volume(*masks)
+        found, monai_values, exact = (
+            ours(*masks),
+            monai_three_calls(*masks),
+            scipy_full_volume(*masks),
+        )
         seconds, three, slow = (
-            median_seconds(function, masks, arguments.repeats) for function in (ours, ours_three_calls, monai_three_calls)
+            median_seconds(function, masks, arguments.repeats)
+            for function in (ours, ours_three_calls, monai_three_calls)
         )
         table.add_row(
-            name, f"{seconds:.4f}", f"{three:.4f}", f"{slow:.3f}", f"{slow / seconds:.1f}", f"{slow / three:.1f}",
+            name,
+            f"{seconds:.4f}",
+            f"{three:.4f}",
+            f"{slow:.3f}",
+            f"{slow / seconds:.1f}",
+            f"{slow / three:.1f}",
             *(f"{np.abs(np.subtract(found, other)).max():.1e}" for other in (exact, monai_values)),
-        )  # fmt: skip
+        )
     console = Console(width=110)
     console.print(table)
     console.print(
-        f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, MONAI {monai.__version__}, "
-        f"torch {torch.__version__}, {arguments.threads} threads; the median of {arguments.repeats} runs."
+        f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__},"
+        f" MONAI {monai.__version__}, torch {torch.__version__}, {arguments.threads} threads; the"
+        f" median of {arguments.repeats} runs."
     )
 
 

@@ -1,11 +1,12 @@
-"""The whole chain on real images: semi-synthetic pairs from a folder of real ones, then the demo's steps on them.
+"""The whole chain on real images: semi-synthetic pairs from a folder of real ones, then the demo's
+steps on them.
 
     NNUNET_LIVER_REAL_DATA=FOLDER python benchmarks/real_data.py OUT patient|study
 
-The T1 of each pair is the real file as it is, with all its quirks; its mask keeps the geometry that the label file has. The
-T2 is made from it (docs/phantom.md, "Pairs from one real image"). "patient" holds out one of the three images, with all
-studies made from it; "study" holds out one study of each image, whose T1 the models have then seen. What came out is in
-docs/real-data.md.
+The T1 of each pair is the real file as it is, with all its quirks; its mask keeps the geometry that
+the label file has. The T2 is made from it (docs/phantom.md, "Pairs from one real image"). "patient"
+holds out one of the three images, with all studies made from it; "study" holds out one study of
+each image, whose T1 the models have then seen. What came out is in docs/real-data.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from nnunet_liver_ext.benchmark.demo import Settings, run_demo, write_csv
 from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
 from nnunet_liver_ext.evaluation.files.case_files import pair_up
 from nnunet_liver_ext.evaluation.report.overlays import overlay_png
-from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.images import (
+    Grid,
+    array,
+    image_like,
+    read_image,
+    read_mask,
+    write_image,
+)
 from nnunet_liver_ext.studies.pair_studies import Study
 
 STUDIES_PER_IMAGE = 6
@@ -49,9 +57,15 @@ def main() -> None:
     real, out, held_out = Path(os.environ["NNUNET_LIVER_REAL_DATA"]), Path(sys.argv[1]), sys.argv[2]
     by_study = {"patient": False, "study": True}[held_out]
     csv = make_studies(real, out / "studies", by_study=by_study)
-    results = run_demo(Settings(out=out, source=csv, hold_out=3 if by_study else 1, epochs=10), Console())
+    results = run_demo(
+        Settings(out=out, source=csv, hold_out=3 if by_study else 1, epochs=10), Console()
+    )
     for trainer, table in results.items():
-        dice = table[table["metric"] == "dice"].groupby("modality")["value"].agg(["count", "mean", "min", "max"])
+        dice = (
+            table[table["metric"] == "dice"]
+            .groupby("modality")["value"]
+            .agg(["count", "mean", "min", "max"])
+        )
         hd95 = table[table["metric"] == "hd95"].groupby("modality")["value"].mean()
         sys.stdout.write(f"{trainer}\n{dice.round(3)}\nHD95 mm {hd95.round(1).to_dict()}\n")
         draw_overlays(out, trainer)
@@ -63,11 +77,16 @@ def make_studies(real: Path, folder: Path, *, by_study: bool) -> Path:
     for source in IMAGES:
         image, labels = read_image(real / source.image), read_mask(real / source.labels)
         mask = folder / f"{source.patient}_T1_mask.nii.gz"
-        write_image(image_like((array(labels) == source.liver).astype(np.uint8), Grid.of(labels)), mask)
+        write_image(
+            image_like((array(labels) == source.liver).astype(np.uint8), Grid.of(labels)), mask
+        )
         for seed in range(STUDIES_PER_IMAGE):
             name = f"{source.patient}_{seed}"
             pair = pair_from_image(image, labels, seed, liver_label=source.liver)
-            files = {"T2": folder / f"{name}_T2.nii.gz", "T2 mask": folder / f"{name}_T2_mask.nii.gz"}
+            files = {
+                "T2": folder / f"{name}_T2.nii.gz",
+                "T2 mask": folder / f"{name}_T2_mask.nii.gz",
+            }
             write_image(pair.t2, files["T2"])
             write_image(pair.t2_mask, files["T2 mask"])
             images = {"T1": real / source.image, "T2": files["T2"]}

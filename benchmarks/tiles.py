@@ -1,10 +1,12 @@
-"""What stock nnU-Net's sliding window costs networks that take whole volumes: their masks beside the exact ones.
+"""What stock nnU-Net's sliding window costs networks that take whole volumes: their masks beside
+the exact ones.
 
     python benchmarks/tiles.py MODEL STUDIES [--mirroring]
 
-MODEL is a model folder, STUDIES a CSV or folder with images and masks. Each study is predicted by this package (the whole
-volume at once, exact) and in nnU-Net's overlapping windows with Gaussian weights, all else equal. Printed: the voxels that
-differ as a share of the foreground of both, the Dice between the two, and the Dice of each with the reference.
+MODEL is a model folder, STUDIES a CSV or folder with images and masks. Each study is predicted by
+this package (the whole volume at once, exact) and in nnU-Net's overlapping windows with Gaussian
+weights, all else equal. Printed: the voxels that differ as a share of the foreground of both, the
+Dice between the two, and the Dice of each with the reference.
 """
 
 from __future__ import annotations
@@ -52,12 +54,23 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(arguments.model, device=device, mirroring=arguments.mirroring)
     table = Table(title=arguments.model.name)
-    for column in ("study", "voxels that differ", "Dice, exact to tiled", "Dice, exact", "Dice, tiled"):
+    for column in (
+        "study",
+        "voxels that differ",
+        "Dice, exact to tiled",
+        "Dice, exact",
+        "Dice, tiled",
+    ):
         table.add_column(column, justify="left" if column == "study" else "right")
     for study in read_either(arguments.studies, model.modalities)[0]:
         named = dict(zip(model.modalities, study.images.values(), strict=True))
-        masks = {model.segmented[0] if key in study.images else key: path for key, path in study.masks.items()}
-        exact, tiled, reference = masks_of(model, Study(study.patient, study.study, named, masks), arguments.label)
+        masks = {
+            model.segmented[0] if key in study.images else key: path
+            for key, path in study.masks.items()
+        }
+        exact, tiled, reference = masks_of(
+            model, Study(study.patient, study.study, named, masks), arguments.label
+        )
         differing = (exact != tiled).sum() / max(1, (exact | tiled).sum())
         numbers = (dice(exact, tiled), dice(exact, reference), dice(tiled, reference))
         table.add_row(study.name, f"{differing:.2%}", *(f"{number:.4f}" for number in numbers))

@@ -2,7 +2,8 @@
 
     python benchmarks/toy_dataset.py [--pairs 200] [--out docs/images]
 
-Prints the relative similarity of the masks by `difference`, and writes toy_pairs.jpg and toy_grey_values.jpg.
+Prints the relative similarity of the masks by `difference`, and writes toy_pairs.jpg and
+toy_grey_values.jpg.
 """
 
 from __future__ import annotations
@@ -39,8 +40,14 @@ def similarity_table(pairs: int) -> Table:
     """D_S by difference (rows) and image size (columns): mean and standard deviation."""
     table = Table("difference", *(f"{size} x {size}" for size in SIZES))
     for difference in DIFFERENCES:
-        found = [[similarity(make_pair(seed, size=size, difference=difference)) for seed in range(pairs)] for size in SIZES]
-        table.add_row(f"{difference:g}", *(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in found))
+        found = [
+            [similarity(make_pair(seed, size=size, difference=difference)) for seed in range(pairs)]
+            for size in SIZES
+        ]
+        table.add_row(
+            f"{difference:g}",
+            *(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in found),
+        )
     return table
 
 
@@ -61,7 +68,9 @@ def draw_pairs(pairs: list[ToyPair], path: Path) -> None:
         show(row[1], pair.image_2)
         contours(row[2], pair.mask_1, pair.mask_2)
         contours(row[3], after_best_shift(pair), pair.mask_2)
-        row[3].set_xlabel(f"Dice {dice(pair.mask_1, pair.mask_2):.2f}, after the shift {similarity(pair):.2f}")
+        row[3].set_xlabel(
+            f"Dice {dice(pair.mask_1, pair.mask_2):.2f}, after the shift {similarity(pair):.2f}"
+        )
     titles = ("image 1 (angle)", "image 2 (frequency)", "masks 1 and 2", "after the best shift")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
@@ -70,9 +79,13 @@ def draw_pairs(pairs: list[ToyPair], path: Path) -> None:
 
 
 def draw_grey_values(pair: ToyPair, path: Path) -> None:
-    """The images blurred until the patterns are gone, on the grey scale of the images: nothing is left."""
+    """The images blurred until the patterns are gone, on the grey scale of the images: nothing is
+    left."""
     figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained")
-    for image, name, (sharp, blurred) in ((pair.image_1, "image 1", axes[:2]), (pair.image_2, "image 2", axes[2:])):
+    for image, name, (sharp, blurred) in (
+        (pair.image_1, "image 1", axes[:2]),
+        (pair.image_2, "image 2", axes[2:]),
+    ):
         show(sharp, image, name)
         show(blurred, gaussian_filter(image, 8), f"{name}, blurred")
     figure.savefig(path, dpi=90, pil_kwargs={"quality": 80})
@@ -88,7 +101,13 @@ def show(axis: Axes, image: np.ndarray, title: str = "") -> None:
 def contours(axis: Axes, first: np.ndarray, second: np.ndarray) -> None:
     for mask, colour in zip((first, second), COLOURS, strict=True):
         axis.contour(mask, levels=[0.5], colors=colour, linewidths=1.2)
-    axis.set(xticks=[], yticks=[], aspect="equal", xlim=(-0.5, len(first) - 0.5), ylim=(len(first) - 0.5, -0.5))
+    axis.set(
+        xticks=[],
+        yticks=[],
+        aspect="equal",
+        xlim=(-0.5, len(first) - 0.5),
+        ylim=(len(first) - 0.5, -0.5),
+    )
 
 
 if __name__ == "__main__":

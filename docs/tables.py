@@ -1,7 +1,7 @@
 """Fills in the tables of the documentation that come from the code: `python docs/tables.py`.
 
-A page holds `<!-- generated: NAME -->` and `<!-- end -->` on lines of their own; what stands between them is replaced by the
-table of that name in `TABLES`.
+A page holds `<!-- generated: NAME -->` and `<!-- end -->` on lines of their own; what stands
+between them is replaced by the table of that name in `TABLES`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent
-PLACE = re.compile(r"^(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<table>.*?)^(<!-- end -->)$", re.DOTALL | re.MULTILINE)
+PLACE = re.compile(
+    r"^(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<table>.*?)^(<!-- end -->)$",
+    re.DOTALL | re.MULTILINE,
+)
 OPENING = re.compile(r"<!-- generated: ([\w-]+) -->")
 
 
@@ -31,7 +34,9 @@ class Example:
 
 EXAMPLES = (
     Example("AnisotropicUNet", "AnisotropicUNet", (72, 236, 236)),
-    Example('AnisotropicUNet, padding="same"', "AnisotropicUNet", (32, 192, 192), {"padding": "same"}),
+    Example(
+        'AnisotropicUNet, padding="same"', "AnisotropicUNet", (32, 192, 192), {"padding": "same"}
+    ),
     Example("DI2IN", "DI2IN", (80, 112, 128)),
     Example("SliceUNet", "SliceUNet", (1, 256, 256)),
     Example(
@@ -46,8 +51,17 @@ EXAMPLES = (
 
 def architectures() -> str:
     """Numbers of each network for one channel and two classes, from the network itself."""
-    sizes = ("patch (z y x)", "output", "feature maps", "receptive field", "patches that fit", "outputs in training")
-    return markdown_table(("network", "parameters", *sizes), (_row(example) for example in EXAMPLES))
+    sizes = (
+        "patch (z y x)",
+        "output",
+        "feature maps",
+        "receptive field",
+        "patches that fit",
+        "outputs in training",
+    )
+    return markdown_table(
+        ("network", "parameters", *sizes), (_row(example) for example in EXAMPLES)
+    )
 
 
 def _row(example: Example) -> list[str]:
@@ -56,7 +70,9 @@ def _row(example: Example) -> list[str]:
     from nnunet_liver_ext import networks
 
     with torch.device("meta"):
-        network = getattr(networks, example.network)(1, 2, deep_supervision=True, **example.arguments)
+        network = getattr(networks, example.network)(
+            1, 2, deep_supervision=True, **example.arguments
+        )
         output = network.train()(torch.empty(2, 1, *example.patch))[0]
     return [
         example.title,
@@ -66,7 +82,9 @@ def _row(example: Example) -> list[str]:
         f"{network.compute_conv_feature_map_size(example.patch) / 1e6:.0f} M",
         _times(network.receptive_field),
         _times(_fitting_sizes(network)),
-        ", ".join(_times([f"{scale:.3g}" for scale in scales]) for scales in network.supervised_scales),
+        ", ".join(
+            _times([f"{scale:.3g}" for scale in scales]) for scales in network.supervised_scales
+        ),
     ]
 
 
@@ -74,7 +92,10 @@ def _fitting_sizes(network: Any) -> list[str]:
     """The sizes of patches along each axis."""
     if getattr(network, "padding", "same") == "same":
         return [f"{step}n" for step in network.size_multiple]
-    return [f"({axis.smallest_output + 2 * axis.margin} + {axis.step}n)" for axis in network.geometry.axes]
+    return [
+        f"({axis.smallest_output + 2 * axis.margin} + {axis.step}n)"
+        for axis in network.geometry.axes
+    ]
 
 
 def _times(numbers: Sequence[Any]) -> str:
@@ -102,9 +123,13 @@ def protocols() -> str:
 
 
 def _protocol(protocol: Any) -> str:
-    spacing = protocol.spacing and " × ".join("as it is" if mm is None else f"{mm:g} mm" for mm in protocol.spacing)
+    spacing = protocol.spacing and " × ".join(
+        "as it is" if mm is None else f"{mm:g} mm" for mm in protocol.spacing
+    )
     planned = {
-        "architecture": ", ".join([protocol.architecture, *(f"{k}={v}" for k, v in protocol.architecture_options.items())]),
+        "architecture": ", ".join(
+            [protocol.architecture, *(f"{k}={v}" for k, v in protocol.architecture_options.items())]
+        ),
         "spacing (z y x)": spacing or "the planner's",
         "patch": _times(protocol.patch_size) if protocol.patch_size else "the planner's",
         "batch": str(protocol.batch_size or "the planner's"),
@@ -112,7 +137,9 @@ def _protocol(protocol: Any) -> str:
         + (", with a liver mask" if protocol.needs_organ_mask else ""),
         "trainers": ", ".join(protocol.trainers),
     }
-    numbers = ", ".join(f"{key} {'null' if value is None else value}" for key, value in protocol.numbers.items())
+    numbers = ", ".join(
+        f"{key} {'null' if value is None else value}" for key, value in protocol.numbers.items()
+    )
     rows = ([row.what, row.paper, row.ours, row.reason] for row in protocol.table)
     plan = "".join(f"- {key}: {value}\n" for key, value in planned.items())
     table = markdown_table(("", "paper", "ours", "reason, if another"), rows)
@@ -120,7 +147,8 @@ def _protocol(protocol: Any) -> str:
 
 
 def recipe() -> str:
-    """Every number of a recipe: its default, its range and what it is, from the code and its docstrings."""
+    """Every number of a recipe: its default, its range and what it is, from the code and its
+    docstrings."""
     from nnunet_liver_ext.trainers import recipe as module
 
     limits = {name: (low, high) for name, low, high in module.RANGES}
@@ -138,10 +166,16 @@ def recipe() -> str:
 def _field_docstrings(path: Path, name: str) -> dict[str, str]:
     """The string that stands below each field of a class, on one line."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name).body
+    body = next(
+        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name
+    ).body
     found = {}
     for field_, below in pairwise(body):
-        if isinstance(field_, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+        if (
+            isinstance(field_, ast.AnnAssign)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+        ):
             found[ast.unparse(field_.target)] = " ".join(str(below.value.value).split())
     return found
 

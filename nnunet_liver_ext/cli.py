@@ -1,6 +1,8 @@
-"""The command line `nnunet_liver`: argument parsing only, one module in `commands/` for each command.
+"""The command line `nnunet_liver`: argument parsing only, one module in `commands/` for each
+command.
 
-Nothing heavy is imported here (nnU-Net and torch take seconds); every command imports what it runs when it runs.
+Nothing heavy is imported here (nnU-Net and torch take seconds); every command imports what it runs
+when it runs.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ from nnunet_liver_ext.errors import InputError
 
 app = typer.Typer(
     name="nnunet_liver",
-    help="Liver segmentation in paired but unregistered T1/T2 MRI with stock nnU-Net v2. Research use only.",
+    help=(
+        "Liver segmentation in paired but unregistered T1/T2 MRI with stock nnU-Net v2. Research"
+        " use only."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -44,8 +49,11 @@ app.add_typer(benchmark.app, name="benchmark")
 
 
 def main() -> None:
-    """Runs the command line; what the user can mend is one sentence on standard error and exit code 1."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch about its own parts
+    """Runs the command line; what the user can mend is one sentence on standard error and exit code
+    1."""
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="torch"
+    )  # torch about its own parts
     try:
         app()
     except InputError as error:

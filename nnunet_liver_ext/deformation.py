@@ -1,12 +1,13 @@
-"""Displacement fields: warping, control grids, affine maps and the low-pass filter (Couteaux et al. 2021, "Cooperating
-networks", section 2).
+"""Displacement fields: warping, control grids, affine maps and the low-pass filter (Couteaux et al.
+2021, "Cooperating networks", section 2).
 
-A displacement u is in voxels of the grid it lives on, its components in the order of the array's axes, and it pulls back:
-warped(p) = image(p + u(p)), with zero outside the image. Voxel centres have whole coordinates; a control point stands in
-the middle of the block of voxels that it moves. That is the convention of `align_corners=False`, here for everything.
+A displacement u is in voxels of the grid it lives on, its components in the order of the array's
+axes, and it pulls back: warped(p) = image(p + u(p)), with zero outside the image. Voxel centres
+have whole coordinates; a control point stands in the middle of the block of voxels that it moves.
+That is the convention of `align_corners=False`, here for everything.
 
-Positions are float32 at least, also under autocast: in float16 the voxels beyond 512 are half a voxel apart, in bfloat16
-those beyond 64.
+Positions are float32 at least, also under autocast: in float16 the voxels beyond 512 are half a
+voxel apart, in bfloat16 those beyond 64.
 
 B batch, C channels, D spatial axes (2 or 3), ... the D spatial axes themselves.
 """
@@ -38,9 +39,13 @@ def warp(images: Tensor, displacement: Tensor) -> Tensor:
     displacement = displacement.to(precise.dtype)
     positions_BD = voxel_positions(displacement.shape[2:], displacement) + displacement
     scale = positions_BD.new_tensor(size).view(1, -1, *[1] * len(size))
-    normalised = (2 * positions_BD + 1) / scale - 1  # -1 and 1 are the outer faces of the first and the last voxel
+    normalised = (
+        2 * positions_BD + 1
+    ) / scale - 1  # -1 and 1 are the outer faces of the first and the last voxel
     grid = normalised.movedim(1, -1).flip(-1)  # grid_sample wants x, y, z
-    warped = functional.grid_sample(precise, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    warped = functional.grid_sample(
+        precise, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return warped.to(images.dtype)
 
 
@@ -51,11 +56,12 @@ def voxel_positions(size: Sequence[int], like: Tensor) -> Tensor:
 
 
 def upsample_control_grid(control: Tensor, pitch: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The displacement between the vectors of a coarse grid, linearly interpolated; constant beyond the outermost ones.
+    """The displacement between the vectors of a coarse grid, linearly interpolated; constant beyond
+    the outermost ones.
 
     Args:
-        control: displacement in voxels of the fine grid, (B, D, ...); vector i of an axis stands at voxel
-            pitch · (i + ½) − ½, the middle of block i.
+        control: displacement in voxels of the fine grid, (B, D, ...); vector i of an axis stands at
+            voxel pitch · (i + ½) − ½, the middle of block i.
         pitch: voxels between two vectors along each axis.
         size: of the fine grid.
 
@@ -63,7 +69,9 @@ def upsample_control_grid(control: Tensor, pitch: Sequence[int], size: Sequence[
         (B, D, ...) of that size.
     """
     fine = functional.interpolate(
-        control, size=[n * step for n, step in zip(control.shape[2:], pitch, strict=True)], mode=_mode(control)
+        control,
+        size=[n * step for n, step in zip(control.shape[2:], pitch, strict=True)],
+        mode=_mode(control),
     )
     for axis, n in enumerate(size, start=2):
         fine = fine.narrow(axis, 0, n)
@@ -75,8 +83,11 @@ def control_grid_size(size: Sequence[int], pitch: Sequence[int]) -> list[int]:
     return [math.ceil(n / step) for n, step in zip(size, pitch, strict=True)]
 
 
-def affine_displacement(matrix: Tensor, translation: Tensor, centre: Tensor, size: Sequence[int]) -> Tensor:
-    """u(p) = matrix · (p − centre) + centre + translation − p, summed without a matrix product (autocast would halve it).
+def affine_displacement(
+    matrix: Tensor, translation: Tensor, centre: Tensor, size: Sequence[int]
+) -> Tensor:
+    """u(p) = matrix · (p − centre) + centre + translation − p, summed without a matrix product
+    (autocast would halve it).
 
     Args:
         matrix: (B, D, D), acting on voxel coordinates.
@@ -87,17 +98,25 @@ def affine_displacement(matrix: Tensor, translation: Tensor, centre: Tensor, siz
     Returns:
         (B, D, ...).
     """
-    matrix, translation, centre = (at_least_float32(tensor) for tensor in (matrix, translation, centre))
+    matrix, translation, centre = (
+        at_least_float32(tensor) for tensor in (matrix, translation, centre)
+    )
     dims = len(size)
     ones = [1] * dims
     offset = voxel_positions(size, translation) - centre.view(-1, dims, *ones)
-    linear = (matrix - torch.eye(dims, dtype=matrix.dtype, device=matrix.device)).view(-1, dims, dims, *ones)
-    moved = sum((linear[:, :, axis] * offset[:, axis : axis + 1] for axis in range(dims)), torch.zeros_like(offset))
+    linear = (matrix - torch.eye(dims, dtype=matrix.dtype, device=matrix.device)).view(
+        -1, dims, dims, *ones
+    )
+    moved = sum(
+        (linear[:, :, axis] * offset[:, axis : axis + 1] for axis in range(dims)),
+        torch.zeros_like(offset),
+    )
     return moved + translation.view(-1, dims, *ones)
 
 
 def blur(images: Tensor) -> Tensor:
-    """The paper's low-pass filter, [1, 2, 1]/4 along each spatial axis; the border is repeated outwards.
+    """The paper's low-pass filter, [1, 2, 1]/4 along each spatial axis; the border is repeated
+    outwards.
 
     Args:
         images: (B, C, ...).

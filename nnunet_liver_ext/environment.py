@@ -1,7 +1,9 @@
-"""nnU-Net's environment variables: where its folders are, and the plugin folder that makes it find our trainers.
+"""nnU-Net's environment variables: where its folders are, and the plugin folder that makes it find
+our trainers.
 
-nnU-Net searches every folder in `nnUNet_extTrainer` for a trainer class by its name. Ours is `plugin/`, a folder with one
-file; it must not be `trainers/` itself, because nnU-Net imports what it finds as top-level modules.
+nnU-Net searches every folder in `nnUNet_extTrainer` for a trainer class by its name. Ours is
+`plugin/`, a folder with one file; it must not be `trainers/` itself, because nnU-Net imports what
+it finds as top-level modules.
 """
 
 from __future__ import annotations
@@ -17,8 +19,13 @@ TRAINER_VARIABLE = "nnUNet_extTrainer"
 
 
 def trainer_search_path() -> str:
-    """The value for `nnUNet_extTrainer`: whatever is set now, with our plugin folder appended once."""
-    folders = [folder for folder in os.environ.get(TRAINER_VARIABLE, "").split(os.pathsep) if folder.strip()]
+    """The value for `nnUNet_extTrainer`: whatever is set now, with our plugin folder appended
+    once."""
+    folders = [
+        folder
+        for folder in os.environ.get(TRAINER_VARIABLE, "").split(os.pathsep)
+        if folder.strip()
+    ]
     if str(PLUGIN_FOLDER) not in folders:
         folders.append(str(PLUGIN_FOLDER))
     return os.pathsep.join(folders)
@@ -38,7 +45,9 @@ def nnunet_folder(kind: Literal["raw", "preprocessed", "results"]) -> Path:
     variable = f"nnUNet_{kind}"
     value = os.environ.get(variable)
     if not value:
-        raise InputError(f"{variable} is not set: export {variable}=/a/folder and run the command again.")
+        raise InputError(
+            f"{variable} is not set: export {variable}=/a/folder and run the command again."
+        )
     return Path(value)
 
 
@@ -53,9 +62,14 @@ def dataset_folder(dataset: int | str, kind: Literal["raw", "preprocessed", "res
     pattern = name if name.startswith("Dataset") else f"Dataset{_dataset_number(name):03d}_*"
     found = sorted(path for path in root.glob(pattern) if path.is_dir())
     if not found:
-        raise InputError(f"{root} holds no dataset {dataset}: convert it first (nnunet_liver convert --help).")
+        raise InputError(
+            f"{root} holds no dataset {dataset}: convert it first (nnunet_liver convert --help)."
+        )
     if len(found) > 1:
-        raise InputError(f"{root} holds {len(found)} datasets {dataset} ({', '.join(p.name for p in found)}): keep one.")
+        raise InputError(
+            f"{root} holds {len(found)} datasets {dataset} ({', '.join(p.name for p in found)}):"
+            " keep one."
+        )
     return found[0]
 
 
@@ -63,4 +77,6 @@ def _dataset_number(name: str) -> int:
     try:
         return int(name)
     except ValueError:
-        raise InputError(f"{name!r} is no dataset: give its number (501) or its name (Dataset501_Liver).") from None
+        raise InputError(
+            f"{name!r} is no dataset: give its number (501) or its name (Dataset501_Liver)."
+        ) from None

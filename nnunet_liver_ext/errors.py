@@ -1,4 +1,5 @@
-"""The one exception that users are meant to read: a sentence that names the file, what is wrong and what to do."""
+"""The one exception that users are meant to read: a sentence that names the file, what is wrong and
+what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from dataclasses import dataclass
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used. The message is one clear sentence; the command line prints it and exits 1."""
+    """What the user gave cannot be used. The message is one clear sentence; the command line prints
+    it and exits 1."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class CaseFailure:
 
 
 class SomeCasesFailed(InputError):
-    """A batch ended with failures; the message lists them after everything else has been processed."""
+    """A batch ended with failures; the message lists them after everything else has been
+    processed."""
 
     def __init__(self, failures: Sequence[CaseFailure], total: int) -> None:
         self.failures = list(failures)
@@ -28,10 +31,12 @@ class SomeCasesFailed(InputError):
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became nan or infinite: training stops, and the last checkpoint that was saved stays as it is."""
+    """A loss became nan or infinite: training stops, and the last checkpoint that was saved stays
+    as it is."""
 
     def __init__(self, term: str, value: float, epoch: int) -> None:
         super().__init__(
-            f'training stopped in epoch {epoch}: the loss "{term}" is {value}. The last checkpoint is untouched; continue '
-            "from it (--c) with a lower learning rate or a lower weight of this term."
+            f'training stopped in epoch {epoch}: the loss "{term}" is {value}. The last checkpoint'
+            " is untouched; continue from it (--c) with a lower learning rate or a lower weight of"
+            " this term."
         )

@@ -1,11 +1,13 @@
 """The pair code: two label maps in one, and the joint logits that go with it.
 
-nnU-Net trains on one label map per case. A pair (c1, c2) of labels, c1 in image 1 and c2 in image 2, each out of K
-classes, is stored as the one label c1 + K·c2. A pair network gives u (K logits for image 1) and v (K for image 2);
-its joint logits are z[c1 + K·c2] = u[c1] + v[c2]. The softmax of z is the product of the two marginal softmaxes and
-argmax z = (argmax u, argmax v); joining is linear, so whatever averages or interpolates logits commutes with it.
+nnU-Net trains on one label map per case. A pair (c1, c2) of labels, c1 in image 1 and c2 in image
+2, each out of K classes, is stored as the one label c1 + K·c2. A pair network gives u (K logits for
+image 1) and v (K for image 2); its joint logits are z[c1 + K·c2] = u[c1] + v[c2]. The softmax of z
+is the product of the two marginal softmaxes and argmax z = (argmax u, argmax v); joining is linear,
+so whatever averages or interpolates logits commutes with it.
 
-B batch, K classes, ... any number of spatial axes. numpy arrays and torch tensors are both accepted where it says array.
+B batch, K classes, ... any number of spatial axes. numpy arrays and torch tensors are both accepted
+where it says array.
 """
 
 from __future__ import annotations
@@ -27,20 +29,24 @@ def encode_pair(mask_1: Any, mask_2: Any, num_classes: int = 2) -> Any:
     """The pair code c1 + K·c2 of two label maps.
 
     Args:
-        mask_1: label map of image 1, any shape, bool or integer, values 0..K-1; numpy array or torch tensor.
+        mask_1: label map of image 1, any shape, bool or integer, values 0..K-1; numpy array or
+            torch tensor.
         mask_2: label map of image 2, same shape and kind.
         num_classes: K, background included; at least 2.
 
     Returns:
-        An array of the same kind and shape with values 0..K²-1; for numpy the smallest unsigned type that holds them,
-        for torch int64.
+        An array of the same kind and shape with values 0..K²-1; for numpy the smallest unsigned
+        type that holds them, for torch int64.
 
     Raises:
         InputError: shapes differ, K is below 2, or a label is outside 0..K-1 or no integer.
     """
     _check_num_classes(num_classes)
     if tuple(mask_1.shape) != tuple(mask_2.shape):
-        raise InputError(f"the two masks of a pair differ in shape: {tuple(mask_1.shape)} and {tuple(mask_2.shape)}.")
+        raise InputError(
+            f"the two masks of a pair differ in shape: {tuple(mask_1.shape)} and"
+            f" {tuple(mask_2.shape)}."
+        )
     for mask in (mask_1, mask_2):
         _check_range(mask, num_classes)
     if isinstance(mask_1, np.ndarray):
@@ -83,7 +89,9 @@ def join_logits(u: Tensor, v: Tensor) -> Tensor:
         (B, K², ...).
     """
     if u.shape != v.shape:
-        raise InputError(f"logits of the two images differ in shape: {tuple(u.shape)} and {tuple(v.shape)}.")
+        raise InputError(
+            f"logits of the two images differ in shape: {tuple(u.shape)} and {tuple(v.shape)}."
+        )
     return (u[:, None] + v[:, :, None]).flatten(1, 2)
 
 
@@ -118,8 +126,9 @@ def classes_of_joint(num_joint_classes: int) -> int:
     num_classes = math.isqrt(num_joint_classes)
     if num_classes**2 != num_joint_classes or num_classes < 2:
         raise InputError(
-            f"{num_joint_classes} labels are no pair code, which has K² of them (4, 9, 16, ...): "
-            "convert the dataset with nnunet_liver convert, without regions and without an ignore label."
+            f"{num_joint_classes} labels are no pair code, which has K² of them (4, 9, 16, ...):"
+            " convert the dataset with nnunet_liver convert, without regions and without an ignore"
+            " label."
         )
     return num_classes
 
@@ -135,14 +144,17 @@ class PairLabels:
     def __post_init__(self) -> None:
         _check_num_classes(len(self.classes))
         if len(self.modalities) != 2 or self.modalities[0] == self.modalities[1]:
-            raise InputError(f"a pair has two modalities with different names, not {list(self.modalities)}.")
+            raise InputError(
+                f"a pair has two modalities with different names, not {list(self.modalities)}."
+            )
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
 
     def codes(self, modality: int, label: int) -> tuple[int, ...]:
-        """All codes in which image `modality` (0 or 1) has class `label`; for K = 2: T1 liver (1, 3), T2 liver (2, 3)."""
+        """All codes in which image `modality` (0 or 1) has class `label`; for K = 2: T1 liver (1,
+        3), T2 liver (2, 3)."""
         K = self.num_classes
         return tuple(code for code in range(K**2) if (code % K, code // K)[modality] == label)
 
@@ -161,7 +173,9 @@ class PairLabels:
         labels = {"background": 0}
         for code in range(1, self.num_classes**2):
             c1, c2 = code % self.num_classes, code // self.num_classes
-            parts = [f"{first} {self.classes[c1]}"] * (c1 > 0) + [f"{second} {self.classes[c2]}"] * (c2 > 0)
+            parts = [f"{first} {self.classes[c1]}"] * (c1 > 0) + [
+                f"{second} {self.classes[c2]}"
+            ] * (c2 > 0)
             labels[" and ".join(parts) if len(parts) == 2 else f"{parts[0]} only"] = code
         return labels
 
@@ -179,20 +193,24 @@ class PairLabels:
         if entry is None:
             return None
         if not isinstance(entry, Mapping) or not {"modalities", "classes"} <= set(entry):
-            raise InputError(f"dataset.json: `pair` must hold `modalities` and `classes`, found {entry!r}.")
+            raise InputError(
+                f"dataset.json: `pair` must hold `modalities` and `classes`, found {entry!r}."
+            )
         pair = cls(tuple(entry["modalities"]), tuple(entry["classes"]))
         if len(dataset_json["labels"]) != pair.num_classes**2 or "ignore" in dataset_json["labels"]:
             raise InputError(
-                f"dataset.json: {pair.num_classes} classes in each image make {pair.num_classes**2} pair codes, "
-                f"but the labels are {', '.join(dataset_json['labels'])}; "
-                "an ignore label or regions are not possible in pairs."
+                f"dataset.json: {pair.num_classes} classes in each image make {pair.num_classes**2}"
+                f" pair codes, but the labels are {', '.join(dataset_json['labels'])}; an ignore"
+                " label or regions are not possible in pairs."
             )
         return pair
 
 
 def _check_num_classes(num_classes: int) -> None:
     if num_classes < 2:
-        raise InputError(f"a pair code needs at least 2 classes (background and one more), not {num_classes}.")
+        raise InputError(
+            f"a pair code needs at least 2 classes (background and one more), not {num_classes}."
+        )
 
 
 def _check_range(labels: Any, stop: int) -> None:

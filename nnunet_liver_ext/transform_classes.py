@@ -1,4 +1,5 @@
-"""The classes of transforms Ω up to which two masks may be alike (Couteaux et al. 2021, "Cooperating networks")."""
+"""The classes of transforms Ω up to which two masks may be alike (Couteaux et al. 2021,
+"Cooperating networks")."""
 
 from __future__ import annotations
 

@@ -9,9 +9,11 @@ from multiprocessing.process import BaseProcess
 
 
 def exit_with_parent() -> None:
-    """Ends this process when the one that started it is gone; to be called at a worker's start, no effect elsewhere.
+    """Ends this process when the one that started it is gone; to be called at a worker's start, no
+    effect elsewhere.
 
-    A worker whose parent was killed would wait for ever to hand over its result, or write into what is being repeated.
+    A worker whose parent was killed would wait for ever to hand over its result, or write into what
+    is being repeated.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

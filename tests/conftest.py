@@ -1,4 +1,5 @@
-"""A tiny preprocessed dataset of pairs that all trainer tests share, made once by nnU-Net's own tools."""
+"""A tiny preprocessed dataset of pairs that all trainer tests share, made once by nnU-Net's own
+tools."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ TUMOURS = "Dataset503_Tumours"
 CASES = [f"P{patient:03d}_S1" for patient in range(1, 6)]
 
 
-def blob_pair(seed: int, shape: tuple[int, int, int] = (20, 40, 40)) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def blob_pair(
+    seed: int, shape: tuple[int, int, int] = (20, 40, 40)
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Two noisy images, each with a bright ball of its own place and size, and the balls."""
     rng = np.random.default_rng(seed)
     zyx = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"))
@@ -29,7 +32,10 @@ def blob_pair(seed: int, shape: tuple[int, int, int] = (20, 40, 40)) -> tuple[li
     for modality in range(2):
         centre = np.array(shape) / 2 + rng.uniform(-3, 3, 3) + 2 * modality
         distance = np.sqrt(
-            (((zyx - centre[:, None, None, None]) / np.array([1, 1.6, 1.6])[:, None, None, None]) ** 2).sum(0)
+            (
+                ((zyx - centre[:, None, None, None]) / np.array([1, 1.6, 1.6])[:, None, None, None])
+                ** 2
+            ).sum(0)
         )
         mask = distance < rng.uniform(5, 7)
         masks.append(mask)
@@ -46,12 +52,19 @@ def write_raw_dataset(folder: Path, *, preregistered: bool = False) -> None:
     for seed, case in enumerate(CASES):
         images, masks = blob_pair(seed)
         for channel, image in enumerate(images):
-            write_image(image_like(image, grid), folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz")
+            write_image(
+                image_like(image, grid), folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz"
+            )
         label = masks[0].astype(np.uint8) if preregistered else encode_pair(*masks)
         write_image(image_like(label, grid), folder / "labelsTr" / f"{case}.nii.gz")
     labels = {"background": 0, "liver": 1} if preregistered else pair.dataset_labels()
     names = {"0": "T2", "1": "T1 warped"} if preregistered else {"0": "T1", "1": "T2"}
-    content = {"channel_names": names, "labels": labels, "numTraining": len(CASES), "file_ending": ".nii.gz"}
+    content = {
+        "channel_names": names,
+        "labels": labels,
+        "numTraining": len(CASES),
+        "file_ending": ".nii.gz",
+    }
     if not preregistered:
         content["pair"] = pair.to_json()
     (folder / "dataset.json").write_text(json.dumps(content))
@@ -59,7 +72,8 @@ def write_raw_dataset(folder: Path, *, preregistered: bool = False) -> None:
 
 
 def write_tumour_dataset(folder: Path) -> None:
-    """A liver with a tumour in each case but the last: the image, the liver mask as a channel, the tumour as the label."""
+    """A liver with a tumour in each case but the last: the image, the liver mask as a channel, the
+    tumour as the label."""
     from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
     grid = Grid((40, 40, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -77,7 +91,12 @@ def write_tumour_dataset(folder: Path) -> None:
         "channel_names": {"0": "MR", "1": "noNorm"},
         "labels": {"background": 0, "tumour": 1},
         "organ_mask": {"name": "liver", "channel": 1},
-        "conversion": {"layout": "images", "modalities": ["MR"], "spacing": "native", "interpolation": "bspline"},
+        "conversion": {
+            "layout": "images",
+            "modalities": ["MR"],
+            "spacing": "native",
+            "interpolation": "bspline",
+        },
         "numTraining": len(CASES),
         "file_ending": ".nii.gz",
     }
@@ -87,7 +106,8 @@ def write_tumour_dataset(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def nnunet_root(tmp_path_factory: pytest.TempPathFactory):
-    """nnU-Net's three folders with the tiny datasets 501 (pairs), 502 (pre-registered) and 503 (tumours), preprocessed.
+    """nnU-Net's three folders with the tiny datasets 501 (pairs), 502 (pre-registered) and 503
+    (tumours), preprocessed.
 
     Of several test processes one makes them, and each has a copy.
     """
@@ -129,10 +149,16 @@ def make_datasets(root: Path) -> None:
 
         for dataset in (501, 502, 503):
             plan_dataset(dataset, tiny=True, numbers={"patch_size": [16, 32, 32]}, processes=2)
-            preprocess_dataset(dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False)
+            preprocess_dataset(
+                dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False
+            )
 
 
-LONGEST = ("end_to_end/test_demo.py", "contracts/test_all_trainers.py", "end_to_end/test_stock_commands.py")
+LONGEST = (
+    "end_to_end/test_demo.py",
+    "contracts/test_all_trainers.py",
+    "end_to_end/test_stock_commands.py",
+)
 """Files that take minutes: begun first, so that no process works on one alone at the end."""
 
 

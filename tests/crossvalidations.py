@@ -1,4 +1,5 @@
-"""Folders of cross-validated models without any training: label maps whose Dice is known by hand."""
+"""Folders of cross-validated models without any training: label maps whose Dice is known by
+hand."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ Draw = Callable[[str], tuple[np.ndarray, np.ndarray]]
 
 
 def block(shift: int = 0) -> np.ndarray:
-    """A block of 4 x 8 x 8 voxels, shifted along x by n of its 8 columns: its Dice with the unshifted one is (8 - n) / 8."""
+    """A block of 4 x 8 x 8 voxels, shifted along x by n of its 8 columns: its Dice with the
+    unshifted one is (8 - n) / 8."""
     labels = np.zeros(GRID.size[::-1], np.uint8)
     labels[2:6, 3:11, 4 + shift : 12 + shift] = 1
     return labels
@@ -43,18 +45,26 @@ def shifted(first: int = 0, second: int = 0) -> Draw:
 class Root:
     """nnU-Net's three folders with one dataset of pairs: references, splits and patients."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, folds: Sequence[Sequence[str]] = FOLDS) -> None:
+    def __init__(
+        self, folder: Path, patch: pytest.MonkeyPatch, folds: Sequence[Sequence[str]] = FOLDS
+    ) -> None:
         for kind in ("raw", "preprocessed", "results"):
             patch.setenv(f"nnUNet_{kind}", str(folder / kind))
         self.raw, self.preprocessed = folder / "raw" / DATASET, folder / "preprocessed" / DATASET
         self.results = folder / "results" / DATASET
-        self.dataset_json = {"labels": PAIR.dataset_labels(), "pair": PAIR.to_json(), "file_ending": ".nii.gz"}
+        self.dataset_json = {
+            "labels": PAIR.dataset_labels(),
+            "pair": PAIR.to_json(),
+            "file_ending": ".nii.gz",
+        }
         for case in CASES:
             self.put(self.preprocessed / "gt_segmentations", case, shifted()(case))
         self.raw.mkdir(parents=True)
         (self.preprocessed / "dataset.json").write_text(json.dumps(self.dataset_json))
         grids = {"T1": GRID, "T2": GRID}
-        cases = {name: Case(name, name[:4], name[:4], name[5:], "Tr", {}, grids, GRID) for name in CASES}
+        cases = {
+            name: Case(name, name[:4], name[:4], name[5:], "Tr", {}, grids, GRID) for name in CASES
+        }
         Manifest({}, cases=cases).save(self.raw)
         self.split(folds)
 
@@ -68,7 +78,12 @@ class Root:
         return folder / f"{case}.nii.gz"
 
     def model(
-        self, trainer: str, draw: Draw, *, folds: Sequence[int] | None = None, summary: Mapping[str, object] | None = None
+        self,
+        trainer: str,
+        draw: Draw,
+        *,
+        folds: Sequence[int] | None = None,
+        summary: Mapping[str, object] | None = None,
     ) -> Path:
         """A model's folder with the validation predictions of its folds."""
         folder = self.results / f"{trainer}__nnUNetPlans__3d_fullres"

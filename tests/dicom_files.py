@@ -29,7 +29,8 @@ def write_series(
     slope: float | None = None,
     **attributes: Any,
 ) -> list[Path]:
-    """Writes values (z, y, x) as one file per slice; spacing is (between columns, between rows) in mm.
+    """Writes values (z, y, x) as one file per slice; spacing is (between columns, between rows) in
+    mm.
 
     SliceThickness is wrong on purpose, and so is the order of the instance numbers.
     """
@@ -54,13 +55,21 @@ def write_series(
     return paths
 
 
-def _slice(plane: np.ndarray, position: np.ndarray, spacing: tuple[float, float], orientation: Sequence[float]) -> Dataset:
+def _slice(
+    plane: np.ndarray,
+    position: np.ndarray,
+    spacing: tuple[float, float],
+    orientation: Sequence[float],
+) -> Dataset:
     file = Dataset()
     file.file_meta = FileMetaDataset()
     file.file_meta.MediaStorageSOPClassUID = MRImageStorage
     file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file.SOPClassUID, file.SOPInstanceUID = MRImageStorage, file.file_meta.MediaStorageSOPInstanceUID
+    file.SOPClassUID, file.SOPInstanceUID = (
+        MRImageStorage,
+        file.file_meta.MediaStorageSOPInstanceUID,
+    )
     file.StudyInstanceUID = generate_uid()
     file.Modality, file.PatientName, file.PatientID = "MR", "Test", "T"
     file.ImagePositionPatient = [f"{value:.6g}" for value in position]
@@ -74,6 +83,11 @@ def _slice(plane: np.ndarray, position: np.ndarray, spacing: tuple[float, float]
     if colour:
         file.PlanarConfiguration = 0
     bits = 8 * plane.dtype.itemsize
-    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = bits, bits, bits - 1, 0
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = (
+        bits,
+        bits,
+        bits - 1,
+        0,
+    )
     file.PixelData = np.ascontiguousarray(plane).tobytes()
     return file

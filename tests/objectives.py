@@ -33,7 +33,15 @@ def balls(batch: int, num_classes: int, offset: int) -> Tensor:
     return labels
 
 
-def view(name: str, *, num_classes: int = 2, levels: int = 1, batch: int = 2, offset: int = 0, seed: int = 0) -> View:
+def view(
+    name: str,
+    *,
+    num_classes: int = 2,
+    levels: int = 1,
+    batch: int = 2,
+    offset: int = 0,
+    seed: int = 0,
+) -> View:
     """A view whose logits are leaves of the graph, half right and half noise."""
     generator = torch.Generator().manual_seed(seed)
     labels = balls(batch, num_classes, offset)
@@ -44,7 +52,9 @@ def view(name: str, *, num_classes: int = 2, levels: int = 1, batch: int = 2, of
         logits.append((one_hot + torch.randn(one_hot.shape, generator=generator)).requires_grad_())
         targets.append(target)
     image = torch.randn((batch, 1, *SHAPE), generator=generator)
-    return View(name, image, logits if levels > 1 else logits[0], targets if levels > 1 else targets[0])
+    return View(
+        name, image, logits if levels > 1 else logits[0], targets if levels > 1 else targets[0]
+    )
 
 
 def pair_of_views(**more: Any) -> list[View]:
@@ -55,11 +65,17 @@ def leaves(of: View) -> list[Tensor]:
     return of.logits if isinstance(of.logits, list) else [of.logits]
 
 
-def voxel_loss(dice: float = 0.0, ce: float = 1.0, *, levels: int = 1, batch_dice: bool = False) -> VoxelLoss:
+def voxel_loss(
+    dice: float = 0.0, ce: float = 1.0, *, levels: int = 1, batch_dice: bool = False
+) -> VoxelLoss:
     def part(weight_dice: float, weight_ce: float) -> nn.Module:
         settings = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": False, "ddp": False}
         loss = DC_and_CE_loss(
-            settings, {}, weight_ce=weight_ce, weight_dice=weight_dice, dice_class=MemoryEfficientSoftDiceLoss
+            settings,
+            {},
+            weight_ce=weight_ce,
+            weight_dice=weight_dice,
+            dice_class=MemoryEfficientSoftDiceLoss,
         )
         return loss if levels == 1 else DeepSupervisionWrapper(loss, LEVEL_WEIGHTS)
 
@@ -67,10 +83,14 @@ def voxel_loss(dice: float = 0.0, ce: float = 1.0, *, levels: int = 1, batch_dic
     return VoxelLoss({name: part for name, part in parts.items() if part[0] > 0})
 
 
-def build(key: str, *, num_classes: int = 2, levels: int = 1, dice: float = 0.0, **numbers: Any) -> Any:
+def build(
+    key: str, *, num_classes: int = 2, levels: int = 1, dice: float = 0.0, **numbers: Any
+) -> Any:
     strategy = "dual_output_specialized" if key in SIMILARITY else "single_input"
     recipe = Recipe(strategy=strategy, objective=key, **numbers)
-    return OBJECTIVES[key](Task(recipe, SHAPE, SPACING_MM, num_classes, 1), voxel_loss(dice, levels=levels))
+    return OBJECTIVES[key](
+        Task(recipe, SHAPE, SPACING_MM, num_classes, 1), voxel_loss(dice, levels=levels)
+    )
 
 
 def gradients(of: Tensor, *tensors: Tensor) -> list[Tensor | None]:

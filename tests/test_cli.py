@@ -7,13 +7,29 @@ import sys
 from nnunet_liver_ext.environment import PLUGIN_FOLDER
 
 CLI = [sys.executable, "-m", "nnunet_liver_ext.cli"]
-COMMANDS = ("env", "convert", "plan", "predict", "evaluate", "compare", "postprocess", "demo", "benchmark", "import-weights")
+COMMANDS = (
+    "env",
+    "convert",
+    "plan",
+    "predict",
+    "evaluate",
+    "compare",
+    "postprocess",
+    "demo",
+    "benchmark",
+    "import-weights",
+)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    env = {**{key: value for key, value in os.environ.items() if not key.startswith("nnUNet_")}, **environment}
+    env = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("nnUNet_")},
+        **environment,
+    }
     env["COLUMNS"] = "120"
-    return subprocess.run([*CLI, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [*CLI, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_help_names_every_command():
@@ -24,8 +40,13 @@ def test_help_names_every_command():
 
 def test_nothing_heavy_is_imported_before_a_command_runs():
     heavy = "torch nnunetv2 SimpleITK scipy numpy pandas matplotlib"
-    code = f"import sys, nnunet_liver_ext.cli; print([name for name in '{heavy}'.split() if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    code = (
+        f"import sys, nnunet_liver_ext.cli; print([name for name in '{heavy}'.split() if name in"
+        " sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert result.stdout.strip() == "[]"
 
 

@@ -24,7 +24,9 @@ def tables() -> ModuleType:
 
 
 def test_the_documentation_is_up_to_date(tables: ModuleType):
-    stale = [page.name for page in tables.pages() if tables.filled(page.read_text()) != page.read_text()]
+    stale = [
+        page.name for page in tables.pages() if tables.filled(page.read_text()) != page.read_text()
+    ]
     assert not stale, "run `python docs/tables.py`"
 
 
@@ -35,8 +37,14 @@ def test_every_table_stands_somewhere(tables: ModuleType):
 
 def test_a_table_replaces_what_stood_there(tables: ModuleType, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tables, "TABLES", {"one": lambda: "| a |\n", "two": lambda: "| b |\n"})
-    page = "x\n<!-- generated: one -->\nold\nolder\n<!-- end -->\ny\n<!-- generated: two -->\n<!-- end -->\n"
-    expected = "x\n<!-- generated: one -->\n| a |\n<!-- end -->\ny\n<!-- generated: two -->\n| b |\n<!-- end -->\n"
+    page = (
+        "x\n<!-- generated: one -->\nold\nolder\n<!-- end -->\ny\n<!-- generated: two -->\n<!-- end"
+        " -->\n"
+    )
+    expected = (
+        "x\n<!-- generated: one -->\n| a |\n<!-- end -->\ny\n<!-- generated: two -->\n| b |\n<!--"
+        " end -->\n"
+    )
     assert tables.filled(page) == expected
     assert tables.filled(expected) == expected
     assert tables.filled("no table here\n") == "no table here\n"
@@ -50,7 +58,9 @@ def test_a_table_replaces_what_stood_there(tables: ModuleType, monkeypatch: pyte
         ("<!-- generated: one -->\n<!-- generated: two -->\n<!-- end -->\n", "end"),
     ],
 )
-def test_a_place_without_a_table_or_without_an_end_is_an_error(tables: ModuleType, monkeypatch, page: str, words: str):
+def test_a_place_without_a_table_or_without_an_end_is_an_error(
+    tables: ModuleType, monkeypatch, page: str, words: str
+):
     monkeypatch.setattr(tables, "TABLES", {"one": lambda: "", "two": lambda: ""})
     with pytest.raises(ValueError, match=words):
         tables.filled(page)

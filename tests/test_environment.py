@@ -18,7 +18,9 @@ from nnunet_liver_ext.errors import InputError
 
 
 def test_the_plugin_folder_holds_one_file():
-    assert [path.name for path in PLUGIN_FOLDER.iterdir() if path.suffix == ".py"] == ["nnunet_liver_trainers.py"]
+    assert [path.name for path in PLUGIN_FOLDER.iterdir() if path.suffix == ".py"] == [
+        "nnunet_liver_trainers.py"
+    ]
 
 
 @pytest.mark.parametrize("before", [None, "", " "])
@@ -47,7 +49,10 @@ def test_the_printed_line_survives_a_shell(monkeypatch, capsys):
     assert line.startswith(f"export {TRAINER_VARIABLE}=")
     assert line.count("\n") == 1
     shell = subprocess.run(
-        ["sh", "-c", f'{line}printf %s "${TRAINER_VARIABLE}"'], capture_output=True, text=True, check=True
+        ["sh", "-c", f'{line}printf %s "${TRAINER_VARIABLE}"'],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert shell.stdout == os.pathsep.join([folder, str(PLUGIN_FOLDER)])
 

@@ -34,7 +34,11 @@ def two_masks(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
     num_classes = draw(CLASSES)
     shape = draw(array_shapes(min_dims=1, max_dims=3, max_side=5))
     labels = st.integers(0, num_classes - 1)
-    return draw(arrays(np.uint8, shape, elements=labels)), draw(arrays(np.uint8, shape, elements=labels)), num_classes
+    return (
+        draw(arrays(np.uint8, shape, elements=labels)),
+        draw(arrays(np.uint8, shape, elements=labels)),
+        num_classes,
+    )
 
 
 def two_logits(seed: int, num_classes: int, size: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,7 +106,12 @@ def test_splitting_gives_the_marginals(both):
 @pytest.mark.parametrize("num_classes", [2, 3, 4])
 def test_splitting_any_joint_distribution_gives_its_marginals(num_classes: int):
     """Also of one that is no product, such as the mean of several models' softmaxes."""
-    joint = torch.rand((1, num_classes**2, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.1
+    joint = (
+        torch.rand(
+            (1, num_classes**2, 5), generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
+        + 0.1
+    )
     joint /= joint.sum(1, keepdim=True)
     u, v = split_logits(joint.log())
     for label in range(num_classes):
@@ -128,12 +137,16 @@ def test_linear_resampling_commutes_with_joining(num_classes: int):
     def trilinear(x: torch.Tensor) -> torch.Tensor:
         return interpolate(x, size=(7, 3, 11), mode="trilinear")
 
-    torch.testing.assert_close(trilinear(join_logits(u, v)), join_logits(trilinear(u), trilinear(v)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        trilinear(join_logits(u, v)), join_logits(trilinear(u), trilinear(v)), atol=1e-5, rtol=1e-5
+    )
 
     def spline(x: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(zoom(x.numpy(), (1, 1, 1.7, 0.6, 1.3), order=1))
 
-    torch.testing.assert_close(spline(join_logits(u, v)), join_logits(spline(u), spline(v)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        spline(join_logits(u, v)), join_logits(spline(u), spline(v)), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("num_classes", "dtype"), [(2, np.uint8), (16, np.uint8), (17, np.uint16)])
@@ -227,15 +240,35 @@ def test_a_dataset_json_is_read_back(pair: PairLabels):
 @pytest.mark.parametrize(
     ("labels", "entry", "message"),
     [
-        ({"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4}, ONE_ORGAN.to_json(), "ignore label"),
+        (
+            {"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4},
+            ONE_ORGAN.to_json(),
+            "ignore label",
+        ),
         ({"background": 0, "a": 1, "b": 2, "ignore": 3}, ONE_ORGAN.to_json(), "ignore label"),
         ({"background": 0, "liver": 1}, ONE_ORGAN.to_json(), "4 pair codes"),
         (ONE_ORGAN.dataset_labels(), TWO_ORGANS.to_json(), "9 pair codes"),
-        (ONE_ORGAN.dataset_labels(), {"modalities": ["T1", "T2"]}, "must hold `modalities` and `classes`"),
+        (
+            ONE_ORGAN.dataset_labels(),
+            {"modalities": ["T1", "T2"]},
+            "must hold `modalities` and `classes`",
+        ),
         (ONE_ORGAN.dataset_labels(), ["T1", "T2"], "must hold `modalities` and `classes`"),
-        (ONE_ORGAN.dataset_labels(), {"modalities": ["T1", "T1"], "classes": ["background", "liver"]}, "different names"),
-        (ONE_ORGAN.dataset_labels(), {"modalities": ["T1"], "classes": ["background", "liver"]}, "two modalities"),
-        ({"background": 0}, {"modalities": ["T1", "T2"], "classes": ["background"]}, "at least 2 classes"),
+        (
+            ONE_ORGAN.dataset_labels(),
+            {"modalities": ["T1", "T1"], "classes": ["background", "liver"]},
+            "different names",
+        ),
+        (
+            ONE_ORGAN.dataset_labels(),
+            {"modalities": ["T1"], "classes": ["background", "liver"]},
+            "two modalities",
+        ),
+        (
+            {"background": 0},
+            {"modalities": ["T1", "T2"], "classes": ["background"]},
+            "at least 2 classes",
+        ),
     ],
 )
 def test_a_pair_entry_that_does_not_fit(labels, entry, message: str):

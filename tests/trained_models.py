@@ -31,9 +31,17 @@ def write_study(folder: Path, name: str, seed: int = 11) -> dict[str, Path]:
 def model_folders(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of trained models by trainer; the single-input one has two folds."""
     folders = {}
-    for name in ("nnUNetTrainerSingleInput", "nnUNetTrainerDualInput", "nnUNetTrainerPreregistered"):
+    for name in (
+        "nnUNetTrainerSingleInput",
+        "nnUNetTrainerDualInput",
+        "nnUNetTrainerPreregistered",
+    ):
         trainer = make_trainer(
-            nnunet_root, tmp_path_factory.mktemp("models"), name, num_epochs=1, num_iterations_per_epoch=1
+            nnunet_root,
+            tmp_path_factory.mktemp("models"),
+            name,
+            num_epochs=1,
+            num_iterations_per_epoch=1,
         )
         run_epochs(trainer, 1, end=True)
         folders[name] = Path(trainer.output_folder_base)
@@ -49,7 +57,11 @@ def add_conversion(folder: Path) -> None:
 
     path = folder / "dataset.json"
     content = json.loads(path.read_text())
-    content["conversion"] = {"spacing": [1.5, 1.5, 3.0], "interpolation": "linear", "preregistered": "pair" not in content}
+    content["conversion"] = {
+        "spacing": [1.5, 1.5, 3.0],
+        "interpolation": "linear",
+        "preregistered": "pair" not in content,
+    }
     if "pair" not in content:
         content["preregistered"] = {"fixed": "T2", "moving": "T1"}
     path.write_text(json.dumps(content))

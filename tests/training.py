@@ -14,9 +14,17 @@ import torch
 
 from tests.conftest import DATASET, PREREGISTERED, TUMOURS
 
-QUICK = {"num_epochs": 4, "num_iterations_per_epoch": 3, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 7}
+QUICK = {
+    "num_epochs": 4,
+    "num_iterations_per_epoch": 3,
+    "num_val_iterations_per_epoch": 1,
+    "save_every": 1,
+    "seed": 7,
+}
 
-NUMBERS = {"nnUNetTrainerDI2INAN": {"warmup_epochs": 2, "companion_steps": 2, "companion_batch_size": 4}}
+NUMBERS = {
+    "nnUNetTrainerDI2INAN": {"warmup_epochs": 2, "companion_steps": 2, "companion_batch_size": 4}
+}
 """What a trainer needs to go through its phases within four epochs of three iterations."""
 
 
@@ -50,7 +58,8 @@ def dataset_of(trainer_name: str) -> str:
 def read_inputs(
     root: Path, trainer_name: str, configuration: Mapping[str, Any] | None = None, **numbers: Any
 ) -> tuple[dict, dict]:
-    """plans (with recipe numbers, and other entries of the configuration) and dataset.json for a trainer."""
+    """plans (with recipe numbers, and other entries of the configuration) and dataset.json for a
+    trainer."""
     folder = root / "preprocessed" / dataset_of(trainer_name)
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
     plans["configurations"]["3d_fullres"]["recipe"] = {**QUICK, **numbers}
@@ -62,17 +71,24 @@ def read_inputs(
 
 
 def make_trainer(
-    root: Path, results: Path, name: str, configuration: Mapping[str, Any] | None = None, **numbers: Any
+    root: Path,
+    results: Path,
+    name: str,
+    configuration: Mapping[str, Any] | None = None,
+    **numbers: Any,
 ) -> Any:
     """A trainer on the CPU whose results go to `results`."""
     plans, dataset_json = read_inputs(root, name, configuration, **numbers)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_results", str(results))
-        return quietly(find_trainer(name), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+        return quietly(
+            find_trainer(name), plans, "3d_fullres", 0, dataset_json, torch.device("cpu")
+        )
 
 
 def run_epochs(trainer: Any, last: int, *, end: bool = False) -> None:
-    """Trains until epoch `last` as nnU-Net's run_training would; `end` writes the final checkpoint too."""
+    """Trains until epoch `last` as nnU-Net's run_training would; `end` writes the final checkpoint
+    too."""
 
     def run() -> None:
         trainer.on_train_start()
@@ -92,12 +108,16 @@ def run_epochs(trainer: Any, last: int, *, end: bool = False) -> None:
 def run_one_epoch(trainer: Any) -> None:
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
-    outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(trainer.num_iterations_per_epoch)]
+    outputs = [
+        trainer.train_step(next(trainer.dataloader_train))
+        for _ in range(trainer.num_iterations_per_epoch)
+    ]
     trainer.on_train_epoch_end(outputs)
     with torch.no_grad():
         trainer.on_validation_epoch_start()
         outputs = [
-            trainer.validation_step(next(trainer.dataloader_val)) for _ in range(trainer.num_val_iterations_per_epoch)
+            trainer.validation_step(next(trainer.dataloader_val))
+            for _ in range(trainer.num_val_iterations_per_epoch)
         ]
         trainer.on_validation_epoch_end(outputs)
     trainer.on_epoch_end()

@@ -1,4 +1,5 @@
-"""The main job from beginning to end: studies in, three models trained by stock nnU-Net, native masks and a report out."""
+"""The main job from beginning to end: studies in, three models trained by stock nnU-Net, native
+masks and a report out."""
 
 from __future__ import annotations
 
@@ -57,49 +58,67 @@ def run_demo(settings: Settings, console: Console) -> dict[str, pd.DataFrame]:
 
     Args:
         settings: what to do and where.
-        console: where the steps and their times are shown; what nnU-Net prints goes to `log.txt` in the folder.
+        console: where the steps and their times are shown; what nnU-Net prints goes to `log.txt` in
+            the folder.
 
     Returns:
-        For each trainer the evaluation of the held-out pairs (tidy: case, modality, class, metric, value).
+        For each trainer the evaluation of the held-out pairs (tidy: case, modality, class, metric,
+            value).
 
     Raises:
-        InputError: a step failed (the message names the log), or the source is no set of studies with masks.
+        InputError: a step failed (the message names the log), or the source is no set of studies
+            with masks.
     """
     job = _Job(settings, console)
     folder = settings.source or job.step("making phantom pairs", job.make_phantom)
     studies = read_studies(folder)
     held_out = hold_out_last_patients(studies, settings.hold_out)
-    job.step("converting both images of each pair to one grid", lambda: job.convert(studies, held_out))
+    job.step(
+        "converting both images of each pair to one grid", lambda: job.convert(studies, held_out)
+    )
     job.step("planning", job.plan)
     job.step("nnUNetv2_preprocess", job.preprocess)
     results = {}
     for trainer in MODELS:
         job.step(f"nnUNetv2_train -tr {trainer}", partial(job.train, trainer))
         unseen = [study for study in studies if study.patient in held_out]
-        job.step("predicting held-out pairs on their native grids", partial(job.predict, trainer, unseen))
+        job.step(
+            "predicting held-out pairs on their native grids", partial(job.predict, trainer, unseen)
+        )
         results[trainer] = job.step("evaluating", partial(job.evaluate, trainer, unseen))
     return results
 
 
 def hold_out_last_patients(studies: Sequence[Study], count: int) -> list[str]:
-    """The last patients by name, and InputError if fewer than two would be left to train and validate on."""
+    """The last patients by name, and InputError if fewer than two would be left to train and
+    validate on."""
     patients = sorted({study.patient for study in studies})
     if len(patients) < count + 2:
-        raise InputError(f"{len(patients)} patients are too few to hold out {count}: two or more must be left to train on.")
+        raise InputError(
+            f"{len(patients)} patients are too few to hold out {count}: two or more must be left to"
+            " train on."
+        )
     return patients[-count:]
 
 
 class _Job:
     def __init__(self, settings: Settings, console: Console) -> None:
         self.settings = settings
-        self.workspace = Workspace(settings.out, console, {**vars(settings), "out": "", "source": str(settings.source)})
+        self.workspace = Workspace(
+            settings.out, console, {**vars(settings), "out": "", "source": str(settings.source)}
+        )
         self.out = self.workspace.out
         self.step = self.workspace.step
 
     def make_phantom(self) -> Path:
         from nnunet_liver_ext.dataset_conversion.phantom import write_studies
 
-        return write_studies(self.out / "studies", pairs=self.settings.pairs, seed=self.settings.seed, difficulty="demo")
+        return write_studies(
+            self.out / "studies",
+            pairs=self.settings.pairs,
+            seed=self.settings.seed,
+            difficulty="demo",
+        )
 
     def convert(self, studies: Sequence[Study], held_out: Sequence[str]) -> Path:
         from nnunet_liver_ext.dataset_conversion.settings import Settings as Conversion
@@ -121,12 +140,20 @@ class _Job:
 
         dataset, epochs = self.settings.dataset, self.settings.epochs
         path = plan_dataset(
-            dataset, tiny=True, numbers={"num_epochs": epochs, "seed": self.settings.seed}, base=CONFIGURATION, processes=2
+            dataset,
+            tiny=True,
+            numbers={"num_epochs": epochs, "seed": self.settings.seed},
+            base=CONFIGURATION,
+            processes=2,
         )
         if COOPERATING not in json.loads(path.read_text())["configurations"]:
-            model = self.workspace.model(dataset, "nnUNetTrainerDualOutputSpecialized", CONFIGURATION)
+            model = self.workspace.model(
+                dataset, "nnUNetTrainerDualOutputSpecialized", CONFIGURATION
+            )
             numbers = {
-                "segmentor_checkpoint": f"{model.relative_to(self.workspace.results)}/fold_{{fold}}/checkpoint_final.pth",
+                "segmentor_checkpoint": (
+                    f"{model.relative_to(self.workspace.results)}/fold_{{fold}}/checkpoint_final.pth"
+                ),
                 "companion_epochs": 2 * epochs,
                 "num_epochs": 2 * epochs + max(1, epochs // 2),
                 "joint_lr": 1e-3,
@@ -138,7 +165,9 @@ class _Job:
         return self.workspace.preprocess(self.settings.dataset, CONFIGURATION)
 
     def train(self, trainer: str) -> Path:
-        return self.workspace.train(self.settings.dataset, trainer, MODELS[trainer], self.settings.device)
+        return self.workspace.train(
+            self.settings.dataset, trainer, MODELS[trainer], self.settings.device
+        )
 
     def predict(self, trainer: str, studies: Sequence[Study]) -> Path:
         import torch
@@ -175,8 +204,14 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
     """Studies as the CSV that `read_studies` reads, with paths relative to it."""
     rows = [
         {"patient": study.patient, "study": study.study}
-        | {name.lower(): os.path.relpath(image, path.parent) for name, image in study.images.items()}
-        | {f"{name.lower()}_mask": os.path.relpath(mask, path.parent) for name, mask in study.masks.items()}
+        | {
+            name.lower(): os.path.relpath(image, path.parent)
+            for name, image in study.images.items()
+        }
+        | {
+            f"{name.lower()}_mask": os.path.relpath(mask, path.parent)
+            for name, mask in study.masks.items()
+        }
         for study in studies
     ]
     with replaced(path) as unfinished:

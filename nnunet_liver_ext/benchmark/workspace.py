@@ -1,4 +1,5 @@
-"""A folder in which a chain of stock nnU-Net commands runs: its three folders, its log, its settings, its steps."""
+"""A folder in which a chain of stock nnU-Net commands runs: its three folders, its log, its
+settings, its steps."""
 
 from __future__ import annotations
 
@@ -23,27 +24,38 @@ LONGEST_STEP_S = 24 * 3600
 
 
 class Workspace:
-    """nnU-Net's folders below one folder, and the commands that are run there. Makes them this process's folders, too."""
+    """nnU-Net's folders below one folder, and the commands that are run there. Makes them this
+    process's folders, too."""
 
     def __init__(self, folder: Path, console: Console, settings: Mapping[str, Any]) -> None:
         """
         Args:
             folder: made if it is missing.
-            console: where the steps and their times are shown; what nnU-Net prints goes to `log.txt` in the folder.
+            console: where the steps and their times are shown; what nnU-Net prints goes to
+                `log.txt` in the folder.
             settings: what the work depends on.
 
         Raises:
-            InputError: the folder was begun with other settings, whose results would be shown under these.
+            InputError: the folder was begun with other settings, whose results would be shown under
+                these.
         """
         self.out = folder.resolve()
         self.console = console
         self.out.mkdir(parents=True, exist_ok=True)
-        folders = {f"nnUNet_{kind}": self.out / f"nnUNet_{kind}" for kind in ("raw", "preprocessed", "results")}
+        folders = {
+            f"nnUNet_{kind}": self.out / f"nnUNet_{kind}"
+            for kind in ("raw", "preprocessed", "results")
+        }
         for one in folders.values():
             one.mkdir(exist_ok=True)
         defaults = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "1", "MPLBACKEND": "agg"}
         here = {variable: str(one) for variable, one in folders.items()}
-        self.environment = {**defaults, **os.environ, **here, "nnUNet_extTrainer": str(PLUGIN_FOLDER)}
+        self.environment = {
+            **defaults,
+            **os.environ,
+            **here,
+            "nnUNet_extTrainer": str(PLUGIN_FOLDER),
+        }
         os.environ.update(here)
         self.raw, self.preprocessed, self.results = folders.values()
         self._check_settings(settings)
@@ -52,7 +64,10 @@ class Workspace:
         path = self.out / "settings.json"
         text = json.dumps({key: str(value) for key, value in settings.items()}, indent=2)
         if path.exists() and path.read_text() != text:
-            raise InputError(f"{self.out}: was begun with other settings ({path.name}); choose another --out or delete it.")
+            raise InputError(
+                f"{self.out}: was begun with other settings ({path.name}); choose another --out or"
+                " delete it."
+            )
         path.write_text(text)
 
     def step(self, what: str, do: Callable[[], Result]) -> Result:
@@ -63,9 +78,14 @@ class Workspace:
         self.console.print(f"[green]done[/] {what} [dim]({time.monotonic() - start:.0f} s)[/]")
         return result
 
-    def model(self, dataset: int, trainer: str, configuration: str, plans: str = "nnUNetPlans") -> Path:
+    def model(
+        self, dataset: int, trainer: str, configuration: str, plans: str = "nnUNetPlans"
+    ) -> Path:
         """The folder of a trained model."""
-        name = next((path.name for path in self.raw.glob(f"Dataset{dataset:03d}_*")), f"Dataset{dataset:03d}")
+        name = next(
+            (path.name for path in self.raw.glob(f"Dataset{dataset:03d}_*")),
+            f"Dataset{dataset:03d}",
+        )
         return self.results / name / f"{trainer}__{plans}__{configuration}"
 
     def preprocess(self, dataset: int, configuration: str) -> Path:
@@ -77,13 +97,27 @@ class Workspace:
             done.touch()
         return done
 
-    def train(self, dataset: int, trainer: str, configuration: str, device: str, *, log: str = LOG) -> Path:
-        """nnUNetv2_train of fold 0, continued where it was interrupted; returns the model's folder."""
+    def train(
+        self, dataset: int, trainer: str, configuration: str, device: str, *, log: str = LOG
+    ) -> Path:
+        """nnUNetv2_train of fold 0, continued where it was interrupted; returns the model's
+        folder."""
         folder = self.model(dataset, trainer, configuration)
         fold = folder / "fold_0"
         if not (fold / "validation" / "summary.json").exists():
             again = ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
-            self.run("nnUNetv2_train", str(dataset), configuration, "0", "-tr", trainer, "-device", device, *again, log=log)
+            self.run(
+                "nnUNetv2_train",
+                str(dataset),
+                configuration,
+                "0",
+                "-tr",
+                trainer,
+                "-device",
+                device,
+                *again,
+                log=log,
+            )
         return folder
 
     def run(self, command: str, *arguments: str, log: str = LOG) -> None:
@@ -112,4 +146,6 @@ class Workspace:
                     "run the same command again to continue."
                 ) from None
         if done.returncode != 0:
-            raise InputError(f"{command} ended with code {done.returncode}; its output is at the end of {path}.")
+            raise InputError(
+                f"{command} ended with code {done.returncode}; its output is at the end of {path}."
+            )

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Train and measure a table or figure of the papers anew.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train and measure a table or figure of the papers anew."
+)
 
 
 @app.callback()
@@ -17,21 +19,34 @@ def benchmark() -> None:
 
 @app.command("similarity-toy")
 def similarity_toy(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for everything; run again to continue.")] = Path(
-        "similarity_toy"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller images, fewer models: an hour on two CPU cores.")] = False,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for everything; run again to continue.")
+    ] = Path("similarity_toy"),
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Smaller images, fewer models: an hour on two CPU cores."),
+    ] = False,
     seeds: Annotated[int, typer.Option(help="Repetitions of the whole sweep.", min=1)] = 1,
-    models: Annotated[int | None, typer.Option(help="Models, λp evenly spaced over [0, 1].", min=2)] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels of an image along each axis.", min=64)] = None,
-    pairs: Annotated[int | None, typer.Option(help="Pairs to train and validate on.", min=10)] = None,
-    difference: Annotated[float | None, typer.Option(help="How unlike the two masks of a pair are.", min=0)] = None,
+    models: Annotated[
+        int | None, typer.Option(help="Models, λp evenly spaced over [0, 1].", min=2)
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels of an image along each axis.", min=64)
+    ] = None,
+    pairs: Annotated[
+        int | None, typer.Option(help="Pairs to train and validate on.", min=10)
+    ] = None,
+    difference: Annotated[
+        float | None, typer.Option(help="How unlike the two masks of a pair are.", min=0)
+    ] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu; cpu with --quick by default.")] = "",
     jobs: Annotated[int, typer.Option(help="Trainings at a time.", min=1)] = 1,
 ) -> None:
-    """How λr tunes similarity against accuracy: figure 3 of Couteaux et al. 2021, "Cooperating networks".
+    """How λr tunes similarity against accuracy: figure 3 of Couteaux et al. 2021, "Cooperating
+    networks".
 
-    Writes figure.png, results.md and results.csv. The default is the paper's size: 30 models of 240 x 240 pixels.
+    Writes figure.png, results.md and results.csv. The default is the paper's size: 30 models of 240
+    x 240 pixels.
     """
     from rich.console import Console
 
@@ -45,9 +60,13 @@ def similarity_toy(
     )
 
     lambda_p = None if models is None else evenly_spaced(models)
-    scale = quicker(QUICK if quick else PAPER, lambda_p=lambda_p, size=size, pairs=pairs, difference=difference)
+    scale = quicker(
+        QUICK if quick else PAPER, lambda_p=lambda_p, size=size, pairs=pairs, difference=difference
+    )
     console = Console()
-    settings = Settings(out, scale, seeds=seeds, device=device or ("cpu" if quick else "cuda"), jobs=jobs)
+    settings = Settings(
+        out, scale, seeds=seeds, device=device or ("cpu" if quick else "cuda"), jobs=jobs
+    )
     run_similarity_toy(settings, console)
     console.print((out / "results.md").read_text())
     console.print(f"Picture: {out / 'figure.png'}")

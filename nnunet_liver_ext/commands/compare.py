@@ -11,51 +11,86 @@ import typer
 def compare(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS", help="Two or more folders of nnunet_liver evaluate, or their CSV files."),
+        typer.Argument(
+            metavar="RESULTS",
+            help="Two or more folders of nnunet_liver evaluate, or their CSV files.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for comparison.csv, .md, .tex and .png.")] = Path(
-        "comparison"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for comparison.csv, .md, .tex and .png.")
+    ] = Path("comparison"),
     baseline: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Compare all others with this one; by default each with each.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Compare all others with this one; by default each with each."
+        ),
     ] = None,
     names: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Names of the models; by default those of the folders.")
+        str | None,
+        typer.Option(metavar="A,B,…", help="Names of the models; by default those of the folders."),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(metavar="dice,hd95,…", help="By default all that have a better direction.")
+        str | None,
+        typer.Option(metavar="dice,hd95,…", help="By default all that have a better direction."),
     ] = None,
     unit: Annotated[
         Literal["patient", "case"],
-        typer.Option(help="What the p value counts. Cases of one patient are not independent, so p by case is too small."),
+        typer.Option(
+            help=(
+                "What the p value counts. Cases of one patient are not independent, so p by case is"
+                " too small."
+            )
+        ),
     ] = "patient",
     smallest_difference: Annotated[
         list[str] | None,
         typer.Option(
             metavar="X or METRIC=X",
-            help="Smaller differences are ties. X is for Dice-like measures (default 0.005), hd95=1 for another; repeat.",
+            help=(
+                "Smaller differences are ties. X is for Dice-like measures (default 0.005), hd95=1"
+                " for another; repeat."
+            ),
         ),
     ] = None,
     patients: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Columns case and patient, if the results do not name patients.")
+        Path | None,
+        typer.Option(
+            metavar="CSV", help="Columns case and patient, if the results do not name patients."
+        ),
     ] = None,
     splits: Annotated[
         Path | None,
         typer.Option(
-            metavar="JSON", help="splits_final.json: A, B, … are runs of one cross-validation, say how much they differ."
+            metavar="JSON",
+            help=(
+                "splits_final.json: A, B, … are runs of one cross-validation, say how much they"
+                " differ."
+            ),
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a comparison that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a comparison that is there.")
+    ] = False,
 ) -> None:
-    """Compare models on the same cases: differences with confidence intervals, tests by patient, tables and a forest plot.
+    """Compare models on the same cases: differences with confidence intervals, tests by patient,
+    tables and a forest plot.
 
-    Differences are those of the later model minus the earlier one (or the baseline). Definitions: docs/statistics.md.
+    Differences are those of the later model minus the earlier one (or the baseline). Definitions:
+    docs/statistics.md.
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results, refuse_existing, write_comparison
-    from nnunet_liver_ext.evaluation.comparison.terminal_summary import comparison_shown, ranking_table, run_table
+    from nnunet_liver_ext.evaluation.comparison.compare_models import (
+        compare_results,
+        refuse_existing,
+        write_comparison,
+    )
+    from nnunet_liver_ext.evaluation.comparison.terminal_summary import (
+        comparison_shown,
+        ranking_table,
+        run_table,
+    )
 
     smallest = _parse_differences(smallest_difference)
     refuse_existing(out, overwrite=overwrite)
@@ -80,7 +115,9 @@ def compare(
         console.print(run_table(compared.runs))
     for note in compared.notes:
         console.print(f"Note: {note}", style="yellow", markup=False, highlight=False)
-    console.print(f"Written to {out}: {', '.join(files)}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"Written to {out}: {', '.join(files)}", soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def _entries(text: str | None) -> list[str] | None:
@@ -97,7 +134,11 @@ def _parse_differences(entries: list[str] | None) -> dict[str, float] | None:
     for entry in sorted(entries, key=lambda entry: "=" in entry):
         name, _, value = entry.rpartition("=")
         try:
-            of_metrics = [name.strip()] if name else [one.name for one in JUDGED.values() if one.is_dice_like]
+            of_metrics = (
+                [name.strip()]
+                if name
+                else [one.name for one in JUDGED.values() if one.is_dice_like]
+            )
             differences |= dict.fromkeys(of_metrics, float(value))
         except ValueError:
             raise typer.BadParameter(

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def evaluate_crossval(
-    models: Sequence[str], references: Sequence[str] | None, out: Path, options: Options, **more: Any
+    models: Sequence[str],
+    references: Sequence[str] | None,
+    out: Path,
+    options: Options,
+    **more: Any,
 ) -> None:
     """Measures the models' cross-validations and shows what came out."""
     from rich.console import Console
@@ -22,7 +26,11 @@ def evaluate_crossval(
     from nnunet_liver_ext.evaluation.results.terminal import notes_text, pairs_table, summary_table
 
     results = evaluate_crossvals(
-        parse_models(models), out, options, references=parse_references(references) if references else None, **more
+        parse_models(models),
+        out,
+        options,
+        references=parse_references(references) if references else None,
+        **more,
     )
     console = Console()
     for one in results.evaluated:
@@ -32,7 +40,11 @@ def evaluate_crossval(
             console.print(pairs_table(one.evaluation.pairs, similarity=options.similarity))
         if one.evaluation.notes:
             console.print(notes_text(one.evaluation.notes))
-        console.print(f"Written to {one.folder}: {', '.join(one.evaluation.written)}", soft_wrap=True, highlight=False)
+        console.print(
+            f"Written to {one.folder}: {', '.join(one.evaluation.written)}",
+            soft_wrap=True,
+            highlight=False,
+        )
     for note in results.notes:
         console.print(f"Note: {note}", style="yellow", markup=False, highlight=False)
     for line in results.best.sentences() if results.best else ():

@@ -11,25 +11,33 @@ from nnunet_liver_ext.commands.option_values import parse_labels
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for everything; run again to continue.")] = Path(
-        "demo_output"
-    ),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for everything; run again to continue.")
+    ] = Path("demo_output"),
     source: Annotated[
-        Path | None, typer.Option(help="Your own studies with masks (folder or CSV) instead of phantom pairs.")
+        Path | None,
+        typer.Option(help="Your own studies with masks (folder or CSV) instead of phantom pairs."),
     ] = None,
     pairs: Annotated[int, typer.Option(help="Number of phantom pairs.", min=6)] = 16,
     hold_out: Annotated[int, typer.Option(help="Patients that no model sees.", min=1)] = 4,
     epochs: Annotated[int, typer.Option(help="Epochs of 40 iterations.", min=1)] = 10,
-    spacing: Annotated[tuple[float, float, float], typer.Option(help="Common grid in mm (x y z).")] = (6, 6, 8),
+    spacing: Annotated[
+        tuple[float, float, float], typer.Option(help="Common grid in mm (x y z).")
+    ] = (6, 6, 8),
     label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A class in your masks (liver=1); repeat.")
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="NAME=VALUE", help="A class in your masks (liver=1); repeat."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of phantom, splits and training.")] = 1,
 ) -> None:
-    """Make or take T1/T2 pairs, train three tiny models with stock nnU-Net, segment held-out pairs and evaluate them.
+    """Make or take T1/T2 pairs, train three tiny models with stock nnU-Net, segment held-out pairs
+    and evaluate them.
 
-    Less than ten minutes on two CPU cores. The networks are tiny: this shows that everything works, not how well it can.
+    Less than ten minutes on two CPU cores. The networks are tiny: this shows that everything works,
+    not how well it can.
     """
     from rich.console import Console
 
@@ -69,6 +77,11 @@ def _show(results: dict[str, Any], settings: Any, console: Any) -> None:
     console.print(table)
     rows = results[next(iter(MODELS))]
     reached = rows[rows["metric"] == "dice"].groupby("modality")["value"].mean()
-    short = [name for name, goal in GOALS.items() if settings.source is None and reached[name] < goal]
+    short = [
+        name for name, goal in GOALS.items() if settings.source is None and reached[name] < goal
+    ]
     if short:
-        console.print(f"[red]Below what the default settings reach for {' and '.join(short)}: something is wrong.[/]")
+        console.print(
+            f"[red]Below what the default settings reach for {' and '.join(short)}: something is"
+            " wrong.[/]"
+        )

@@ -9,33 +9,61 @@ import typer
 
 
 def import_weights(
-    kind: Annotated[Literal["models-genesis", "vgg11", "nnunet"], typer.Argument(help="Whose weights they are.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint: .pt, .pth or .safetensors.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write; trainings start from it.")],
-    plans: Annotated[
-        str, typer.Option("-p", "--plans", help="Whose network is to have the weights: a plans file, or a name with -d.")
+    kind: Annotated[
+        Literal["models-genesis", "vgg11", "nnunet"], typer.Argument(help="Whose weights they are.")
     ],
-    configuration: Annotated[str, typer.Option("-c", "--configuration", help="Of the plans.")] = "3d_fullres",
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The checkpoint: .pt, .pth or .safetensors.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="File to write; trainings start from it.")
+    ],
+    plans: Annotated[
+        str,
+        typer.Option(
+            "-p",
+            "--plans",
+            help="Whose network is to have the weights: a plans file, or a name with -d.",
+        ),
+    ],
+    configuration: Annotated[
+        str, typer.Option("-c", "--configuration", help="Of the plans.")
+    ] = "3d_fullres",
     dataset: Annotated[
         str | None,
         typer.Option(
-            "-d", "--dataset", help="Number or name of the dataset, or a dataset.json; by default beside the plans."
+            "-d",
+            "--dataset",
+            help="Number or name of the dataset, or a dataset.json; by default beside the plans.",
         ),
     ] = None,
     trainer: Annotated[
         str | None,
-        typer.Option(help="The trainer that will start from it, or one of its strategy; by default single input for pairs."),
+        typer.Option(
+            help=(
+                "The trainer that will start from it, or one of its strategy; by default single"
+                " input for pairs."
+            )
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights that FILE does not have.", min=0)] = 0,
     force: Annotated[
-        bool, typer.Option("--force", help="Take what fits, however little, and from networks of, say, other strides.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Take what fits, however little, and from networks of, say, other strides.",
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file that is there.")
+    ] = False,
 ) -> None:
-    """Turn a foreign checkpoint into a file that trainings start from (recipe: segmentor_checkpoint).
+    """Turn a foreign checkpoint into a file that trainings start from (recipe:
+    segmentor_checkpoint).
 
-    Nothing in FILE is run: only tensors, numbers and containers are read. A first convolution for another number of channels
-    is inflated. Which weights there are, and under which licences: docs/weights.md.
+    Nothing in FILE is run: only tensors, numbers and containers are read. A first convolution for
+    another number of channels is inflated. Which weights there are, and under which licences:
+    docs/weights.md.
     """
     from rich.console import Console
 

@@ -26,7 +26,8 @@ def evaluate_mismatch(
     device: str,
     **more: Any,
 ) -> None:
-    """Predicts the studies beside their own and beside another patient's auxiliary image, and shows the drop in Dice."""
+    """Predicts the studies beside their own and beside another patient's auxiliary image, and shows
+    the drop in Dice."""
     if studies is None:
         raise typer.BadParameter("--mismatch needs studies with masks (-i): a CSV or a folder.")
     import torch
@@ -42,8 +43,13 @@ def evaluate_mismatch(
     refuse_existing(out, overwrite=more["overwrite"])
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with ExitStack() as stack:
-        folders = {name: stack.enter_context(opened(path)) for name, path in parse_models(entries).items()}
-        models = {name: load_model(folder, device=target, postprocessing=False, **load) for name, folder in folders.items()}
+        folders = {
+            name: stack.enter_context(opened(path)) for name, path in parse_models(entries).items()
+        }
+        models = {
+            name: load_model(folder, device=target, postprocessing=False, **load)
+            for name, folder in folders.items()
+        }
         images = {model.modalities for model in models.values()}
         if len(images) > 1:
             listed = " and ".join(", ".join(names) for names in sorted(images))
@@ -53,7 +59,10 @@ def evaluate_mismatch(
         result = mismatch_test(models, pairing, out, options, **more)
     console = Console()
     console.print(drop_table(result.summary))
-    alone = ["each study of a folder counts as a patient of its own; if patients have several, give a CSV."]
+    alone = [
+        "each study of a folder counts as a patient of its own; if patients have several, give a"
+        " CSV."
+    ]
     for note in result.notes + alone * studies.is_dir():
         console.print(f"Note: {note}", style="yellow", markup=False, highlight=False)
     console.print(f"Written to {out}: mismatch.csv, mismatch.json", soft_wrap=True, highlight=False)

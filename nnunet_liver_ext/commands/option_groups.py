@@ -1,4 +1,5 @@
-"""Options that commands share, written once: among a command's parameters a dataclass of options stands for all of them."""
+"""Options that commands share, written once: among a command's parameters a dataclass of options
+stands for all of them."""
 
 from __future__ import annotations
 
@@ -18,8 +19,11 @@ class _Group:
     names: tuple[str, ...]
 
 
-def unfolded(own: Sequence[Parameter] = (), **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator of a command: parameters that are dataclasses of `Annotated` options become these options.
+def unfolded(
+    own: Sequence[Parameter] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator of a command: parameters that are dataclasses of `Annotated` options become these
+    options.
 
     Args:
         own: further parameters, which the command takes by its **options.
@@ -40,7 +44,10 @@ def unfolded(own: Sequence[Parameter] = (), **defaults: Any) -> Callable[[Callab
                 parameters.append(_parameter(parameter.name, hint, parameter.default))
 
         def called(**given: Any) -> None:
-            made = {name: group.made(**{key: given.pop(key) for key in group.names}) for name, group in groups.items()}
+            made = {
+                name: group.made(**{key: given.pop(key) for key in group.names})
+                for name, group in groups.items()
+            }
             command(**given, **made)
 
         return _with_parameters(called, parameters, command.__doc__)
@@ -48,8 +55,11 @@ def unfolded(own: Sequence[Parameter] = (), **defaults: Any) -> Callable[[Callab
     return decorate
 
 
-def _with_parameters(called: Callable[..., None], parameters: Sequence[Parameter], doc: str | None) -> Callable[..., None]:
-    """A function of keyword arguments as the command line sees it: arguments and options without a default come first."""
+def _with_parameters(
+    called: Callable[..., None], parameters: Sequence[Parameter], doc: str | None
+) -> Callable[..., None]:
+    """A function of keyword arguments as the command line sees it: arguments and options without a
+    default come first."""
     called.__signature__ = Signature(sorted(parameters, key=lambda one: one.default is not EMPTY))  # type: ignore[attr-defined]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     called.__doc__ = doc
@@ -59,8 +69,12 @@ def _with_parameters(called: Callable[..., None], parameters: Sequence[Parameter
 def _options(group: type, defaults: dict[str, Any]) -> list[Parameter]:
     """The fields of a dataclass of options as parameters of the command line."""
     hints = get_type_hints(group, include_extras=True)
-    own = {field.name: EMPTY if field.default is MISSING else field.default for field in fields(group)}
-    return [_parameter(name, hints[name], defaults.get(name, default)) for name, default in own.items()]
+    own = {
+        field.name: EMPTY if field.default is MISSING else field.default for field in fields(group)
+    }
+    return [
+        _parameter(name, hints[name], defaults.get(name, default)) for name, default in own.items()
+    ]
 
 
 def _parameter(name: str, hint: Any, default: Any) -> Parameter:

@@ -14,7 +14,9 @@ def parse_labels(entries: Sequence[str]) -> dict[str, tuple[int, ...]]:
     for entry in entries:
         name, values = parse_label(entry)
         if name in labels:
-            raise typer.BadParameter(f"--label {entry}: {name} is given twice; write {name}=1+2 for several values.")
+            raise typer.BadParameter(
+                f"--label {entry}: {name} is given twice; write {name}=1+2 for several values."
+            )
         labels[name] = values
     return labels
 
@@ -28,13 +30,15 @@ def parse_label(entry: str) -> tuple[str, tuple[int, ...]]:
         numbers = ()
     if not name.strip() or not numbers or 0 in numbers:
         raise typer.BadParameter(
-            f"--label {entry}: write NAME=VALUE or NAME=VALUE+VALUE, such as liver=6; 0 is the background."
+            f"--label {entry}: write NAME=VALUE or NAME=VALUE+VALUE, such as liver=6; 0 is the"
+            " background."
         )
     return name.strip(), numbers
 
 
 def parse_models(entries: Sequence[str]) -> dict[str, Path]:
-    """Models by the name that their results get: "mine=models/a", or the folder's own name (of a zip without its ending)."""
+    """Models by the name that their results get: "mine=models/a", or the folder's own name (of a
+    zip without its ending)."""
     models: dict[str, Path] = {}
     for entry in entries:
         name, named, path = entry.partition("=")
@@ -42,15 +46,20 @@ def parse_models(entries: Sequence[str]) -> dict[str, Path]:
             whole = Path(entry).resolve()
             name, path = whole.stem if whole.suffix == ".zip" else whole.name, entry
         if not name or "/" in name or "\\" in name:
-            raise typer.BadParameter(f"{entry}: write NAME=FOLDER with a name that a folder can have.")
+            raise typer.BadParameter(
+                f"{entry}: write NAME=FOLDER with a name that a folder can have."
+            )
         if name in models:
-            raise typer.BadParameter(f"{entry}: there are two models {name}; give them names: first={models[name]}.")
+            raise typer.BadParameter(
+                f"{entry}: there are two models {name}; give them names: first={models[name]}."
+            )
         models[name] = Path(path)
     return models
 
 
 def parse_references(entries: Sequence[str]) -> Path | dict[str, Path]:
-    """One path, or those of several raters by name: "anna=masks/anna"; raters without a name are R1, R2, ..."""
+    """One path, or those of several raters by name: "anna=masks/anna"; raters without a name are
+    R1, R2, ..."""
     if len(entries) == 1 and ("=" not in entries[0] or Path(entries[0]).exists()):
         return Path(entries[0])
     raters: dict[str, Path] = {}
@@ -59,6 +68,8 @@ def parse_references(entries: Sequence[str]) -> Path | dict[str, Path]:
         if not named or Path(entry).exists():
             name, path = f"R{number}", entry
         if name in raters:
-            raise typer.BadParameter(f"--references {entry}: there are two raters {name}; give them different names.")
+            raise typer.BadParameter(
+                f"--references {entry}: there are two raters {name}; give them different names."
+            )
         raters[name] = Path(path)
     return raters

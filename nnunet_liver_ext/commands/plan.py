@@ -11,53 +11,102 @@ from nnunet_liver_ext.planning.architectures import ARCHITECTURES
 
 
 def plan(
-    dataset: Annotated[str, typer.Option("-d", "--dataset", help="Number or name of the converted dataset.")],
+    dataset: Annotated[
+        str, typer.Option("-d", "--dataset", help="Number or name of the converted dataset.")
+    ],
     architecture: Annotated[
         str | None,
-        typer.Option("-a", "--architecture", help=f"{', '.join(ARCHITECTURES)}; default: the protocol's, or nnunet."),
+        typer.Option(
+            "-a",
+            "--architecture",
+            help=f"{', '.join(ARCHITECTURES)}; default: the protocol's, or nnunet.",
+        ),
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="Input strategy that memory is planned for; default: single_input for pairs, else one_view."),
+        typer.Option(
+            help=(
+                "Input strategy that memory is planned for; default: single_input for pairs, else"
+                " one_view."
+            )
+        ),
     ] = None,
     objective: Annotated[
-        str, typer.Option(help="Objective that memory is planned for: dice_ce, gan, gambling, similarity_elastic ...")
+        str,
+        typer.Option(
+            help=(
+                "Objective that memory is planned for: dice_ce, gan, gambling,"
+                " similarity_elastic ..."
+            )
+        ),
     ] = "dice_ce",
     gpu_memory: Annotated[
-        float, typer.Option(help="GB that training may use, with all its networks and both images of a pair.", min=0.1)
+        float,
+        typer.Option(
+            help="GB that training may use, with all its networks and both images of a pair.",
+            min=0.1,
+        ),
     ] = 8.0,
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="A paper's network, spacing, patch, batch and recipe: couteaux2021, yang2017, antaros, hansch2022."
+            help=(
+                "A paper's network, spacing, patch, batch and recipe: couteaux2021, yang2017,"
+                " antaros, hansch2022."
+            )
         ),
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(metavar="Z,Y,X", help="Target spacing in mm; Y,X leaves the distance of slices as it is.")
+        str | None,
+        typer.Option(
+            metavar="Z,Y,X",
+            help="Target spacing in mm; Y,X leaves the distance of slices as it is.",
+        ),
     ] = None,
     architecture_option: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Further argument of the network, such as neighbours=1; repeat as needed."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Further argument of the network, such as neighbours=1; repeat as needed.",
+        ),
     ] = None,
     plans_name: Annotated[
         str | None,
-        typer.Option("-p", "--plans-name", help="Name of the plans file; default: nnUNetPlans and the architecture."),
+        typer.Option(
+            "-p",
+            "--plans-name",
+            help="Name of the plans file; default: nnUNetPlans and the architecture.",
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A recipe number, batch_size or patch_size; repeat as needed."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A recipe number, batch_size or patch_size; repeat as needed.",
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Put the numbers into a new configuration of this name that inherits from --base.")
+        str | None,
+        typer.Option(
+            help="Put the numbers into a new configuration of this name that inherits from --base."
+        ),
     ] = None,
-    base: Annotated[str, typer.Option(help="The configuration to change or to inherit from.")] = "3d_fullres",
-    tiny: Annotated[bool, typer.Option("--tiny", help="Plans that train on a CPU in seconds: to try things.")] = False,
+    base: Annotated[
+        str, typer.Option(help="The configuration to change or to inherit from.")
+    ] = "3d_fullres",
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Plans that train on a CPU in seconds: to try things.")
+    ] = False,
     processes: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 4,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Plan anew; named variants are kept.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Plan anew; named variants are kept.")
+    ] = False,
 ) -> None:
     """Write nnU-Net plans for a converted dataset, or add a variant of a configuration to them.
 
-    nnU-Net's own fingerprint and planner do the work; patch and batch follow from the memory that this trainer needs.
+    nnU-Net's own fingerprint and planner do the work; patch and batch follow from the memory that
+    this trainer needs.
     """
     from nnunet_liver_ext.planning.plan_dataset import default_plans_name, plan_dataset, plans_file
 
@@ -83,7 +132,9 @@ def plan(
     )
     _show(path)
     if kept:
-        typer.echo("These plans were there and are kept (but for --set); plan anew with --overwrite.")
+        typer.echo(
+            "These plans were there and are kept (but for --set); plan anew with --overwrite."
+        )
     _show_next(dataset, path, name or base)
 
 
@@ -105,7 +156,9 @@ def _spacing(text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(mm) for mm in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text!r}: write Z,Y,X in mm, for example 3,1.5,1.5, or Y,X.") from None
+        raise typer.BadParameter(
+            f"{text!r}: write Z,Y,X in mm, for example 3,1.5,1.5, or Y,X."
+        ) from None
 
 
 def _show(path: Path) -> None:
@@ -119,9 +172,20 @@ def _show(path: Path) -> None:
     from nnunet_liver_ext.planning.variants import inherited
 
     plans = json.loads(path.read_text())
-    dataset_json = json.loads((dataset_folder(plans["dataset_name"], "raw") / "dataset.json").read_text())
+    dataset_json = json.loads(
+        (dataset_folder(plans["dataset_name"], "raw") / "dataset.json").read_text()
+    )
     table = Table(title=f"{plans['dataset_name']}, {plans['plans_name']}")
-    for column in ("configuration", "network", "spacing (z, y, x) mm", "patch", "batch", "features", "memory", "recipe"):
+    for column in (
+        "configuration",
+        "network",
+        "spacing (z, y, x) mm",
+        "patch",
+        "batch",
+        "features",
+        "memory",
+        "recipe",
+    ):
         table.add_column(column)
     for configuration, entry in plans["configurations"].items():
         architecture = inherited(plans, configuration, "architecture")
@@ -150,7 +214,11 @@ def _memory(memory: dict[str, Any] | None) -> str:
     """The estimate in GB and what it is made of."""
     if memory is None:
         return ""
-    parts = {"activations": "activations_gb", "weights and optimizers": "weights_gb", "CUDA": "reserved_gb"}
+    parts = {
+        "activations": "activations_gb",
+        "weights and optimizers": "weights_gb",
+        "CUDA": "reserved_gb",
+    }
     made_of = " + ".join(f"{memory[key]:.2f} {name}" for name, key in parts.items())
     planned_for = f"{memory['strategy']}, {memory['objective']}"
     return f"{memory['estimated_gb']:.2f} GB of {memory['target_gb']:g} ({planned_for}): {made_of}"
@@ -161,4 +229,8 @@ def _show_next(dataset: str, path: Path, configuration: str) -> None:
 
     from nnunet_liver_ext.planning.next_steps import next_commands
 
-    typer.echo("\n  ".join(["Go on with", *next_commands(dataset, json.loads(path.read_text()), configuration)]))
+    typer.echo(
+        "\n  ".join(
+            ["Go on with", *next_commands(dataset, json.loads(path.read_text()), configuration)]
+        )
+    )

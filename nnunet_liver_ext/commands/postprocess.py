@@ -1,5 +1,5 @@
-"""`nnunet_liver postprocess`: only the largest piece of a class, where a cross-validation has shown that it helps; no thin
-lesions at the liver's border."""
+"""`nnunet_liver postprocess`: only the largest piece of a class, where a cross-validation has shown
+that it helps; no thin lesions at the liver's border."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from nnunet_liver_ext.commands.option_values import parse_labels
 
 app = typer.Typer(
-    no_args_is_help=True, help="Keep only the largest piece of a class, or no thin lesions at the liver's border."
+    no_args_is_help=True,
+    help="Keep only the largest piece of a class, or no thin lesions at the liver's border.",
 )
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -19,22 +20,37 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 @app.command("find")
 def find(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model with a complete cross-validation.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="Folder of a model with a complete cross-validation."),
+    ],
     references: Annotated[
         Path | None,
-        typer.Option("--references", "-r", help="Label maps to measure against, if not those of the training."),
+        typer.Option(
+            "--references",
+            "-r",
+            help="Label maps to measure against, if not those of the training.",
+        ),
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Cases at a time; by default as many as pay off.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Cases at a time; by default as many as pay off.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Try it for each class of each image on the folds' predictions, and write what helps into the model's folder.
+    """Try it for each class of each image on the folds' predictions, and write what helps into the
+    model's folder.
 
-    A rule is kept if the mean Dice over the cases rises, and rises in at least as many patients as it falls.
-    nnunet_liver predict then follows it; docs/crossval.md.
+    A rule is kept if the mean Dice over the cases rises, and rises in at least as many patients as
+    it falls. nnunet_liver predict then follows it; docs/crossval.md.
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.postprocessing.largest_piece_search import find_rules, rules_file, rules_table, save_rules
+    from nnunet_liver_ext.postprocessing.largest_piece_search import (
+        find_rules,
+        rules_file,
+        rules_table,
+        save_rules,
+    )
 
     rules_file(model, overwrite=overwrite)  # before the work
     rules = find_rules(model, references=references, processes=processes)
@@ -47,14 +63,25 @@ def find(
 @app.command("apply")
 def apply(
     predictions: Annotated[
-        Path, typer.Option("--input", "-i", help="Folder of CASE_T1 and CASE_T2 masks, or of joint label maps.")
+        Path,
+        typer.Option(
+            "--input", "-i", help="Folder of CASE_T1 and CASE_T2 masks, or of joint label maps."
+        ),
     ],
-    rules: Annotated[Path, typer.Option("--rules", help="postprocessing_pairs.json, or the folder of the model with it.")],
+    rules: Annotated[
+        Path,
+        typer.Option(
+            "--rules", help="postprocessing_pairs.json, or the folder of the model with it."
+        ),
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the masks.")] = None,
-    in_place: Annotated[bool, typer.Option("--in-place", help="Change the predictions themselves.")] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Change the predictions themselves.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Apply the rules to masks that are there: of nnUNetv2_predict, of a model's zip, of predict --no-postprocessing."""
+    """Apply the rules to masks that are there: of nnUNetv2_predict, of a model's zip, of predict
+    --no-postprocessing."""
     if (out is None) != in_place:
         raise typer.BadParameter("give a folder for the masks (-o), or --in-place.")
     from nnunet_liver_ext.postprocessing.largest_piece import FILE_NAME, Rules
@@ -63,35 +90,53 @@ def apply(
     file = rules / FILE_NAME if rules.is_dir() else rules
     loaded = Rules.load(file)
     target = out if out is not None else predictions
-    changed = apply_to_folder(predictions, target, loaded, rules_file=file, overwrite=overwrite, in_place=in_place)
+    changed = apply_to_folder(
+        predictions, target, loaded, rules_file=file, overwrite=overwrite, in_place=in_place
+    )
     kept = ", ".join(loaded.names()) or "nothing, no rule was kept"
     typer.echo(f"Largest piece of {kept}: {changed} label maps changed in {target}")
 
 
 @app.command("lesions")
 def lesions(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label maps, CASE.nii.gz.")],
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label maps, CASE.nii.gz.")
+    ],
     liver: Annotated[
         str,
         typer.Option(
             metavar="FOLDER|VALUES",
-            help="Liver masks: a folder of CASE.nii.gz (imagesTs of a dataset with a liver mask will do), or the values of "
-            "the liver with its lesions in the predictions, such as 1+2.",
+            help=(
+                "Liver masks: a folder of CASE.nii.gz (imagesTs of a dataset with a liver mask will"
+                " do), or the values of "
+                "the liver with its lesions in the predictions, such as 1+2."
+            ),
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps.")],
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Lesions, NAME=VALUE; by default all classes of the predictions' dataset.json but the liver."),
+        typer.Option(
+            help=(
+                "Lesions, NAME=VALUE; by default all classes of the predictions' dataset.json but"
+                " the liver."
+            )
+        ),
     ] = None,
-    border_kernel: Annotated[int, typer.Option(help="Side of the square that the liver is eroded with, mm.")] = 7,
-    opening_kernel: Annotated[int, typer.Option(help="Side of the square that opens lesions, mm.")] = 3,
+    border_kernel: Annotated[
+        int, typer.Option(help="Side of the square that the liver is eroded with, mm.")
+    ] = 7,
+    opening_kernel: Annotated[
+        int, typer.Option(help="Side of the square that opens lesions, mm.")
+    ] = 3,
     overwrite: Overwrite = False,
 ) -> None:
-    """Keep lesions inside the liver only, and of those at its border only what is not thin (Hänsch et al. 2022).
+    """Keep lesions inside the liver only, and of those at its border only what is not thin (Hänsch
+    et al. 2022).
 
-    The border is the liver without its erosion in the slices, by 3 mm with the paper's 7 x 7 kernel. Lesions are opened
-    there with a 3 x 3 kernel. The paper's voxels are 1 mm wide; elsewhere the nearest odd numbers of voxels are taken.
+    The border is the liver without its erosion in the slices, by 3 mm with the paper's 7 x 7
+    kernel. Lesions are opened there with a 3 x 3 kernel. The paper's voxels are 1 mm wide;
+    elsewhere the nearest odd numbers of voxels are taken.
     """
     from nnunet_liver_ext.postprocessing.border_lesions import Kernels
     from nnunet_liver_ext.postprocessing.border_lesions_folder import postprocess_folder

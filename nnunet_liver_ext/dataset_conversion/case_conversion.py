@@ -9,7 +9,11 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.completeness import check_complete
-from nnunet_liver_ext.dataset_conversion.label_values import classes_of, liver_around, liver_of_label_map
+from nnunet_liver_ext.dataset_conversion.label_values import (
+    classes_of,
+    liver_around,
+    liver_of_label_map,
+)
 from nnunet_liver_ext.dataset_conversion.readers import Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
@@ -36,10 +40,12 @@ class Converted:
 
 
 def convert_study(study: Study, settings: Settings, reader: Reader) -> Converted:
-    """Reads a study and puts its images and masks onto one grid; the masks of a pair are joined there.
+    """Reads a study and puts its images and masks onto one grid; the masks of a pair are joined
+    there.
 
     Raises:
-        InputError: an image or a mask is missing that the settings need, does not fit, or cannot be used; names the file.
+        InputError: an image or a mask is missing that the settings need, does not fit, or cannot be
+            used; names the file.
     """
     check_complete(study, settings)
     opened = _Opened(study, settings, reader)
@@ -53,13 +59,19 @@ class _Opened:
 
     def __init__(self, study: Study, settings: Settings, reader: Reader) -> None:
         self.study, self.settings, self.reader = study, settings, reader
-        self.images = {name: reader.image(study.images[name]) for name in settings.modalities if name in study.images}
+        self.images = {
+            name: reader.image(study.images[name])
+            for name in settings.modalities
+            if name in study.images
+        }
         self.native = {name: Grid.of(image) for name, image in self.images.items()}
 
     def on_one_grid(self) -> tuple[list[sitk.Image], Grid]:
         """The image channels on the grid of the case."""
         how = self.settings
-        return on_one_grid(self.images, how.modalities, how.grid_spacing, how.interpolation, pairs=how.pairs)
+        return on_one_grid(
+            self.images, how.modalities, how.grid_spacing, how.interpolation, pairs=how.pairs
+        )
 
     def classes(self, masks: Mapping[str, Path]) -> dict[str, sitk.Image]:
         """Label maps of a study or a rater by modality, with the dataset's classes."""
@@ -80,7 +92,9 @@ def _pair(opened: _Opened) -> Converted:
     channels, grid = opened.on_one_grid()
     channels = normalised(channels, study.images, settings)
     label = _joined(opened.classes(study.masks), settings, grid) if study.is_labelled else None
-    raters = {name: _joined(opened.classes(masks), settings, grid) for name, masks in study.raters.items()}
+    raters = {
+        name: _joined(opened.classes(masks), settings, grid) for name, masks in study.raters.items()
+    }
     return Converted(channels, label, grid, opened.native, raters=raters)
 
 
@@ -89,13 +103,15 @@ def _joined(masks: Mapping[str, sitk.Image], settings: Settings, grid: Grid) -> 
     num_classes = settings.num_classes
     empty = grid.empty_image()
     first, second = (
-        array(mask_on_grid(masks[name], grid, num_classes) if name in masks else empty) for name in settings.modalities
+        array(mask_on_grid(masks[name], grid, num_classes) if name in masks else empty)
+        for name in settings.modalities
     )
     return image_like(encode_pair(first, second, num_classes), grid)
 
 
 def _single(opened: _Opened) -> Converted:
-    """One image of one or more channels, its labels, and its liver mask as the last channel if there is one."""
+    """One image of one or more channels, its labels, and its liver mask as the last channel if
+    there is one."""
     settings, study = opened.settings, opened.study
     name = settings.modalities[0]
     channels, grid = opened.on_one_grid()
@@ -104,8 +120,12 @@ def _single(opened: _Opened) -> Converted:
     organ = _liver(opened, values, classes) if settings.organ is not None else None
     organ_on_grid = [] if organ is None else [_placed(organ, grid, 2)]
     label = None if classes is None else _placed(classes, grid, settings.num_classes)
-    if label is not None and organ_on_grid:  # decided one by one, they may differ by a voxel on a coarser grid
-        organ_on_grid = [liver_around(organ_on_grid[0], label, study.masks.get(LIVER, study.masks[name]))]
+    if (
+        label is not None and organ_on_grid
+    ):  # decided one by one, they may differ by a voxel on a coarser grid
+        organ_on_grid = [
+            liver_around(organ_on_grid[0], label, study.masks.get(LIVER, study.masks[name]))
+        ]
     channels = normalised(channels, study.images, settings, *organ_on_grid)
     raters = {
         rater: _placed(mask, grid, settings.num_classes)
@@ -116,13 +136,17 @@ def _single(opened: _Opened) -> Converted:
 
 
 def _liver(opened: _Opened, values: sitk.Image | None, classes: sitk.Image | None) -> sitk.Image:
-    """The liver mask of a study: its own file, else of the values of its label map; with what sticks out of it."""
+    """The liver mask of a study: its own file, else of the values of its label map; with what
+    sticks out of it."""
     study, settings = opened.study, opened.settings
     name = settings.modalities[0]
     if LIVER in study.masks:
         return liver_around(opened.label_map(study.masks[LIVER], name), classes, study.masks[LIVER])
     if not settings.organ or values is None:
-        how = "give it as liver_mask, or say with --organ-values which values of the masks are the liver"
+        how = (
+            "give it as liver_mask, or say with --organ-values which values of the masks are the"
+            " liver"
+        )
         raise InputError(f"has no liver mask, which this task needs; {how}.")
     return liver_around(liver_of_label_map(values, settings), classes, study.masks[name])
 
@@ -146,7 +170,9 @@ def _preregistered(opened: _Opened) -> Converted:
         own = opened.classes({fixed: files[fixed]} if fixed in files else {})
         return [mask_on_grid(mask, grid, settings.num_classes) for mask in own.values()]
 
-    channels = normalised([target, warped], {fixed: study.images[fixed], moving: study.images[moving]}, settings)
+    channels = normalised(
+        [target, warped], {fixed: study.images[fixed], moving: study.images[moving]}, settings
+    )
     label = next(iter(labels(study.masks)), None)
     raters = {rater: mask for rater, files in study.raters.items() for mask in labels(files)}
     return Converted(channels, label, grid, opened.native, transform, raters)

@@ -1,4 +1,5 @@
-"""Converting many studies in several processes: each leaves a complete case, or a reason why not and no file."""
+"""Converting many studies in several processes: each leaves a complete case, or a reason why not
+and no file."""
 
 from __future__ import annotations
 
@@ -38,21 +39,28 @@ class Job:
         return "Ts" if self.held_out or not self.study.is_labelled else "Tr"
 
     def sources(self) -> dict[str, Source]:
-        return {name: Source.of(path, self.source_root) for name, path in self.study.files().items()}
+        return {
+            name: Source.of(path, self.source_root) for name, path in self.study.files().items()
+        }
 
     def outputs(self) -> list[Path]:
-        """The files of the case: its channels, the label if there are masks, further raters' labels."""
+        """The files of the case: its channels, the label if there are masks, further raters'
+        labels."""
         label = [self._label(self.part)] if self.study.is_labelled else []
         return [*self._channels(self.part), *label, *self.rater_files().values()]
 
     def rater_files(self) -> dict[str, Path]:
         """Where the labels of further raters go, by rater."""
         folder = self.folder / f"raters{self.part}"
-        return {rater: folder / safe_name(rater) / f"{self.case}.nii.gz" for rater in self.study.raters}
+        return {
+            rater: folder / safe_name(rater) / f"{self.case}.nii.gz" for rater in self.study.raters
+        }
 
     def leftovers(self) -> list[Path]:
         """Files of an earlier conversion of the case, or of one that failed."""
-        everything = [path for part in ("Tr", "Ts") for path in [*self._channels(part), self._label(part)]]
+        everything = [
+            path for part in ("Tr", "Ts") for path in [*self._channels(part), self._label(part)]
+        ]
         everything += [self.transform_file, *self.folder.glob(f"raters*/*/{self.case}.nii.gz")]
         return [path for path in everything if path not in self.outputs()]
 
@@ -61,7 +69,9 @@ class Job:
         return self.folder / "transforms" / f"{self.case}.h5"
 
     def _channels(self, part: str) -> list[Path]:
-        names = [f"{self.case}_{channel:04d}.nii.gz" for channel in range(self.settings.num_channels)]
+        names = [
+            f"{self.case}_{channel:04d}.nii.gz" for channel in range(self.settings.num_channels)
+        ]
         return [self.folder / f"images{part}" / name for name in names]
 
     def _label(self, part: str) -> Path:
@@ -78,7 +88,9 @@ def is_converted(job: Job, case: Case) -> bool:
         now = job.sources()
     except OSError:
         return False  # the conversion will say why
-    return now.keys() == case.sources.keys() and all(case.sources[name].has_content_of(now[name]) for name in now)
+    return now.keys() == case.sources.keys() and all(
+        case.sources[name].has_content_of(now[name]) for name in now
+    )
 
 
 def convert_jobs(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Case | CaseFailure]]:

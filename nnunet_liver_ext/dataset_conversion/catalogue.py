@@ -1,7 +1,8 @@
-"""What is known of a public dataset: what it holds, how it lies on disk, its licence, and how it becomes studies.
+"""What is known of a public dataset: what it holds, how it lies on disk, its licence, and how it
+becomes studies.
 
-Every dataset is one module in `datasets/` with a constant `PublicDataset`; commands, help and the table in the docs come
-from these.
+Every dataset is one module in `datasets/` with a constant `PublicDataset`; commands, help and the
+table in the docs come from these.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ class Task:
     """What is segmented in a dataset: classes, by the values they have in its masks."""
 
     labels: Mapping[str, tuple[int, ...]]
-    """Values in the masks of each foreground class, in the order of the classes 1, 2, ...: {"liver": (1, 2)}."""
+    """Values in the masks of each foreground class, in the order of the classes 1, 2, ...:
+    {"liver": (1, 2)}."""
     ignored_labels: tuple[int, ...] | Literal["all"] = ()
     """Values that are background here; "all" that belong to no class."""
     organ: tuple[int, ...] | None = None
-    """Values of the same masks that make up the liver, a channel for the loader only: (1, 2) for the tumours of LiTS. Empty
-    if the liver has a mask file of its own, `Study.masks["liver"]`."""
+    """Values of the same masks that make up the liver, a channel for the loader only: (1, 2) for
+    the tumours of LiTS. Empty if the liver has a mask file of its own, `Study.masks["liver"]`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A further option of a dataset's command: `phase` is given as --phase and reaches `studies` as phase=..."""
+    """A further option of a dataset's command: `phase` is given as --phase and reaches `studies` as
+    phase=..."""
 
     name: str
     """In words joined by "-"; `studies` gets it with "_"."""
@@ -83,7 +86,8 @@ class PublicDataset:
     citation: str
     url: str
     modalities: tuple[str, ...]
-    """The two images of a pair, ("T1", "T2"); else the channels of one image: ("CT",), ("water", "fat")."""
+    """The two images of a pair, ("T1", "T2"); else the channels of one image: ("CT",), ("water",
+    "fat")."""
     pairs: bool = False
     """Two images with a mask each, not registered."""
     tasks: Mapping[str, Task]
@@ -97,8 +101,9 @@ class PublicDataset:
     adapt: Callable[[PublicDataset, Mapping[str, Any]], PublicDataset] | None = None
     """The entry for given options and "task", where they change modalities, tasks or reader."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """What options tell the reader (JSON), by the name of the option: the same whenever a dataset is continued. What options
-    do to studies, modalities or labels need not be here, it shows there."""
+    """What options tell the reader (JSON), by the name of the option: the same whenever a dataset
+    is continued. What options do to studies, modalities or labels need not be here, it shows
+    there."""
     remark: str = ""
     """What dataset.json says besides."""
 
@@ -146,11 +151,18 @@ class PublicDataset:
     @property
     def default_options(self) -> dict[str, Any]:
         """What options are that are not given, as keyword arguments."""
-        return {option.argument: () if option.multiple else option.default for option in self.options}
+        return {
+            option.argument: () if option.multiple else option.default for option in self.options
+        }
 
     def adapted(self, options: Mapping[str, Any] | None = None) -> PublicDataset:
-        """This entry for some options, "task" among them; `find` on what this gives takes the same."""
-        return self if self.adapt is None else self.adapt(self, {"task": None, **self.default_options, **(options or {})})
+        """This entry for some options, "task" among them; `find` on what this gives takes the
+        same."""
+        return (
+            self
+            if self.adapt is None
+            else self.adapt(self, {"task": None, **self.default_options, **(options or {})})
+        )
 
     def find(self, root: Path, options: Mapping[str, Any] | None = None) -> list[Study]:
         """All studies below a folder; options that are not given have their defaults."""
@@ -158,13 +170,16 @@ class PublicDataset:
 
 
 def datasets_table() -> str:
-    """All public datasets as a Markdown table: command, content, what lies on disk, tasks, licence, source."""
+    """All public datasets as a Markdown table: command, content, what lies on disk, tasks, licence,
+    source."""
     from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
 
     rows = [("command", "content", "on disk", "tasks", "licence", "citation"), ("---",) * 6]
     for key, entry in DATASETS.items():
         tasks = ", ".join(entry.tasks)
-        citation = f"[{entry.title}]({entry.url}): {entry.citation}" if entry.is_public else entry.title
+        citation = (
+            f"[{entry.title}]({entry.url}): {entry.citation}" if entry.is_public else entry.title
+        )
         rows.append((f"`{key}`", entry.content, entry.expects, tasks, entry.licence, citation))
     return "".join("| " + " | ".join(_cell(cell) for cell in row) + " |\n" for row in rows)
 

@@ -1,4 +1,5 @@
-"""Classes in a user's masks, as the option of a dataset gives them: "liver=1", "liver=1+2", "liver=#ff0000" in colour."""
+"""Classes in a user's masks, as the option of a dataset gives them: "liver=1", "liver=1+2",
+"liver=#ff0000" in colour."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def task_of(entries: Sequence[str], *, ignore_others: bool = False, colours: boo
         colours: whether values may be colours; these become the numbers 0xrrggbb.
 
     Raises:
-        InputError: an entry is no NAME=VALUE, a name is given twice, or numbers and colours are mixed.
+        InputError: an entry is no NAME=VALUE, a name is given twice, or numbers and colours are
+            mixed.
     """
     labels: dict[str, tuple[int, ...]] = {}
     for entry in entries or ("liver=1",):
@@ -40,11 +42,19 @@ def task_of(entries: Sequence[str], *, ignore_others: bool = False, colours: boo
         words = [word.strip() for word in values.split("+")]
         if not name.strip() or not all(_is_value(word, colours) for word in words):
             example = "liver=6, liver=1+2 or liver=#ff0000" if colours else "liver=6 or liver=1+2"
-            raise InputError(f"--label {entry}: write NAME=VALUE such as {example}; 0 (black) is the background.")
+            raise InputError(
+                f"--label {entry}: write NAME=VALUE such as {example}; 0 (black) is the background."
+            )
         if name.strip() in labels:
-            raise InputError(f"--label {entry}: {name.strip()} is given twice; join its values by +.")
-        labels[name.strip()] = tuple(int(word.lstrip("#"), 16 if COLOUR.fullmatch(word) else 10) for word in words)
-    if has_colours(entries) and not all(COLOUR.fullmatch(word.strip()) for word in _values(entries)):
+            raise InputError(
+                f"--label {entry}: {name.strip()} is given twice; join its values by +."
+            )
+        labels[name.strip()] = tuple(
+            int(word.lstrip("#"), 16 if COLOUR.fullmatch(word) else 10) for word in words
+        )
+    if has_colours(entries) and not all(
+        COLOUR.fullmatch(word.strip()) for word in _values(entries)
+    ):
         raise InputError(f"--label {' --label '.join(entries)}: give numbers or colours, not both.")
     return Task(labels=labels, ignored_labels="all" if ignore_others else ())
 
@@ -56,7 +66,9 @@ def has_colours(entries: Sequence[str]) -> bool:
 
 def known_colours(labels: Mapping[str, Sequence[int]]) -> str:
     """ "liver=#ff0000, spleen=#00ff00"."""
-    return ", ".join(f"{name}={'+'.join(f'#{value:06x}' for value in own)}" for name, own in labels.items())
+    return ", ".join(
+        f"{name}={'+'.join(f'#{value:06x}' for value in own)}" for name, own in labels.items()
+    )
 
 
 def _values(entries: Sequence[str]) -> list[str]:

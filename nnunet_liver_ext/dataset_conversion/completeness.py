@@ -18,10 +18,14 @@ def check_complete(study: Study, settings: Settings) -> None:
     """InputError unless a study has the images and masks that it needs; names what is missing."""
     unknown = sorted(set(study.masks) - {*settings.modalities, LIVER})
     if unknown:
-        raise InputError(f"has a mask of {unknown[0]}, but the images are {', '.join(settings.modalities)}.")
+        raise InputError(
+            f"has a mask of {unknown[0]}, but the images are {', '.join(settings.modalities)}."
+        )
     for name in settings.modalities:
         if name in study.masks and name not in study.images:
-            raise InputError(f"has a {name} mask but no {name} image; add the image or leave the mask out.")
+            raise InputError(
+                f"has a {name} mask but no {name} image; add the image or leave the mask out."
+            )
     for rater, masks in study.raters.items():
         _check_rater(rater, masks, study, settings)
     if settings.pairs:
@@ -29,7 +33,9 @@ def check_complete(study: Study, settings: Settings) -> None:
         return
     missing = [name for name in settings.modalities if name not in study.images]
     if missing:
-        raise InputError(f"has no {missing[0]} image; the channels are {', '.join(settings.modalities)}.")
+        raise InputError(
+            f"has no {missing[0]} image; the channels are {', '.join(settings.modalities)}."
+        )
 
 
 def _check_rater(rater: str, masks: Mapping[str, Path], study: Study, settings: Settings) -> None:
@@ -40,7 +46,9 @@ def _check_rater(rater: str, masks: Mapping[str, Path], study: Study, settings: 
     }
     if not masks.keys() & wanted[settings.layout] & study.images.keys():
         expected = " or ".join(sorted(wanted[settings.layout]))
-        raise InputError(f"has no {expected} mask of rater {rater}, only {', '.join(masks) or 'none'}.")
+        raise InputError(
+            f"has no {expected} mask of rater {rater}, only {', '.join(masks) or 'none'}."
+        )
 
 
 def _check_pair(study: Study, settings: Settings) -> None:
@@ -59,18 +67,25 @@ def _check_pair(study: Study, settings: Settings) -> None:
         raise InputError(f"has no {lacking} mask; a complete pair needs {first} and {second}.")
 
 
-def incomplete_cases(cases: Mapping[str, Case], settings: Settings) -> dict[str, dict[str, list[str]]]:
+def incomplete_cases(
+    cases: Mapping[str, Case], settings: Settings
+) -> dict[str, dict[str, list[str]]]:
     """The pairs with a mask that lack an image or the other mask, and what each of them has.
 
     Returns:
-        {"P003_S1": {"images": ["T1"], "masks": ["T1"]}}, as dataset.json keeps it; {} for other layouts.
+        {"P003_S1": {"images": ["T1"], "masks": ["T1"]}}, as dataset.json keeps it; {} for other
+        layouts.
     """
     if settings.layout != "pairs":
         return {}
     found = {}
     for name in sorted(cases):
         images = [modality for modality in settings.modalities if modality in cases[name].sources]
-        masks = [modality for modality in settings.modalities if f"{modality} mask" in cases[name].sources]
+        masks = [
+            modality
+            for modality in settings.modalities
+            if f"{modality} mask" in cases[name].sources
+        ]
         if masks and (len(images) < 2 or len(masks) < 2):
             found[name] = {"images": images, "masks": masks}
     return found

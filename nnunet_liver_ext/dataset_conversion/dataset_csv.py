@@ -10,7 +10,8 @@ from nnunet_liver_ext.errors import InputError
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The cells of some columns of a CSV, row by row, without white space around them; empty where a row is short.
+    """The cells of some columns of a CSV, row by row, without white space around them; empty where
+    a row is short.
 
     Raises:
         InputError: it is no readable CSV, or lacks one of the columns.
@@ -22,5 +23,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no readable CSV ({error}).") from None
     if not set(columns) <= set(found):
-        raise InputError(f"{path}: needs the columns {', '.join(columns)}, found {', '.join(found) or 'none'}.")
+        raise InputError(
+            f"{path}: needs the columns {', '.join(columns)}, found {', '.join(found) or 'none'}."
+        )
     return [tuple((row[column] or "").strip() for column in columns) for row in rows]

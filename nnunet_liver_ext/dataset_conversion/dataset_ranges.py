@@ -1,9 +1,11 @@
-"""The range of intensities of a whole dataset: percentiles of the voxels of all its training images, pooled.
+"""The range of intensities of a whole dataset: percentiles of the voxels of all its training
+images, pooled.
 
-Each image gives its voxels, in their order, at 10,000 evenly spaced ranks (all of them if there are fewer), each with the
-weight of the voxels that it stands for. A percentile is the smallest value with at least that share of the weight at or
-below it. That is off by no more than one rank in 10,000 of each image, and there are no bins to be known before. Images
-count as they are on disk, before they go onto their grid.
+Each image gives its voxels, in their order, at 10,000 evenly spaced ranks (all of them if there are
+fewer), each with the weight of the voxels that it stands for. A percentile is the smallest value
+with at least that share of the weight at or below it. That is off by no more than one rank in
+10,000 of each image, and there are no bins to be known before. Images count as they are on disk,
+before they go onto their grid.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Sample:
 
 
 def fixed_ranges(manifest: Manifest, jobs: Sequence[Job], processes: int) -> Intensities:
-    """The intensities that a dataset was begun with; ranges that are not known are measured and noted in its manifest.
+    """The intensities that a dataset was begun with; ranges that are not known are measured and
+    noted in its manifest.
 
     Cases that are added later get the ranges that the others have.
 
@@ -48,12 +51,16 @@ def fixed_ranges(manifest: Manifest, jobs: Sequence[Job], processes: int) -> Int
     """
     intensities = Intensities.from_json(manifest.settings.get("intensities"))
     if intensities.needs_measuring:
-        intensities = intensities.with_ranges(measure_ranges(jobs, intensities.percentiles, processes))
+        intensities = intensities.with_ranges(
+            measure_ranges(jobs, intensities.percentiles, processes)
+        )
         manifest.settings["intensities"] = intensities.to_json()
     return intensities
 
 
-def measure_ranges(jobs: Sequence[Job], percentiles: tuple[float, float], processes: int) -> list[tuple[float, float]]:
+def measure_ranges(
+    jobs: Sequence[Job], percentiles: tuple[float, float], processes: int
+) -> list[tuple[float, float]]:
     """What becomes 0 and 1 in each channel, from the images of the training cases among these.
 
     Images that cannot be read are left out; the conversion says what is wrong with them.
@@ -63,18 +70,26 @@ def measure_ranges(jobs: Sequence[Job], percentiles: tuple[float, float], proces
     """
     training = [job for job in jobs if job.part == "Tr"]
     found = {job.case: samples for job, samples in in_processes(sampled, training, processes)}
-    in_order = [found[job.case] for job in training]  # not as they came: sums of weights are rounded
+    in_order = [
+        found[job.case] for job in training
+    ]  # not as they came: sums of weights are rounded
     channels = training[0].settings.image_channels if training else ()
     pooled = {name: [samples[name] for samples in in_order if name in samples] for name in channels}
     if not pooled or not all(pooled.values()):
-        raise InputError("--intensities dataset is measured on training images, and none could be read.")
+        raise InputError(
+            "--intensities dataset is measured on training images, and none could be read."
+        )
     return [_range(name, own, percentiles) for name, own in pooled.items()]
 
 
 def sampled(job: Job) -> dict[str, Sample]:
     """A sample of each image of a study, by modality; nothing of a study that cannot be read."""
     try:
-        images = {name: job.study.images[name] for name in job.settings.modalities if name in job.study.images}
+        images = {
+            name: job.study.images[name]
+            for name in job.settings.modalities
+            if name in job.study.images
+        }
         return {name: Sample.of(array(job.reader.image(path))) for name, path in images.items()}
     except (InputError, OSError, RuntimeError, MemoryError):
         return {}
@@ -83,7 +98,9 @@ def sampled(job: Job) -> dict[str, Sample]:
 def pooled_percentiles(samples: Sequence[Sample], percentiles: Sequence[float]) -> np.ndarray:
     """Percentiles (0..100) of the voxels that the samples stand for."""
     values = np.concatenate([sample.values for sample in samples])
-    weights = np.concatenate([np.full(sample.values.size, sample.voxels / sample.values.size) for sample in samples])
+    weights = np.concatenate(
+        [np.full(sample.values.size, sample.voxels / sample.values.size) for sample in samples]
+    )
     order = np.argsort(values, kind="stable")
     shares = np.cumsum(weights[order])
     wanted = np.asarray(percentiles, float) / 100 * shares[-1]
@@ -91,11 +108,14 @@ def pooled_percentiles(samples: Sequence[Sample], percentiles: Sequence[float]) 
     return values[order][np.minimum(places, values.size - 1)]
 
 
-def _range(name: str, samples: Sequence[Sample], percentiles: tuple[float, float]) -> tuple[float, float]:
+def _range(
+    name: str, samples: Sequence[Sample], percentiles: tuple[float, float]
+) -> tuple[float, float]:
     low, high = (float(value) for value in pooled_percentiles(samples, percentiles))
     if not high > low:
         raise InputError(
-            f"the {name} images have no contrast to normalise: percentiles {percentiles[0]:g} and {percentiles[1]:g} of all "
-            f"training images are both {low:g}; take wider --clip-percentiles."
+            f"the {name} images have no contrast to normalise: percentiles {percentiles[0]:g} and"
+            f" {percentiles[1]:g} of all training images are both {low:g}; take wider"
+            " --clip-percentiles."
         )
     return low, high

@@ -18,19 +18,31 @@ from nnunet_liver_ext.studies.pair_studies import Study
 FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms", "ratersTr", "ratersTs")
 CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")
 FILES = ("dataset.json", "splits_final.json", FILE_NAME)
-NOT_YET_WRITTEN: Mapping[str, Any] = {"layout": None, "intensities": {"kind": "none"}, "organ": None}
-"""What pairs.json of earlier versions does not say of its settings; the layout follows from `preregistered`."""
+NOT_YET_WRITTEN: Mapping[str, Any] = {
+    "layout": None,
+    "intensities": {"kind": "none"},
+    "organ": None,
+}
+"""What pairs.json of earlier versions does not say of its settings; the layout follows from
+`preregistered`."""
 NOT_KNOWN = ("dataset", "reading")
 """What it does not say and nothing else tells: compared only where it is written."""
 
 
 def open_manifest(
-    folder: Path, studies: Sequence[Study], settings: Settings, splitting: Splitting, *, overwrite: bool, add: bool
+    folder: Path,
+    studies: Sequence[Study],
+    settings: Settings,
+    splitting: Splitting,
+    *,
+    overwrite: bool,
+    add: bool,
 ) -> Manifest:
     """The manifest to go on with: of the dataset that is there, or a new one.
 
     Raises:
-        InputError: another dataset is there (other settings, other splitting, other studies, or not written by us).
+        InputError: another dataset is there (other settings, other splitting, other studies, or not
+            written by us).
     """
     new = Manifest(_comparable(settings), splitting.to_json())
     if overwrite:
@@ -39,8 +51,8 @@ def open_manifest(
         foreign = [entry for entry in (*FOLDERS, *FILES) if (folder / entry).exists()]
         if foreign:
             raise InputError(
-                f"{folder}: holds a dataset that nnunet_liver did not write ({foreign[0]}); choose another number, "
-                "or replace it with --overwrite."
+                f"{folder}: holds a dataset that nnunet_liver did not write ({foreign[0]}); choose"
+                " another number, or replace it with --overwrite."
             )
         return new
     manifest = Manifest.load(folder)
@@ -54,31 +66,40 @@ def open_manifest(
             "use the same, choose another number, or replace it with --overwrite."
         )
     asked = {(study.patient, study.study) for study in studies}
-    others = sorted({(patient, study) for patient, names in manifest.names.items() for study in names} - asked)
+    others = sorted(
+        {(patient, study) for patient, names in manifest.names.items() for study in names} - asked
+    )
     if others and not add:
         raise InputError(
-            f"{folder}: holds studies that are not asked for now (such as {' '.join(dict.fromkeys(others[0]))}); "
-            "add to it with --add, choose another number, or replace it with --overwrite."
+            f"{folder}: holds studies that are not asked for now (such as"
+            f" {' '.join(dict.fromkeys(others[0]))}); add to it with --add, choose another number,"
+            " or replace it with --overwrite."
         )
     return manifest
 
 
 def _different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Names of settings that are not alike; what options tell a dataset's reader by the options' names."""
+    """Names of settings that are not alike; what options tell a dataset's reader by the options'
+    names."""
     unknown = [key for key in NOT_KNOWN if key not in before]
     different = _different(before, now, but=("reading", *unknown))
     if "reading" in unknown or "dataset" in different:
         return different
     later = [name for name in now["reading"] if name not in before["reading"]]
-    return different + [f"--{name}" for name in _different(before["reading"], now["reading"], but=later)]
+    return different + [
+        f"--{name}" for name in _different(before["reading"], now["reading"], but=later)
+    ]
 
 
-def _different(before: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
+def _different(
+    before: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[str] = ()
+) -> list[str]:
     return sorted(key for key in now if key not in but and before.get(key) != now[key])
 
 
 def _as_written_now(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of pairs.json as this version writes them, without the ranges that were measured."""
+    """The settings of pairs.json as this version writes them, without the ranges that were
+    measured."""
     complete = {**NOT_YET_WRITTEN, **settings}
     if complete["layout"] is None:
         complete["layout"] = "preregistered" if settings.get("preregistered") else "pairs"
@@ -90,7 +111,9 @@ def _comparable(settings: Settings) -> dict[str, Any]:
     """The settings as pairs.json keeps them, without the version."""
     entries = settings.to_json() | {
         "classes": list(settings.classes),
-        "ignored_labels": "all" if settings.ignored_labels == "all" else list(settings.ignored_labels),
+        "ignored_labels": (
+            "all" if settings.ignored_labels == "all" else list(settings.ignored_labels)
+        ),
         "organ": None if settings.organ is None else list(settings.organ),
         "dataset": settings.dataset,
         "reading": dict(settings.reading),
@@ -98,7 +121,9 @@ def _comparable(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if key not in ("version", "task")}
 
 
-def check_nothing_changed_unasked(folder: Path, todo: Sequence[Job], manifest: Manifest, fresh: Sequence[Study]) -> None:
+def check_nothing_changed_unasked(
+    folder: Path, todo: Sequence[Job], manifest: Manifest, fresh: Sequence[Study]
+) -> None:
     """A finished dataset changes only if asked to; studies that failed before are tried again."""
     if not (folder / "dataset.json").exists():
         return
@@ -112,7 +137,8 @@ def check_nothing_changed_unasked(folder: Path, todo: Sequence[Job], manifest: M
 
 
 def remove_dataset(folder: Path) -> None:
-    """Removes what a dataset consists of, nothing else; dataset.json first, so that a part is never taken for a whole."""
+    """Removes what a dataset consists of, nothing else; dataset.json first, so that a part is never
+    taken for a whole."""
     for entry in FILES:
         (folder / entry).unlink(missing_ok=True)
     for entry in FOLDERS:
@@ -121,7 +147,8 @@ def remove_dataset(folder: Path) -> None:
 
 
 def remove_strays(folder: Path, manifest: Manifest) -> None:
-    """What a killed run left, half-written or unknown to pairs.json; nnU-Net would take such files for cases."""
+    """What a killed run left, half-written or unknown to pairs.json; nnU-Net would take such files
+    for cases."""
     for place in (folder, *(folder / name for name in FOLDERS), *folder.glob("raters*/*")):
         for path in place.glob("*"):
             case = CASE_FILE.fullmatch(path.name)

@@ -1,7 +1,8 @@
-"""What lies below a dataset's folder: files and folders at any depth, and names in the order of their numbers.
+"""What lies below a dataset's folder: files and folders at any depth, and names in the order of
+their numbers.
 
-What unpacking leaves behind (`__MACOSX`, `._volume-5.nii`, `.DS_Store`) is passed over, folders may be doubled, and links
-are followed, each folder once.
+What unpacking leaves behind (`__MACOSX`, `._volume-5.nii`, `.DS_Store`) is passed over, folders may
+be doubled, and links are followed, each folder once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def folders_below(root: Path, name: str) -> list[Path]:
-    """All folders of a name below a folder, that folder itself included, sorted; links must lead to folders not yet seen."""
+    """All folders of a name below a folder, that folder itself included, sorted; links must lead to
+    folders not yet seen."""
     return [folder for folder, _ in _folders_with_files(root) if folder.name == name]
 
 

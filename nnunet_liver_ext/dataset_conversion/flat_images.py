@@ -1,8 +1,8 @@
 """Single slices: PNG files and NIfTI files of one slice, as 3D images with one voxel along z.
 
-A PNG has no place in space: its columns run to the patient's left and its rows to the back (LPS), as radiological
-pictures do. Values are those in the file: grey of 1, 2, 4, 8 or 16 bits is not stretched, and a palette's numbers are
-the labels of a mask.
+A PNG has no place in space: its columns run to the patient's left and its rows to the back (LPS),
+as radiological pictures do. Values are those in the file: grey of 1, 2, 4, 8 or 16 bits is not
+stretched, and a palette's numbers are the labels of a mask.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_ending, image_like, read_image, read_mask
 
 SLICE_MM = 999.0
-"""nnU-Net's mark of 2D data: one slice, thicker than a pixel is wide, so that only a 2d configuration is planned."""
+"""nnU-Net's mark of 2D data: one slice, thicker than a pixel is wide, so that only a 2d
+configuration is planned."""
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 STRETCHED = {2: 85, 4: 17}
 """What grey values of few bits are multiplied by when they are read."""
@@ -78,7 +79,9 @@ def read_png(path: Path, *, unseen_is_black: bool = False) -> Png:
             shown = picture.convert("RGBA") if colour_type == PALETTE else picture
             pixels = np.asarray(shown).copy()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as PNG, it is damaged or incomplete ({error}).") from None
+        raise InputError(
+            f"{path}: cannot be read as PNG, it is damaged or incomplete ({error})."
+        ) from None
     if bits == 16 and colour_type != GREY:
         raise InputError(f"{path}: has colours of 16 bits; save it as grey, or with 8 bits.")
     if pixels.ndim == 2:
@@ -86,13 +89,16 @@ def read_png(path: Path, *, unseen_is_black: bool = False) -> Png:
     return Png(_opaque(pixels, path, unseen_is_black), indices)
 
 
-def flat_grid(size: tuple[int, int], pixel_mm: tuple[float, float], slice_mm: float = SLICE_MM) -> Grid:
+def flat_grid(
+    size: tuple[int, int], pixel_mm: tuple[float, float], slice_mm: float = SLICE_MM
+) -> Grid:
     """The grid of one axial slice; size and spacing are (x, y)."""
     return Grid((*size, 1), (*pixel_mm, slice_mm), (0.0, 0.0, 0.0), AXIAL)
 
 
 def read_flat_image(path: Path) -> sitk.Image:
-    """A NIfTI, NRRD or MetaImage file of one slice; a thickness that is not above its pixels' width becomes 999 mm.
+    """A NIfTI, NRRD or MetaImage file of one slice; a thickness that is not above its pixels' width
+    becomes 999 mm.
 
     Raises:
         InputError: as `images.read_image`, or it has more than one slice.
@@ -145,18 +151,32 @@ def _has_two_axes(path: Path) -> bool:
 
 
 def _read_2d(path: Path) -> sitk.Image:
-    """A NIfTI file of two axes; ITK fills a truncated one with zeros and reads NaN as zero, so nibabel looks at it first."""
+    """A NIfTI file of two axes; ITK fills a truncated one with zeros and reads NaN as zero, so
+    nibabel looks at it first."""
     import nibabel
 
     try:
         values = np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
         image = sitk.ReadImage(str(path))
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read, it is damaged or incomplete ({error}).") from None
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        RuntimeError,
+    ) as error:
+        raise InputError(
+            f"{path}: cannot be read, it is damaged or incomplete ({error})."
+        ) from None
     if values.dtype.kind not in "uif" or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: has several values per pixel (colour or vectors); one is expected.")
+        raise InputError(
+            f"{path}: has several values per pixel (colour or vectors); one is expected."
+        )
     if not np.isfinite(values).all():
-        raise InputError(f"{path}: {int((~np.isfinite(values)).sum())} pixels are NaN or infinite; replace them.")
+        raise InputError(
+            f"{path}: {int((~np.isfinite(values)).sum())} pixels are NaN or infinite; replace them."
+        )
     (x, y), (left, back) = image.GetSpacing(), image.GetOrigin()
     grid = Grid((*image.GetSize(), 1), (x, y, SLICE_MM), (left, back, 0.0), AXIAL)
     return image_like(array(image)[None], grid)
@@ -165,7 +185,10 @@ def _read_2d(path: Path) -> sitk.Image:
 def _one_slice(image: sitk.Image, path: Path) -> sitk.Image:
     x, y, slices = image.GetSize()
     if slices != 1:
-        raise InputError(f"{path}: has {x}x{y}x{slices} voxels, so it is a volume; take nnunet_liver convert images for it.")
+        raise InputError(
+            f"{path}: has {x}x{y}x{slices} voxels, so it is a volume; take nnunet_liver convert"
+            " images for it."
+        )
     width_x, width_y, thickness = image.GetSpacing()
     if thickness <= max(width_x, width_y):
         image.SetSpacing((width_x, width_y, SLICE_MM))

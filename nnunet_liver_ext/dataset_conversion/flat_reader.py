@@ -1,4 +1,5 @@
-"""How single slices become an image and a label map: PNG or NIfTI files, with classes by values, palette or colours."""
+"""How single slices become an image and a label map: PNG or NIfTI files, with classes by values,
+palette or colours."""
 
 from __future__ import annotations
 
@@ -41,12 +42,18 @@ class SliceReader:
             return read_flat_image(path)
         picture = read_png(path)
         if not picture.is_grey:
-            raise InputError(f"{path}: is a colour image; its red, green and blue must be equal. Save it as grey.")
+            raise InputError(
+                f"{path}: is a colour image; its red, green and blue must be equal. Save it as"
+                " grey."
+            )
         return self._placed(picture.grey)
 
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         if is_png(path) != is_png(image_path):
-            raise InputError(f"{path}: its image {image_path.name} is of another kind; give both as PNG or both as NIfTI.")
+            raise InputError(
+                f"{path}: its image {image_path.name} is of another kind; give both as PNG or both"
+                " as NIfTI."
+            )
         mask = self._placed(self._labels(path)) if is_png(path) else read_flat_mask(path)
         return on_grid_of_image(mask, path, image, image_path)
 
@@ -59,7 +66,10 @@ class SliceReader:
             return picture.indices
         if not picture.is_grey:
             first = int(picture.colours[np.nonzero(picture.colours)][0])
-            raise InputError(f"{path}: is a coloured mask; name its colours, for example --label liver=#{first:06x}.")
+            raise InputError(
+                f"{path}: is a coloured mask; name its colours, for example --label"
+                f" liver=#{first:06x}."
+            )
         return picture.grey
 
     def _known(self, colours: np.ndarray, path: Path) -> np.ndarray:
@@ -67,8 +77,9 @@ class SliceReader:
         unknown = colours[~np.isin(colours, known)]
         if unknown.size and not self.ignore_others:
             raise InputError(
-                f"{path}: holds the colour #{int(unknown[0]):06x} (known: {known_colours(self.colours)}); name it with "
-                "--label, or take it as background with --ignore-other-labels."
+                f"{path}: holds the colour #{int(unknown[0]):06x} (known:"
+                f" {known_colours(self.colours)}); name it with --label, or take it as background"
+                " with --ignore-other-labels."
             )
         return colours
 

@@ -1,4 +1,5 @@
-"""Masks that were mirrored against their image: flipped back, they would lie on much more even tissue.
+"""Masks that were mirrored against their image: flipped back, they would lie on much more even
+tissue.
 
 Axes: Z slices, Y rows, X columns.
 """
@@ -32,7 +33,8 @@ class Evenness:
     """The spread is the standard deviation as a share of the mean, not in the image's unit."""
 
     def spread(self, image_ZYX: np.ndarray, mask_ZYX: np.ndarray) -> float:
-        """Of the intensities within a mask (bool); 0 if it is empty, infinite if relative to a mean of 0 or less."""
+        """Of the intensities within a mask (bool); 0 if it is empty, infinite if relative to a mean
+        of 0 or less."""
         values = image_ZYX[mask_ZYX].astype(float)
         if values.size == 0:
             return 0.0
@@ -53,7 +55,9 @@ MR = Evenness(suspicious=0.25, mirrored=inf, relative=True)
 """About 0.13 with the masks of CHAOS, which lie where they should."""
 
 
-def check_not_flipped(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path, evenness: Evenness) -> None:
+def check_not_flipped(
+    image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path, evenness: Evenness
+) -> None:
     """Refuses a mask whose mirror image would lie on much more even tissue than itself.
 
     Args:
@@ -63,8 +67,8 @@ def check_not_flipped(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path, 
         evenness: `CT` or `MR`.
 
     Raises:
-        InputError: the spread within the mask is suspicious, and within a mirrored mask it is below `evenness.mirrored` and
-            less than 0.8 of it; names the axes of the best one.
+        InputError: the spread within the mask is suspicious, and within a mirrored mask it is below
+            `evenness.mirrored` and less than 0.8 of it; names the axes of the best one.
     """
     spread = evenness.spread(image_ZYX, liver_ZYX)
     if spread < evenness.suspicious:
@@ -73,13 +77,16 @@ def check_not_flipped(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, path: Path, 
     if mirrored < min(evenness.mirrored, CLEARLY_LESS * spread):
         names = ", ".join("zyx"[axis] for axis in best)
         raise InputError(
-            f"{path}: these masks seem to be flipped along {names}: within them the image has a standard deviation of "
-            f"{evenness.in_words(spread)}, and of {evenness.in_words(mirrored)} if they are flipped back; check images and "
-            "masks of this case."
+            f"{path}: these masks seem to be flipped along {names}: within them the image has a"
+            f" standard deviation of {evenness.in_words(spread)}, and of"
+            f" {evenness.in_words(mirrored)} if they are flipped back; check images and masks of"
+            " this case."
         )
 
 
-def _mirrored(image_ZYX: np.ndarray, liver_ZYX: np.ndarray, evenness: Evenness) -> Iterator[tuple[float, tuple[int, ...]]]:
+def _mirrored(
+    image_ZYX: np.ndarray, liver_ZYX: np.ndarray, evenness: Evenness
+) -> Iterator[tuple[float, tuple[int, ...]]]:
     """Spread of each mirrored mask, and the axes it was flipped along."""
     for axes in FLIPS:
         yield evenness.spread(image_ZYX, np.flip(liver_ZYX, axes)), axes

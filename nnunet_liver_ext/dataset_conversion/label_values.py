@@ -1,4 +1,5 @@
-"""From the values in a mask file to a dataset's classes, and to the liver mask that some tasks need beside them."""
+"""From the values in a mask file to a dataset's classes, and to the liver mask that some tasks need
+beside them."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
 MOST_OUTSIDE = 0.05
-"""Share of the labelled voxels that may lie outside the liver mask; more is another patient's mask, or a shifted one."""
+"""Share of the labelled voxels that may lie outside the liver mask; more is another patient's mask,
+or a shifted one."""
 
 
 def classes_of(mask: sitk.Image, path: Path, settings: Settings) -> sitk.Image:
     """The label map with the dataset's classes 0..K − 1 in place of the values that the file has.
 
     Raises:
-        InputError: a value that belongs to no class, or no foreground at all; where there is a liver mask beside it, a case
-            without lesions is no error.
+        InputError: a value that belongs to no class, or no foreground at all; where there is a
+            liver mask beside it, a case without lesions is no error.
     """
     values = array(mask)
     classes = np.zeros(values.shape, np.uint8)
@@ -28,13 +30,19 @@ def classes_of(mask: sitk.Image, path: Path, settings: Settings) -> sitk.Image:
         classes[np.isin(values, own)] = label
     unknown = sorted(set(np.unique(values).tolist()) - settings.known_values)
     if unknown and settings.ignored_labels != "all":
-        expected = ", ".join(f"{name}={'+'.join(map(str, own))}" for name, own in settings.labels.items())
+        expected = ", ".join(
+            f"{name}={'+'.join(map(str, own))}" for name, own in settings.labels.items()
+        )
         raise InputError(
-            f"{path}: holds the unknown label {unknown[0]} (known: {expected}); name it with --label, "
-            f"for example --label liver={unknown[0]}, or drop it with --ignore-label {unknown[0]} or --ignore-other-labels."
+            f"{path}: holds the unknown label {unknown[0]} (known: {expected}); name it with"
+            f" --label, for example --label liver={unknown[0]}, or drop it with --ignore-label"
+            f" {unknown[0]} or --ignore-other-labels."
         )
     if not classes.any() and not settings.allow_empty and settings.organ is None:
-        raise InputError(f"{path}: is empty; mend it, leave the study out, or allow empty masks with --allow-empty.")
+        raise InputError(
+            f"{path}: is empty; mend it, leave the study out, or allow empty masks with"
+            " --allow-empty."
+        )
     return image_like(classes, Grid.of(mask))
 
 
@@ -46,7 +54,8 @@ def liver_of_label_map(mask: sitk.Image, settings: Settings) -> sitk.Image:
 def liver_around(liver: sitk.Image, classes: sitk.Image | None, path: Path) -> sitk.Image:
     """The liver mask, 0 or 1, with the labelled voxels that stick out of it.
 
-    A lesion at the border often does, by a voxel; extended, the mask contradicts no label wherever it serves.
+    A lesion at the border often does, by a voxel; extended, the mask contradicts no label wherever
+    it serves.
 
     Args:
         liver: positive within the liver.
@@ -65,7 +74,7 @@ def liver_around(liver: sitk.Image, classes: sitk.Image | None, path: Path) -> s
     outside = int((labelled & ~inside).sum())
     if outside > MOST_OUTSIDE * labelled.sum():
         raise InputError(
-            f"{path}: the liver mask misses the tumour: {outside / labelled.sum():.0%} of the labelled voxels lie outside; "
-            "is it another study's mask?"
+            f"{path}: the liver mask misses the tumour: {outside / labelled.sum():.0%} of the"
+            " labelled voxels lie outside; is it another study's mask?"
         )
     return image_like(inside | labelled, Grid.of(liver))

@@ -1,7 +1,7 @@
 """Masks that keep a margin to the organ's border.
 
-Source: the Antaros liver U-Net report, section 3.1: the people who drew the masks for the fat fraction kept one. They drew
-slice by slice, so it is taken within slices.
+Source: the Antaros liver U-Net report, section 3.1: the people who drew the masks for the fat
+fraction kept one. They drew slice by slice, so it is taken within slices.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ ROUNDING_MM = 1e-9
 """A depth that equals the margin up to rounding belongs to the margin."""
 
 
-def eroded_in_plane(mask_ZYX: np.ndarray, spacing_mm: Sequence[float], margin_mm: float) -> np.ndarray:
-    """The mask without its margin: a voxel stays if every voxel of its slice within `margin_mm` belongs to the mask.
+def eroded_in_plane(
+    mask_ZYX: np.ndarray, spacing_mm: Sequence[float], margin_mm: float
+) -> np.ndarray:
+    """The mask without its margin: a voxel stays if every voxel of its slice within `margin_mm`
+    belongs to the mask.
 
     Distances are Euclidean, between voxel centres; beyond the image is background.
 
@@ -37,7 +40,9 @@ def eroded_in_plane(mask_ZYX: np.ndarray, spacing_mm: Sequence[float], margin_mm
     check_margin(margin_mm)
     kept = np.zeros(mask_ZYX.shape, bool)
     for index in np.flatnonzero(mask_ZYX.any(axis=(1, 2))):
-        depth_mm = ndimage.distance_transform_edt(np.pad(mask_ZYX[index], 1), sampling=tuple(spacing_mm[1:]))
+        depth_mm = ndimage.distance_transform_edt(
+            np.pad(mask_ZYX[index], 1), sampling=tuple(spacing_mm[1:])
+        )
         kept[index] = depth_mm[1:-1, 1:-1] > margin_mm + ROUNDING_MM
     return kept
 

@@ -34,7 +34,9 @@ def read_png_slice(path: Path, size: tuple[int, int]) -> np.ndarray:
     except RuntimeError:
         raise InputError(f"{path}: cannot be read, it is damaged or incomplete.") from None
     if image.GetSize() != size or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"{path}: is not a grey image of the size of its slice, {size[0]}x{size[1]}.")
+        raise InputError(
+            f"{path}: is not a grey image of the size of its slice, {size[0]}x{size[1]}."
+        )
     return array(image)
 
 
@@ -50,5 +52,8 @@ def read_dicom_slice(path: Path, size: tuple[int, int]) -> np.ndarray:
     """
     values = read_slice(path)
     if values.shape != size[::-1]:
-        raise InputError(f"{path}: has {values.shape[1]}x{values.shape[0]} pixels, its slice {size[0]}x{size[1]}.")
+        raise InputError(
+            f"{path}: has {values.shape[1]}x{values.shape[0]} pixels, its slice"
+            f" {size[0]}x{size[1]}."
+        )
     return values

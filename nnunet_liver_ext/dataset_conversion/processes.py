@@ -18,7 +18,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_processes(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[tuple[Item, Result]]:
+def in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], processes: int
+) -> Iterator[tuple[Item, Result]]:
     """Yields each item with its result as they come; in this process if there is only one.
 
     Raises:
@@ -37,7 +39,8 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], processe
             yield waiting[done], done.result()
     except BrokenProcessPool:
         raise InputError(
-            "a worker process was killed, probably because memory ran out; repeat the command with fewer --processes."
+            "a worker process was killed, probably because memory ran out; repeat the command with"
+            " fewer --processes."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,5 @@
-"""How the files of a dataset become images and masks; a dataset with quirks brings a reader of its own."""
+"""How the files of a dataset become images and masks; a dataset with quirks brings a reader of its
+own."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class PlainReader:
         return on_grid_of_image(read_mask(path), path, image, image_path)
 
 
-def on_grid_of_image(mask: sitk.Image, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+def on_grid_of_image(
+    mask: sitk.Image, path: Path, image: sitk.Image, image_path: Path
+) -> sitk.Image:
     """The mask on the very grid of its image, which it must have but for rounding.
 
     Raises:
@@ -39,5 +42,7 @@ def on_grid_of_image(mask: sitk.Image, path: Path, image: sitk.Image, image_path
     """
     own, grid = Grid.of(mask), Grid.of(image)
     if not own.matches(grid):
-        raise InputError(f"{path}: is not on the grid of its image {image_path.name} ({own}; image: {grid}).")
+        raise InputError(
+            f"{path}: is not on the grid of its image {image_path.name} ({own}; image: {grid})."
+        )
     return image_like(array(mask), grid)

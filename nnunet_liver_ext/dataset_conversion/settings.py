@@ -1,7 +1,8 @@
 """How cases of a dataset are converted, and what dataset.json says of it.
 
-Three layouts: "pairs" (two images with a mask each, joined by the pair code), "preregistered" (image 2, image 1 warped onto
-it, and the labels of image 2) and "images" (one image of one or more channels, and one mask).
+Three layouts: "pairs" (two images with a mask each, joined by the pair code), "preregistered"
+(image 2, image 1 warped onto it, and the labels of image 2) and "images" (one image of one or more
+channels, and one mask).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Settings:
     """How cases of a dataset are converted.
 
     Raises:
-        InputError: what does not go together: values used twice, a liver mask or intensities that the layout cannot have, a
-            spacing of the other layout.
+        InputError: what does not go together: values used twice, a liver mask or intensities that
+            the layout cannot have, a spacing of the other layout.
     """
 
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"liver": (1,)})
@@ -39,21 +40,25 @@ class Settings:
     preregister: bool = False
     allow_empty: bool = False
     ignored_labels: tuple[int, ...] | Literal["all"] = ()
-    """Values in the masks that are background here (other organs); "all" that belong to no class."""
+    """Values in the masks that are background here (other organs); "all" that belong to no
+    class."""
     modalities: tuple[str, ...] = ("T1", "T2")
     """Names of image 1 and image 2 of a pair, or of the channels of an image."""
     pairs: bool = True
-    """Two images with a mask each; False: one mask for all images of a study, which share a grid."""
+    """Two images with a mask each; False: one mask for all images of a study, which share a
+    grid."""
     organ: tuple[int, ...] | None = None
-    """Images only: the liver mask becomes the last channel, for the loader alone. The values in the label map that make it
-    up; () if it is a file of its own, `Study.masks["liver"]`, which is taken where a study has one."""
+    """Images only: the liver mask becomes the last channel, for the loader alone. The values in the
+    label map that make it up; () if it is a file of its own, `Study.masks["liver"]`, which is taken
+    where a study has one."""
     intensities: Intensities = field(default_factory=Intensities)
     incomplete: bool = True
     """Take studies that lack one of their two images or masks."""
     task: str | None = None
     """Name of what is segmented, noted in dataset.json."""
     dataset: str | None = None
-    """Key of a dataset of the catalogue, whose reader is used; None: the user's own files as they are."""
+    """Key of a dataset of the catalogue, whose reader is used; None: the user's own files as they
+    are."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """What options tell that reader (JSON), by the name of the option."""
 
@@ -63,7 +68,10 @@ class Settings:
         if self.organ is not None and self.layout != "images":
             raise InputError("a liver mask as a channel is for single images; pairs have none.")
         if self.intensities.kind == "organ" and self.organ is None:
-            raise InputError("--intensities organ takes the intensities within the liver mask, and this dataset has none.")
+            raise InputError(
+                "--intensities organ takes the intensities within the liver mask, and this dataset"
+                " has none."
+            )
 
     @property
     def layout(self) -> Layout:
@@ -118,7 +126,8 @@ class Settings:
         return self.num_images + (self.organ is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """What dataset.json keeps as `conversion`; prediction puts new images onto their grid by it."""
+        """What dataset.json keeps as `conversion`; prediction puts new images onto their grid by
+        it."""
         spacing = self.grid_spacing
         return {
             "layout": self.layout,
@@ -133,7 +142,8 @@ class Settings:
         }
 
     def dataset_json(self, num_training: int) -> dict[str, Any]:
-        """nnU-Net's dataset.json with our entries: `pair`, `preregistered` or `organ_mask`, and `conversion`."""
+        """nnU-Net's dataset.json with our entries: `pair`, `preregistered` or `organ_mask`, and
+        `conversion`."""
         content: dict[str, Any] = {
             "channel_names": {str(index): name for index, name in enumerate(self._channel_names())},
             "labels": {name: label for label, name in enumerate(self.classes)},
@@ -157,23 +167,46 @@ class Settings:
         return names + [NOT_NORMALISED] * (self.organ is not None)
 
     def _check_labels(self) -> None:
-        values = [0, *self.listed_ignored_labels, *(value for own in self.labels.values() for value in own)]
+        values = [
+            0,
+            *self.listed_ignored_labels,
+            *(value for own in self.labels.values() for value in own),
+        ]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
-            raise InputError(f"the mask value {twice[0]} is used twice; give each value to one class (0 is the background).")
+            raise InputError(
+                f"the mask value {twice[0]} is used twice; give each value to one class (0 is the"
+                " background)."
+            )
         if not self.labels or "background" in self.labels:
-            raise InputError("name the classes in the masks without the background, for example --label liver=1.")
+            raise InputError(
+                "name the classes in the masks without the background, for example --label liver=1."
+            )
         if 0 in (self.organ or ()):
-            raise InputError("0 is the background; the liver mask has other values, for example --organ-values 1+2.")
+            raise InputError(
+                "0 is the background; the liver mask has other values, for example --organ-values"
+                " 1+2."
+            )
 
     def _check_layout(self) -> None:
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
-            raise InputError(f"modalities need different names, found {', '.join(self.modalities) or 'none'}.")
+            raise InputError(
+                f"modalities need different names, found {', '.join(self.modalities) or 'none'}."
+            )
         if self.pairs and len(self.modalities) != 2:
-            raise InputError(f"a pair has two images, not {len(self.modalities)} ({', '.join(self.modalities)}).")
+            raise InputError(
+                f"a pair has two images, not {len(self.modalities)} ({', '.join(self.modalities)})."
+            )
         if self.pairs and self.spacing == "native":
-            raise InputError("spacing native is for single images; both images of a pair need one grid, take native-t1.")
+            raise InputError(
+                "spacing native is for single images; both images of a pair need one grid, take"
+                " native-t1."
+            )
         if not self.pairs and self.spacing == "native-t1":
-            raise InputError("spacing native-t1 is for pairs; take native for images on their own grid.")
+            raise InputError(
+                "spacing native-t1 is for pairs; take native for images on their own grid."
+            )
         if not self.pairs and self.preregister:
-            raise InputError("--preregister is for pairs; single images have nothing to be registered to.")
+            raise InputError(
+                "--preregister is for pairs; single images have nothing to be registered to."
+            )

@@ -24,16 +24,27 @@ class Splitting:
     hold_out: Sequence[str] | int | float
 
     def to_json(self) -> dict[str, Any]:
-        hold_out = self.hold_out if isinstance(self.hold_out, (int, float)) else sorted(self.hold_out)
-        return {"folds": self.folds, "repeats": self.repeats, "seed": self.seed, "hold_out": hold_out}
+        hold_out = (
+            self.hold_out if isinstance(self.hold_out, (int, float)) else sorted(self.hold_out)
+        )
+        return {
+            "folds": self.folds,
+            "repeats": self.repeats,
+            "seed": self.seed,
+            "hold_out": hold_out,
+        }
 
 
-def make_splits(groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, seed: int = 0) -> Splits:
-    """Cross-validation by patient, `repeats` times with other foldings; fold r·folds + f is fold f of repetition r.
+def make_splits(
+    groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, seed: int = 0
+) -> Splits:
+    """Cross-validation by patient, `repeats` times with other foldings; fold r·folds + f is fold f
+    of repetition r.
 
     Args:
         groups: patient of each case.
-        folds: number of folds; every patient is in the validation set of exactly one fold of each repetition.
+        folds: number of folds; every patient is in the validation set of exactly one fold of each
+            repetition.
         repeats: number of repetitions.
         seed: of the first repetition; the following ones count up.
 
@@ -49,11 +60,14 @@ def make_splits(groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, 
 
     splits: Splits = []
     for repeat in range(repeats):
-        # numbered at random, so that patients of equally many cases fall into other folds with each seed
+        # numbered at random, so that patients of equally many cases fall into other folds with each
+        # seed
         order = np.random.default_rng(seed + repeat).permutation(sorted(set(patients))).tolist()
         numbers = [order.index(patient) for patient in patients]
         for training, validation in GroupKFold(folds).split(cases, groups=numbers):
-            splits.append({"train": [cases[i] for i in training], "val": [cases[i] for i in validation]})
+            splits.append(
+                {"train": [cases[i] for i in training], "val": [cases[i] for i in validation]}
+            )
     return splits
 
 
@@ -70,14 +84,16 @@ def check_folds(num_patients: int, folds: int) -> None:
     if folds < 2:
         raise InputError(f"a cross-validation needs 2 or more folds, found {folds}.")
     if num_patients < folds:
-        raise InputError(f"{num_patients} patients cannot be split into {folds} folds: give fewer with --folds.")
+        raise InputError(
+            f"{num_patients} patients cannot be split into {folds} folds: give fewer with --folds."
+        )
 
 
 def extend_splits(splits: Splits, groups: Mapping[str, str], *, folds: int) -> Splits:
     """The splits with cases that were added: no case that was there changes its fold.
 
-    A new study of a known patient goes where the patient is; a new patient goes into the validation set that is smallest.
-    Cases that are no longer there are left out.
+    A new study of a known patient goes where the patient is; a new patient goes into the validation
+    set that is smallest. Cases that are no longer there are left out.
     """
     extended: Splits = []
     for start in range(0, len(splits), folds):
@@ -93,9 +109,14 @@ def extend_splits(splits: Splits, groups: Mapping[str, str], *, folds: int) -> S
 
 
 def choose_hold_out(
-    patients: Sequence[str], hold_out: Sequence[str] | int | float, *, seed: int = 0, others: bool = False
+    patients: Sequence[str],
+    hold_out: Sequence[str] | int | float,
+    *,
+    seed: int = 0,
+    others: bool = False,
 ) -> set[str]:
-    """Patients kept for the test set: by name, or so many of them, or such a share (below 1), drawn by the seed.
+    """Patients kept for the test set: by name, or so many of them, or such a share (below 1), drawn
+    by the seed.
 
     Args:
         patients: to choose from.
@@ -104,12 +125,15 @@ def choose_hold_out(
         others: there are other patients to train on.
 
     Raises:
-        InputError: a name that is no patient, a number that is not whole, or nobody left to train on.
+        InputError: a name that is no patient, a number that is not whole, or nobody left to train
+            on.
     """
     names = sorted(set(patients))
     if isinstance(hold_out, (int, float)):
         if hold_out < 0 or (hold_out > 1 and hold_out != int(hold_out)):
-            raise InputError(f"--hold-out is a whole number of patients or a share below 1, found {hold_out:g}.")
+            raise InputError(
+                f"--hold-out is a whole number of patients or a share below 1, found {hold_out:g}."
+            )
         count = max(1, round(hold_out * len(names))) if 0 < hold_out < 1 else int(hold_out)
         chosen = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
     else:
@@ -118,7 +142,9 @@ def choose_hold_out(
         if unknown:
             raise InputError(f"--hold-out: {', '.join(unknown)} are no patients of this dataset.")
     if chosen and chosen >= set(names) and not others:
-        raise InputError(f"--hold-out: all {len(names)} patients are held out, none is left to train on.")
+        raise InputError(
+            f"--hold-out: all {len(names)} patients are held out, none is left to train on."
+        )
     return chosen
 
 

@@ -10,7 +10,11 @@ LABELS = {"liver": 1, "tumour": 2}
 """Of masks in which the liver is 1 without its tumours, and these are 2."""
 LIVER_AND_TUMOURS: Mapping[str, Task] = {
     "liver": Task(labels={"liver": (LABELS["liver"], LABELS["tumour"])}),
-    "tumour": Task(labels={"tumour": (LABELS["tumour"],)}, ignored_labels=(LABELS["liver"],), organ=tuple(LABELS.values())),
+    "tumour": Task(
+        labels={"tumour": (LABELS["tumour"],)},
+        ignored_labels=(LABELS["liver"],),
+        organ=tuple(LABELS.values()),
+    ),
     "liver-and-tumour": Task(labels={name: (value,) for name, value in LABELS.items()}),
 }
 """Tasks of any dataset whose masks have `LABELS`."""

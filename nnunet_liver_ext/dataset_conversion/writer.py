@@ -1,7 +1,8 @@
-"""The one writer of nnU-Net raw datasets: names, folders, manifest, splits; what the converters of single datasets share.
+"""The one writer of nnU-Net raw datasets: names, folders, manifest, splits; what the converters of
+single datasets share.
 
-A run that was killed is repeated as it was and goes on: every file is complete or absent, pairs.json is written after each
-case, dataset.json last.
+A run that was killed is repeated as it was and goes on: every file is complete or absent,
+pairs.json is written after each case, dataset.json last.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from nnunet_liver_ext.dataset_conversion.existing_dataset import (
 )
 from nnunet_liver_ext.dataset_conversion.readers import PlainReader, Reader
 from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.splits import Splitting, check_folds, choose_hold_out, update_splits
+from nnunet_liver_ext.dataset_conversion.splits import (
+    Splitting,
+    check_folds,
+    choose_hold_out,
+    update_splits,
+)
 from nnunet_liver_ext.dataset_json.manifest import Case, Manifest
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
@@ -59,22 +65,25 @@ def write_dataset(
         dataset_id: NNN, 1..999.
         name: Name.
         settings: layout, labels, grid, intensities.
-        hold_out: patients for the test set (imagesTs, labelsTs): names, a number, or a share below 1; with `add`, of the
-            new patients.
+        hold_out: patients for the test set (imagesTs, labelsTs): names, a number, or a share below
+            1; with `add`, of the new patients.
         folds, repeats, seed: cross-validation by patient, written as splits_final.json.
         processes: worker processes.
         overwrite: replace the dataset that is there.
         add: convert new and changed studies into the dataset that is there.
         reader: how files become images; `PlainReader` by default.
         notes: further entries of dataset.json (licence, reference, ...).
-        source_root: what the sources' paths in pairs.json are relative to, if all lie in it; else the folder that all share.
+        source_root: what the sources' paths in pairs.json are relative to, if all lie in it; else
+            the folder that all share.
 
     Returns:
         The dataset's folder.
 
     Raises:
-        InputError: nnUNet_raw is not set, another dataset is there, it cannot be written, or the splits are impossible.
-        SomeCasesFailed: at the end, listing the studies that could not be converted; all others are there.
+        InputError: nnUNet_raw is not set, another dataset is there, it cannot be written, or the
+            splits are impossible.
+        SomeCasesFailed: at the end, listing the studies that could not be converted; all others are
+            there.
     """
     settings = settings or Settings()
     if overwrite and add:
@@ -88,11 +97,23 @@ def write_dataset(
     manifest.add_names(studies)
     root = _source_root(studies, source_root)
     jobs = [
-        Job(study, manifest.name(study), study.patient in manifest.held_out, settings, reader or PlainReader(), folder, root)
+        Job(
+            study,
+            manifest.name(study),
+            study.patient in manifest.held_out,
+            settings,
+            reader or PlainReader(),
+            folder,
+            root,
+        )
         for study in studies
     ]
     _check_folds(manifest, jobs, folds)
-    todo = [job for job in jobs if not (job.case in manifest.cases and is_converted(job, manifest.cases[job.case]))]
+    todo = [
+        job
+        for job in jobs
+        if not (job.case in manifest.cases and is_converted(job, manifest.cases[job.case]))
+    ]
     if not add and not overwrite:
         check_nothing_changed_unasked(folder, todo, manifest, fresh)
     try:
@@ -105,7 +126,8 @@ def write_dataset(
         _finish(folder, manifest, settings, splitting, dict(notes or {}), failures)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); mend that and run the same command again, it goes on."
+            f"{folder}: cannot be written ({error.strerror or error}); mend that and run the same"
+            " command again, it goes on."
         ) from error
     if failures:
         raise SomeCasesFailed(failures, len(studies))
@@ -118,20 +140,32 @@ def _folder(dataset_id: int, name: str) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise InputError(f"{name!r} is no name for a dataset: use letters, digits, - and _.")
     folder = nnunet_folder("raw") / f"Dataset{dataset_id:03d}_{name}"
-    others = [path for path in folder.parent.glob(f"Dataset{dataset_id:03d}_*") if path.name != folder.name]
+    others = [
+        path
+        for path in folder.parent.glob(f"Dataset{dataset_id:03d}_*")
+        if path.name != folder.name
+    ]
     if others:
-        raise InputError(f"{others[0]}: has the number {dataset_id} already; choose another with -d, or the same --name.")
+        raise InputError(
+            f"{others[0]}: has the number {dataset_id} already; choose another with -d, or the same"
+            " --name."
+        )
     return folder
 
 
 def _check_distinct(studies: Sequence[Study]) -> None:
-    for (patient, study), count in Counter((study.patient, study.study) for study in studies).items():
+    for (patient, study), count in Counter(
+        (study.patient, study.study) for study in studies
+    ).items():
         if count > 1:
-            raise InputError(f"two studies are {patient} {study}: give each study of a patient its own name.")
+            raise InputError(
+                f"two studies are {patient} {study}: give each study of a patient its own name."
+            )
 
 
 def _source_root(studies: Sequence[Study], wanted: Path | None) -> Path:
-    """Paths relative to it never lead out of it, so they do not tell where on this machine the sources are."""
+    """Paths relative to it never lead out of it, so they do not tell where on this machine the
+    sources are."""
     files = [path.absolute() for study in studies for path in study.files().values()]
     if wanted is not None and all(path.is_relative_to(wanted.absolute()) for path in files):
         return wanted.absolute()
@@ -142,17 +176,23 @@ def _source_root(studies: Sequence[Study], wanted: Path | None) -> Path:
 
 
 def _hold_out(manifest: Manifest, studies: Sequence[Study], splitting: Splitting) -> None:
-    """Chooses among the patients with masks that are new; those that are there stay on their side."""
+    """Chooses among the patients with masks that are new; those that are there stay on their
+    side."""
     new = sorted({study.patient for study in studies if study.is_labelled} - manifest.names.keys())
     wanted = splitting.hold_out
     if not isinstance(wanted, (int, float)):
         wanted = [patient for patient in wanted if patient not in manifest.held_out]
         late = sorted(set(wanted) & manifest.names.keys())
         if late:
-            raise InputError(f"--hold-out: {', '.join(late)} cannot leave the training set; convert anew with --overwrite.")
+            raise InputError(
+                f"--hold-out: {', '.join(late)} cannot leave the training set; convert anew with"
+                " --overwrite."
+            )
     others = any(case.folder == "Tr" for case in manifest.cases.values())
     if wanted and (new or isinstance(wanted, list)):
-        manifest.held_out = sorted({*manifest.held_out, *choose_hold_out(new, wanted, seed=splitting.seed, others=others)})
+        manifest.held_out = sorted(
+            {*manifest.held_out, *choose_hold_out(new, wanted, seed=splitting.seed, others=others)}
+        )
 
 
 def _check_folds(manifest: Manifest, jobs: Sequence[Job], folds: int) -> None:
@@ -166,7 +206,9 @@ def _check_folds(manifest: Manifest, jobs: Sequence[Job], folds: int) -> None:
 # ---------------------------------------------------------------------- conversion
 
 
-def _convert(todo: Sequence[Job], manifest: Manifest, folder: Path, processes: int, *, total: int) -> list[CaseFailure]:
+def _convert(
+    todo: Sequence[Job], manifest: Manifest, folder: Path, processes: int, *, total: int
+) -> list[CaseFailure]:
     if not todo:
         return []
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,13 +241,15 @@ def _finish(
     notes: Mapping[str, Any],
     failures: Sequence[CaseFailure],
 ) -> None:
-    """Splits, then dataset.json; without enough converted patients neither, so that nobody trains on random splits."""
+    """Splits, then dataset.json; without enough converted patients neither, so that nobody trains
+    on random splits."""
     groups = manifest.training_groups()
     too_few = bool(groups) and len(set(groups.values())) < splitting.folds
     if not manifest.cases or too_few:
         total = len(manifest.cases) + len(failures)
         raise InputError(
-            f"{SomeCasesFailed(failures, total)}\n{folder} has no dataset.json yet: too few patients could be converted."
+            f"{SomeCasesFailed(failures, total)}\n{folder} has no dataset.json yet: too few"
+            " patients could be converted."
         )
     path = folder / "splits_final.json"
     if groups:
@@ -213,7 +257,10 @@ def _finish(
         _write_json(update_splits(before, groups, splitting), path)
     content = settings.dataset_json(len(groups))
     incomplete = incomplete_cases(manifest.cases, settings)
-    _write_json(content | ({"incomplete": incomplete} if incomplete else {}) | dict(notes), folder / "dataset.json")
+    _write_json(
+        content | ({"incomplete": incomplete} if incomplete else {}) | dict(notes),
+        folder / "dataset.json",
+    )
 
 
 def _write_json(content: Any, path: Path) -> None:

@@ -1,4 +1,5 @@
-"""How conversion brought a model's images onto a grid, as its dataset.json says it; prediction repeats it."""
+"""How conversion brought a model's images onto a grid, as its dataset.json says it; prediction
+repeats it."""
 
 from __future__ import annotations
 
@@ -69,5 +70,7 @@ def _modalities(dataset_json: Mapping[str, Any], layout: Layout) -> tuple[str, .
         names = [name for _, name in sorted(channels.items(), key=lambda entry: int(entry[0]))]
         names = names[: len(names) - (OrganMask.from_dataset_json(dataset_json) is not None)]
         if len(set(names)) < len(names):
-            names = [f"{name}_{index:04d}" for index, name in enumerate(names)]  # nnU-Net lets channels share a name
+            names = [
+                f"{name}_{index:04d}" for index, name in enumerate(names)
+            ]  # nnU-Net lets channels share a name
     return tuple(names)

@@ -2,8 +2,9 @@
 
     "incomplete": {"P003_S1": {"images": ["T1", "T2"], "masks": ["T1"]}}
 
-It names what there is of each training case that is not complete; all others have both images and both masks. In the pair
-code a missing mask is background, and a missing image's channel is zeros, so nothing may look at them without asking here.
+It names what there is of each training case that is not complete; all others have both images and
+both masks. In the pair code a missing mask is background, and a missing image's channel is zeros,
+so nothing may look at them without asking here.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ class IncompleteCases:
         """InputError if the entry does not look as it should."""
         entries = dataset_json.get("incomplete", {})
         try:
-            kinds = {kind: {case: frozenset(entry[kind]) for case, entry in entries.items()} for kind in ("images", "masks")}
+            kinds = {
+                kind: {case: frozenset(entry[kind]) for case, entry in entries.items()}
+                for kind in ("images", "masks")
+            }
         except (AttributeError, KeyError, TypeError):
             raise InputError(
-                "dataset.json: `incomplete` must name the images and masks of each incomplete case, "
-                f"found {str(entries)[:200]}."
+                "dataset.json: `incomplete` must name the images and masks of each incomplete"
+                f" case, found {str(entries)[:200]}."
             ) from None
         return cls(**kinds)
 
@@ -44,7 +48,9 @@ class IncompleteCases:
         return [case for case in cases if case not in self.masks]
 
     def has_mask(self, case: str, modality: str) -> bool:
-        return case not in self.masks or (modality in self.masks[case] and modality in self.images[case])
+        return case not in self.masks or (
+            modality in self.masks[case] and modality in self.images[case]
+        )
 
     def annotated(self, cases: Sequence[str], modalities: Sequence[str]) -> list[list[bool]] | None:
         """For each modality which of the cases have its mask; None if all have all."""
@@ -53,7 +59,8 @@ class IncompleteCases:
         return [[self.has_mask(case, modality) for case in cases] for modality in modalities]
 
     def unmeasurable(self, pair: PairLabels) -> dict[str, set[str]]:
-        """By case, the names such as "T2 liver" of the classes that cannot be measured for want of a mask."""
+        """By case, the names such as "T2 liver" of the classes that cannot be measured for want of
+        a mask."""
         return {
             case: {
                 f"{modality} {name}"

@@ -1,6 +1,8 @@
-"""pairs.json of a converted dataset: which case came from which files, and the native grid of each image.
+"""pairs.json of a converted dataset: which case came from which files, and the native grid of each
+image.
 
-It stays in the raw dataset: case names are pseudonyms, but the relative paths of the sources may name a patient.
+It stays in the raw dataset: case names are pseudonyms, but the relative paths of the sources may
+name a patient.
 """
 
 from __future__ import annotations
@@ -36,15 +38,21 @@ class Source:
 
     @classmethod
     def of(cls, path: Path, root: Path) -> Source:
-        """Size and SHA-256 of a file, or of all files in a folder with their names; detached voxels have their own."""
+        """Size and SHA-256 of a file, or of all files in a folder with their names; detached voxels
+        have their own."""
         place = Path(os.path.relpath(path, root)).as_posix()
         if path.is_dir():
-            return cls(place, *_hashed(sorted(file for file in path.rglob("*") if file.is_file()), path))
+            return cls(
+                place, *_hashed(sorted(file for file in path.rglob("*") if file.is_file()), path)
+            )
         voxels = detached_files(path)
-        return cls(place, *_hashed([path]), voxels_sha256=_hashed(voxels, path.parent)[1] if voxels else "")
+        return cls(
+            place, *_hashed([path]), voxels_sha256=_hashed(voxels, path.parent)[1] if voxels else ""
+        )
 
     def has_content_of(self, other: Source) -> bool:
-        """True if both have the same bytes, wherever they lie; earlier versions did not note detached voxels."""
+        """True if both have the same bytes, wherever they lie; earlier versions did not note
+        detached voxels."""
         if self.voxels_sha256 and other.voxels_sha256 and self.voxels_sha256 != other.voxels_sha256:
             return False
         return (self.size, self.sha256) == (other.size, other.sha256)
@@ -105,14 +113,16 @@ class Manifest:
     splitting: dict[str, Any] = field(default_factory=dict)
     """How patients are split: folds, repeats, seed and what was asked to be held out."""
     names: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Pseudonym of every study that was ever asked for, by patient and study; a name is never given twice."""
+    """Pseudonym of every study that was ever asked for, by patient and study; a name is never given
+    twice."""
     held_out: list[str] = field(default_factory=list)
     """Patients (own names) of the test set."""
     cases: dict[str, Case] = field(default_factory=dict)
     """Converted cases by pseudonym."""
 
     def add_names(self, studies: Sequence[Study]) -> None:
-        """Pseudonyms for studies that have none: P001_S1 is study 1 of patient 1. Those that are there stay."""
+        """Pseudonyms for studies that have none: P001_S1 is study 1 of patient 1. Those that are
+        there stay."""
         for study in sorted(studies, key=lambda study: (study.patient, study.study)):
             names = self.names.get(study.patient, {})
             if study.study not in names:
@@ -157,21 +167,36 @@ class Manifest:
         try:
             content = json.loads(path.read_text())
             if content["format"] > FORMAT:
-                raise InputError(f"{path}: was written by a later version; install that version or a later one.")
+                raise InputError(
+                    f"{path}: was written by a later version; install that version or a later one."
+                )
             cases = {name: Case.from_json(name, entry) for name, entry in content["cases"].items()}
-            return cls(content["settings"], content["splitting"], content["names"], content["held_out"], cases)
+            return cls(
+                content["settings"],
+                content["splitting"],
+                content["names"],
+                content["held_out"],
+                cases,
+            )
         except FileNotFoundError:
-            raise InputError(f"{folder}: has no {FILE_NAME}; it was not written by nnunet_liver convert.") from None
+            raise InputError(
+                f"{folder}: has no {FILE_NAME}; it was not written by nnunet_liver convert."
+            ) from None
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); convert again.") from None
+            raise InputError(
+                f"{path}: is damaged ({type(error).__name__}: {error}); convert again."
+            ) from None
 
 
 def _hashed(files: Sequence[Path], named_from: Path | None = None) -> tuple[int, str]:
-    """Bytes and SHA-256 of files; with their names from a folder on if one is given, of a missing file its name alone."""
+    """Bytes and SHA-256 of files; with their names from a folder on if one is given, of a missing
+    file its name alone."""
     digest, size = hashlib.sha256(), 0
     for file in files:
         if named_from is not None:
-            digest.update(Path(os.path.relpath(file, named_from)).as_posix().encode(errors="surrogateescape"))
+            digest.update(
+                Path(os.path.relpath(file, named_from)).as_posix().encode(errors="surrogateescape")
+            )
             if not file.is_file():
                 continue
         with file.open("rb") as content:

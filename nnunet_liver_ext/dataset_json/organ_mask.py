@@ -2,8 +2,8 @@
 
     "organ_mask": {"name": "liver", "channel": 1}
 
-The mask is the last channel of each case, 0 and 1. It serves intensities, sampling, the loss's weight and post-processing,
-and is never an input of the network (Hänsch et al. 2022, Methods).
+The mask is the last channel of each case, 0 and 1. It serves intensities, sampling, the loss's
+weight and post-processing, and is never an input of the network (Hänsch et al. 2022, Methods).
 """
 
 from __future__ import annotations
@@ -33,10 +33,17 @@ class OrganMask:
         if entry is None:
             return None
         channels = len(dataset_json.get("channel_names") or dataset_json.get("modality", ()))
-        if not isinstance(entry, Mapping) or not {"name", "channel"} <= set(entry) or entry["channel"] != channels - 1:
+        if (
+            not isinstance(entry, Mapping)
+            or not {"name", "channel"} <= set(entry)
+            or entry["channel"] != channels - 1
+        ):
             raise InputError(
-                f"dataset.json: `organ_mask` must hold a `name` and the last `channel` ({channels - 1}), found {entry!r}."
+                "dataset.json: `organ_mask` must hold a `name` and the last `channel`"
+                f" ({channels - 1}), found {entry!r}."
             )
         if channels < 2:
-            raise InputError("dataset.json: the organ mask is the only channel; there must be an image, too.")
+            raise InputError(
+                "dataset.json: the organ mask is the only channel; there must be an image, too."
+            )
         return cls(str(entry["name"]), int(entry["channel"]))

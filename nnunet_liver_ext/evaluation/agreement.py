@@ -1,12 +1,14 @@
-"""Do measured numbers agree with the reference's? Bland-Altman limits, relative errors, and a diagnostic threshold.
+"""Do measured numbers agree with the reference's? Bland-Altman limits, relative errors, and a
+diagnostic threshold.
 
-One number for each case: liver volumes in ml, fat fractions in percent. An error is measured minus reference. Cases in which
-either number is nan or infinite are left out and counted (`left_out`): read the count beside the rest, for a mean without
-its missing cases flatters.
+One number for each case: liver volumes in ml, fat fractions in percent. An error is measured minus
+reference. Cases in which either number is nan or infinite are left out and counted (`left_out`):
+read the count beside the rest, for a mean without its missing cases flatters.
 
-Sources: Bland & Altman, Stat Methods Med Res 1999 (limits of agreement); Lin, Biometrics 1989 (concordance); Cohen, Educ
-Psychol Meas 1960 (κ); Szczepaniak et al., Am J Physiol Endocrinol Metab 2005 (fatty liver); the Antaros liver U-Net report
-(which numbers). See docs/metrics.md for a worked example.
+Sources: Bland & Altman, Stat Methods Med Res 1999 (limits of agreement); Lin, Biometrics 1989
+(concordance); Cohen, Educ Psychol Meas 1960 (κ); Szczepaniak et al., Am J Physiol Endocrinol Metab
+2005 (fatty liver); the Antaros liver U-Net report (which numbers). See docs/metrics.md for a worked
+example.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from scipy import stats
 
 from nnunet_liver_ext.errors import InputError
 
-WITHIN_LIMITS = 1.96  # standard deviations that hold 95 % of a normal distribution (Bland & Altman 1999, section 2)
-FATTY_LIVER_PERCENT = 5.56  # 95th percentile of healthy livers, by spectroscopy (Szczepaniak et al. 2005)
+# standard deviations that hold 95 % of a normal distribution (Bland & Altman 1999, section 2)
+WITHIN_LIMITS = 1.96
+FATTY_LIVER_PERCENT = (
+    5.56  # 95th percentile of healthy livers, by spectroscopy (Szczepaniak et al. 2005)
+)
 ROUNDING_PERCENT = 1e-9  # a relative error that equals the limit up to rounding is within it
 
 
@@ -51,7 +56,8 @@ class LimitsOfAgreement:
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """What `summarise_errors` found; errors in the unit of the measurements, relative errors in percent."""
+    """What `summarise_errors` found; errors in the unit of the measurements, relative errors in
+    percent."""
 
     count: int
     left_out: int
@@ -72,7 +78,8 @@ class ErrorSummary:
 
 @dataclass(frozen=True)
 class ThresholdAgreement:
-    """On which side of the threshold the measurement and the reference lie, in cases; "positive" is above it."""
+    """On which side of the threshold the measurement and the reference lie, in cases; "positive" is
+    above it."""
 
     threshold: float
     left_out: int
@@ -83,7 +90,9 @@ class ThresholdAgreement:
 
     @property
     def count(self) -> int:
-        return self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
+        return (
+            self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
+        )
 
     @property
     def sensitivity(self) -> float:
@@ -102,26 +111,31 @@ class ThresholdAgreement:
 
     @property
     def kappa(self) -> float:
-        """Cohen's κ = (p_o − p_e) / (1 − p_e); nan if both put all cases on one and the same side, as chance would too."""
+        """Cohen's κ = (p_o − p_e) / (1 − p_e); nan if both put all cases on one and the same side,
+        as chance would too."""
         n, agreed = self.count, self.true_positives + self.true_negatives
-        measured, reference = self.true_positives + self.false_positives, self.true_positives + self.false_negatives
+        measured, reference = (
+            self.true_positives + self.false_positives,
+            self.true_positives + self.false_negatives,
+        )
         by_chance = measured * reference + (n - measured) * (n - reference)
         return _ratio(n * agreed - by_chance, n**2 - by_chance)
 
 
 def limits_of_agreement(errors: npt.ArrayLike) -> LimitsOfAgreement:
-    """95 % limits of agreement, μ ± 1.96·σ of the errors: about 95 % of further errors lie between them if they are normal.
+    """95 % limits of agreement, μ ± 1.96·σ of the errors: about 95 % of further errors lie between
+    them if they are normal.
 
-    With n errors, σ and Student's t (97.5th percentile) of n − 1 degrees of freedom, the 95 % confidence intervals are
-    μ ± t·σ·√(1/n) and limit ± t·σ·√(1/n + 1.96²/(2·(n − 1))) (Bland & Altman 1999, section 2; their paper of 1986 rounds the
-    second root to √(3/n)).
+    With n errors, σ and Student's t (97.5th percentile) of n − 1 degrees of freedom, the 95 %
+    confidence intervals are μ ± t·σ·√(1/n) and limit ± t·σ·√(1/n + 1.96²/(2·(n − 1))) (Bland &
+    Altman 1999, section 2; their paper of 1986 rounds the second root to √(3/n)).
 
     Args:
         errors: measured minus reference, one for each case (N,), in any unit.
 
     Returns:
-        Numbers in the unit of the errors. Errors that are not finite are left out and counted. Without an error the mean is
-        nan, with fewer than two all else.
+        Numbers in the unit of the errors. Errors that are not finite are left out and counted.
+        Without an error the mean is nan, with fewer than two all else.
 
     Raises:
         InputError: not a list of numbers.
@@ -132,13 +146,18 @@ def limits_of_agreement(errors: npt.ArrayLike) -> LimitsOfAgreement:
     mean = float(finite.mean()) if n else math.nan
     if n < 2:
         nowhere = Interval(math.nan, math.nan)
-        return LimitsOfAgreement(n, left_out, mean, math.nan, math.nan, math.nan, nowhere, nowhere, nowhere)
+        return LimitsOfAgreement(
+            n, left_out, mean, math.nan, math.nan, math.nan, nowhere, nowhere, nowhere
+        )
     std = float(finite.std(ddof=1))
     t = float(stats.t.ppf(0.975, n - 1))
     lower, upper = mean - WITHIN_LIMITS * std, mean + WITHIN_LIMITS * std
     of_mean = t * std * math.sqrt(1 / n)
     of_limit = t * std * math.sqrt(1 / n + WITHIN_LIMITS**2 / (2 * (n - 1)))
-    intervals = (Interval(at - half, at + half) for at, half in ((mean, of_mean), (lower, of_limit), (upper, of_limit)))
+    intervals = (
+        Interval(at - half, at + half)
+        for at, half in ((mean, of_mean), (lower, of_limit), (upper, of_limit))
+    )
     return LimitsOfAgreement(n, left_out, mean, std, lower, upper, *intervals)
 
 
@@ -150,7 +169,8 @@ def relative_errors(measured: npt.ArrayLike, reference: npt.ArrayLike) -> np.nda
         reference: in the same order and unit (N,).
 
     Returns:
-        Percent, 0 or more, float64 (N,); nan where the reference is 0 or either number is not finite.
+        Percent, 0 or more, float64 (N,); nan where the reference is 0 or either number is not
+        finite.
 
     Raises:
         InputError: not two lists of numbers of one length.
@@ -162,12 +182,15 @@ def relative_errors(measured: npt.ArrayLike, reference: npt.ArrayLike) -> np.nda
     return errors
 
 
-def summarise_errors(measured: npt.ArrayLike, reference: npt.ArrayLike, *, within: float = 5.0) -> ErrorSummary:
-    """Mean and absolute error, relative errors, limits of agreement and correlations of measured numbers.
+def summarise_errors(
+    measured: npt.ArrayLike, reference: npt.ArrayLike, *, within: float = 5.0
+) -> ErrorSummary:
+    """Mean and absolute error, relative errors, limits of agreement and correlations of measured
+    numbers.
 
-    Volumes and fat fractions as the Antaros liver U-Net report gives them (sections 3.3 and 4). Pearson's r is here because
-    readers ask for it, but it does not see a bias. Lin's concordance does: 2·s_mr / (s_m² + s_r² + (mean m − mean r)²), with
-    moments over n (Lin 1989).
+    Volumes and fat fractions as the Antaros liver U-Net report gives them (sections 3.3 and 4).
+    Pearson's r is here because readers ask for it, but it does not see a bias. Lin's concordance
+    does: 2·s_mr / (s_m² + s_r² + (mean m − mean r)²), with moments over n (Lin 1989).
 
     Args:
         measured: one number for each case (N,).
@@ -175,11 +198,13 @@ def summarise_errors(measured: npt.ArrayLike, reference: npt.ArrayLike, *, withi
         within: percent; the share of relative errors up to this is counted.
 
     Returns:
-        Numbers over the cases in which both are finite; nan where there are too few: one case for means, two for the limits
-        and the correlations. r is nan if either list is constant; concordance is nan if all numbers are one and the same.
+        Numbers over the cases in which both are finite; nan where there are too few: one case for
+        means, two for the limits and the correlations. r is nan if either list is constant;
+        concordance is nan if all numbers are one and the same.
 
     Raises:
-        InputError: not two lists of numbers of one length, or `within` is not a finite percentage of 0 or more.
+        InputError: not two lists of numbers of one length, or `within` is not a finite percentage
+            of 0 or more.
     """
     if not (math.isfinite(within) and within >= 0):
         raise InputError(f"within must be a finite number of percent, 0 or more, not {within}.")
@@ -207,14 +232,16 @@ def summarise_errors(measured: npt.ArrayLike, reference: npt.ArrayLike, *, withi
 def threshold_agreement(
     measured: npt.ArrayLike, reference: npt.ArrayLike, threshold: float = FATTY_LIVER_PERCENT
 ) -> ThresholdAgreement:
-    """How often both numbers of a case lie on the same side of a threshold: who is called a fatty liver.
+    """How often both numbers of a case lie on the same side of a threshold: who is called a fatty
+    liver.
 
     Above is strictly greater; a number that equals the threshold is not above.
 
     Args:
         measured: one number for each case (N,), such as fat fractions in percent.
         reference: in the same order and unit (N,).
-        threshold: in the same unit; 5.56 % fat is the limit of a healthy liver (Antaros report, section 1.2).
+        threshold: in the same unit; 5.56 % fat is the limit of a healthy liver (Antaros report,
+            section 1.2).
 
     Raises:
         InputError: not two lists of numbers of one length, or the threshold is not finite.
@@ -240,7 +267,9 @@ def _concordance(m: np.ndarray, r: np.ndarray) -> float:
     return 2 * covariance / float(m.var() + r.var() + (m.mean() - r.mean()) ** 2)
 
 
-def _finite_pairs(measured: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
+def _finite_pairs(
+    measured: npt.ArrayLike, reference: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray, int]:
     m, r = _both(measured, reference)
     finite = np.isfinite(m) & np.isfinite(r)
     return m[finite], r[finite], int(np.count_nonzero(~finite))
@@ -249,7 +278,10 @@ def _finite_pairs(measured: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[np
 def _both(measured: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     m, r = _numbers(measured, "measured"), _numbers(reference, "reference")
     if len(m) != len(r):
-        raise InputError(f"measured and reference differ in length: {len(m)} and {len(r)}; give one number for each case.")
+        raise InputError(
+            f"measured and reference differ in length: {len(m)} and {len(r)}; give one number for"
+            " each case."
+        )
     return m, r
 
 
@@ -257,9 +289,14 @@ def _numbers(values: npt.ArrayLike, name: str) -> np.ndarray:
     try:
         numbers = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
-        raise InputError(f"{name} must be a list of numbers, one for each case, not {values!r}.") from None
+        raise InputError(
+            f"{name} must be a list of numbers, one for each case, not {values!r}."
+        ) from None
     if numbers.ndim != 1:
-        raise InputError(f"{name} must be a list of numbers, one for each case, not an array of shape {numbers.shape}.")
+        raise InputError(
+            f"{name} must be a list of numbers, one for each case, not an array of shape"
+            f" {numbers.shape}."
+        )
     return numbers
 
 

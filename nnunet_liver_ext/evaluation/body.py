@@ -1,6 +1,7 @@
 """Where an image shows the body, and where its middle is.
 
-Source: Otsu, IEEE Trans Syst Man Cybern 1979. See docs/metrics.md for what the body mask is not good at.
+Source: Otsu, IEEE Trans Syst Man Cybern 1979. See docs/metrics.md for what the body mask is not
+good at.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metrics import checked_mask
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
-# The body mask's numbers, chosen by looking at T1, T2, fat-suppressed, water and fat images and at CT.
+# The body mask's numbers, chosen by looking at T1, T2, fat-suppressed, water and fat images and at
+# CT.
 WORKING_MM = 3.0  # finer voxels are averaged to about this size
 SMOOTHING_MM = 3.0
-DARK_SHARE = 0.02  # of the image's range: below it the logarithm becomes linear, as noise is no structure
+DARK_SHARE = (
+    0.02  # of the image's range: below it the logarithm becomes linear, as noise is no structure
+)
 OPENING_MM = 6.0  # bridges to an arm, a table or a ghost that are thinner than twice this are cut
 IN_PLANE = np.pad(ndimage.generate_binary_structure(2, 1)[None], ((1, 1), (0, 0), (0, 0)))
 
@@ -25,14 +29,17 @@ IN_PLANE = np.pad(ndimage.generate_binary_structure(2, 1)[None], ((1, 1), (0, 0)
 def midline_of(body: npt.ArrayLike, grid: Grid) -> float:
     """x (LPS, mm) of the sagittal plane that halves the volume of a body, see `body_mask`.
 
-    Half of the volume rather than the middle of the extent: an arm on one side, or a bit of noise, then moves it little.
+    Half of the volume rather than the middle of the extent: an arm on one side, or a bit of noise,
+    then moves it little.
 
     Raises:
         InputError: the array is no mask on this grid, or is empty.
     """
     values = mask_on(body, grid)
     if not values.any():
-        raise InputError("the image shows no body, hence no midline; give none to use the centre of the volume.")
+        raise InputError(
+            "the image shows no body, hence no midline; give none to use the centre of the volume."
+        )
     return float(np.median(x_mm(values, grid)))
 
 
@@ -48,11 +55,12 @@ def body_midline_mm(image: sitk.Image) -> float:
 def body_mask(image: sitk.Image) -> np.ndarray:
     """Where an MR or CT image shows the body, lungs and bowel gas included.
 
-    Otsu's threshold of the logarithm of the smoothed image, opened in each slice; its largest piece, with the holes of each
-    slice filled. The logarithm, because suppressed fat is ten times darker than the brightest tissue and yet brighter than
-    noise. The outline is a few mm too large. There is no use in it where the image shows no air, or noise instead of it (a
-    map of the fat fraction). Ghosts brighter than about a twelfth of the brightest tissue are taken for body, and the lungs
-    are not where the skin around them is darker than that.
+    Otsu's threshold of the logarithm of the smoothed image, opened in each slice; its largest
+    piece, with the holes of each slice filled. The logarithm, because suppressed fat is ten times
+    darker than the brightest tissue and yet brighter than noise. The outline is a few mm too large.
+    There is no use in it where the image shows no air, or noise instead of it (a map of the fat
+    fraction). Ghosts brighter than about a twelfth of the brightest tissue are taken for body, and
+    the lungs are not where the skin around them is darker than that.
 
     Args:
         image: 3D, one value per voxel.
@@ -64,7 +72,9 @@ def body_mask(image: sitk.Image) -> np.ndarray:
         InputError: not such an image, or it has one value everywhere.
     """
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"a body mask needs a 3D image of one value per voxel, not {image.GetDimension()}D.")
+        raise InputError(
+            f"a body mask needs a 3D image of one value per voxel, not {image.GetDimension()}D."
+        )
     coarse = _coarser(sitk.Cast(image, sitk.sitkFloat32))
     sigmas = SMOOTHING_MM / np.array(Grid.of(coarse).spacing_mm)
     values = ndimage.gaussian_filter(array(coarse), sigmas, mode="nearest")
@@ -77,14 +87,17 @@ def body_mask(image: sitk.Image) -> np.ndarray:
     opened = sitk.BinaryMorphologicalOpening(_filled(tissue), [*radius, 0])
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened)) == 1
     body = image_like(array(_filled(largest)), Grid.of(coarse))
-    nearest = sitk.Resample(body, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8, True)
+    nearest = sitk.Resample(
+        body, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8, True
+    )
     return array(nearest).astype(bool)
 
 
 def _coarser(image: sitk.Image) -> sitk.Image:
     """Averages of blocks of voxels; a rest at the far ends that fills no block is left out."""
     factors = [
-        min(n, max(1, int(WORKING_MM / mm + 1e-6))) for n, mm in zip(image.GetSize(), image.GetSpacing(), strict=True)
+        min(n, max(1, int(WORKING_MM / mm + 1e-6)))
+        for n, mm in zip(image.GetSize(), image.GetSpacing(), strict=True)
     ]
     return sitk.BinShrink(image, factors)
 
@@ -104,7 +117,9 @@ def mask_on(mask: npt.ArrayLike, grid: Grid) -> np.ndarray:
     """The mask as bool; InputError if it is none on this grid."""
     values = volume(mask, "mask")
     if values.shape != grid.size[::-1]:
-        raise InputError(f"the mask's shape {values.shape} is not that of the grid: {grid.size[::-1]}.")
+        raise InputError(
+            f"the mask's shape {values.shape} is not that of the grid: {grid.size[::-1]}."
+        )
     return values
 
 

@@ -1,20 +1,28 @@
 """Which lesions of two maps belong together: disjoint correspondences with the largest sum of Dice.
 
-A correspondence is a set of lesions with at least one of each map. With o the voxels that its two unions share and v the
-sum of all its volumes, its Dice is 2·o / v. Hansch et al. 2022, "Detection performance", cluster lesions "so that the
-per-correspondence Dice score is maximized", by an algorithm of Chlebus et al. 2018 that the paper does not describe; the
-sum over the correspondences is our reading. The search uses three facts about the graph that joins lesions which overlap:
+A correspondence is a set of lesions with at least one of each map. With o the voxels that its two
+unions share and v the sum of all its volumes, its Dice is 2·o / v. Hansch et al. 2022, "Detection
+performance", cluster lesions "so that the per-correspondence Dice score is maximized", by an
+algorithm of Chlebus et al. 2018 that the paper does not describe; the sum over the correspondences
+is our reading. The search uses three facts about the graph that joins lesions which overlap:
 
-1. Only connected sets matter. The Dice of a set that falls into parts lies between those of the parts (a mediant), hence
-   below their sum. So each connected cluster of the graph is solved by itself, and lesions without overlap never correspond.
-2. A leaf, a lesion that overlaps only one other (its hub), can only be in the correspondence of that one. The best leaves
-   for given hubs are all those with o_leaf / v_leaf ≥ o / v, the final ratio (Dinkelbach 1967). What remains to be searched
+1. Only connected sets matter. The Dice of a set that falls into parts lies between those of the
+parts (a mediant), hence
+   below their sum. So each connected cluster of the graph is solved by itself, and lesions without
+   overlap never correspond.
+2. A leaf, a lesion that overlaps only one other (its hub), can only be in the correspondence of
+that one. The best leaves
+   for given hubs are all those with o_leaf / v_leaf ≥ o / v, the final ratio (Dinkelbach 1967).
+   What remains to be searched
    is the core of a cluster: its lesions that overlap two or more.
-3. The best partition of a set of core lesions is some connected set that holds the first of them, with the best partition
-   of the others: dynamic programming over subsets, at most about 3^(n - 1) steps for n core lesions.
+3. The best partition of a set of core lesions is some connected set that holds the first of them,
+with the best partition
+   of the others: dynamic programming over subsets, at most about 3^(n - 1) steps for n core
+       lesions.
 
-A core of more than `EXACT_CORE` lesions starts from the greedy one-to-one pairs, best Dice first, and is improved by exact
-search in windows of `WINDOW` core lesions until nothing improves or `SWEEPS` are over: never worse than the greedy pairs.
+A core of more than `EXACT_CORE` lesions starts from the greedy one-to-one pairs, best Dice first,
+and is improved by exact search in windows of `WINDOW` core lesions until nothing improves or
+`SWEEPS` are over: never worse than the greedy pairs.
 """
 
 from __future__ import annotations
@@ -55,7 +63,8 @@ class Partition:
 
 
 class _Solution(NamedTuple):
-    """Disjoint sets that together are some core lesions; the Dice of a set may be 0. Numbers are with the leaves."""
+    """Disjoint sets that together are some core lesions; the Dice of a set may be 0. Numbers are
+    with the leaves."""
 
     dice_sum: float
     correspondences: int
@@ -82,8 +91,9 @@ NOTHING = _Solution(0.0, 0, 0, ())
 def best_partition(graph: OverlapGraph) -> Partition:
     """The disjoint correspondences with the largest sum of Dice, see the module.
 
-    Of partitions with the same sum, the one with more correspondences is taken, then the one with more lesions in them,
-    then the one that is found first in the order of the numbers. `exact` is true if every core was at most `EXACT_CORE`.
+    Of partitions with the same sum, the one with more correspondences is taken, then the one with
+    more lesions in them, then the one that is found first in the order of the numbers. `exact` is
+    true if every core was at most `EXACT_CORE`.
     """
     correspondences, exact = [], True
     for lesions in _connected_clusters(graph):
@@ -91,12 +101,15 @@ def best_partition(graph: OverlapGraph) -> Partition:
         small = len(cluster.core) <= EXACT_CORE
         exact &= small
         solution = cluster.best(cluster.core) if small else cluster.improved_greedy()
-        correspondences += [cluster.with_leaves(own) for own in solution.sets if cluster.alone(own).correspondences]
+        correspondences += [
+            cluster.with_leaves(own) for own in solution.sets if cluster.alone(own).correspondences
+        ]
     return Partition(correspondences, exact)
 
 
 class _Leaves:
-    """The leaves of one hub, in descending order of their covered shares o / v, and the sums over the first of them."""
+    """The leaves of one hub, in descending order of their covered shares o / v, and the sums over
+    the first of them."""
 
     def __init__(self, graph: OverlapGraph, hub: int, leaves: Sequence[int]) -> None:
         share = {leaf: graph.overlaps[leaf][hub] / graph.volumes[leaf] for leaf in leaves}
@@ -111,25 +124,35 @@ class _Leaves:
 
 
 class _Cluster:
-    """Lesions that hang together by overlaps: core lesions, and leaves that each overlap one of these only."""
+    """Lesions that hang together by overlaps: core lesions, and leaves that each overlap one of
+    these only."""
 
     def __init__(self, graph: OverlapGraph, lesions: LesionSet) -> None:
         self.graph, self.lesions = graph, lesions
         self.core = tuple(n for n in lesions if len(graph.overlaps[n]) > 1) or lesions[:1]
         core = set(self.core)
-        self.leaves = {n: _Leaves(graph, n, [b for b in graph.overlaps[n] if b not in core]) for n in core}
+        self.leaves = {
+            n: _Leaves(graph, n, [b for b in graph.overlaps[n] if b not in core]) for n in core
+        }
         self.near = {n: _neighbours_in(core, graph.overlaps[n]) for n in core}
         self._solved: dict[LesionSet, _Solution] = {}
 
     def alone(self, chosen: LesionSet) -> _Solution:
-        """These core lesions as one correspondence, with those of their leaves that give the highest Dice."""
+        """These core lesions as one correspondence, with those of their leaves that give the
+        highest Dice."""
         overlap, volume, lesions = self._best_ratio(chosen)
-        return _Solution(2 * overlap / volume, 1, lesions, (chosen,)) if overlap else NOTHING._replace(sets=(chosen,))
+        return (
+            _Solution(2 * overlap / volume, 1, lesions, (chosen,))
+            if overlap
+            else NOTHING._replace(sets=(chosen,))
+        )
 
     def with_leaves(self, chosen: LesionSet) -> LesionSet:
         """All lesions of that correspondence, ascending."""
         overlap, volume, _ = self._best_ratio(chosen)
-        leaves = (self.leaves[hub].order[: self.leaves[hub].count(overlap / volume)] for hub in chosen)
+        leaves = (
+            self.leaves[hub].order[: self.leaves[hub].count(overlap / volume)] for hub in chosen
+        )
         return tuple(sorted((*chosen, *(leaf for own in leaves for leaf in own))))
 
     def best(self, lesions: LesionSet) -> _Solution:
@@ -153,7 +176,8 @@ class _Cluster:
         return self._together(tuple(dict.fromkeys(owner.values())))
 
     def _best_ratio(self, chosen: LesionSet) -> tuple[int, int, int]:
-        """Shared voxels, volume and number of lesions of the core lesions with the leaves of the highest shared / volume."""
+        """Shared voxels, volume and number of lesions of the core lesions with the leaves of the
+        highest shared / volume."""
         overlaps, leaves = self.graph.overlaps, [self.leaves[n] for n in chosen]
         shared = sum(overlaps[a].get(b, 0) for a in chosen for b in chosen) // 2
         volume = sum(self.graph.volumes[n] for n in chosen)
@@ -210,7 +234,8 @@ class _Cluster:
         return owner
 
     def _window(self, owner: Mapping[int, LesionSet], lesion: int) -> list[LesionSet]:
-        """The lesion's set and sets around it, breadth first, that together have at most `WINDOW` core lesions."""
+        """The lesion's set and sets around it, breadth first, that together have at most `WINDOW`
+        core lesions."""
         sets, members = [owner[lesion]], list(owner[lesion])
         for a in members:  # grows on the way
             for b in self.near[a]:
@@ -226,7 +251,8 @@ def _neighbours_in(core: set[int], overlaps: Mapping[int, int]) -> list[int]:
 
 
 def _connected_sets(rest: int, near: Sequence[int]) -> Iterator[int]:
-    """All connected subsets of the bits of `rest` that hold the lowest one, each once; near[n]: the neighbours of bit n."""
+    """All connected subsets of the bits of `rest` that hold the lowest one, each once; near[n]: the
+    neighbours of bit n."""
     first = rest & -rest
     allowed = rest ^ first
     stack = [(first, near[first.bit_length() - 1] & allowed, allowed)]

@@ -1,12 +1,15 @@
-"""Detection of lesions: which reference and predicted lesions belong together, and what was found, missed and invented.
+"""Detection of lesions: which reference and predicted lesions belong together, and what was found,
+missed and invented.
 
-Hansch et al. 2022, "Detection performance": a lesion may be predicted in pieces and several lesions as one, so N reference
-lesions correspond to M predicted ones. Correspondences are disjoint and have the largest sum of Dice, see `lesion_matching`.
-One with a Dice above 0.2 is one true positive, whatever N and M are; any other is one false positive and one false negative;
-a lesion in none is a false negative or a false positive. So true positives and false negatives together are not the number
-of reference lesions: two that are predicted as one well-fitting lesion count once.
+Hansch et al. 2022, "Detection performance": a lesion may be predicted in pieces and several lesions
+as one, so N reference lesions correspond to M predicted ones. Correspondences are disjoint and have
+the largest sum of Dice, see `lesion_matching`. One with a Dice above 0.2 is one true positive,
+whatever N and M are; any other is one false positive and one false negative; a lesion in none is a
+false negative or a false positive. So true positives and false negatives together are not the
+number of reference lesions: two that are predicted as one well-fitting lesion count once.
 
-Masks and lesion maps are (z, y, x), or (y, x). See docs/metrics.md for a worked example and what other tools count.
+Masks and lesion maps are (z, y, x), or (y, x). See docs/metrics.md for a worked example and what
+other tools count.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ MIN_DICE = 0.2  # Hansch et al. 2022, "Detection performance"
 
 @dataclass(frozen=True)
 class Correspondence:
-    """Reference and predicted lesions that show the same, at least one of each. Its Dice is that of the two unions."""
+    """Reference and predicted lesions that show the same, at least one of each. Its Dice is that of
+    the two unions."""
 
     reference: tuple[int, ...]
     """Ids of its reference lesions, ascending."""
@@ -51,7 +55,8 @@ class Correspondence:
 
 @dataclass(frozen=True)
 class LesionMatch:
-    """All lesions of a case and how they correspond. Ids are the values in the lesion maps, see `match_lesions`."""
+    """All lesions of a case and how they correspond. Ids are the values in the lesion maps, see
+    `match_lesions`."""
 
     correspondences: tuple[Correspondence, ...]
     """In the order of their first reference id."""
@@ -65,7 +70,8 @@ class LesionMatch:
     voxel_ml: float | None
     """Volume of a voxel; None if no spacing was given."""
     exact: bool
-    """Whether the sum of Dice is certainly the largest; False if a cluster was too large for the exact search."""
+    """Whether the sum of Dice is certainly the largest; False if a cluster was too large for the
+    exact search."""
 
     @property
     def dice_sum(self) -> float:
@@ -75,17 +81,26 @@ class LesionMatch:
     @property
     def reference_ml(self) -> dict[int, float] | None:
         """Volume of every reference lesion in ml by id; None if no spacing was given."""
-        return None if self.voxel_ml is None else {n: v * self.voxel_ml for n, v in self.reference_voxels.items()}
+        return (
+            None
+            if self.voxel_ml is None
+            else {n: v * self.voxel_ml for n, v in self.reference_voxels.items()}
+        )
 
     @property
     def prediction_ml(self) -> dict[int, float] | None:
         """Volume of every predicted lesion in ml by id; None if no spacing was given."""
-        return None if self.voxel_ml is None else {n: v * self.voxel_ml for n, v in self.prediction_voxels.items()}
+        return (
+            None
+            if self.voxel_ml is None
+            else {n: v * self.voxel_ml for n, v in self.prediction_voxels.items()}
+        )
 
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """Counts of lesions and their ratios, each in 0..1; a ratio without anything to count is nan."""
+    """Counts of lesions and their ratios, each in 0..1; a ratio without anything to count is
+    nan."""
 
     true_positives: int
     false_positives: int
@@ -103,8 +118,12 @@ class DetectionScores:
 
     @property
     def f1(self) -> float:
-        """2·TP / (2·TP + FP + FN); nan if there are no lesions on either side, 0 if on one side only."""
-        return _ratio(2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives)
+        """2·TP / (2·TP + FP + FN); nan if there are no lesions on either side, 0 if on one side
+        only."""
+        return _ratio(
+            2 * self.true_positives,
+            2 * self.true_positives + self.false_positives + self.false_negatives,
+        )
 
 
 @dataclass(frozen=True)
@@ -120,11 +139,13 @@ class PooledScores:
 
 
 def find_lesions(mask: npt.ArrayLike, *, connectivity: Connectivity = 26) -> np.ndarray:
-    """The lesions of a mask: its connected components, numbered 1..n in the order of their first voxels; 0 is background.
+    """The lesions of a mask: its connected components, numbered 1..n in the order of their first
+    voxels; 0 is background.
 
-    By default voxels are connected by faces, edges and corners (26 neighbours; 8 in 2D). Slices of MRI are often several mm
-    thick, and a thin or oblique lesion that continues in the next slice may touch itself at an edge or corner only: with 6
-    neighbours it would fall into pieces, each a miss or an invention of its own.
+    By default voxels are connected by faces, edges and corners (26 neighbours; 8 in 2D). Slices of
+    MRI are often several mm thick, and a thin or oblique lesion that continues in the next slice
+    may touch itself at an edge or corner only: with 6 neighbours it would fall into pieces, each a
+    miss or an invention of its own.
 
     Args:
         mask: bool, or zero and one other whole number, (z, y, x) or (y, x).
@@ -140,38 +161,49 @@ def find_lesions(mask: npt.ArrayLike, *, connectivity: Connectivity = 26) -> np.
         raise InputError(f"connectivity must be one of 6, 18, 26, not {connectivity!r}.")
     labels = _labels(mask, "mask")
     if not _is_mask(labels):
-        raise InputError(f"mask holds several labels (0..{labels.max()}): choose one, as in mask == 1.")
+        raise InputError(
+            f"mask holds several labels (0..{labels.max()}): choose one, as in mask == 1."
+        )
     return _components(labels != 0, connectivity)
 
 
 def match_lesions(
-    ref: npt.ArrayLike, pred: npt.ArrayLike, min_dice: float = MIN_DICE, *, spacing_mm: Sequence[float] | None = None
+    ref: npt.ArrayLike,
+    pred: npt.ArrayLike,
+    min_dice: float = MIN_DICE,
+    *,
+    spacing_mm: Sequence[float] | None = None,
 ) -> LesionMatch:
-    """The disjoint N:M correspondences of reference and predicted lesions with the largest sum of Dice.
+    """The disjoint N:M correspondences of reference and predicted lesions with the largest sum of
+    Dice.
 
-    An array with one value beside zero is a mask: its lesions are those of `find_lesions`, with the same numbers as ids. An
-    array with several values is a lesion map: each value is the id of one lesion, also of one in several pieces, and lesions
-    that touch stay apart. (For another connectivity, give maps from `find_lesions`.) Lesions that share no voxel never
-    correspond. A piece that overlaps one lesion only joins the correspondence of that one, with the Dice D, if at least the
-    share D / 2 of the piece is covered; otherwise it would lower D and is left over.
+    An array with one value beside zero is a mask: its lesions are those of `find_lesions`, with the
+    same numbers as ids. An array with several values is a lesion map: each value is the id of one
+    lesion, also of one in several pieces, and lesions that touch stay apart. (For another
+    connectivity, give maps from `find_lesions`.) Lesions that share no voxel never correspond. A
+    piece that overlaps one lesion only joins the correspondence of that one, with the Dice D, if at
+    least the share D / 2 of the piece is covered; otherwise it would lower D and is left over.
 
-    The sum is exact in clusters of overlapping lesions with at most `lesion_matching.EXACT_CORE` (14) lesions that overlap
-    two or more others; in larger ones it is at least that of greedy one-to-one pairs, and `exact` is False. Among partitions
-    with the same sum: most correspondences, then most lesions in them, then the first in the order of ids. An exact sum does
-    not change when ref and pred are exchanged or ids are renamed.
+    The sum is exact in clusters of overlapping lesions with at most `lesion_matching.EXACT_CORE`
+    (14) lesions that overlap two or more others; in larger ones it is at least that of greedy
+    one-to-one pairs, and `exact` is False. Among partitions with the same sum: most
+    correspondences, then most lesions in them, then the first in the order of ids. An exact sum
+    does not change when ref and pred are exchanged or ids are renamed.
 
     Args:
         ref: mask or lesion map, bool or whole numbers from 0, (z, y, x) or (y, x).
         pred: mask or lesion map of the same shape.
         min_dice: a correspondence with a higher Dice is a hit, 0..1.
-        spacing_mm: distance of neighbouring voxels in mm, (z, y, x); needed for ml and for `scores_by_size`, 3D only.
+        spacing_mm: distance of neighbouring voxels in mm, (z, y, x); needed for ml and for
+            `scores_by_size`, 3D only.
 
     Returns:
         The match; without lesions on one side it has no correspondences.
 
     Raises:
-        InputError: the shapes differ or are not 2D or 3D, an array holds fractions or negative numbers, min_dice is outside
-            0..1, or the spacing is not three positive finite numbers for 3D arrays.
+        InputError: the shapes differ or are not 2D or 3D, an array holds fractions or negative
+            numbers, min_dice is outside 0..1, or the spacing is not three positive finite numbers
+            for 3D arrays.
 
     Source:
         Hansch et al. 2022, "Detection performance".
@@ -188,33 +220,40 @@ def match_lesions(
 def detection_scores(match: LesionMatch) -> DetectionScores:
     """Counts, recall, precision and F1 of one case.
 
-    A correspondence with a Dice above min_dice is one true positive, any other one false positive and one false negative;
-    each lesion in no correspondence is one more false negative (reference) or false positive (prediction).
+    A correspondence with a Dice above min_dice is one true positive, any other one false positive
+    and one false negative; each lesion in no correspondence is one more false negative (reference)
+    or false positive (prediction).
 
-    No lesions at all: counts 0, ratios nan. No reference lesions: recall nan, precision and F1 0. No predicted lesions:
-    precision nan, recall and F1 0.
+    No lesions at all: counts 0, ratios nan. No reference lesions: recall nan, precision and F1 0.
+    No predicted lesions: precision nan, recall and F1 0.
 
     Source:
         Hansch et al. 2022, "Detection performance".
     """
     hits = sum(own.hit for own in match.correspondences)
     weak = len(match.correspondences) - hits
-    return DetectionScores(hits, weak + len(match.unmatched_prediction), weak + len(match.unmatched_reference))
+    return DetectionScores(
+        hits, weak + len(match.unmatched_prediction), weak + len(match.unmatched_reference)
+    )
 
 
-def scores_by_size(match: LesionMatch, edges_mm: Sequence[float] = (10, 20)) -> dict[tuple[float, float], DetectionScores]:
+def scores_by_size(
+    match: LesionMatch, edges_mm: Sequence[float] = (10, 20)
+) -> dict[tuple[float, float], DetectionScores]:
     """Detection scores by the diameter of the sphere with the lesions' volume, d = (6·V / π)^(1/3).
 
-    True positives and false negatives are in the class of their reference volume (of all the correspondence's reference
-    lesions together), false positives in that of their predicted volume: recall is that of reference lesions of a size, and
-    the counts of the classes add up to those of `detection_scores`.
+    True positives and false negatives are in the class of their reference volume (of all the
+    correspondence's reference lesions together), false positives in that of their predicted volume:
+    recall is that of reference lesions of a size, and the counts of the classes add up to those of
+    `detection_scores`.
 
     Args:
         match: with volumes in ml, that is from `match_lesions` with spacing_mm.
         edges_mm: between the classes, positive, finite and ascending.
 
     Returns:
-        By (lower, upper) with lower ≤ d < upper, from 0 to inf in mm; nan where a class has nothing to count.
+        By (lower, upper) with lower ≤ d < upper, from 0 to inf in mm; nan where a class has nothing
+        to count.
 
     Raises:
         InputError: the match has no volumes in ml, or the edges are not as above.
@@ -228,8 +267,10 @@ def scores_by_size(match: LesionMatch, edges_mm: Sequence[float] = (10, 20)) -> 
     weak = [own for own in match.correspondences if not own.hit]
     groups = (
         [own.reference_voxels for own in hits],
-        [own.prediction_voxels for own in weak] + [match.prediction_voxels[n] for n in match.unmatched_prediction],
-        [own.reference_voxels for own in weak] + [match.reference_voxels[n] for n in match.unmatched_reference],
+        [own.prediction_voxels for own in weak]
+        + [match.prediction_voxels[n] for n in match.unmatched_prediction],
+        [own.reference_voxels for own in weak]
+        + [match.reference_voxels[n] for n in match.unmatched_reference],
     )
     counts = [_by_class([voxels * match.voxel_ml for voxels in group], edges) for group in groups]
     bounds = zip([0.0, *edges], [*edges, math.inf], strict=True)
@@ -239,8 +280,9 @@ def scores_by_size(match: LesionMatch, edges_mm: Sequence[float] = (10, 20)) -> 
 def pooled_scores(matches: Iterable[LesionMatch | DetectionScores]) -> PooledScores:
     """Detection in a dataset: scores from the summed counts, and the false positives per case.
 
-    Hansch et al. 2022, table 2, instead average each case's recall, precision and F1, where a case with one lesion weighs as
-    much as one with thirty; their false positives per case (FPC) are the median.
+    Hansch et al. 2022, table 2, instead average each case's recall, precision and F1, where a case
+    with one lesion weighs as much as one with thirty; their false positives per case (FPC) are the
+    median.
 
     Args:
         matches: one for each case, or its scores.
@@ -252,7 +294,9 @@ def pooled_scores(matches: Iterable[LesionMatch | DetectionScores]) -> PooledSco
     false_positives = [own.false_positives for own in scores]
     return PooledScores(
         DetectionScores(
-            sum(own.true_positives for own in scores), sum(false_positives), sum(own.false_negatives for own in scores)
+            sum(own.true_positives for own in scores),
+            sum(false_positives),
+            sum(own.false_negatives for own in scores),
         ),
         len(scores),
         float(median(false_positives)) if scores else math.nan,
@@ -265,23 +309,37 @@ def sphere_diameter_mm(volume_ml: float) -> float:
     return math.cbrt(6 * volume_ml / ML_PER_MM3 / math.pi)
 
 
-def _match(ref: np.ndarray, pred: np.ndarray, min_dice: float, voxel_ml: float | None) -> LesionMatch:
+def _match(
+    ref: np.ndarray, pred: np.ndarray, min_dice: float, voxel_ml: float | None
+) -> LesionMatch:
     ref_voxels, pred_voxels = _voxels(ref), _voxels(pred)
     ids = [*ref_voxels, *pred_voxels]
-    graph = OverlapGraph([*ref_voxels.values(), *pred_voxels.values()], _overlaps(ref, pred, ids, len(ref_voxels)))
+    graph = OverlapGraph(
+        [*ref_voxels.values(), *pred_voxels.values()], _overlaps(ref, pred, ids, len(ref_voxels))
+    )
     partition = best_partition(graph)
 
     def described(lesions: LesionSet) -> Correspondence:
         reference = tuple(ids[n] for n in lesions if n < len(ref_voxels))
         prediction = tuple(ids[n] for n in lesions if n >= len(ref_voxels))
         members = set(lesions)
-        shared = sum(count for n in lesions for other, count in graph.overlaps[n].items() if other in members) // 2
+        shared = (
+            sum(
+                count
+                for n in lesions
+                for other, count in graph.overlaps[n].items()
+                if other in members
+            )
+            // 2
+        )
         volumes = sum(ref_voxels[n] for n in reference), sum(pred_voxels[n] for n in prediction)
         dice = 2 * shared / sum(volumes)
         in_ml = (None, None) if voxel_ml is None else (volumes[0] * voxel_ml, volumes[1] * voxel_ml)
         return Correspondence(reference, prediction, dice, dice > min_dice, *volumes, *in_ml)
 
-    correspondences = sorted(map(described, partition.correspondences), key=lambda own: own.reference)
+    correspondences = sorted(
+        map(described, partition.correspondences), key=lambda own: own.reference
+    )
     unmatched_reference = set(ref_voxels).difference(*(own.reference for own in correspondences))
     unmatched_prediction = set(pred_voxels).difference(*(own.prediction for own in correspondences))
     return LesionMatch(
@@ -302,8 +360,11 @@ def _voxels(lesion_map: np.ndarray) -> dict[int, int]:
     return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
-def _overlaps(ref: np.ndarray, pred: np.ndarray, ids: Sequence[int], n_ref: int) -> list[dict[int, int]]:
-    """Shared voxels of each lesion with those of the other side; lesions are numbered as in `ids`, the reference's first."""
+def _overlaps(
+    ref: np.ndarray, pred: np.ndarray, ids: Sequence[int], n_ref: int
+) -> list[dict[int, int]]:
+    """Shared voxels of each lesion with those of the other side; lesions are numbered as in `ids`,
+    the reference's first."""
     both = (ref != 0) & (pred != 0)
     overlaps: list[dict[int, int]] = [{} for _ in ids]
     if not both.any():
@@ -326,13 +387,13 @@ def _components(mask: np.ndarray, connectivity: Connectivity) -> np.ndarray:
     if mask.size == 0:
         return np.zeros(mask.shape, np.uint32)
     volume = mask if mask.ndim == 3 else mask[None]
-    # In C order, for cc3d numbers in the order of memory; with a margin, for cc3d 4.1 has too few provisional labels for
-    # the single voxels in some volumes of odd size, and raises.
+    # In C order, for cc3d numbers in the order of memory; with a margin, for cc3d 4.1 has too few
+    # provisional labels for the single voxels in some volumes of odd size, and raises.
     padded = np.zeros([n + 1 for n in volume.shape], bool)
     padded[:-1, :-1, :-1] = volume
-    return cc3d.connected_components(padded, connectivity=connectivity, out_dtype=np.uint32)[:-1, :-1, :-1].reshape(
-        mask.shape
-    )
+    return cc3d.connected_components(padded, connectivity=connectivity, out_dtype=np.uint32)[
+        :-1, :-1, :-1
+    ].reshape(mask.shape)
 
 
 def _is_mask(labels: np.ndarray) -> bool:
@@ -350,16 +411,22 @@ def _labels(values: npt.ArrayLike, name: str) -> np.ndarray:
     if array.dtype.kind == "f":
         fractions = array[~np.isfinite(array) | (array != np.round(array))]
         if fractions.size:
-            raise InputError(f"{name} holds fractions such as {fractions[0]:.4g}: threshold it first.")
+            raise InputError(
+                f"{name} holds fractions such as {fractions[0]:.4g}: threshold it first."
+            )
         array = array.astype(np.int64)
     if array.size and array.min() < 0:
-        raise InputError(f"{name} holds negative labels such as {array.min()}: lesions are numbered from 1.")
+        raise InputError(
+            f"{name} holds negative labels such as {array.min()}: lesions are numbered from 1."
+        )
     return array
 
 
 def _voxel_ml(spacing_mm: Sequence[float], dimensions: int) -> float:
     if dimensions != 3:
-        raise InputError(f"volumes in ml need 3D masks (z, y, x): leave out spacing_mm for {dimensions}D ones.")
+        raise InputError(
+            f"volumes in ml need 3D masks (z, y, x): leave out spacing_mm for {dimensions}D ones."
+        )
     return math.prod(checked_spacing(spacing_mm)) * ML_PER_MM3
 
 

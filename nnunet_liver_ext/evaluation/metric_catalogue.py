@@ -1,4 +1,5 @@
-"""What is measured: the metrics of the tables, with titles and units, and those of one object in one case."""
+"""What is measured: the metrics of the tables, with titles and units, and those of one object in
+one case."""
 
 from __future__ import annotations
 
@@ -16,14 +17,18 @@ from nnunet_liver_ext.evaluation.metrics import (
 )
 from nnunet_liver_ext.evaluation.options import Options
 
-Family = Literal["overlap", "surface", "volume", "fat", "detection", "raters", "pair", "plausibility"]
-"""Kinds of measures; p values are corrected for the number of tests within one (Hänsch et al. 2022, section 3.5)."""
+Family = Literal[
+    "overlap", "surface", "volume", "fat", "detection", "raters", "pair", "plausibility"
+]
+"""Kinds of measures; p values are corrected for the number of tests within one (Hänsch et al. 2022,
+section 3.5)."""
 Better = Literal["higher", "lower", "nearer zero"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One kind of value in the results. `name` is what the tables say, `title` what the report says."""
+    """One kind of value in the results. `name` is what the tables say, `title` what the report
+    says."""
 
     name: str
     title: str
@@ -58,7 +63,9 @@ IMAGE_METRICS = _by_name(
     Metric("volume_prediction", "Volume, prediction", "ml", 0, "volume"),
     Metric("volume_reference", "Volume, reference", "ml", 0, "volume"),
     Metric("volume_difference", "Volume difference", "ml", 1, "volume", "nearer zero"),
-    Metric("relative_volume_difference", "Relative volume difference", "%", 1, "volume", "nearer zero"),
+    Metric(
+        "relative_volume_difference", "Relative volume difference", "%", 1, "volume", "nearer zero"
+    ),
 )
 """Of the mask of one class."""
 
@@ -76,7 +83,9 @@ FAT_METRICS = _by_name(
     Metric("fat_mean_difference", "Fat fraction, mean, difference", "%", 2, "fat", "nearer zero"),
     Metric("fat_median_prediction", "Fat fraction, median, prediction", "%", 1, "fat"),
     Metric("fat_median_reference", "Fat fraction, median, reference", "%", 1, "fat"),
-    Metric("fat_median_difference", "Fat fraction, median, difference", "%", 2, "fat", "nearer zero"),
+    Metric(
+        "fat_median_difference", "Fat fraction, median, difference", "%", 2, "fat", "nearer zero"
+    ),
 )
 """Where there is an image of the fat fraction."""
 
@@ -103,28 +112,59 @@ RATER_METRICS = _by_name(
 
 PLAUSIBILITY_METRICS = _by_name(
     Metric("pieces", "Pieces", "1", 0, "plausibility"),
-    Metric("share_outside_largest_piece", "Outside the largest piece", "%", 1, "plausibility", "lower"),
+    Metric(
+        "share_outside_largest_piece", "Outside the largest piece", "%", 1, "plausibility", "lower"
+    ),
     Metric("share_on_the_left", "On the patient's left", "%", 1, "plausibility"),
     Metric("share_outside_the_body", "Outside the body", "%", 1, "plausibility", "lower"),
 )
 """Of the prediction alone."""
 
 PAIR_METRICS = _by_name(
-    Metric("relative_similarity_prediction", "Relative similarity, predictions", "1", 3, "pair", "higher"),
+    Metric(
+        "relative_similarity_prediction",
+        "Relative similarity, predictions",
+        "1",
+        3,
+        "pair",
+        "higher",
+    ),
     Metric("relative_similarity_reference", "Relative similarity, references", "1", 3, "pair"),
     Metric("relative_similarity_gain", "Relative similarity, difference", "1", 3, "pair", "higher"),
     Metric(
-        "pair_volume_difference_prediction", "Volume, first minus second image, predictions", "ml", 1, "pair", "nearer zero"
+        "pair_volume_difference_prediction",
+        "Volume, first minus second image, predictions",
+        "ml",
+        1,
+        "pair",
+        "nearer zero",
     ),
-    Metric("pair_volume_difference_reference", "Volume, first minus second image, references", "ml", 1, "pair"),
+    Metric(
+        "pair_volume_difference_reference",
+        "Volume, first minus second image, references",
+        "ml",
+        1,
+        "pair",
+    ),
 )
 """Of both masks of a pair, see `pairs`."""
 
-METRICS = IMAGE_METRICS | CHAOS_METRICS | FAT_METRICS | LESION_METRICS | RATER_METRICS | PLAUSIBILITY_METRICS | PAIR_METRICS
+METRICS = (
+    IMAGE_METRICS
+    | CHAOS_METRICS
+    | FAT_METRICS
+    | LESION_METRICS
+    | RATER_METRICS
+    | PLAUSIBILITY_METRICS
+    | PAIR_METRICS
+)
 
 
 def measure(
-    pred: np.ndarray, ref: np.ndarray, spacing_mm: tuple[float, float, float], options: Options = Options()
+    pred: np.ndarray,
+    ref: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    options: Options = Options(),
 ) -> dict[str, float]:
     """All metrics of one prediction and its reference, by name.
 
@@ -135,8 +175,8 @@ def measure(
         options: tolerance, convention, and what is measured.
 
     Returns:
-        One value for each of `IMAGE_METRICS` that the options want, and with the convention "chaos" of `CHAOS_METRICS`.
-        Differences are prediction minus reference. Empty masks as in `metrics`.
+        One value for each of `IMAGE_METRICS` that the options want, and with the convention "chaos"
+        of `CHAOS_METRICS`. Differences are prediction minus reference. Empty masks as in `metrics`.
     """
     overlap = dice(pred, ref)
     values = {"dice": overlap, "iou": overlap / (2 - overlap)}

@@ -1,12 +1,15 @@
-"""Overlap, surface distances and volume of two masks: the definitions of MetricsReloaded and MONAI, exactly and fast.
+"""Overlap, surface distances and volume of two masks: the definitions of MetricsReloaded and MONAI,
+exactly and fast.
 
-Masks are bool or integer arrays (z, y, x): zero is background, one other value the object. The surface of a mask is its
-6-connected inner border, taken as voxel centres in mm. `convention` says what lies beyond the volume: background
-("standard": a mask that the volume cuts off has border voxels there), or more of the mask ("chaos": it has none, as in
-the CHAOS challenge's own evaluation). Both masks empty: Dice 1, distances 0; one empty: Dice 0, distances inf.
+Masks are bool or integer arrays (z, y, x): zero is background, one other value the object. The
+surface of a mask is its 6-connected inner border, taken as voxel centres in mm. `convention` says
+what lies beyond the volume: background ("standard": a mask that the volume cuts off has border
+voxels there), or more of the mask ("chaos": it has none, as in the CHAOS challenge's own
+evaluation). Both masks empty: Dice 1, distances 0; one empty: Dice 0, distances inf.
 
-Sources: Maier-Hein et al., Metrics reloaded, Nat Methods 2024; Nikolov et al. 2018 (surface Dice); Kavur et al., CHAOS
-challenge, Med Image Anal 2021. See docs/metrics.md for a worked example and for what other libraries do differently.
+Sources: Maier-Hein et al., Metrics reloaded, Nat Methods 2024; Nikolov et al. 2018 (surface Dice);
+Kavur et al., CHAOS challenge, Med Image Anal 2021. See docs/metrics.md for a worked example and for
+what other libraries do differently.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ ML_PER_MM3 = 1e-3
 class SurfaceDistances:
     """What all surface measures of two masks need, computed once by `surface_distances`.
 
-    If only one of the masks has a border, its distances are inf and the other's array has no entries.
+    If only one of the masks has a border, its distances are inf and the other's array has no
+    entries.
     """
 
     pred_to_ref_mm: np.ndarray
-    """Distance from each border voxel of the prediction to the reference's border, float64 (N,), in no particular order."""
+    """Distance from each border voxel of the prediction to the reference's border, float64 (N,), in
+    no particular order."""
     ref_to_pred_mm: np.ndarray
     """Distance from each border voxel of the reference to the prediction's border, float64 (M,)."""
 
@@ -49,7 +54,9 @@ class SurfaceDistances:
 
     def average_surface_distance(self) -> float:
         """See the function `average_surface_distance`."""
-        return float(self.pooled_mm.mean()) if self._without_border is None else self._without_border
+        return (
+            float(self.pooled_mm.mean()) if self._without_border is None else self._without_border
+        )
 
     def mean_average_surface_distance(self) -> float:
         """See the function `mean_average_surface_distance`."""
@@ -60,7 +67,9 @@ class SurfaceDistances:
     def surface_dice(self, tolerance_mm: float) -> float:
         """See the function `surface_dice`."""
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-            raise InputError(f"tolerance_mm must be a finite number of mm, 0 or more, not {tolerance_mm}.")
+            raise InputError(
+                f"tolerance_mm must be a finite number of mm, 0 or more, not {tolerance_mm}."
+            )
         if self._without_border is not None:
             return 1.0 if self._without_border == 0 else 0.0
         return float(np.mean(self.pooled_mm <= tolerance_mm + ROUNDING_MM))
@@ -96,13 +105,15 @@ def dice(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
 
 
 def iou(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
-    """Intersection over union (Jaccard index), |P ∩ R| / |P ∪ R|; arguments, range and errors as `dice`."""
+    """Intersection over union (Jaccard index), |P ∩ R| / |P ∪ R|; arguments, range and errors as
+    `dice`."""
     overlap = dice(pred, ref)
     return overlap / (2 - overlap)
 
 
 def relative_volume_difference(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
-    """Relative volume difference in percent, 100·(|P| − |R|) / |R|; its absolute value is CHAOS's RAVD.
+    """Relative volume difference in percent, 100·(|P| − |R|) / |R|; its absolute value is CHAOS's
+    RAVD.
 
     Args:
         pred: mask, bool or integer, any shape.
@@ -122,34 +133,43 @@ def relative_volume_difference(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float
 
 
 def surface_distances(
-    pred: npt.ArrayLike, ref: npt.ArrayLike, spacing_mm: Sequence[float], *, convention: Convention = "standard"
+    pred: npt.ArrayLike,
+    ref: npt.ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    convention: Convention = "standard",
 ) -> SurfaceDistances:
-    """The distances between the borders of two masks; all surface measures follow from them without further search.
+    """The distances between the borders of two masks; all surface measures follow from them without
+    further search.
 
     Args:
         pred: mask, bool or integer, (z, y, x).
         ref: mask of the same shape.
         spacing_mm: distance of neighbouring voxels in mm, (z, y, x).
-        convention: "standard" or "chaos": what lies beyond the volume, see the module. With "chaos", a mask that fills
-            the volume has no border: two such masks are 0 mm apart, and inf from any other.
+        convention: "standard" or "chaos": what lies beyond the volume, see the module. With
+            "chaos", a mask that fills the volume has no border: two such masks are 0 mm apart, and
+            inf from any other.
 
     Raises:
-        InputError: the shapes differ or are not 3D, an array is no mask, the spacing is not three positive finite
-            numbers, or the convention is unknown.
+        InputError: the shapes differ or are not 3D, an array is no mask, the spacing is not three
+            positive finite numbers, or the convention is unknown.
     """
     pred, ref = checked_masks(pred, ref)
     spacing = checked_spacing(spacing_mm)
     if pred.ndim != 3:
         raise InputError(f"surface distances need 3D masks (z, y, x), not {pred.shape}.")
     if convention not in get_args(Convention):
-        raise InputError(f"convention must be one of {', '.join(get_args(Convention))}, not {convention!r}.")
+        raise InputError(
+            f"convention must be one of {', '.join(get_args(Convention))}, not {convention!r}."
+        )
     some_pred, some_ref = bool(pred.any()), bool(ref.any())
     if not (some_pred or some_ref):
         return SurfaceDistances(np.empty(0), np.empty(0))
     border = borders(pred, ref, convention)
     if border.pred.any() and border.ref.any():
         return SurfaceDistances(*border_distances(border, spacing))
-    # A mask that fills the volume has no border in CHAOS's convention; against an empty one it still counts as something.
+    # A mask that fills the volume has no border in CHAOS's convention; against an empty one it
+    # still counts as something.
     return SurfaceDistances(
         _endless(border.pred, at_least=int(some_pred and not some_ref)),
         _endless(border.ref, at_least=int(some_ref and not some_pred)),
@@ -165,14 +185,16 @@ def hausdorff_distance(
     pooled: bool = False,
     convention: Convention = "standard",
 ) -> float:
-    """Hausdorff distance, max(Q(d(p, R)), Q(d(r, P))) over the border voxels p of P and r of R; Q is the percentile.
+    """Hausdorff distance, max(Q(d(p, R)), Q(d(r, P))) over the border voxels p of P and r of R; Q
+    is the percentile.
 
     Args:
         pred: mask, bool or integer, (z, y, x).
         ref: mask of the same shape.
         spacing_mm: distance of neighbouring voxels in mm, (z, y, x).
         percentile: 0..100, linear between ranks; 100 is the Hausdorff distance, 95 is HD95.
-        pooled: the percentile of both directions' distances together, as medpy's `hd95`; one-sided outliers then count less.
+        pooled: the percentile of both directions' distances together, as medpy's `hd95`; one-sided
+            outliers then count less.
         convention: "standard" or "chaos": what lies beyond the volume, see the module.
 
     Returns:
@@ -186,9 +208,14 @@ def hausdorff_distance(
 
 
 def average_surface_distance(
-    pred: npt.ArrayLike, ref: npt.ArrayLike, spacing_mm: Sequence[float], *, convention: Convention = "standard"
+    pred: npt.ArrayLike,
+    ref: npt.ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    convention: Convention = "standard",
 ) -> float:
-    """Average symmetric surface distance, (Σ d(p, R) + Σ d(r, P)) / (N + M) over the N and M border voxels.
+    """Average symmetric surface distance, (Σ d(p, R) + Σ d(r, P)) / (N + M) over the N and M border
+    voxels.
 
     Args:
         pred: mask, bool or integer, (z, y, x).
@@ -202,17 +229,26 @@ def average_surface_distance(
     Raises:
         InputError: as `surface_distances`.
     """
-    return surface_distances(pred, ref, spacing_mm, convention=convention).average_surface_distance()
+    return surface_distances(
+        pred, ref, spacing_mm, convention=convention
+    ).average_surface_distance()
 
 
 def mean_average_surface_distance(
-    pred: npt.ArrayLike, ref: npt.ArrayLike, spacing_mm: Sequence[float], *, convention: Convention = "standard"
+    pred: npt.ArrayLike,
+    ref: npt.ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    convention: Convention = "standard",
 ) -> float:
-    """Mean average surface distance (MASD), (Σ d(p, R) / N + Σ d(r, P) / M) / 2: both directions count alike.
+    """Mean average surface distance (MASD), (Σ d(p, R) / N + Σ d(r, P) / M) / 2: both directions
+    count alike.
 
     Args, range and errors as `average_surface_distance`, where every border voxel counts alike.
     """
-    return surface_distances(pred, ref, spacing_mm, convention=convention).mean_average_surface_distance()
+    return surface_distances(
+        pred, ref, spacing_mm, convention=convention
+    ).mean_average_surface_distance()
 
 
 def surface_dice(
@@ -223,7 +259,8 @@ def surface_dice(
     *,
     convention: Convention = "standard",
 ) -> float:
-    """Surface Dice (normalised surface distance), the share of all border voxels within the tolerance of the other border.
+    """Surface Dice (normalised surface distance), the share of all border voxels within the
+    tolerance of the other border.
 
     (|{p: d(p, R) ≤ τ}| + |{r: d(r, P) ≤ τ}|) / (N + M), every border voxel counting once.
 
@@ -240,7 +277,9 @@ def surface_dice(
     Raises:
         InputError: as `surface_distances`, or a negative or infinite tolerance.
     """
-    return surface_distances(pred, ref, spacing_mm, convention=convention).surface_dice(tolerance_mm)
+    return surface_distances(pred, ref, spacing_mm, convention=convention).surface_dice(
+        tolerance_mm
+    )
 
 
 def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
@@ -256,7 +295,11 @@ def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
     Raises:
         InputError: the array is no mask, or the spacing is not three positive finite numbers.
     """
-    return np.count_nonzero(checked_mask(mask, "mask")) * math.prod(checked_spacing(spacing_mm)) * ML_PER_MM3
+    return (
+        np.count_nonzero(checked_mask(mask, "mask"))
+        * math.prod(checked_spacing(spacing_mm))
+        * ML_PER_MM3
+    )
 
 
 def _endless(border: np.ndarray, *, at_least: int) -> np.ndarray:
@@ -278,14 +321,21 @@ def checked_mask(values: npt.ArrayLike, name: str) -> np.ndarray:
         return array.astype(bool, copy=False)
     if array.dtype.kind in "iu":
         foreground = array != 0
-        if array.min() < 0 or (foreground.any() and not np.array_equal(array == array.max(), foreground)):
-            raise InputError(f"{name} holds several labels ({array.min()}..{array.max()}): choose one, as in {name} == 1.")
+        if array.min() < 0 or (
+            foreground.any() and not np.array_equal(array == array.max(), foreground)
+        ):
+            raise InputError(
+                f"{name} holds several labels ({array.min()}..{array.max()}): choose one, as in"
+                f" {name} == 1."
+            )
         return foreground
     if array.dtype.kind == "f":
         foreground = array == 1
         if np.array_equal(foreground, array != 0):
             return foreground
-        raise InputError(f"{name} holds fractions such as {_first_fraction(array):.4g}: threshold it first.")
+        raise InputError(
+            f"{name} holds fractions such as {_first_fraction(array):.4g}: threshold it first."
+        )
     raise InputError(f"{name} must be a bool or integer array, not {array.dtype}.")
 
 
@@ -300,5 +350,7 @@ def checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
     except (TypeError, ValueError):
         values = []
     if len(values) != 3 or not all(math.isfinite(value) and value > 0 for value in values):
-        raise InputError(f"spacing_mm must be three positive numbers (z, y, x) in mm, not {spacing_mm!r}.")
+        raise InputError(
+            f"spacing_mm must be three positive numbers (z, y, x) in mm, not {spacing_mm!r}."
+        )
     return values[0], values[1], values[2]

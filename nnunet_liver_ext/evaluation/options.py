@@ -11,7 +11,8 @@ from nnunet_liver_ext.evaluation.surface import Convention
 from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 
 SELECTABLE = ("overlap", "surface", "volume", "plausibility", "pairs")
-"""What an evaluation can be restricted to. Surfaces take longer than reading the files, elastic pairs seconds each."""
+"""What an evaluation can be restricted to. Surfaces take longer than reading the files, elastic
+pairs seconds each."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Options:
     tolerance_mm: float = 2.0
     """Of the surface Dice; 0 or more."""
     convention: Convention = "standard"
-    """What lies beyond the volume, see `metrics`; "chaos" also gives the four values of CHAOS's own evaluation."""
+    """What lies beyond the volume, see `metrics`; "chaos" also gives the four values of CHAOS's own
+    evaluation."""
     similarity: Transforms | None = None
     """Measure how similar both masks of a pair are up to transforms of this class, see `pairs`."""
     lesions: tuple[str, ...] = ()
@@ -42,17 +44,30 @@ class Options:
     """Measure only these of `SELECTABLE`; all if empty. Overlap is always measured."""
 
     def __post_init__(self) -> None:
-        for what, value in (("tolerance", self.tolerance_mm), ("margin of the fat fraction", self.fat_margin_mm)):
+        for what, value in (
+            ("tolerance", self.tolerance_mm),
+            ("margin of the fat fraction", self.fat_margin_mm),
+        ):
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"the {what} must be a number of mm, 0 or more, not {value}.")
         if self.convention not in get_args(Convention):
-            raise InputError(f"convention must be one of {', '.join(get_args(Convention))}, not {self.convention!r}.")
+            raise InputError(
+                f"convention must be one of {', '.join(get_args(Convention))}, not"
+                f" {self.convention!r}."
+            )
         if self.similarity is not None and self.similarity not in TRANSFORMS:
-            raise InputError(f"similarity must be one of {', '.join(TRANSFORMS)}, not {self.similarity!r}.")
+            raise InputError(
+                f"similarity must be one of {', '.join(TRANSFORMS)}, not {self.similarity!r}."
+            )
         if unknown := sorted(set(self.only) - set(SELECTABLE)):
-            raise InputError(f"what is measured must be among {', '.join(SELECTABLE)}, not {unknown[0]!r}.")
+            raise InputError(
+                f"what is measured must be among {', '.join(SELECTABLE)}, not {unknown[0]!r}."
+            )
         if not 0 <= self.min_lesion_dice < 1:
-            raise InputError(f"the lowest Dice of a lesion that is found must lie in 0..1, not {self.min_lesion_dice}.")
+            raise InputError(
+                "the lowest Dice of a lesion that is found must lie in 0..1, not"
+                f" {self.min_lesion_dice}."
+            )
 
     def wants(self, what: str) -> bool:
         """Whether one of `SELECTABLE` is measured."""

@@ -1,10 +1,12 @@
 """What a mean hides: cases far from the others, and masks that cannot be a liver.
 
-Masks are bool or integer arrays (z, y, x), zero is background. A share is a number in 0..1, nan for an empty mask. Left is
-the patient's left, where x of the scanner's coordinates (LPS) grows; a liver lies mostly on the right. None of this needs a
-reference, and none of it proves anything: it says which cases to look at first.
+Masks are bool or integer arrays (z, y, x), zero is background. A share is a number in 0..1, nan for
+an empty mask. Left is the patient's left, where x of the scanner's coordinates (LPS) grows; a liver
+lies mostly on the right. None of this needs a reference, and none of it proves anything: it says
+which cases to look at first.
 
-Source: Iglewicz & Hoaglin, How to Detect and Handle Outliers, ASQC 1993 (robust z). See docs/metrics.md for worked examples.
+Source: Iglewicz & Hoaglin, How to Detect and Handle Outliers, ASQC 1993 (robust z). See
+docs/metrics.md for worked examples.
 """
 
 from __future__ import annotations
@@ -43,17 +45,19 @@ class Pieces:
 
     @property
     def share_outside_largest(self) -> float:
-        """Share of the mask's volume that is in no way connected with its largest piece; nan without pieces."""
+        """Share of the mask's volume that is in no way connected with its largest piece; nan
+        without pieces."""
         return 1 - self.volumes_ml[0] / math.fsum(self.volumes_ml) if self.volumes_ml else math.nan
 
 
 def robust_z(values: npt.ArrayLike) -> np.ndarray:
-    """(x − median) / (1.4826·MAD): how many standard deviations a value lies from the others if those are normal.
+    """(x − median) / (1.4826·MAD): how many standard deviations a value lies from the others if
+    those are normal.
 
-    MAD is the median absolute deviation from the median. Where it is 0, for more than half of the values are the same, the
-    scale is 1.2533 times the mean absolute deviation from the median; where that is 0 as well, z is 0. Iglewicz & Hoaglin's
-    0.6745·(x − median) / MAD is the same number, and they call |z| > 3.5 an outlier. With fewer than about ten values
-    it means little.
+    MAD is the median absolute deviation from the median. Where it is 0, for more than half of the
+    values are the same, the scale is 1.2533 times the mean absolute deviation from the median;
+    where that is 0 as well, z is 0. Iglewicz & Hoaglin's 0.6745·(x − median) / MAD is the same
+    number, and they call |z| > 3.5 an outlier. With fewer than about ten values it means little.
 
     Args:
         values: numbers (N,). Median and deviations are of the finite ones.
@@ -76,13 +80,16 @@ def robust_z(values: npt.ArrayLike) -> np.ndarray:
 
 
 def outliers(table: pd.DataFrame, metric: str = "dice", limit: float = 3.5) -> pd.DataFrame:
-    """The cases that lie far from the others of their modality and class, on the bad side, worst first.
+    """The cases that lie far from the others of their modality and class, on the bad side, worst
+    first.
 
-    The bad side is below for a metric of which more is better, above where less is, and both for a difference or a volume
-    (`Metric.better`). Infinite distances (an empty mask) are always listed, nan never.
+    The bad side is below for a metric of which more is better, above where less is, and both for a
+    difference or a volume (`Metric.better`). Infinite distances (an empty mask) are always listed,
+    nan never.
 
     Args:
-        table: a row for each value, with the columns case, modality, class, metric, value; others stay.
+        table: a row for each value, with the columns case, modality, class, metric, value; others
+            stay.
         metric: which one.
         limit: a row is listed if its robust z is beyond this; 3.5 as in Iglewicz & Hoaglin.
 
@@ -92,13 +99,27 @@ def outliers(table: pd.DataFrame, metric: str = "dice", limit: float = 3.5) -> p
     Raises:
         InputError: a column is missing, or the table does not have this metric.
     """
-    missing = [name for name in ("case", "modality", "class", "metric", "value") if name not in table.columns]
+    missing = [
+        name
+        for name in ("case", "modality", "class", "metric", "value")
+        if name not in table.columns
+    ]
     if missing:
-        raise InputError(f"a table of results needs the column {missing[0]}; it has {', '.join(map(str, table.columns))}.")
+        raise InputError(
+            f"a table of results needs the column {missing[0]}; it has"
+            f" {', '.join(map(str, table.columns))}."
+        )
     rows = table[table["metric"] == metric]
     if rows.empty:
-        raise InputError(f"the table has no {metric!r}; its metrics are {', '.join(map(str, table['metric'].unique()))}.")
-    z = rows.groupby(["modality", "class"], sort=False, dropna=False)["value"].transform(robust_z).to_numpy(float)
+        raise InputError(
+            f"the table has no {metric!r}; its metrics are"
+            f" {', '.join(map(str, table['metric'].unique()))}."
+        )
+    z = (
+        rows.groupby(["modality", "class"], sort=False, dropna=False)["value"]
+        .transform(robust_z)
+        .to_numpy(float)
+    )
     better = METRICS[metric].better if metric in METRICS else None
     badness = {"higher": -z, "lower": z}.get(better or "", np.abs(z))
     order = np.argsort(-badness, kind="stable")
@@ -123,13 +144,16 @@ def pieces(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> Pieces:
 def left_share(mask: npt.ArrayLike, grid: Grid, *, midline_mm: float | None = None) -> float:
     """Share of the mask's volume on the patient's left of the midline.
 
-    A voxel counts where its centre is, half if it is on the midline. The plane is sagittal in the scanner's coordinates,
-    whatever the grid's orientation. The livers looked at have 0 to 0.2; one that was flipped has 1 minus that.
+    A voxel counts where its centre is, half if it is on the midline. The plane is sagittal in the
+    scanner's coordinates, whatever the grid's orientation. The livers looked at have 0 to 0.2; one
+    that was flipped has 1 minus that.
 
     Args:
         mask: bool or integer, (z, y, x).
-        grid: of the mask; its direction must be right, which a file without orientation does not have.
-        midline_mm: x of the midline in LPS, as of `body.midline_of`; default the centre of the grid.
+        grid: of the mask; its direction must be right, which a file without orientation does not
+            have.
+        midline_mm: x of the midline in LPS, as of `body.midline_of`; default the centre of the
+            grid.
 
     Returns:
         0..1; nan for an empty mask.
@@ -148,7 +172,8 @@ def left_share(mask: npt.ArrayLike, grid: Grid, *, midline_mm: float | None = No
 
 
 def is_left(mask: npt.ArrayLike, grid: Grid, *, midline_mm: float | None = None) -> bool:
-    """Whether more than half of the mask is on the patient's left, as a liver is in situs inversus only; see `left_share`.
+    """Whether more than half of the mask is on the patient's left, as a liver is in situs inversus
+    only; see `left_share`.
 
     False for an empty mask.
     """

@@ -1,10 +1,13 @@
-"""What a liver mask is measured for beside its volume: its fat fraction, and how much of it is tumour.
+"""What a liver mask is measured for beside its volume: its fat fraction, and how much of it is
+tumour.
 
-Masks are bool or integer arrays (z, y, x), zero is background; images of the fat fraction are arrays of the same shape in
-percent. A border voxel holds liver and what lies beside it, so the fat fraction may leave out a margin along the border, as
-the people did who drew the masks for it in the Antaros liver U-Net report (section 3.1).
+Masks are bool or integer arrays (z, y, x), zero is background; images of the fat fraction are
+arrays of the same shape in percent. A border voxel holds liver and what lies beside it, so the fat
+fraction may leave out a margin along the border, as the people did who drew the masks for it in the
+Antaros liver U-Net report (section 3.1).
 
-Source: the Antaros liver U-Net report, sections 1.3, 3.1 and 3.3. See docs/metrics.md for a worked example.
+Source: the Antaros liver U-Net report, sections 1.3, 3.1 and 3.3. See docs/metrics.md for a worked
+example.
 """
 
 from __future__ import annotations
@@ -18,7 +21,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.metrics import ROUNDING_MM, checked_mask, checked_masks, checked_spacing
+from nnunet_liver_ext.evaluation.metrics import (
+    ROUNDING_MM,
+    checked_mask,
+    checked_masks,
+    checked_spacing,
+)
 from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 
 LOWEST_PERCENT, HIGHEST_PERCENT = -50.0, 150.0  # noise and fat-water swaps leave 0..100 a little
@@ -38,11 +46,12 @@ class FatFraction:
 
 
 def eroded(mask: npt.ArrayLike, spacing_mm: Sequence[float], margin_mm: float) -> np.ndarray:
-    """The mask without its margin: a voxel stays if every voxel within `margin_mm` of it belongs to the mask.
+    """The mask without its margin: a voxel stays if every voxel within `margin_mm` of it belongs to
+    the mask.
 
-    Distances are Euclidean, between voxel centres, so a margin that is smaller than a spacing takes nothing off along that
-    axis, and one that equals it takes one layer off. Beyond the volume is background, as in `metrics`: a mask that the
-    volume cuts off loses its margin there too.
+    Distances are Euclidean, between voxel centres, so a margin that is smaller than a spacing takes
+    nothing off along that axis, and one that equals it takes one layer off. Beyond the volume is
+    background, as in `metrics`: a mask that the volume cuts off loses its margin there too.
 
     Args:
         mask: bool or integer, (z, y, x).
@@ -53,7 +62,8 @@ def eroded(mask: npt.ArrayLike, spacing_mm: Sequence[float], margin_mm: float) -
         Bool (z, y, x), part of the mask. It may be empty; that of an empty mask is.
 
     Raises:
-        InputError: the array is no 3D mask, the spacing is not three positive finite numbers, or the margin is negative.
+        InputError: the array is no 3D mask, the spacing is not three positive finite numbers, or
+            the margin is negative.
     """
     values, spacing = checked_mask(mask, "mask"), checked_spacing(spacing_mm)
     if values.ndim != 3:
@@ -69,12 +79,17 @@ def eroded(mask: npt.ArrayLike, spacing_mm: Sequence[float], margin_mm: float) -
 
 
 def fat_fraction(
-    fat_percent: npt.ArrayLike, mask: npt.ArrayLike, spacing_mm: Sequence[float], *, margin_mm: float = 0.0
+    fat_percent: npt.ArrayLike,
+    mask: npt.ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    margin_mm: float = 0.0,
 ) -> FatFraction:
     """Mean and median of the fat fraction's image over the mask without its margin, see `eroded`.
 
     Args:
-        fat_percent: fat fraction in percent, (z, y, x), as of `fat_fraction_image` or of the scanner.
+        fat_percent: fat fraction in percent, (z, y, x), as of `fat_fraction_image` or of the
+            scanner.
         mask: bool or integer, of the same shape.
         spacing_mm: distance of neighbouring voxels in mm, (z, y, x).
         margin_mm: finite, 0 or more.
@@ -83,13 +98,15 @@ def fat_fraction(
         Percent; nan if no voxel is left.
 
     Raises:
-        InputError: as `eroded`, the shapes differ, or the image does not look like percent: a value in the mask or more than
-            1 % of all lie beyond −50..150 (tenths of a percent?), or none is above 1.5 (a fraction?); or a value in the mask
-            is nan or infinite.
+        InputError: as `eroded`, the shapes differ, or the image does not look like percent: a value
+            in the mask or more than 1 % of all lie beyond −50..150 (tenths of a percent?), or none
+            is above 1.5 (a fraction?); or a value in the mask is nan or infinite.
     """
     values, inside = _image(fat_percent, "fat_percent"), checked_mask(mask, "mask")
     if values.shape != inside.shape:
-        raise InputError(f"fat_percent and mask differ in shape: {values.shape} and {inside.shape}.")
+        raise InputError(
+            f"fat_percent and mask differ in shape: {values.shape} and {inside.shape}."
+        )
     kept = eroded(inside, spacing_mm, margin_mm)
     check_percent(values, inside)
     if not kept.any():
@@ -99,10 +116,12 @@ def fat_fraction(
 
 
 def fat_fraction_image(fat: npt.ArrayLike, water: npt.ArrayLike) -> np.ndarray:
-    """The fat fraction 100·fat / (water + fat) of a Dixon scan's two images; 0 where neither has a signal.
+    """The fat fraction 100·fat / (water + fat) of a Dixon scan's two images; 0 where neither has a
+    signal.
 
-    This is the fraction of the signals (Antaros report, section 1.3). A scanner's proton density fat fraction (PDFF) is also
-    corrected for T1 and T2* and may differ by several percentage points. Air has noise in both images, hence any fraction.
+    This is the fraction of the signals (Antaros report, section 1.3). A scanner's proton density
+    fat fraction (PDFF) is also corrected for T1 and T2* and may differ by several percentage
+    points. Air has noise in both images, hence any fraction.
 
     Args:
         fat: magnitudes, 0 or more, any shape.
@@ -120,7 +139,8 @@ def fat_fraction_image(fat: npt.ArrayLike, water: npt.ArrayLike) -> np.ndarray:
 def tumour_burden(tumour: npt.ArrayLike, organ: npt.ArrayLike) -> float:
     """How much of an organ is tumour, 100·|T| / |T ∪ O|.
 
-    The union, as some label maps give tumours a label of their own and others count them in the organ.
+    The union, as some label maps give tumours a label of their own and others count them in the
+    organ.
 
     Args:
         tumour: mask, bool or integer, any shape.
@@ -142,27 +162,33 @@ def check_percent(fat_percent: npt.ArrayLike, mask: npt.ArrayLike | None = None)
 
     Args:
         fat_percent: any shape.
-        mask: bool, of the same shape: where every value must be right. None looks at the image as a whole.
+        mask: bool, of the same shape: where every value must be right. None looks at the image as a
+            whole.
 
     Raises:
-        InputError: a value in the mask is nan or infinite; a value in the mask, or more than 1 % of all, lie beyond −50..150
-            (tenths of a percent?); or none is above 1.5 (a fraction?).
+        InputError: a value in the mask is nan or infinite; a value in the mask, or more than 1 % of
+            all, lie beyond −50..150 (tenths of a percent?); or none is above 1.5 (a fraction?).
     """
     values = _image(fat_percent, "fat_percent")
     finite = np.isfinite(values)
     inside = np.zeros(values.shape, bool) if mask is None else checked_mask(mask, "mask")
     if not finite[inside].all():
         missing = np.count_nonzero(inside & ~finite)
-        raise InputError(f"fat_percent is nan or infinite in {missing} voxels of the mask; replace or leave them out.")
+        raise InputError(
+            f"fat_percent is nan or infinite in {missing} voxels of the mask; replace or leave them"
+            " out."
+        )
     beyond = finite & ((values < LOWEST_PERCENT) | (values > HIGHEST_PERCENT))
     if beyond[inside].any() or np.count_nonzero(beyond) > NOISE_SHARE * values.size:
         strange = float(values[beyond & inside if beyond[inside].any() else beyond].flat[0])
         raise InputError(
-            f"fat_percent holds {strange:.4g}, no percentage: divide tenths of a percent by 10, or clip noise to 0..100."
+            f"fat_percent holds {strange:.4g}, no percentage: divide tenths of a percent by 10, or"
+            " clip noise to 0..100."
         )
     if finite.any() and values[finite].max() <= LARGEST_FRACTION:
         raise InputError(
-            f"fat_percent has no value above {values[finite].max():.4g} and seems to be a fraction: multiply it by 100."
+            f"fat_percent has no value above {values[finite].max():.4g} and seems to be a fraction:"
+            " multiply it by 100."
         )
 
 

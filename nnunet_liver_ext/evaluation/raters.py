@@ -1,12 +1,15 @@
-"""A prediction among several raters: agreement with each of them, and as good as they agree with one another?
+"""A prediction among several raters: agreement with each of them, and as good as they agree with
+one another?
 
-Hansch et al. 2022, "Segmentation performance" and "Detection performance". With the discrepancy ε = 1 − Dice, the
-uncertainty-aware score is φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), where ε̄(A, R) is the mean over the raters and ε̄(R) the mean
-over the pairs of raters. The paper takes φ and the discrepancy from Moltz and α = 0.1, so that 0.9 is a prediction as far
-from the raters as they are from one another. It does not say what holds where raters agree in every voxel (ε̄(R) = 0): here φ
+Hansch et al. 2022, "Segmentation performance" and "Detection performance". With the discrepancy ε =
+1 − Dice, the uncertainty-aware score is φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), where ε̄(A, R) is the
+mean over the raters and ε̄(R) the mean over the pairs of raters. The paper takes φ and the
+discrepancy from Moltz and α = 0.1, so that 0.9 is a prediction as far from the raters as they are
+from one another. It does not say what holds where raters agree in every voxel (ε̄(R) = 0): here φ
 is 1 if the prediction agrees with them too, else 0.
 
-Masks are as in `metrics.dice`, whose value for two empty masks is 1: raters who all see nothing agree.
+Masks are as in `metrics.dice`, whose value for two empty masks is 1: raters who all see nothing
+agree.
 """
 
 from __future__ import annotations
@@ -20,7 +23,12 @@ from statistics import fmean
 import numpy.typing as npt
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.lesions import MIN_DICE, DetectionScores, detection_scores, match_lesions
+from nnunet_liver_ext.evaluation.lesions import (
+    MIN_DICE,
+    DetectionScores,
+    detection_scores,
+    match_lesions,
+)
 from nnunet_liver_ext.evaluation.metrics import dice
 
 ALPHA = 0.1  # Hansch et al. 2022, "Segmentation performance"
@@ -42,30 +50,40 @@ class RaterScores:
     """The uncertainty-aware score φ, 0..1; nan for one rater."""
 
 
-def uncertainty_aware_score(pred: npt.ArrayLike, raters: Sequence[npt.ArrayLike], alpha: float = ALPHA) -> float:
-    """Uncertainty-aware score φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), ε = 1 − Dice: ≥ 1 − α is as good as a rater.
+def uncertainty_aware_score(
+    pred: npt.ArrayLike, raters: Sequence[npt.ArrayLike], alpha: float = ALPHA
+) -> float:
+    """Uncertainty-aware score φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), ε = 1 − Dice: ≥ 1 − α is as good
+    as a rater.
 
     Args:
         pred: mask, bool or integer, any shape.
         raters: two or more masks of the same shape; their order does not matter.
-        alpha: α, what is lost if the prediction is as far from the raters as they are from one another, 0..1.
+        alpha: α, what is lost if the prediction is as far from the raters as they are from one
+            another, 0..1.
 
     Returns:
-        A number in 0..1. Raters that agree in every voxel: 1 if the prediction agrees too, else 0. Empty masks count with
+        A number in 0..1. Raters that agree in every voxel: 1 if the prediction agrees too, else 0.
+            Empty masks count with
         the Dice of `metrics.dice`: both empty 1, one empty 0.
 
     Raises:
-        InputError: fewer than two raters, α outside 0..1, or an array is no mask or of another shape.
+        InputError: fewer than two raters, α outside 0..1, or an array is no mask or of another
+            shape.
 
     Source:
         Hansch et al. 2022, "Segmentation performance".
     """
     if len(raters) < 2:
-        raise InputError(f"the uncertainty-aware score needs at least two raters, not {len(raters)}.")
+        raise InputError(
+            f"the uncertainty-aware score needs at least two raters, not {len(raters)}."
+        )
     return rater_scores(pred, {str(n): rater for n, rater in enumerate(raters)}, alpha).phi
 
 
-def rater_scores(pred: npt.ArrayLike, raters: Mapping[str, npt.ArrayLike], alpha: float = ALPHA) -> RaterScores:
+def rater_scores(
+    pred: npt.ArrayLike, raters: Mapping[str, npt.ArrayLike], alpha: float = ALPHA
+) -> RaterScores:
     """Dice with each rater and among the raters, their means, and φ.
 
     Args:
@@ -74,7 +92,8 @@ def rater_scores(pred: npt.ArrayLike, raters: Mapping[str, npt.ArrayLike], alpha
         alpha: see `uncertainty_aware_score`.
 
     Returns:
-        The scores. With one rater there is nothing to compare with: pairs none, their mean and φ nan.
+        The scores. With one rater there is nothing to compare with: pairs none, their mean and φ
+            nan.
 
     Raises:
         InputError: no rater, α outside 0..1, or an array is no mask or of another shape.
@@ -95,16 +114,19 @@ def rater_scores(pred: npt.ArrayLike, raters: Mapping[str, npt.ArrayLike], alpha
 def rater_detection(
     raters: Mapping[str, npt.ArrayLike], min_dice: float = MIN_DICE
 ) -> dict[tuple[str, str], DetectionScores]:
-    """Lesion detection of each rater measured by each other, with one as the reference and the other as the prediction.
+    """Lesion detection of each rater measured by each other, with one as the reference and the
+    other as the prediction.
 
-    Both directions of a pair have one matching, so recall of (a, b) is precision of (b, a), and F1 is the same.
+    Both directions of a pair have one matching, so recall of (a, b) is precision of (b, a), and F1
+    is the same.
 
     Args:
         raters: masks or lesion maps of one shape by name, as for `lesions.match_lesions`.
         min_dice: a correspondence with a higher Dice is a true positive, 0..1.
 
     Returns:
-        Scores by the names (reference, prediction), for all ordered pairs; empty for fewer than two raters.
+        Scores by the names (reference, prediction), for all ordered pairs; empty for fewer than two
+        raters.
 
     Raises:
         InputError: as `lesions.match_lesions`.
@@ -116,7 +138,9 @@ def rater_detection(
     for a, b in combinations(raters, 2):
         found = detection_scores(match_lesions(raters[a], raters[b], min_dice))
         scores[a, b] = found
-        scores[b, a] = DetectionScores(found.true_positives, found.false_negatives, found.false_positives)
+        scores[b, a] = DetectionScores(
+            found.true_positives, found.false_negatives, found.false_positives
+        )
     return scores
 
 

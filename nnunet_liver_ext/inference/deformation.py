@@ -1,10 +1,12 @@
-"""Where image 2 shows what image 1 shows: the deformation that a model's registor finds between the two masks (Couteaux et
-al. 2021, "Cooperating networks").
+"""Where image 2 shows what image 1 shows: the deformation that a model's registor finds between the
+two masks (Couteaux et al. 2021, "Cooperating networks").
 
-The registor sees the probabilities of both images as in training, on a grid with the network's axes and spacing, here the
-whole volume at once. Its displacement is turned into millimetres of physical space and put onto the grid of image 2.
+The registor sees the probabilities of both images as in training, on a grid with the network's axes
+and spacing, here the whole volume at once. Its displacement is turned into millimetres of physical
+space and put onto the grid of image 2.
 
-C foreground classes, K classes with the background, z y x the axes of an image, a b c the same as nnU-Net transposes them.
+C foreground classes, K classes with the background, z y x the axes of an image, a b c the same as
+nnU-Net transposes them.
 """
 
 from __future__ import annotations
@@ -41,33 +43,43 @@ class Deformation:
     """How image 1 is to be moved onto image 2, both on the grid of image 2."""
 
     field: sitk.Image
-    """A vector in mm (LPS), float32, for each voxel: at point p image 2 shows what image 1 shows at p + field(p). That is
-    what SimpleITK's DisplacementFieldTransform means."""
+    """A vector in mm (LPS), float32, for each voxel: at point p image 2 shows what image 1 shows at
+    p + field(p). That is what SimpleITK's DisplacementFieldTransform means."""
     mask: sitk.Image
     """The mask of image 1, moved by `field`: labels 0..K−1, uint8."""
 
 
 def registor_of(folder: Path, fold: str, checkpoint: str, device: torch.device) -> Registor:
-    """The registor of one fold of a model, built from the plans, the dataset.json and the recipe that were saved with it.
+    """The registor of one fold of a model, built from the plans, the dataset.json and the recipe
+    that were saved with it.
 
     Raises:
         InputError: the model has no registor.
     """
-    content = torch.load(folder / f"fold_{fold}" / checkpoint, map_location="cpu", weights_only=False, mmap=True)
+    content = torch.load(
+        folder / f"fold_{fold}" / checkpoint, map_location="cpu", weights_only=False, mmap=True
+    )
     extra = content.get(PLANS_KEY)
     registor = None
     if extra is not None:
-        recipe, plans = Recipe(**extra["recipe"]), PlansManager(json.loads((folder / "plans.json").read_text()))
+        recipe, plans = (
+            Recipe(**extra["recipe"]),
+            PlansManager(json.loads((folder / "plans.json").read_text())),
+        )
         configuration = plans.get_configuration(content["init_args"]["configuration"])
-        task = task_of(recipe, plans, configuration, json.loads((folder / "dataset.json").read_text()))
+        task = task_of(
+            recipe, plans, configuration, json.loads((folder / "dataset.json").read_text())
+        )
         registor = OBJECTIVES[recipe.objective](task, VoxelLoss({})).companion
     if not isinstance(registor, Registor):
         raise InputError(
-            f"{folder}: a model of {content['trainer_name']} has no registor, so it knows no deformation; only those of the "
-            "nnUNetTrainerSimilarity trainers do."
+            f"{folder}: a model of {content['trainer_name']} has no registor, so it knows no"
+            " deformation; only those of the nnUNetTrainerSimilarity trainers do."
         )
     state = extra["objective"].items()
-    registor.load_state_dict({name[len(COMPANION) :]: value for name, value in state if name.startswith(COMPANION)})
+    registor.load_state_dict(
+        {name[len(COMPANION) :]: value for name, value in state if name.startswith(COMPANION)}
+    )
     return registor.to(device).eval()
 
 
@@ -83,11 +95,15 @@ def find_deformation(
         native: grid of each image.
     """
     first, second = model.modalities
-    field = field_on(displacement_image(model, probabilities[first], probabilities[second], grid), native[second])
+    field = field_on(
+        displacement_image(model, probabilities[first], probabilities[second], grid), native[second]
+    )
     return Deformation(field, moved_mask(probabilities[first], grid, field))
 
 
-def displacement_image(model: Model, first: np.ndarray, second: np.ndarray, grid: Grid) -> sitk.Image:
+def displacement_image(
+    model: Model, first: np.ndarray, second: np.ndarray, grid: Grid
+) -> sitk.Image:
     """What the registors find, as vectors in mm (LPS), float32, on the network's grid.
 
     Args:
@@ -99,13 +115,22 @@ def displacement_image(model: Model, first: np.ndarray, second: np.ndarray, grid
     plans, configuration = model.predictor.plans_manager, model.predictor.configuration_manager
     forward, backward = list(plans.transpose_forward), list(plans.transpose_backward)
     grid_abc = [grid.spacing_mm[axis] for axis in forward]
-    network_abc = [*grid_abc[: 3 - len(configuration.spacing)], *configuration.spacing]  # a 2D network takes all slices
+    network_abc = [
+        *grid_abc[: 3 - len(configuration.spacing)],
+        *configuration.spacing,
+    ]  # a 2D network takes all slices
     target = network_grid(grid, [network_abc[axis] for axis in backward])
     seen = [
-        torch.from_numpy(np.ascontiguousarray(_on(one[1:], grid, target).transpose(0, *(axis + 1 for axis in forward))))
+        torch.from_numpy(
+            np.ascontiguousarray(
+                _on(one[1:], grid, target).transpose(0, *(axis + 1 for axis in forward))
+            )
+        )
         for one in (first, second)
     ]
-    found = mean_displacement(model.registors, *seen, dims=len(configuration.spacing), device=model.predictor.device)
+    found = mean_displacement(
+        model.registors, *seen, dims=len(configuration.spacing), device=model.predictor.device
+    )
     displacement_zyx = found.numpy().transpose(0, *(axis + 1 for axis in backward))[backward]
     return vectors_in_mm(displacement_zyx, target)
 
@@ -113,8 +138,12 @@ def displacement_image(model: Model, first: np.ndarray, second: np.ndarray, grid
 def mean_displacement(
     registors: Sequence[Registor], first: Tensor, second: Tensor, *, dims: int, device: torch.device
 ) -> Tensor:
-    """Mean displacement in voxels, (3, a, b, c), of masks (C, a, b, c); registors of 2 axes move nothing along a."""
-    batches = [one[None] if dims == 3 else one.movedim(1, 0) for one in (first.to(device), second.to(device))]
+    """Mean displacement in voxels, (3, a, b, c), of masks (C, a, b, c); registors of 2 axes move
+    nothing along a."""
+    batches = [
+        one[None] if dims == 3 else one.movedim(1, 0)
+        for one in (first.to(device), second.to(device))
+    ]
     with torch.no_grad():
         found = torch.stack([registor(*batches) for registor in registors]).mean(0).cpu()
     if dims == 3:
@@ -124,19 +153,29 @@ def mean_displacement(
 
 
 def network_grid(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
-    """The same grid if it has this spacing (z, y, x); else one with this spacing and the same axes and centre around it."""
+    """The same grid if it has this spacing (z, y, x); else one with this spacing and the same axes
+    and centre around it."""
     if np.allclose(grid.spacing_mm, spacing_mm, rtol=SAME_SPACING, atol=0):
         return grid
-    size, steps, wanted = np.array(grid.size), np.array(grid.spacing), np.array(spacing_mm, float)[::-1]
+    size, steps, wanted = (
+        np.array(grid.size),
+        np.array(grid.spacing),
+        np.array(spacing_mm, float)[::-1],
+    )
     wanted_size = np.maximum(1, np.ceil(size * steps / wanted - SAME_SPACING)).astype(int)
     axes = np.array(grid.direction).reshape(3, 3)
     origin = np.array(grid.origin) + axes @ (((size - 1) * steps - (wanted_size - 1) * wanted) / 2)
-    return Grid(tuple(wanted_size.tolist()), tuple(wanted.tolist()), tuple(origin.tolist()), grid.direction)
+    return Grid(
+        tuple(wanted_size.tolist()), tuple(wanted.tolist()), tuple(origin.tolist()), grid.direction
+    )
 
 
 def vectors_in_mm(displacement_zyx: np.ndarray, grid: Grid) -> sitk.Image:
-    """A displacement in voxels (3, z, y, x), its components in this order too, as an image of vectors in mm (LPS)."""
-    steps = np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing)  # column i is a step along index axis x, y, z
+    """A displacement in voxels (3, z, y, x), its components in this order too, as an image of
+    vectors in mm (LPS)."""
+    steps = np.array(grid.direction).reshape(3, 3) * np.array(
+        grid.spacing
+    )  # column i is a step along index axis x, y, z
     vectors = np.einsum("ij,jzyx->zyxi", steps, displacement_zyx[::-1].astype(np.float64))
     image = sitk.GetImageFromArray(vectors.astype(np.float32), isVector=True)
     image.SetSpacing(grid.spacing)
@@ -146,7 +185,8 @@ def vectors_in_mm(displacement_zyx: np.ndarray, grid: Grid) -> sitk.Image:
 
 
 def field_on(vectors: sitk.Image, grid: Grid) -> sitk.Image:
-    """The vectors on another grid, linearly interpolated; beyond the outermost ones they stay as they are."""
+    """The vectors on another grid, linearly interpolated; beyond the outermost ones they stay as
+    they are."""
     resampler = sitk.ResampleImageFilter()
     resampler.SetReferenceImage(grid.empty_image())
     resampler.SetInterpolator(sitk.sitkLinear)
@@ -155,7 +195,8 @@ def field_on(vectors: sitk.Image, grid: Grid) -> sitk.Image:
 
 
 def moved_mask(probabilities: np.ndarray, grid: Grid, field: sitk.Image) -> sitk.Image:
-    """The most probable class at p + field(p), labels 0..K−1 on the field's grid; background beyond the probabilities.
+    """The most probable class at p + field(p), labels 0..K−1 on the field's grid; background beyond
+    the probabilities.
 
     Args:
         probabilities: (K, z, y, x).
@@ -167,7 +208,11 @@ def moved_mask(probabilities: np.ndarray, grid: Grid, field: sitk.Image) -> sitk
     moved = [
         array(
             sitk.Resample(
-                image_like(one.astype(np.float32), grid), target.empty_image(), transform, sitk.sitkLinear, float(label == 0)
+                image_like(one.astype(np.float32), grid),
+                target.empty_image(),
+                transform,
+                sitk.sitkLinear,
+                float(label == 0),
             )
         )
         for label, one in enumerate(probabilities)
@@ -179,4 +224,6 @@ def _on(probabilities: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
     """Probabilities (C, z, y, x) on another grid, float32, zero outside."""
     if target is grid:
         return probabilities.astype(np.float32)
-    return np.stack([array(resample(image_like(one.astype(np.float32), grid), target)) for one in probabilities])
+    return np.stack(
+        [array(resample(image_like(one.astype(np.float32), grid), target)) for one in probabilities]
+    )

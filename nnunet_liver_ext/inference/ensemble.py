@@ -1,7 +1,9 @@
-"""Several models as one: the class probabilities of each image are averaged on its own grid, then decided.
+"""Several models as one: the class probabilities of each image are averaged on its own grid, then
+decided.
 
-So the models may have other strategies, configurations, plans and common grids. nnUNetv2_ensemble averages the joint
-probabilities of a pair on one grid; these are no longer a product of two images' probabilities after averaging.
+So the models may have other strategies, configurations, plans and common grids. nnUNetv2_ensemble
+averages the joint probabilities of a pair on one grid; these are no longer a product of two images'
+probabilities after averaging.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ from nnunet_liver_ext.studies.pair_studies import Study
 
 @dataclass(frozen=True)
 class Ensemble:
-    """One or more models with the same images and classes, in an order that does not depend on how they were given.
+    """One or more models with the same images and classes, in an order that does not depend on how
+    they were given.
 
-    Each image's probabilities are the mean over the models that segment it: those of pre-registered pairs segment image 2
-    only.
+    Each image's probabilities are the mean over the models that segment it: those of pre-registered
+    pairs segment image 2 only.
     """
 
     models: tuple[Model, ...]
@@ -57,16 +60,29 @@ class Ensemble:
             ):
                 if own != first:
                     raise InputError(
-                        f"models of other {what} cannot be averaged: {given[0].trainer} has {', '.join(first)}, "
-                        f"{model.trainer} has {', '.join(own)}."
+                        f"models of other {what} cannot be averaged: {given[0].trainer} has"
+                        f" {', '.join(first)}, {model.trainer} has {', '.join(own)}."
                     )
         if len(given) > 1 and any(model.registors for model in given):
             raise InputError("a deformation is of one model: give a single one with --deformation.")
-        return cls(tuple(sorted(given, key=lambda model: (model.weights, model.trainer, model.configuration, model.folds))))
+        return cls(
+            tuple(
+                sorted(
+                    given,
+                    key=lambda model: (
+                        model.weights,
+                        model.trainer,
+                        model.configuration,
+                        model.folds,
+                    ),
+                )
+            )
+        )
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the images of a study: image 1 and image 2 of a pair, or the channels of an image."""
+        """Names of the images of a study: image 1 and image 2 of a pair, or the channels of an
+        image."""
         return self.models[0].modalities
 
     @property
@@ -77,7 +93,9 @@ class Ensemble:
     @property
     def segmented(self) -> dict[str, int]:
         """How many models segment each image that gets a mask."""
-        counts = {name: sum(name in model.segmented for model in self.models) for name in self.modalities}
+        counts = {
+            name: sum(name in model.segmented for model in self.models) for name in self.modalities
+        }
         return {name: count for name, count in counts.items() if count}
 
     @property
@@ -88,7 +106,11 @@ class Ensemble:
     @property
     def organ(self) -> str | None:
         """Name of the organ mask that a study needs beside its images."""
-        organs = {model.conversion.organ.name for model in self.models if model.conversion.organ is not None}
+        organs = {
+            model.conversion.organ.name
+            for model in self.models
+            if model.conversion.organ is not None
+        }
         return next(iter(organs), None)
 
     @property
@@ -97,7 +119,8 @@ class Ensemble:
         return all(model.restricts_lesions for model in self.models)
 
     def files(self, study: Study) -> dict[str, str]:
-        """Stem of the mask's file of each image of a study that gets one; an only mask is named as the study."""
+        """Stem of the mask's file of each image of a study that gets one; an only mask is named as
+        the study."""
         return {
             name: study.name if self.is_of_single_images else f"{study.name}_{name}"
             for name in self.segmented
@@ -110,7 +133,8 @@ class Ensemble:
         return bool(self.models[0].registors)
 
     def kept(self, name: str) -> tuple[int, ...]:
-        """Labels of which only the largest piece is kept in this image: all models that segment it have such a rule."""
+        """Labels of which only the largest piece is kept in this image: all models that segment it
+        have such a rule."""
         sets = [set(model.rules.kept(name)) for model in self.models if name in model.segmented]
         return tuple(sorted(set.intersection(*sets))) if sets else ()
 
@@ -122,12 +146,17 @@ class Ensemble:
         return {
             "nnunet_liver_ext": __version__,
             "ensemble": [
-                {key: value for key, value in model.describe().items() if key not in own} | {"masks": list(model.segmented)}
+                {key: value for key, value in model.describe().items() if key not in own}
+                | {"masks": list(model.segmented)}
                 for model in self.models
             ],
             "averaged": self.segmented,
             "postprocessing": [
-                *(f"{name} {self.class_names[label]}" for name in self.segmented for label in self.kept(name)),
+                *(
+                    f"{name} {self.class_names[label]}"
+                    for name in self.segmented
+                    for label in self.kept(name)
+                ),
                 *([RESTRICTED] if self.restricts_lesions else []),
             ],
             "note": "Research use only.",
@@ -159,7 +188,8 @@ class Average:
         self._grids: dict[str, Grid] = {}
 
     def add(self, probabilities: Mapping[str, np.ndarray], prepared: Prepared) -> None:
-        """Takes one model's probabilities (K, z, y, x) on its common grid, of the images that were given."""
+        """Takes one model's probabilities (K, z, y, x) on its common grid, of the images that were
+        given."""
         for name, grid in prepared.native.items():
             if name not in probabilities:
                 continue

@@ -1,4 +1,5 @@
-"""A trained model on disk: a folder of nnU-Net's results, or the zip that nnUNetv2_export_model_to_zip wrote."""
+"""A trained model on disk: a folder of nnU-Net's results, or the zip that
+nnUNetv2_export_model_to_zip wrote."""
 
 from __future__ import annotations
 
@@ -68,7 +69,10 @@ class Model:
             "weights_sha256": self.weights,
             "tile_step": self.tile_step,
             "mirroring": self.mirroring,
-            "postprocessing": [*self.rules.names(), *([RESTRICTED] if self.restricts_lesions else [])],
+            "postprocessing": [
+                *self.rules.names(),
+                *([RESTRICTED] if self.restricts_lesions else []),
+            ],
             "note": "Research use only.",
         }
 
@@ -88,14 +92,18 @@ class Model:
 
     @property
     def segmented(self) -> tuple[str, ...]:
-        """Names of the images that get a mask; the channels of an image have one, by the name of the first."""
-        return {"pairs": self.modalities, "preregistered": self.modalities[1:], "images": self.modalities[:1]}[
-            self.conversion.layout
-        ]
+        """Names of the images that get a mask; the channels of an image have one, by the name of
+        the first."""
+        return {
+            "pairs": self.modalities,
+            "preregistered": self.modalities[1:],
+            "images": self.modalities[:1],
+        }[self.conversion.layout]
 
     @property
     def restricts_lesions(self) -> bool:
-        """Whether lesions outside the organ mask, and thin ones at its border, are removed (Hänsch et al. 2022)."""
+        """Whether lesions outside the organ mask, and thin ones at its border, are removed (Hänsch
+        et al. 2022)."""
         return self.conversion.organ is not None and self.postprocessing
 
     @property
@@ -107,7 +115,9 @@ class Model:
         """Names of the classes of one image, background first."""
         if self.pair is not None:
             return self.pair.classes
-        labels = {name: label for name, label in self.dataset_json["labels"].items() if name != "ignore"}
+        labels = {
+            name: label for name, label in self.dataset_json["labels"].items() if name != "ignore"
+        }
         return tuple(sorted(labels, key=lambda name: labels[name]))
 
 
@@ -122,14 +132,19 @@ def opened(path: Path) -> Iterator[Path]:
         yield path
         return
     if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: is neither a model folder nor a zip written by nnUNetv2_export_model_to_zip.")
+        raise InputError(
+            f"{path}: is neither a model folder nor a zip written by nnUNetv2_export_model_to_zip."
+        )
     with tempfile.TemporaryDirectory(prefix="nnunet_liver_model_") as folder:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder)
         found = sorted(plans.parent for plans in Path(folder).rglob("plans.json"))
         if len(found) != 1:
             names = ", ".join(folder.name for folder in found) or "none"
-            raise InputError(f"{path}: must hold one model, it holds {len(found)} ({names}); unpack it and choose one.")
+            raise InputError(
+                f"{path}: must hold one model, it holds {len(found)} ({names}); unpack it and"
+                " choose one."
+            )
         yield found[0]
 
 
@@ -157,16 +172,19 @@ def load_model(
         postprocessing: load the rules of `nnunet_liver postprocess`, if the folder has any.
 
     Raises:
-        InputError: no model there, no checkpoint, a later version's model, one of regions instead of classes, one without a
-            registor where deformations are wanted, or rules of other classes.
+        InputError: no model there, no checkpoint, a later version's model, one of regions instead
+            of classes, one without a registor where deformations are wanted, or rules of other
+            classes.
     """
     plans, dataset_json = (_read_json(folder, name) for name in ("plans.json", "dataset.json"))
     if any(isinstance(label, list) for label in dataset_json["labels"].values()):
-        raise InputError(f"{folder}: was trained on regions instead of classes; use nnUNetv2_predict for it.")
+        raise InputError(
+            f"{folder}: was trained on regions instead of classes; use nnUNetv2_predict for it."
+        )
     if plans.get("image_reader_writer", READERS[0]) not in READERS:
         raise InputError(
-            f"{folder}: its images were read by nnU-Net's {plans['image_reader_writer']}, which may turn axes; use "
-            "nnUNetv2_predict for it."
+            f"{folder}: its images were read by nnU-Net's {plans['image_reader_writer']}, which may"
+            " turn axes; use nnUNetv2_predict for it."
         )
     check_version(plans.get(PLANS_KEY, {}).get("version", "0.0"), folder)
     names = tuple(folds) if folds else find_folds(folder, checkpoint)
@@ -185,15 +203,22 @@ def load_model(
         )
         try:
             predictor.initialize_from_trained_model_folder(str(folder), list(names), checkpoint)
-            registors = tuple(registor_of(folder, fold, checkpoint, device) for fold in names if deformation)
+            registors = tuple(
+                registor_of(folder, fold, checkpoint, device) for fold in names if deformation
+            )
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"{folder}: the model cannot be loaded, it is damaged or of another trainer ({reason})."
+                f"{folder}: the model cannot be loaded, it is damaged or of another trainer"
+                f" ({reason})."
             ) from None
-    trainer, _, configuration = folder.name.split("__") if folder.name.count("__") == 2 else ("", "", "")
+    trainer, _, configuration = (
+        folder.name.split("__") if folder.name.count("__") == 2 else ("", "", "")
+    )
     if predictor.configuration_manager.previous_stage_name is not None:
-        raise InputError(f"{folder}: is the second stage of a cascade; use nnUNetv2_predict for it.")
+        raise InputError(
+            f"{folder}: is the second stage of a cascade; use nnUNetv2_predict for it."
+        )
     model = Model(
         predictor,
         dataset_json,
@@ -213,12 +238,16 @@ def load_model(
 
 
 def find_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
-    """Names of the folds ("0", "1", ..., or "all" if there are no others) that have the checkpoint."""
-    found = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
+    """Names of the folds ("0", "1", ..., or "all" if there are no others) that have the
+    checkpoint."""
+    found = sorted(
+        path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}")
+    )
     numbered = tuple(name for name in found if name != "all")
     if not found:
         raise InputError(
-            f"{folder}: holds no fold_*/{checkpoint}; finish a training or name another checkpoint with --checkpoint."
+            f"{folder}: holds no fold_*/{checkpoint}; finish a training or name another checkpoint"
+            " with --checkpoint."
         )
     return numbered or ("all",)
 

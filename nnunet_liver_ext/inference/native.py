@@ -1,8 +1,9 @@
 """One study from its native images to masks on their native grids.
 
-The images go onto the grid that conversion would have used, nnU-Net preprocesses and predicts there, the joint probabilities
-of a pair are split into those of each image, and these are interpolated onto each image's own grid before the class
-is decided: finer than resampling a label map.
+The images go onto the grid that conversion would have used, nnU-Net preprocesses and predicts
+there, the joint probabilities of a pair are split into those of each image, and these are
+interpolated onto each image's own grid before the class is decided: finer than resampling a label
+map.
 """
 
 from __future__ import annotations
@@ -44,15 +45,16 @@ class Prepared:
 
 
 def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
-    """Puts a study's images onto one common grid as at conversion, with the intensities that they got there.
+    """Puts a study's images onto one common grid as at conversion, with the intensities that they
+    got there.
 
     Args:
         model: says which images are needed, and how conversion put them onto a grid.
         images: by modality name; the organ mask, where one is needed, by the organ's.
 
     Raises:
-        InputError: an image or the organ mask is missing that this model needs, they do not overlap in space, or an image
-            has no contrast.
+        InputError: an image or the organ mask is missing that this model needs, they do not overlap
+            in space, or an image has no contrast.
     """
     check_images(model, images)
     conversion = model.conversion
@@ -65,13 +67,17 @@ def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
 
         given = {name: images[name] for name in native}
         how = (conversion.spacing, conversion.interpolation)
-        on_grid, grid = on_one_grid(given, conversion.modalities, *how, pairs=conversion.layout == "pairs")
+        on_grid, grid = on_one_grid(
+            given, conversion.modalities, *how, pairs=conversion.layout == "pairs"
+        )
         channels = [array(one) for one in on_grid]
     if conversion.layout == "images":
         native = {model.modalities[0]: native[model.modalities[0]]}
     organs = []
     if conversion.organ is not None:
-        organ = _organ_mask(images[conversion.organ.name], native[model.modalities[0]], conversion.organ.name)
+        organ = _organ_mask(
+            images[conversion.organ.name], native[model.modalities[0]], conversion.organ.name
+        )
         organs = [_on_grid(organ, native[model.modalities[0]], grid)]
     names = conversion.channels
     channels = [
@@ -81,7 +87,9 @@ def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
     return Prepared(np.stack([*channels, *organs]).astype(np.float32), grid, native, organ)
 
 
-def normalised(model: Model, channel: np.ndarray, index: int, organ: np.ndarray | None = None) -> np.ndarray:
+def normalised(
+    model: Model, channel: np.ndarray, index: int, organ: np.ndarray | None = None
+) -> np.ndarray:
     """A channel (z, y, x) with the intensities of the model's dataset."""
     try:
         return model.conversion.intensities.apply(channel, organ, index=index)
@@ -94,13 +102,15 @@ def check_images(model: Model, images: Mapping[str, sitk.Image]) -> None:
     missing = [name for name in model.modalities if name not in images]
     if missing and (not model.takes_lone_images or len(missing) == len(model.modalities)):
         raise InputError(
-            f"has no {' and no '.join(missing)} image, and {model.trainer} needs {' and '.join(model.modalities)}."
+            f"has no {' and no '.join(missing)} image, and {model.trainer} needs"
+            f" {' and '.join(model.modalities)}."
         )
     organ = model.conversion.organ
     if organ is not None and organ.name not in images:
         raise InputError(
-            f"has no {organ.name} mask, which {model.trainer} needs: put NAME_{organ.name}_mask.nii.gz beside the image, or "
-            f"give a model that finds it with --{organ.name}-model."
+            f"has no {organ.name} mask, which {model.trainer} needs: put"
+            f" NAME_{organ.name}_mask.nii.gz beside the image, or give a model that finds it with"
+            f" --{organ.name}-model."
         )
 
 
@@ -120,7 +130,9 @@ def probabilities_on_common_grid(model: Model, prepared: Prepared) -> dict[str, 
     return dict(zip(model.modalities, split_probabilities(joint), strict=True))
 
 
-def on_native_grids(probabilities: Mapping[str, np.ndarray], prepared: Prepared) -> dict[str, Prediction]:
+def on_native_grids(
+    probabilities: Mapping[str, np.ndarray], prepared: Prepared
+) -> dict[str, Prediction]:
     """Masks and probabilities on the own grid of each image that was given, by modality name."""
     return {
         name: on_native_grid(probabilities[name], prepared.grid, grid)
@@ -130,7 +142,8 @@ def on_native_grids(probabilities: Mapping[str, np.ndarray], prepared: Prepared)
 
 
 def on_native_grid(probabilities: np.ndarray, grid: Grid, native: Grid) -> Prediction:
-    """Interpolates class probabilities (K, z, y, x) onto another grid and decides for the most probable class."""
+    """Interpolates class probabilities (K, z, y, x) onto another grid and decides for the most
+    probable class."""
     return decided(interpolated(probabilities, grid, native), native)
 
 
@@ -140,7 +153,8 @@ def decided(probabilities: np.ndarray, grid: Grid) -> Prediction:
 
 
 def interpolated(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndarray:
-    """Class probabilities (K, z, y, x) linearly interpolated onto another grid, float32; they sum to 1.
+    """Class probabilities (K, z, y, x) linearly interpolated onto another grid, float32; they sum
+    to 1.
 
     Beyond the outermost voxels of `grid` there is background.
     """
@@ -157,13 +171,17 @@ def _preregistered(model: Model, images: Mapping[str, sitk.Image]) -> tuple[list
     from nnunet_liver_ext.space.preregistration import preregister_pair
 
     moving, fixed = model.modalities
-    fixed_on_grid, warped, _ = preregister_pair(images[moving], images[fixed], model.dataset_json["conversion"])
+    fixed_on_grid, warped, _ = preregister_pair(
+        images[moving], images[fixed], model.dataset_json["conversion"]
+    )
     return [array(fixed_on_grid), array(warped)], Grid.of(fixed_on_grid)
 
 
 def _organ_mask(mask: sitk.Image, grid: Grid, name: str) -> np.ndarray:
     if not Grid.of(mask).matches(grid):
-        raise InputError(f"the {name} mask is not on the grid of its image ({Grid.of(mask)}; image: {grid}).")
+        raise InputError(
+            f"the {name} mask is not on the grid of its image ({Grid.of(mask)}; image: {grid})."
+        )
     inside = array(mask) > 0
     if not inside.any():
         raise InputError(f"the {name} mask is empty.")

@@ -18,7 +18,8 @@ from nnunet_liver_ext.space.images import Grid, array, image_like
 
 @dataclass(frozen=True)
 class OrganFinder:
-    """A model (or several, averaged) that segments the organ in an image that the tumour model takes, too."""
+    """A model (or several, averaged) that segments the organ in an image that the tumour model
+    takes, too."""
 
     models: Ensemble
     organ: str
@@ -30,27 +31,35 @@ class OrganFinder:
         """The finder for tumour models.
 
         Raises:
-            InputError: the tumour models need no organ mask, or these models take other images or have no such class.
+            InputError: the tumour models need no organ mask, or these models take other images or
+                have no such class.
         """
         finder = Ensemble.of(models)
         if tumours.organ is None:
-            raise InputError("the model needs no organ mask, so there is nothing for a second model to find.")
+            raise InputError(
+                "the model needs no organ mask, so there is nothing for a second model to find."
+            )
         missing = sorted(set(finder.modalities) - set(tumours.modalities))
         if missing:
             raise InputError(
-                f"the model that finds the {tumours.organ} takes {', '.join(finder.modalities)}, but the studies have "
-                f"{', '.join(tumours.modalities)}."
+                f"the model that finds the {tumours.organ} takes {', '.join(finder.modalities)},"
+                f" but the studies have {', '.join(tumours.modalities)}."
             )
         if tumours.organ not in finder.class_names:
             raise InputError(
-                f"the model that finds the {tumours.organ} has no such class; it has {', '.join(finder.class_names[1:])}."
+                f"the model that finds the {tumours.organ} has no such class; it has"
+                f" {', '.join(finder.class_names[1:])}."
             )
         if finder.organ is not None:
-            raise InputError(f"the model that finds the {tumours.organ} needs an organ mask itself; take another one.")
+            raise InputError(
+                f"the model that finds the {tumours.organ} needs an organ mask itself; take another"
+                " one."
+            )
         return cls(finder, tumours.organ, next(iter(finder.segmented)))
 
     def find(self, images: Mapping[str, sitk.Image]) -> sitk.Image:
-        """The largest piece of the organ, 0 or 1 on the image's own grid; what else the model segments inside is added.
+        """The largest piece of the organ, 0 or 1 on the image's own grid; what else the model
+        segments inside is added.
 
         A liver model that has tumours as another class would leave holes where they are.
 
@@ -71,7 +80,9 @@ class OrganFinder:
     def _has_lesions(self) -> bool:
         """Whether all other classes are parts of the organ."""
         others = [name for name in self.models.class_names[1:] if name != self.organ]
-        return bool(others) and all("tumo" in name.lower() or "lesion" in name.lower() for name in others)
+        return bool(others) and all(
+            "tumo" in name.lower() or "lesion" in name.lower() for name in others
+        )
 
     def describe(self) -> dict[str, Any]:
         """What the organ masks can be told by."""

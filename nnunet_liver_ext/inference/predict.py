@@ -34,7 +34,8 @@ from nnunet_liver_ext.space.images import (
 from nnunet_liver_ext.studies.pair_studies import Study, deformation_files
 
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
-"""What may go wrong with one study while the others go on; CUDA's out-of-memory is a RuntimeError."""
+"""What may go wrong with one study while the others go on; CUDA's out-of-memory is a
+RuntimeError."""
 
 
 NOT_YET_KNOWN: Mapping[str, Any] = {"postprocessing": []}
@@ -64,36 +65,48 @@ def predict_studies(
     overwrite: bool = False,
     organ_model: Model | Sequence[Model] | None = None,
 ) -> None:
-    """Predicts every study and writes NAME_T1.nii.gz, NAME_T2.nii.gz into `out`; for an ordinary dataset NAME.nii.gz.
+    """Predicts every study and writes NAME_T1.nii.gz, NAME_T2.nii.gz into `out`; for an ordinary
+    dataset NAME.nii.gz.
 
-    A model that was loaded with its registors also gives NAME_deformation.nii.gz, which moves T1 onto T2, and
-    NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.deformation`).
+    A model that was loaded with its registors also gives NAME_deformation.nii.gz, which moves T1
+    onto T2, and NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.deformation`).
 
-    A tumour model needs an organ mask: `Study.masks["liver"]`, or `organ_model` finds it (liver/NAME.nii.gz). Lesions are
-    then restricted to the organ (`inference.lesion_postprocessing`).
+    A tumour model needs an organ mask: `Study.masks["liver"]`, or `organ_model` finds it
+    (liver/NAME.nii.gz). Lesions are then restricted to the organ
+    (`inference.lesion_postprocessing`).
 
-    Studies of which all is there already are left alone unless `overwrite`, so an interrupted run continues. The next
-    study is read while one is predicted.
+    Studies of which all is there already are left alone unless `overwrite`, so an interrupted run
+    continues. The next study is read while one is predicted.
 
     Args:
-        model: a loaded model, or several whose probabilities are averaged (`inference.ensemble`). Where its rules say so,
-            only the largest piece of a class is kept in a mask (`evaluation.postprocessing`).
+        model: a loaded model, or several whose probabilities are averaged (`inference.ensemble`).
+            Where its rules say so, only the largest piece of a class is kept in a mask
+            (`evaluation.postprocessing`).
         studies: what to predict.
         out: folder for the masks; also gets prediction.json and dataset.json (class names).
-        probabilities: write NAME_T1.npz with `probabilities` (K, z, y, x) too, as they are without rules.
+        probabilities: write NAME_T1.npz with `probabilities` (K, z, y, x) too, as they are without
+            rules.
         overwrite: predict again what is there.
         organ_model: finds the organ mask in studies that have none.
 
     Raises:
-        InputError: `out` holds predictions of another model, models do not go together, or the disk is full.
-        SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are written.
+        InputError: `out` holds predictions of another model, models do not go together, or the disk
+            is full.
+        SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are
+            written.
     """
     ensemble = Ensemble.of(model)
     finder = None if organ_model is None else OrganFinder.of(organ_model, ensemble)
     out.mkdir(parents=True, exist_ok=True)
-    description = ensemble.describe() if finder is None else ensemble.describe() | {"organ_found_by": finder.describe()}
+    description = (
+        ensemble.describe()
+        if finder is None
+        else ensemble.describe() | {"organ_found_by": finder.describe()}
+    )
     describe_predictions(description, ensemble.class_names, out, overwrite=overwrite)
-    todo = [study for study in studies if overwrite or not _is_done(ensemble, study, out, probabilities)]
+    todo = [
+        study for study in studies if overwrite or not _is_done(ensemble, study, out, probabilities)
+    ]
     failures: list[CaseFailure] = []
     with progress_bar() as bar, ThreadPoolExecutor(1) as writer:
         task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
@@ -109,7 +122,8 @@ def predict_studies(
 
 
 def _finished(writing: tuple[Study, Future[None]] | None) -> list[CaseFailure]:
-    """Waits until a study is written, so that no more than one waits in memory; why it could not be, if so.
+    """Waits until a study is written, so that no more than one waits in memory; why it could not
+    be, if so.
 
     Raises:
         InputError: the disk is full: nothing that follows could be written either.
@@ -121,14 +135,20 @@ def _finished(writing: tuple[Study, Future[None]] | None) -> list[CaseFailure]:
         future.result()
     except OSError as error:
         if error.errno == errno.ENOSPC or "disk full" in str(error):
-            raise InputError(f"{study.name}: {error}. Make room and run the same command again, it goes on.") from None
+            raise InputError(
+                f"{study.name}: {error}. Make room and run the same command again, it goes on."
+            ) from None
         return [CaseFailure(study.name, f"cannot be written: {error.strerror or error}.")]
     return []
 
 
 def reason_of(error: BaseException) -> str:
     """One line of what went wrong; SimpleITK puts what matters into its last."""
-    return str(error) if isinstance(error, InputError) else (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return (
+        str(error)
+        if isinstance(error, InputError)
+        else (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +161,9 @@ class Opened:
     """On the grid of each model; None where the organ mask is still to be found."""
 
 
-def _read_ahead(ensemble: Ensemble, studies: Sequence[Study], finds_organ: bool) -> Iterator[tuple[Study, Future[Opened]]]:
+def _read_ahead(
+    ensemble: Ensemble, studies: Sequence[Study], finds_organ: bool
+) -> Iterator[tuple[Study, Future[Opened]]]:
     """Each study with its images being read and put on their grids, the next one meanwhile."""
     with ThreadPoolExecutor(1) as reader:
         waiting: list[tuple[Study, Future[Opened]]] = []
@@ -153,7 +175,9 @@ def _read_ahead(ensemble: Ensemble, studies: Sequence[Study], finds_organ: bool)
 
 
 def _read(ensemble: Ensemble, study: Study, finds_organ: bool) -> Opened:
-    images = {name: read_image(path) for name, path in study.images.items() if name in ensemble.modalities}
+    images = {
+        name: read_image(path) for name, path in study.images.items() if name in ensemble.modalities
+    }
     if ensemble.organ is not None and ensemble.organ in study.masks:
         images[ensemble.organ] = read_mask(study.masks[ensemble.organ])
     elif ensemble.organ is not None and finds_organ:
@@ -164,7 +188,8 @@ def _read(ensemble: Ensemble, study: Study, finds_organ: bool) -> Opened:
 def _predict(
     ensemble: Ensemble, study: Study, reading: Future[Opened], finder: OrganFinder | None
 ) -> tuple[Found, list[CaseFailure]]:
-    """What was found in a study, and what could not be; without a deformation there are still masks."""
+    """What was found in a study, and what could not be; without a deformation there are still
+    masks."""
     found, average = Found({}), Average()
     try:
         opened, organ = reading.result(), None
@@ -187,7 +212,10 @@ def _write(ensemble: Ensemble, study: Study, found: Found, out: Path, probabilit
     if found.deformation is not None:
         field_file, mask_file = deformation_files(study.name, ensemble.modalities)
         write_image(found.deformation.field, out / field_file)
-        write_image(_postprocessed(found.deformation.mask, ensemble.kept(ensemble.modalities[0])), out / mask_file)
+        write_image(
+            _postprocessed(found.deformation.mask, ensemble.kept(ensemble.modalities[0])),
+            out / mask_file,
+        )
     if found.organ is not None:
         write_image(found.organ, out / str(ensemble.organ) / f"{study.name}.nii.gz")
     for modality, stem in ensemble.files(study).items():
@@ -201,7 +229,10 @@ def _write(ensemble: Ensemble, study: Study, found: Found, out: Path, probabilit
         if found.inside is not None and ensemble.restricts_lesions:
             lesions = [[label] for label in range(1, len(ensemble.class_names))]
             kernels = PAPER.at(Grid.of(mask).spacing_mm[1:])
-            mask = image_like(postprocess_label_map(array(mask), found.inside, lesions, kernels=kernels), Grid.of(mask))
+            mask = image_like(
+                postprocess_label_map(array(mask), found.inside, lesions, kernels=kernels),
+                Grid.of(mask),
+            )
         write_image(_postprocessed(mask, ensemble.kept(modality)), out / f"{stem}.nii.gz")
 
 
@@ -218,7 +249,9 @@ def _is_done(ensemble: Ensemble, study: Study, out: Path, probabilities: bool) -
     return bool(stems) and all((out / name).exists() for name in files)
 
 
-def describe_predictions(description: Mapping[str, Any], class_names: Sequence[str], out: Path, *, overwrite: bool) -> None:
+def describe_predictions(
+    description: Mapping[str, Any], class_names: Sequence[str], out: Path, *, overwrite: bool
+) -> None:
     """Writes what the masks in `out` are of (prediction.json) and their classes (dataset.json).
 
     Raises:
@@ -226,13 +259,19 @@ def describe_predictions(description: Mapping[str, Any], class_names: Sequence[s
     """
     path = out / "prediction.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else description
-    before = {**{key: value for key, value in NOT_YET_KNOWN.items() if key in description}, **before}
+    before = {
+        **{key: value for key, value in NOT_YET_KNOWN.items() if key in description},
+        **before,
+    }
     if not overwrite and before != description:
         raise InputError(
-            f"{out}: holds predictions of another model, of other studies or with other options; choose another folder, or "
-            "replace them with --overwrite."
+            f"{out}: holds predictions of another model, of other studies or with other options;"
+            " choose another folder, or replace them with --overwrite."
         )
     labels = {name: label for label, name in enumerate(class_names)}
-    for target, content in ((path, description), (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"})):
+    for target, content in (
+        (path, description),
+        (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"}),
+    ):
         with replaced(target) as unfinished:
             unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -13,7 +13,8 @@ from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, st
 
 
 def split_folder(joint: Path, manifest_folder: Path, out: Path, *, overwrite: bool = False) -> None:
-    """Splits every joint label map in a folder and resamples each mask (label-wise linear) to its image's own grid.
+    """Splits every joint label map in a folder and resamples each mask (label-wise linear) to its
+    image's own grid.
 
     Args:
         joint: output folder of nnUNetv2_predict on converted images (NAME.nii.gz and dataset.json).
@@ -40,16 +41,24 @@ def split_folder(joint: Path, manifest_folder: Path, out: Path, *, overwrite: bo
         raise SomeCasesFailed(failures, len(maps))
 
 
-def _split_one(path: Path, pair: PairLabels, manifest: Manifest, out: Path, overwrite: bool) -> None:
+def _split_one(
+    path: Path, pair: PairLabels, manifest: Manifest, out: Path, overwrite: bool
+) -> None:
     case = manifest.cases.get(stem(path))
     if case is None:
-        raise InputError(f"{path.name}: pairs.json knows no case {stem(path)}, so its native grids are unknown.")
+        raise InputError(
+            f"{path.name}: pairs.json knows no case {stem(path)}, so its native grids are unknown."
+        )
     joint = read_mask(path)
-    for modality, mask in zip(pair.modalities, decode_pair(array(joint), pair.num_classes), strict=True):
+    for modality, mask in zip(
+        pair.modalities, decode_pair(array(joint), pair.num_classes), strict=True
+    ):
         target = out / f"{case.name}_{modality}.nii.gz"
         native = case.native_grids.get(modality)  # None: the study has no such image
         if native is not None and (overwrite or not target.exists()):
-            write_image(mask_on_grid(image_like(mask, Grid.of(joint)), native, pair.num_classes), target)
+            write_image(
+                mask_on_grid(image_like(mask, Grid.of(joint)), native, pair.num_classes), target
+            )
 
 
 def _pair_of(joint: Path) -> PairLabels:

@@ -1,7 +1,8 @@
 """The two losses around a registor (Couteaux et al. 2021, "Cooperating networks", section 2.1).
 
-ŝ2' = θ(ŝ1) is the first mask, warped onto the second by the registor. Who learns from which loss is decided by what is
-detached: L_g trains the registor only, L_p the segmentor through ŝ2 only. B batch, C foreground classes, ... spatial axes.
+ŝ2' = θ(ŝ1) is the first mask, warped onto the second by the registor. Who learns from which loss is
+decided by what is detached: L_g trains the registor only, L_p the segmentor through ŝ2 only. B
+batch, C foreground classes, ... spatial axes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def registration_loss(warped: Tensor, annotation: Tensor) -> Tensor:
 def similarity_loss(warped: Tensor, prediction: Tensor, seen: Tensor | None = None) -> Tensor:
     """L_p = MSE(ŝ2', ŝ2), with a gradient for ŝ2 alone.
 
-    A patch ends where the body goes on. What the registor fetches from beyond the patch is unknown rather than background,
-    and would erase ŝ2 along the patch's faces: such voxels count as equal.
+    A patch ends where the body goes on. What the registor fetches from beyond the patch is unknown
+    rather than background, and would erase ŝ2 along the patch's faces: such voxels count as equal.
 
     Args:
         warped: ŝ2', (B, C, ...); detached here.

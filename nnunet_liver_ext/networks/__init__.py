@@ -1,4 +1,5 @@
-"""Networks: four architectures for plans files, strategies for pairs, and the companions of the objectives."""
+"""Networks: four architectures for plans files, strategies for pairs, and the companions of the
+objectives."""
 
 from nnunet_liver_ext.networks.anisotropic_unet import AnisotropicUNet
 from nnunet_liver_ext.networks.di2in import DI2IN

@@ -1,12 +1,15 @@
 """The anisotropic U-Net for liver tumours (Hänsch et al. 2022, figure 1; "aU-Net").
 
-In-plane convolutions in all stages, through-plane ones only in the coarse stages; figure 1 prints the axes as (x, y, z),
-here they are (z, y, x). Where this deviates from the figure:
+In-plane convolutions in all stages, through-plane ones only in the coarse stages; figure 1 prints
+the axes as (x, y, z), here they are (z, y, x). Where this deviates from the figure:
 
-- It prints transposed convolutions of 2x2x2 in all four stages. They invert the poolings here (1x2x2 in the two finest
-  stages): nothing else gives the published sizes, 72 x 236 x 236 in and 32 x 52 x 52 out.
-- "SpatialDropout 0.25" stands beside four decoder stages; it is taken to follow each stage's convolutions.
-- `padding="same"` is nnU-Net's way of using the same layers: padded convolutions, any size, deep supervision.
+- It prints transposed convolutions of 2x2x2 in all four stages. They invert the poolings here
+  (1x2x2 in the two finest stages): nothing else gives the published sizes, 72 x 236 x 236 in and 32
+  x 52 x 52 out.
+- "SpatialDropout 0.25" stands beside four decoder stages; it is taken to follow each stage's
+  convolutions.
+- `padding="same"` is nnU-Net's way of using the same layers: padded convolutions, any size, deep
+  supervision.
 
 B batch, C channels of the image, K classes, Z Y X voxels.
 """
@@ -34,18 +37,20 @@ KERNEL_SIZES = ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
 FEATURES = (16, 32, 64, 128, 256)
 DROPOUT = 0.25
 LARGEST_TILE = (32, 196, 196)
-"""Output of a tile in evaluation: 72 x 380 x 380 voxels in, 0.7 GB for a map of 16 features in float32."""
+"""Output of a tile in evaluation: 72 x 380 x 380 voxels in, 0.7 GB for a map of 16 features in
+float32."""
 
 
 class AnisotropicUNet(SegmentationNetwork):
     """Five stages; without arguments the paper's network, whose convolutions are unpadded.
 
-    With padding="valid" a patch in training loses `margin` voxels on each side, and its size has to fit (`check_input` of
-    `geometry`). In evaluation the network pads a volume with zeros and computes it in tiles, whose output equals that of
-    one pass. `keeps_size_in_evaluation = False` leaves that away.
+    With padding="valid" a patch in training loses `margin` voxels on each side, and its size has to
+    fit (`check_input` of `geometry`). In evaluation the network pads a volume with zeros and
+    computes it in tiles, whose output equals that of one pass. `keeps_size_in_evaluation = False`
+    leaves that away.
 
-    Each kernel (kz, ky, kx) is two convolutions, (1, ky, kx) and (kz, 1, 1), the second only if kz > 1. The decoder's stage
-    has the features of the encoder's next coarser stage, as in the paper.
+    Each kernel (kz, ky, kx) is two convolutions, (1, ky, kx) and (kz, 1, 1), the second only if kz
+    > 1. The decoder's stage has the features of the encoder's next coarser stage, as in the paper.
     """
 
     encoder: nn.ModuleList
@@ -76,7 +81,8 @@ class AnisotropicUNet(SegmentationNetwork):
         """
         Args:
             padding: "valid", unpadded as in the paper, or "same".
-            n_conv_per_stage: (1, ky, kx) convolutions of a stage, in the encoder and in the decoder.
+            n_conv_per_stage: (1, ky, kx) convolutions of a stage, in the encoder and in the
+                decoder.
             dropout_op_kwargs: a dropout without them has the paper's p = 0.25.
             others: as in nnU-Net's networks.
 
@@ -84,7 +90,13 @@ class AnisotropicUNet(SegmentationNetwork):
             InputError: arguments that do not exist or do not go together.
         """
         super().__init__()
-        check_arguments(self, input_channels=input_channels, num_classes=num_classes, conv_op=conv_op, unknown=unknown)
+        check_arguments(
+            self,
+            input_channels=input_channels,
+            num_classes=num_classes,
+            conv_op=conv_op,
+            unknown=unknown,
+        )
         self.num_classes = num_classes
         if padding not in ("valid", "same"):
             raise InputError(f"AnisotropicUNet has padding 'valid' or 'same', not {padding!r}.")
@@ -108,7 +120,9 @@ class AnisotropicUNet(SegmentationNetwork):
         if padding == "same":
             self.decoder.crops = None
         else:
-            self.decoder.crops = [self.geometry.crops(stage) for stage in range(len(self.stages) - 1)]
+            self.decoder.crops = [
+                self.geometry.crops(stage) for stage in range(len(self.stages) - 1)
+            ]
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
@@ -125,7 +139,8 @@ class AnisotropicUNet(SegmentationNetwork):
 
     @property
     def size_multiple(self) -> Size:
-        """The strides' product. Sizes of unpadded patches are so far apart, but no multiples: `geometry.check_input`."""
+        """The strides' product. Sizes of unpadded patches are so far apart, but no multiples:
+        `geometry.check_input`."""
         return self.stages.total_stride
 
     @property
@@ -139,7 +154,11 @@ class AnisotropicUNet(SegmentationNetwork):
         if self.training or not self.keeps_size_in_evaluation:
             self.geometry.check_input("AnisotropicUNet", x.shape[2:])
             return self.segment(x)
-        return [self.geometry.whole_volume(lambda tile: self.segment(tile)[0], x, largest=self.largest_tile)]
+        return [
+            self.geometry.whole_volume(
+                lambda tile: self.segment(tile)[0], x, largest=self.largest_tile
+            )
+        ]
 
     def segment(self, x: Tensor) -> list[Tensor]:
         """The network itself, on a size that fits."""
@@ -165,11 +184,18 @@ class AnisotropicUNet(SegmentationNetwork):
 
     def _u_shape(self) -> UShape:
         strides = self.stages.strides
-        return UShape(list(self.encoder), list(self.decoder.blocks), list(self.decoder.transposed), strides, strides)
+        return UShape(
+            list(self.encoder),
+            list(self.decoder.blocks),
+            list(self.decoder.transposed),
+            strides,
+            strides,
+        )
 
 
 class _Decoder(Decoder):
-    """Transposed convolutions, concatenation, convolutions, dropout, and a head of 1x1x1. Lists go from fine to coarse."""
+    """Transposed convolutions, concatenation, convolutions, dropout, and a head of 1x1x1. Lists go
+    from fine to coarse."""
 
     crops: list[Size] | None
     """What is cut from each side of a stage's skip; None where nothing is."""
@@ -184,19 +210,28 @@ class _Decoder(Decoder):
         deep_supervision: bool,
     ) -> None:
         super().__init__(deep_supervision)
-        self.transposed, self.blocks, self.dropouts = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.transposed, self.blocks, self.dropouts = (
+            nn.ModuleList(),
+            nn.ModuleList(),
+            nn.ModuleList(),
+        )
         for stage, skip in enumerate(stages.features[:-1]):
             wide = stages.features[stage + 1]
             below = wide if stage == len(stages) - 2 else stages.features[stage + 2]
             stride = stages.strides[stage + 1]
-            self.transposed.append(nn.ConvTranspose3d(below, wide, stride, stride, bias=style.conv_bias))
+            self.transposed.append(
+                nn.ConvTranspose3d(below, wide, stride, stride, bias=style.conv_bias)
+            )
             self.blocks.append(_block(style, stages, stage, wide + skip, wide, padding))
             self.dropouts.append(nn.Identity() if dropout is None else dropout[0](**dropout[1]))
         supervised = stages.features[1:] if padding == "same" else stages.features[1:2]
-        self.seg_layers = nn.ModuleList(nn.Conv3d(features, num_classes, 1) for features in supervised)
+        self.seg_layers = nn.ModuleList(
+            nn.Conv3d(features, num_classes, 1) for features in supervised
+        )
 
     def forward(self, skips: list[Tensor]) -> list[Tensor]:
-        """Logits of the supervised stages, finest first; of the finest alone without deep supervision."""
+        """Logits of the supervised stages, finest first; of the finest alone without deep
+        supervision."""
         x, outputs = skips[-1], []
         for stage in reversed(range(len(self.blocks))):
             skip = skips[stage] if self.crops is None else crop(skips[stage], self.crops[stage])
@@ -207,14 +242,19 @@ class _Decoder(Decoder):
         return outputs[::-1]
 
 
-def _encoder_blocks(style: Style, stages: Stages, inputs: int, padding: Padding) -> Iterator[nn.Module]:
+def _encoder_blocks(
+    style: Style, stages: Stages, inputs: int, padding: Padding
+) -> Iterator[nn.Module]:
     for stage, features in enumerate(stages.features):
         yield _block(style, stages, stage, inputs, features, padding)
         inputs = features
 
 
-def _block(style: Style, stages: Stages, stage: int, inputs: int, features: int, padding: Padding) -> nn.Sequential:
-    """The convolutions of one stage: in-plane, then through-plane where the stage's kernel has an extent in z."""
+def _block(
+    style: Style, stages: Stages, stage: int, inputs: int, features: int, padding: Padding
+) -> nn.Sequential:
+    """The convolutions of one stage: in-plane, then through-plane where the stage's kernel has an
+    extent in z."""
     kz, ky, kx = stages.kernels[stage]
     kernels = ((1, ky, kx), (kz, 1, 1)) if kz > 1 else ((1, ky, kx),)
     units: list[nn.Module] = []
@@ -224,14 +264,25 @@ def _block(style: Style, stages: Stages, stage: int, inputs: int, features: int,
     return nn.Sequential(*units)
 
 
-def _axes(encoder: nn.ModuleList, decoder: nn.ModuleList, stages: Stages) -> tuple[Axis, Axis, Axis]:
+def _axes(
+    encoder: nn.ModuleList, decoder: nn.ModuleList, stages: Stages
+) -> tuple[Axis, Axis, Axis]:
     def losses(blocks: nn.ModuleList, axis: int) -> tuple[int, ...]:
         return tuple(
-            sum(conv.kernel_size[axis] - 1 for conv in block.modules() if isinstance(conv, nn.Conv3d)) for block in blocks
+            sum(
+                conv.kernel_size[axis] - 1
+                for conv in block.modules()
+                if isinstance(conv, nn.Conv3d)
+            )
+            for block in blocks
         )
 
     z, y, x = (
-        Axis(losses(encoder, axis), losses(decoder, axis), tuple(stride[axis] for stride in stages.strides))
+        Axis(
+            losses(encoder, axis),
+            losses(decoder, axis),
+            tuple(stride[axis] for stride in stages.strides),
+        )
         for axis in range(3)
     )
     return z, y, x

@@ -1,7 +1,8 @@
 """Companion networks of the adversarial objectives: the discriminator of masks and the gambler.
 
-Couteaux et al. 2021 give neither architecture; these are our choice. Both configure themselves from the patch with
-nnU-Net's own rule: an axis is halved while at least 4 voxels stay, coarse axes later than fine ones.
+Couteaux et al. 2021 give neither architecture; these are our choice. Both configure themselves from
+the patch with nnU-Net's own rule: an axis is halved while at least 4 voxels stay, coarse axes later
+than fine ones.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ import math
 from collections.abc import Sequence
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
-from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op, get_matching_instancenorm
-from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from dynamic_network_architectures.building_blocks.helper import (
+    convert_dim_to_conv_op,
+    get_matching_instancenorm,
+)
+from nnunetv2.experiment_planning.experiment_planners.network_topology import (
+    get_pool_and_conv_props,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
@@ -23,12 +29,20 @@ GAMBLER_FEATURES = (16, 32, 64, 128, 128)
 
 
 class Discriminator(nn.Module):
-    """Fully convolutional: strided convolutions, instance norm, leaky ReLU, then one logit for each region it sees.
+    """Fully convolutional: strided convolutions, instance norm, leaky ReLU, then one logit for each
+    region it sees.
 
     The first layer has no norm, so that the amount of foreground is seen.
     """
 
-    def __init__(self, channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float], spectral: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        patch_size: Sequence[int],
+        spacing_mm: Sequence[float],
+        spectral: bool = False,
+    ):
         """
         Args:
             channels: of the masks.
@@ -44,7 +58,9 @@ class Discriminator(nn.Module):
         for index, (stride, kernel) in enumerate(_strided_stages(patch_size, spacing_mm)):
             features = DISCRIMINATOR_FEATURES[index]
             padding = [size // 2 for size in kernel]
-            layer: list[nn.Module] = [wrap(convolution(channels, features, kernel, stride, padding))]
+            layer: list[nn.Module] = [
+                wrap(convolution(channels, features, kernel, stride, padding))
+            ]
             layer += [instance_norm(features, affine=True)] if index > 0 else []
             layers.append(nn.Sequential(*layer, nn.LeakyReLU(0.2)))
             channels = features
@@ -67,14 +83,18 @@ def num_discriminator_layers(patch_size: Sequence[int], spacing_mm: Sequence[flo
     return len(_strided_stages(patch_size, spacing_mm))
 
 
-def _strided_stages(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> list[tuple[list[int], list[int]]]:
-    """(stride, kernel size) of each layer; the first strides already, unless the patch is too small for any."""
+def _strided_stages(
+    patch_size: Sequence[int], spacing_mm: Sequence[float]
+) -> list[tuple[list[int], list[int]]]:
+    """(stride, kernel size) of each layer; the first strides already, unless the patch is too small
+    for any."""
     stages = list(zip(*topology(patch_size, spacing_mm), strict=True))
     return stages[1:] or stages
 
 
 class Gambler(PlainConvUNet):
-    """nnU-Net's U-Net for inputs of any size: zeros are added behind, and what they give is cut off again."""
+    """nnU-Net's U-Net for inputs of any size: zeros are added behind, and what they give is cut off
+    again."""
 
     multiple: tuple[int, ...]
     """What the strides need the input's size to be a multiple of."""
@@ -82,12 +102,19 @@ class Gambler(PlainConvUNet):
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
         missing = [-n % multiple for n, multiple in zip(size, self.multiple, strict=True)]
-        padded = functional.pad(x, [number for n in reversed(missing) for number in (0, n)]) if any(missing) else x
+        padded = (
+            functional.pad(x, [number for n in reversed(missing) for number in (0, n)])
+            if any(missing)
+            else x
+        )
         return super().forward(padded)[(slice(None), slice(None), *(slice(n) for n in size))]
 
 
-def build_gambler(channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> nn.Module:
-    """A small U-Net (nnU-Net's) from image and probabilities (B, C, ...) to a betting logit for each voxel (B, 1, ...)."""
+def build_gambler(
+    channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]
+) -> nn.Module:
+    """A small U-Net (nnU-Net's) from image and probabilities (B, C, ...) to a betting logit for
+    each voxel (B, 1, ...)."""
     strides, kernels = topology(patch_size, spacing_mm)
     if len(strides) == 1:  # a U-Net has two stages at least
         strides, kernels = 2 * strides, 2 * kernels
@@ -113,11 +140,17 @@ def build_gambler(channels: int, *, patch_size: Sequence[int], spacing_mm: Seque
     return gambler
 
 
-def topology(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> tuple[list[list[int]], list[list[int]]]:
+def topology(
+    patch_size: Sequence[int], spacing_mm: Sequence[float]
+) -> tuple[list[list[int]], list[list[int]]]:
     """Strides (the first is 1) and kernel sizes of each stage; the strides divide the patch."""
-    _, strides, kernels, _, _ = get_pool_and_conv_props(spacing_mm, patch_size, SMALLEST_AXIS, MOST_HALVINGS)
+    _, strides, kernels, _, _ = get_pool_and_conv_props(
+        spacing_mm, patch_size, SMALLEST_AXIS, MOST_HALVINGS
+    )
     size, dividing = list(patch_size), []
     for stage in strides[: MOST_HALVINGS + 1]:
-        dividing.append([stride if n % stride == 0 else 1 for stride, n in zip(stage, size, strict=True)])
+        dividing.append(
+            [stride if n % stride == 0 else 1 for stride, n in zip(stage, size, strict=True)]
+        )
         size = [n // stride for stride, n in zip(dividing[-1], size, strict=True)]
     return dividing, [list(kernel) for kernel in kernels[: MOST_HALVINGS + 1]]

@@ -1,14 +1,17 @@
 """DI2IN, the deep image-to-image network for livers in CT (Yang et al. 2017, section 2.1).
 
-The text gives an encoder of 3x3x3 convolutions with strides of 2, a decoder of linear upsampling by 2, concatenated bridges,
-batch norm and leaky ReLU, and three supervised branches, upsampled by 16, 4 and 1. Everything else is in a figure that the
-text does not carry. Chosen here:
+The text gives an encoder of 3x3x3 convolutions with strides of 2, a decoder of linear upsampling by
+2, concatenated bridges, batch norm and leaky ReLU, and three supervised branches, upsampled by 16,
+4 and 1. Everything else is in a figure that the text does not carry. Chosen here:
 
-- 16, 32, 64, 128, 256 features, two convolutions in each stage; the first one of a stage has the stride.
-- A branch is a convolution to the classes at its resolution, then linear interpolation to the image's.
-- The final output is a convolution over all branches, which pass a leaky ReLU before it. The text has the ReLU with this
-  convolution ("convolution operations of all branches with the leaky ReLU"): behind it, negative logits would be squeezed
-  to a hundredth. In the order of here, all outputs are logits of any sign.
+- 16, 32, 64, 128, 256 features, two convolutions in each stage; the first one of a stage has the
+  stride.
+- A branch is a convolution to the classes at its resolution, then linear interpolation to the
+  image's.
+- The final output is a convolution over all branches, which pass a leaky ReLU before it. The text
+  has the ReLU with this convolution ("convolution operations of all branches with the leaky ReLU"):
+  behind it, negative logits would be squeezed to a hundredth. In the order of here, all outputs are
+  logits of any sign.
 
 B batch, C channels of the image, K classes, Z Y X voxels.
 """
@@ -35,8 +38,9 @@ FEATURES = (16, 32, 64, 128, 256)
 class DI2IN(SegmentationNetwork):
     """Whole volumes in, of any size; without arguments the paper's network as far as it is known.
 
-    Deep supervision gives the final output and then the branches, finest first, all at the image's resolution; all weights
-    are 1. The branches are those of the finest, the middle and the coarsest stage.
+    Deep supervision gives the final output and then the branches, finest first, all at the image's
+    resolution; all weights are 1. The branches are those of the finest, the middle and the coarsest
+    stage.
     """
 
     whole_volume = True
@@ -72,7 +76,13 @@ class DI2IN(SegmentationNetwork):
             InputError: arguments that do not exist or do not go together.
         """
         super().__init__()
-        check_arguments(self, input_channels=input_channels, num_classes=num_classes, conv_op=conv_op, unknown=unknown)
+        check_arguments(
+            self,
+            input_channels=input_channels,
+            num_classes=num_classes,
+            conv_op=conv_op,
+            unknown=unknown,
+        )
         self.num_classes = num_classes
         self.stages = resolve_stages(
             "DI2IN",
@@ -145,16 +155,21 @@ class _Decoder(Decoder):
     blocks: nn.ModuleList
     seg_layers: nn.ModuleList
 
-    def __init__(self, style: Style, stages: Stages, num_classes: int, deep_supervision: bool) -> None:
+    def __init__(
+        self, style: Style, stages: Stages, num_classes: int, deep_supervision: bool
+    ) -> None:
         super().__init__(deep_supervision)
         last = len(stages) - 1
         features, kernels = stages.features, stages.kernels
         self.factors = stages.strides[1:]
         self.branches = sorted({0, last // 2, last})
         self.blocks = nn.ModuleList(
-            _block(style, stages, stage, features[stage + 1] + features[stage]) for stage in range(last)
+            _block(style, stages, stage, features[stage + 1] + features[stage])
+            for stage in range(last)
         )
-        self.seg_layers = nn.ModuleList(_same(features[stage], num_classes, kernels[stage]) for stage in self.branches)
+        self.seg_layers = nn.ModuleList(
+            _same(features[stage], num_classes, kernels[stage]) for stage in self.branches
+        )
         self.activation = style.activation()
         self.final = _same(len(self.branches) * num_classes, num_classes, kernels[0])
 
@@ -165,7 +180,10 @@ class _Decoder(Decoder):
             up = _upsampled(stages[0], skips[stage].shape[2:])
             stages.insert(0, self.blocks[stage](torch.cat([up, skips[stage]], 1)))
         size = skips[0].shape[2:]
-        branches = [_upsampled(layer(stages[i]), size) for i, layer in zip(self.branches, self.seg_layers, strict=True)]
+        branches = [
+            _upsampled(layer(stages[i]), size)
+            for i, layer in zip(self.branches, self.seg_layers, strict=True)
+        ]
         return [self.final(self.activation(torch.cat(branches, 1))), *branches]
 
 
@@ -175,11 +193,15 @@ def _encoder_blocks(style: Style, stages: Stages, inputs: int) -> Iterator[nn.Mo
         inputs = features
 
 
-def _block(style: Style, stages: Stages, stage: int, inputs: int, stride: Sequence[int] = (1, 1, 1)) -> nn.Sequential:
+def _block(
+    style: Style, stages: Stages, stage: int, inputs: int, stride: Sequence[int] = (1, 1, 1)
+) -> nn.Sequential:
     units, features = [], stages.features[stage]
     for index in range(stages.convolutions[stage]):
         step = stride if index == 0 else 1
-        units.append(style.unit(features if index else inputs, features, stages.kernels[stage], stride=step))
+        units.append(
+            style.unit(features if index else inputs, features, stages.kernels[stage], stride=step)
+        )
     return nn.Sequential(*units)
 
 

@@ -35,7 +35,9 @@ class Style:
         padding = tuple(size // 2 for size in kernel) if padded else 0
         stride = stride if isinstance(stride, int) else tuple(stride)
         layers: dict[str, nn.Module] = {
-            "convolution": self.conv_op(inputs, features, tuple(kernel), stride, padding, bias=self.conv_bias)
+            "convolution": self.conv_op(
+                inputs, features, tuple(kernel), stride, padding, bias=self.conv_bias
+            )
         }
         if self.norm_op is not None:
             layers["norm"] = self.norm_op(features, **(self.norm_op_kwargs or {}))

@@ -1,7 +1,8 @@
 """Bounded rotations and stretches, made in millimetres and applied to voxels.
 
-A linear map is A = exp(W) · exp(S), a rotation (W antisymmetric) after a stretch (S symmetric): the polar decomposition.
-W = 0 and S = 0 is the identity, and in both a bound means the same in every direction of space.
+A linear map is A = exp(W) · exp(S), a rotation (W antisymmetric) after a stretch (S symmetric): the
+polar decomposition. W = 0 and S = 0 is the identity, and in both a bound means the same in every
+direction of space.
 
 B batch, D spatial axes (2 or 3).
 """
@@ -19,16 +20,20 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """How far a translation, a rigid or an affine transform goes at most. The paper names only the first, for its toy."""
+    """How far a translation, a rigid or an affine transform goes at most. The paper names only the
+    first, for its toy."""
 
     max_shift_voxels: float = 32.0
-    """Along each axis (Couteaux et al. 2021, section 3.1: 32 pixels), and no further than a third of the patch."""
+    """Along each axis (Couteaux et al. 2021, section 3.1: 32 pixels), and no further than a third
+    of the patch."""
     max_rotation_deg: float = 30.0
     max_log_stretch: float = 0.2
-    """Of each entry of S: lengths change by at most a factor of exp(±0.2) along an axis, angles by about 0.4."""
+    """Of each entry of S: lengths change by at most a factor of exp(±0.2) along an axis, angles by
+    about 0.4."""
 
     def shift_in(self, patch_size: Sequence[int]) -> tuple[float, ...]:
-        """The bound along each axis, in voxels. Beyond a third of the patch too little of an organ is left in it."""
+        """The bound along each axis, in voxels. Beyond a third of the patch too little of an organ
+        is left in it."""
         return tuple(min(self.max_shift_voxels, n / 3) for n in patch_size)
 
 
@@ -46,10 +51,12 @@ def num_stretches(dims: int) -> int:
 
 
 def linear_map(rotation: Tensor, stretch: Tensor | None, *, spacing_mm: Sequence[float]) -> Tensor:
-    """A = exp(W) · exp(S) in millimetres, as it acts on voxel coordinates: diag(1/spacing) · A · diag(spacing).
+    """A = exp(W) · exp(S) in millimetres, as it acts on voxel coordinates: diag(1/spacing) · A ·
+    diag(spacing).
 
     Args:
-        rotation: (B, 1 or 3), the entries of W above its diagonal, in radian; their norm is the angle.
+        rotation: (B, 1 or 3), the entries of W above its diagonal, in radian; their norm is the
+            angle.
         stretch: (B, 3 or 6), the entries of S on and above its diagonal; None: a rotation only.
         spacing_mm: of the voxels.
 
@@ -57,7 +64,9 @@ def linear_map(rotation: Tensor, stretch: Tensor | None, *, spacing_mm: Sequence
         (B, D, D).
     """
     dims = len(spacing_mm)
-    matrix = torch.linalg.matrix_exp(_filled(rotation, list(combinations(range(dims), 2)), dims, mirrored=-1))
+    matrix = torch.linalg.matrix_exp(
+        _filled(rotation, list(combinations(range(dims), 2)), dims, mirrored=-1)
+    )
     if stretch is not None:
         pairs = list(combinations_with_replacement(range(dims), 2))
         matrix = matrix @ torch.linalg.matrix_exp(_filled(stretch, pairs, dims, mirrored=1))
@@ -66,13 +75,16 @@ def linear_map(rotation: Tensor, stretch: Tensor | None, *, spacing_mm: Sequence
 
 
 def bounded_rotation(raw: Tensor, max_rotation_deg: float) -> Tensor:
-    """The same direction with the angle max · tanh(norm), so never beyond the bound; (B, 1 or 3), in radian."""
+    """The same direction with the angle max · tanh(norm), so never beyond the bound; (B, 1 or 3),
+    in radian."""
     squared = raw.square().sum(1, keepdim=True)
     norm = (squared + 1e-12).sqrt()
     return raw * (math.radians(max_rotation_deg) * norm.tanh() / norm)
 
 
-def _filled(entries: Tensor, places: list[tuple[int, int]], dims: int, *, mirrored: float) -> Tensor:
+def _filled(
+    entries: Tensor, places: list[tuple[int, int]], dims: int, *, mirrored: float
+) -> Tensor:
     """(B, D, D) with the entries at their places and, times `mirrored`, at the transposed ones."""
     basis = entries.new_zeros(len(places), dims, dims)
     for number, (row, column) in enumerate(places):

@@ -1,12 +1,14 @@
-"""The 3D U-Net of Models Genesis (Zhou et al. 2019), whose published weights Couteaux et al. 2021 start from.
+"""The 3D U-Net of Models Genesis (Zhou et al. 2019), whose published weights Couteaux et al. 2021
+start from.
 
-Names and shapes are those of the published checkpoint; written from their description. Three poolings of 2x2x2; each stage
-has two 3x3x3 convolutions with batch norm and ReLU, the first with half the features of the second in the encoder. The
-decoder's transposed convolutions keep the channels, and what is upsampled stands before the skip.
+Names and shapes are those of the published checkpoint; written from their description. Three
+poolings of 2x2x2; each stage has two 3x3x3 convolutions with batch norm and ReLU, the first with
+half the features of the second in the encoder. The decoder's transposed convolutions keep the
+channels, and what is upsampled stands before the skip.
 
-Its batch norm uses the statistics of the batch in evaluation, too. The checkpoint has running statistics that nothing reads;
-they are kept up to date in training, so that the files can be exchanged. Logits come out, where the published network has a
-sigmoid.
+Its batch norm uses the statistics of the batch in evaluation, too. The checkpoint has running
+statistics that nothing reads; they are kept up to date in training, so that the files can be
+exchanged. Logits come out, where the published network has a sigmoid.
 
 B batch, C channels of the image, K classes, Z Y X voxels.
 """
@@ -31,10 +33,11 @@ FEATURES = (64, 128, 256, 512)
 
 
 class ModelsGenesisUNet(SegmentationNetwork):
-    """Four stages; without arguments the published network, for one channel and one class 19,073,665 parameters.
+    """Four stages; without arguments the published network, for one channel and one class
+    19,073,665 parameters.
 
-    It has no deep supervision: heads for it would be no part of the checkpoint. Other `features_per_stage` are a network of
-    this kind that the published weights do not fit.
+    It has no deep supervision: heads for it would be no part of the checkpoint. Other
+    `features_per_stage` are a network of this kind that the published weights do not fit.
     """
 
     uses_batch_statistics = True
@@ -60,10 +63,18 @@ class ModelsGenesisUNet(SegmentationNetwork):
             InputError: arguments that do not exist or do not go together.
         """
         super().__init__()
-        check_arguments(self, input_channels=input_channels, num_classes=num_classes, conv_op=conv_op, unknown=unknown)
+        check_arguments(
+            self,
+            input_channels=input_channels,
+            num_classes=num_classes,
+            conv_op=conv_op,
+            unknown=unknown,
+        )
         self.num_classes = num_classes
         name = "ModelsGenesisUNet"
-        stages = resolve_stages(name, strides=strides, features_per_stage=features_per_stage, n_stages=n_stages)
+        stages = resolve_stages(
+            name, strides=strides, features_per_stage=features_per_stage, n_stages=n_stages
+        )
         _check_fixed(stages.strides, stages.features)
         a, b, c, d = stages.features
         self.down_tr64 = _Down(input_channels, a)
@@ -86,7 +97,8 @@ class ModelsGenesisUNet(SegmentationNetwork):
         return 8, 8, 8
 
     def padded_size(self, size: Sequence[int]) -> Size:
-        """As in the base class, but one voxel in the coarsest stage would have no variance: then all axes are doubled."""
+        """As in the base class, but one voxel in the coarsest stage would have no variance: then
+        all axes are doubled."""
         z, y, x = super().padded_size(size)
         return (16, 16, 16) if (z, y, x) == (8, 8, 8) else (z, y, x)
 
@@ -121,7 +133,8 @@ class ModelsGenesisUNet(SegmentationNetwork):
 class BatchStatisticsNorm3d(nn.Module):
     """Batch norm that never uses its running statistics; they are buffers, updated in training.
 
-    None of torch's batch norms: those would be replaced on several GPUs, and the replacement evaluates with the buffers.
+    None of torch's batch norms: those would be replaced on several GPUs, and the replacement
+    evaluates with the buffers.
     """
 
     running_mean: Tensor
@@ -131,7 +144,10 @@ class BatchStatisticsNorm3d(nn.Module):
     def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.momentum, self.eps = momentum, eps
-        self.weight, self.bias = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
+        self.weight, self.bias = (
+            nn.Parameter(torch.ones(features)),
+            nn.Parameter(torch.zeros(features)),
+        )
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
@@ -141,7 +157,14 @@ class BatchStatisticsNorm3d(nn.Module):
         if self.training:
             self.num_batches_tracked.add_(1)
         return functional.batch_norm(
-            x, mean, var, self.weight, self.bias, training=True, momentum=self.momentum, eps=self.eps
+            x,
+            mean,
+            var,
+            self.weight,
+            self.bias,
+            training=True,
+            momentum=self.momentum,
+            eps=self.eps,
         )
 
 
@@ -189,4 +212,6 @@ def _check_fixed(strides: Sequence[Sequence[int]], features: Sequence[int]) -> N
     if tuple(strides) != STRIDES:
         raise InputError(f"ModelsGenesisUNet has the strides {list(STRIDES)}, not {list(strides)}.")
     if any(number % 2 for number in features):
-        raise InputError(f"ModelsGenesisUNet needs even features_per_stage, but has {list(features)}.")
+        raise InputError(
+            f"ModelsGenesisUNet needs even features_per_stage, but has {list(features)}."
+        )

@@ -1,8 +1,10 @@
-"""Random deformations of a class Ω, with which annotation masks are moved while the registor is trained alone.
+"""Random deformations of a class Ω, with which annotation masks are moved while the registor is
+trained alone.
 
-The paper trains the registor first "with annotation masks as input" (Couteaux et al. 2021, section 2.2), on its pairs.
-Moving a mask by fresh deformations makes as many pairs as one wants. The magnitudes are ours: breathing moves the liver
-by some centimetres as a whole and bends it by some millimetres to a centimetre.
+The paper trains the registor first "with annotation masks as input" (Couteaux et al. 2021, section
+2.2), on its pairs. Moving a mask by fresh deformations makes as many pairs as one wants. The
+magnitudes are ours: breathing moves the liver by some centimetres as a whole and bends it by some
+millimetres to a centimetre.
 
 B batch, D spatial axes (2 or 3), ... the D spatial axes themselves.
 """
@@ -16,9 +18,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnunet_liver_ext.deformation import affine_displacement, blur, control_grid_size, upsample_control_grid
+from nnunet_liver_ext.deformation import (
+    affine_displacement,
+    blur,
+    control_grid_size,
+    upsample_control_grid,
+)
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks.linear_maps import DEFAULT_BOUNDS, Bounds, linear_map, num_rotations, num_stretches
+from nnunet_liver_ext.networks.linear_maps import (
+    DEFAULT_BOUNDS,
+    Bounds,
+    linear_map,
+    num_rotations,
+    num_stretches,
+)
 
 SMOOTHINGS = 2
 SMOOTHED_STD = math.sqrt(70) / 16  # of white noise after [1, 2, 1]/4 twice, along one axis
@@ -47,11 +60,14 @@ def random_displacement(
         spacing_mm: of its voxels.
         batch: B.
         pitch: voxels between the vectors of an elastic deformation (`control_grid_pitch`).
-        bend_mm: standard deviation of an elastic deformation's vectors, before what would fold is scaled down.
-        shift_mm: standard deviation of its shift as a whole, cut at a quarter of the grid. Along each axis both are at
-            most a tenth of the grid: once masks hardly overlap, moving everything out of the patch lowers the registor's
-            loss, and from there no gradient leads back.
-        bounds: within which the shift of the other transforms and the angle and stretch are uniform.
+        bend_mm: standard deviation of an elastic deformation's vectors, before what would fold is
+            scaled down.
+        shift_mm: standard deviation of its shift as a whole, cut at a quarter of the grid. Along
+            each axis both are at most a tenth of the grid: once masks hardly overlap, moving
+            everything out of the patch lowers the registor's loss, and from there no gradient leads
+            back.
+        bounds: within which the shift of the other transforms and the angle and stretch are
+            uniform.
         centre: about which they turn, (B, D) in voxels; None: the middle of the grid.
         device: of the result; without a generator its global random state is used.
         generator: of that device.
@@ -68,7 +84,9 @@ def random_displacement(
         matrix_BDD = _random_matrix(noise, spacing_mm, bounds, stretches=transforms == "affine")
         middle = shift_BD.new_tensor([(n - 1) / 2 for n in size]).expand(batch, -1)
         return affine_displacement(matrix_BDD, shift_BD, middle if centre is None else centre, size)
-    raise InputError(f"transforms is {transforms!r}, but there are only elastic, translation, rigid and affine.")
+    raise InputError(
+        f"transforms is {transforms!r}, but there are only elastic, translation, rigid and affine."
+    )
 
 
 class _Noise:
@@ -82,7 +100,9 @@ class _Noise:
 
     def uniform(self, *shape: int) -> Tensor:
         """Between -1 and 1."""
-        return 2 * torch.rand((self.batch, *shape), device=self.device, generator=self._generator) - 1
+        return (
+            2 * torch.rand((self.batch, *shape), device=self.device, generator=self._generator) - 1
+        )
 
 
 def _elastic(
@@ -93,22 +113,29 @@ def _elastic(
     bend_mm: float,
     shift_mm: float,
 ) -> Tensor:
-    """Smooth vectors on the control grid, flattened where they would fold, and one shift of them all."""
+    """Smooth vectors on the control grid, flattened where they would fold, and one shift of them
+    all."""
     ones = [1] * len(size)
     spacing = torch.tensor(spacing_mm, device=noise.device)
     quarter = torch.tensor(size, device=noise.device) / 4
     tenth_mm = spacing * quarter / 2.5
-    bend_B_mm = _smooth_vectors(noise, control_grid_size(size, pitch)) * tenth_mm.clamp(max=bend_mm).view(-1, *ones)
+    bend_B_mm = _smooth_vectors(noise, control_grid_size(size, pitch)) * tenth_mm.clamp(
+        max=bend_mm
+    ).view(-1, *ones)
     pitch_mm = [step * spacing for step, spacing in zip(pitch, spacing_mm, strict=True)]
     bend_B_mm = bend_B_mm * (STEEPEST / _steepness(bend_B_mm, pitch_mm)).clamp(max=1)
-    shift = (noise.normal(len(size)) * tenth_mm.clamp(max=shift_mm) / spacing).clamp(-quarter, quarter)
+    shift = (noise.normal(len(size)) * tenth_mm.clamp(max=shift_mm) / spacing).clamp(
+        -quarter, quarter
+    )
     control = bend_B_mm / spacing.view(-1, *ones) + shift.view(*shift.shape, *ones)
     return upsample_control_grid(control, pitch, size)
 
 
 def _smooth_vectors(noise: _Noise, size: Sequence[int]) -> Tensor:
     """Normal noise of variance 1 whose neighbours are correlated by 0.8, (B, D, ...)."""
-    vectors = noise.normal(len(size), *[n + 2 * SMOOTHINGS for n in size])  # a margin that the border's repetition spoils
+    vectors = noise.normal(
+        len(size), *[n + 2 * SMOOTHINGS for n in size]
+    )  # a margin that the border's repetition spoils
     for _ in range(SMOOTHINGS):
         vectors = blur(vectors)
     for axis, n in enumerate(size, start=2):
@@ -119,7 +146,8 @@ def _smooth_vectors(noise: _Noise, size: Sequence[int]) -> Tensor:
 def _steepness(vectors_mm: Tensor, pitch_mm: Sequence[float]) -> Tensor:
     """Bound of max_i Σ_j |∂u_i/∂x_j| of each case, (B, 1, ...).
 
-    Below one, I + ∇u is strictly diagonally dominant with a positive diagonal, so that its determinant is positive.
+    Below one, I + ∇u is strictly diagonally dominant with a positive diagonal, so that its
+    determinant is positive.
     """
     total = vectors_mm.new_zeros(vectors_mm.shape[:2])
     for axis, step in enumerate(pitch_mm, start=2):
@@ -134,8 +162,11 @@ def _uniform_shift(noise: _Noise, size: Sequence[int], bounds: Bounds) -> Tensor
     return uniform * uniform.new_tensor(bounds.shift_in(size))
 
 
-def _random_matrix(noise: _Noise, spacing_mm: Sequence[float], bounds: Bounds, *, stretches: bool) -> Tensor:
-    """Rotation about a uniform axis by a uniform angle, and a uniform stretch; (B, D, D) acting on voxels."""
+def _random_matrix(
+    noise: _Noise, spacing_mm: Sequence[float], bounds: Bounds, *, stretches: bool
+) -> Tensor:
+    """Rotation about a uniform axis by a uniform angle, and a uniform stretch; (B, D, D) acting on
+    voxels."""
     dims = len(spacing_mm)
     direction = functional.normalize(noise.normal(num_rotations(dims)), dim=1)
     angle = noise.uniform(1) * math.radians(bounds.max_rotation_deg)

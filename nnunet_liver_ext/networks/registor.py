@@ -1,11 +1,13 @@
-"""Registors: networks that find the deformation between two masks (Couteaux et al. 2021, "Cooperating networks").
+"""Registors: networks that find the deformation between two masks (Couteaux et al. 2021,
+"Cooperating networks").
 
-u = R(s1, s2) is such that warp(s1, u) looks like s2, within a class Ω of transforms. All classes of the masks share it.
+u = R(s1, s2) is such that warp(s1, u) looks like s2, within a class Ω of transforms. All classes of
+the masks share it.
 
-- elastic: the paper's network (section 3.2.2). It prints a pooling of 2x2x2 in each of its four blocks; here axes that
-  are too short or too coarse for that are pooled less often.
-- translation, rigid, affine: the paper names the first two as Ω (sections 2 and 3.1) and gives no network; ours are in
-  `registor_heads`.
+- elastic: the paper's network (section 3.2.2). It prints a pooling of 2x2x2 in each of its four
+  blocks; here axes that are too short or too coarse for that are pooled less often.
+- translation, rigid, affine: the paper names the first two as Ω (sections 2 and 3.1) and gives no
+  network; ours are in `registor_heads`.
 
 B batch, C classes, D spatial axes (2 or 3), ... the D spatial axes themselves.
 """
@@ -52,7 +54,8 @@ class Registor(nn.Module, ABC):
         """The displacement u with warp(first, u) ≈ second.
 
         Args:
-            first: probabilities or 0/1 masks of the foreground classes of image 1, (B, C, ...), of any size.
+            first: probabilities or 0/1 masks of the foreground classes of image 1, (B, C, ...), of
+                any size.
             second: those of image 2.
 
         Returns:
@@ -72,11 +75,15 @@ class Registor(nn.Module, ABC):
 class ElasticRegistor(Registor):
     """The paper's fully convolutional network: vectors on a control grid, linearly interpolated."""
 
-    def __init__(self, channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
+    def __init__(
+        self, channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]
+    ) -> None:
         super().__init__()
         dims = len(patch_size)
         self.pitch = control_grid_pitch(patch_size, spacing_mm)
-        self.pitch_mm = tuple(n * spacing for n, spacing in zip(self.pitch, spacing_mm, strict=True))
+        self.pitch_mm = tuple(
+            n * spacing for n, spacing in zip(self.pitch, spacing_mm, strict=True)
+        )
         blocks, width = [], 2 * channels
         for features, pooling in zip(BLOCK_FEATURES, pooling_of_blocks(self.pitch), strict=True):
             blocks.append(_block(dims, width, features, pooling))
@@ -109,41 +116,60 @@ class TranslationRegistor(Registor):
     def __init__(self, channels: int, *, patch_size: Sequence[int], bounds: Bounds) -> None:
         super().__init__()
         self.max_shift_voxels = bounds.shift_in(patch_size)
-        self.shift = CorrelationShift(channels, patch_size=patch_size, max_shift_voxels=self.max_shift_voxels)
+        self.shift = CorrelationShift(
+            channels, patch_size=patch_size, max_shift_voxels=self.max_shift_voxels
+        )
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
         with _float32(first):
             shift_BD = self.shift(first, second)
-        return shift_BD.view(*shift_BD.shape, *[1] * shift_BD.shape[1]).expand(-1, -1, *first.shape[2:])
+        return shift_BD.view(*shift_BD.shape, *[1] * shift_BD.shape[1]).expand(
+            -1, -1, *first.shape[2:]
+        )
 
     def describe(self) -> str:
         return f"translation by at most {_times(self.max_shift_voxels)} voxels"
 
 
 class AffineRegistor(Registor):
-    """A rotation, with `stretches` also a stretch, about the centroid of the first masks, and a shift.
+    """A rotation, with `stretches` also a stretch, about the centroid of the first masks, and a
+    shift.
 
-    u(p) = A · (p + d − c) + c − p: `first` is turned about its centroid c, and d is then found by correlation.
+    u(p) = A · (p + d − c) + c − p: `first` is turned about its centroid c, and d is then found by
+    correlation.
     """
 
     def __init__(
-        self, channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float], bounds: Bounds, stretches: bool
+        self,
+        channels: int,
+        *,
+        patch_size: Sequence[int],
+        spacing_mm: Sequence[float],
+        bounds: Bounds,
+        stretches: bool,
     ) -> None:
         super().__init__()
         dims = len(patch_size)
         self.spacing_mm, self.bounds = tuple(spacing_mm), bounds
-        self.rotations, self.stretches = num_rotations(dims), num_stretches(dims) if stretches else 0
+        self.rotations, self.stretches = (
+            num_rotations(dims),
+            num_stretches(dims) if stretches else 0,
+        )
         self.max_shift_voxels = bounds.shift_in(patch_size)
         outputs = self.rotations + self.stretches
         self.look = CentredLook(channels, outputs, patch_size=patch_size, spacing_mm=spacing_mm)
-        self.shift = CorrelationShift(channels, patch_size=patch_size, max_shift_voxels=self.max_shift_voxels)
+        self.shift = CorrelationShift(
+            channels, patch_size=patch_size, max_shift_voxels=self.max_shift_voxels
+        )
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
         size = first.shape[2:]
         with _float32(first):
             centre_BD = centroid(first)
             matrix_BDD = self.matrix(first, second)
-            turned = warp(first, affine_displacement(matrix_BDD, torch.zeros_like(centre_BD), centre_BD, size))
+            turned = warp(
+                first, affine_displacement(matrix_BDD, torch.zeros_like(centre_BD), centre_BD, size)
+            )
             shift_BD = self.shift(turned, second)
             translation_BD = (matrix_BDD @ shift_BD[:, :, None])[:, :, 0]
             return affine_displacement(matrix_BDD, translation_BD, centre_BD, size)
@@ -152,11 +178,19 @@ class AffineRegistor(Registor):
         """A, (B, D, D), acting on voxel coordinates."""
         raw = self.look(first, second)
         rotation = bounded_rotation(raw[:, : self.rotations], self.bounds.max_rotation_deg)
-        stretch = raw[:, self.rotations :].tanh() * self.bounds.max_log_stretch if self.stretches else None
+        stretch = (
+            raw[:, self.rotations :].tanh() * self.bounds.max_log_stretch
+            if self.stretches
+            else None
+        )
         return linear_map(rotation, stretch, spacing_mm=self.spacing_mm)
 
     def describe(self) -> str:
-        stretch = f"a stretch by at most exp(±{self.bounds.max_log_stretch:g}), " if self.stretches else ""
+        stretch = (
+            f"a stretch by at most exp(±{self.bounds.max_log_stretch:g}), "
+            if self.stretches
+            else ""
+        )
         rotation = f"a rotation by at most {self.bounds.max_rotation_deg:g}°"
         shift = f"a shift by at most {_times(self.max_shift_voxels)} voxels"
         return f"{'affine' if stretch else 'rigid'}, {rotation}, {stretch}{shift}"
@@ -180,7 +214,8 @@ def build_registor(
         bounds: of translations, rotations and stretches; elastic has none.
 
     Raises:
-        InputError: a class of transforms that does not exist, or a patch with fewer than four voxels along an axis.
+        InputError: a class of transforms that does not exist, or a patch with fewer than four
+            voxels along an axis.
     """
     check_patch(patch_size)
     if transforms == "elastic":
@@ -189,16 +224,22 @@ def build_registor(
         return TranslationRegistor(channels, patch_size=patch_size, bounds=bounds)
     if transforms in ("rigid", "affine"):
         stretches = transforms == "affine"
-        return AffineRegistor(channels, patch_size=patch_size, spacing_mm=spacing_mm, bounds=bounds, stretches=stretches)
+        return AffineRegistor(
+            channels,
+            patch_size=patch_size,
+            spacing_mm=spacing_mm,
+            bounds=bounds,
+            stretches=stretches,
+        )
     raise InputError(f"transforms is {transforms!r}, but there are only {', '.join(TRANSFORMS)}.")
 
 
 def control_grid_pitch(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> tuple[int, ...]:
     """Voxels between two vectors of the elastic control grid along each axis.
 
-    2^p with the largest p <= 4 for which the patch has at least two vectors and they are no more than
-    2 · 16 · (finest spacing) apart. That is 16 for the paper's 1.5 x 1.5 x 3 mm and patches of 32 voxels or more
-    (section 3.2.2: "down-sampling the input by a factor 16").
+    2^p with the largest p <= 4 for which the patch has at least two vectors and they are no more
+    than 2 · 16 · (finest spacing) apart. That is 16 for the paper's 1.5 x 1.5 x 3 mm and patches of
+    32 voxels or more (section 3.2.2: "down-sampling the input by a factor 16").
 
     Raises:
         InputError: the patch has fewer than four voxels along an axis.
@@ -216,20 +257,24 @@ def control_grid_pitch(patch_size: Sequence[int], spacing_mm: Sequence[float]) -
 
 
 def pooling_of_blocks(pitch: Sequence[int]) -> list[tuple[int, ...]]:
-    """What each of the four blocks pools. Axes that are pooled less often are pooled in the last blocks.
+    """What each of the four blocks pools. Axes that are pooled less often are pooled in the last
+    blocks.
 
-    They are the short and the coarse ones: meanwhile the others catch up, and the later convolutions see the same
-    distance in all directions. nnU-Net plans its poolings likewise.
+    They are the short and the coarse ones: meanwhile the others catch up, and the later
+    convolutions see the same distance in all directions. nnU-Net plans its poolings likewise.
     """
     blocks = len(BLOCK_FEATURES)
-    return [tuple(2 if math.log2(step) >= blocks - block else 1 for step in pitch) for block in range(blocks)]
+    return [
+        tuple(2 if math.log2(step) >= blocks - block else 1 for step in pitch)
+        for block in range(blocks)
+    ]
 
 
 def check_patch(patch_size: Sequence[int]) -> None:
     if min(patch_size) < MIN_AXIS:
         raise InputError(
-            f"A registor needs patches of at least {MIN_AXIS} voxels along each axis, but the patch is "
-            f"{_times(patch_size)}: plan larger patches."
+            f"A registor needs patches of at least {MIN_AXIS} voxels along each axis, but the patch"
+            f" is {_times(patch_size)}: plan larger patches."
         )
 
 

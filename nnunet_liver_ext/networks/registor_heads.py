@@ -1,7 +1,9 @@
-"""Where a registor finds a shift and a linear map: correlation of learned features, and a look at both centred masks.
+"""Where a registor finds a shift and a linear map: correlation of learned features, and a look at
+both centred masks.
 
-The paper gives no network for translations and rigid transforms. Convolutions with global pooling forget where things
-are; a correlation of small learned features over all shifts knows it from the beginning and only has to learn to be sharp.
+The paper gives no network for translations and rigid transforms. Convolutions with global pooling
+forget where things are; a correlation of small learned features over all shifts knows it from the
+beginning and only has to learn to be sharp.
 
 B batch, C classes, F features, D spatial axes, ... the D spatial axes themselves.
 """
@@ -22,34 +24,46 @@ MAX_POOL: dict[int, type[nn.MaxPool2d] | type[nn.MaxPool3d]] = {2: nn.MaxPool2d,
 
 
 class CorrelationShift(nn.Module):
-    """The shift d for which first(p + d) looks like second(p): soft-argmax of the correlation of learned features.
+    """The shift d for which first(p + d) looks like second(p): soft-argmax of the correlation of
+    learned features.
 
-        r(d) = Σ_F Σ_p f1(p + d) · f2(p) / (‖f1‖ · ‖f2‖),   shift = Σ_d d · softmax(sharpness · r)(d)
+        r(d) = Σ_F Σ_p f1(p + d) · f2(p) / (‖f1‖ · ‖f2‖),   shift = Σ_d d · softmax(sharpness ·
+        r)(d)
 
-    over all d within the bound, on a grid that is up to four times coarser than the voxels; the mean of a smooth peak is
-    finer than its grid. The features have no bias, so that the background is zero and no different from the outside:
-    without foreground the shift is zero.
+    over all d within the bound, on a grid that is up to four times coarser than the voxels; the
+    mean of a smooth peak is finer than its grid. The features have no bias, so that the background
+    is zero and no different from the outside: without foreground the shift is zero.
     """
 
     features = 8
     finest_grid = 32
     """Axes are averaged as long as the patch keeps so many cells."""
     sharpness_per_weight = 1000.0
-    """Adam moves a weight by about its learning rate in a step: at 1e-3 the sharpness grows by one."""
+    """Adam moves a weight by about its learning rate in a step: at 1e-3 the sharpness grows by
+    one."""
     initial_sharpness = 0.002
 
-    def __init__(self, channels: int, *, patch_size: Sequence[int], max_shift_voxels: Sequence[float]) -> None:
+    def __init__(
+        self, channels: int, *, patch_size: Sequence[int], max_shift_voxels: Sequence[float]
+    ) -> None:
         super().__init__()
         convolution = CONVOLUTION[len(patch_size)]
         self.stride = tuple(_cell(n, self.finest_grid) for n in patch_size)
-        self.reach = tuple(math.ceil(bound / cell) + 1 for bound, cell in zip(max_shift_voxels, self.stride, strict=True))
+        self.reach = tuple(
+            math.ceil(bound / cell) + 1
+            for bound, cell in zip(max_shift_voxels, self.stride, strict=True)
+        )
         self.extract = nn.Sequential(
             convolution(channels, self.features, 3, padding=1, bias=False),
             nn.ReLU(),
             convolution(self.features, self.features, 3, padding=1, bias=False),
         )
-        self.sharpness = nn.Parameter(torch.tensor(self.initial_sharpness / self.sharpness_per_weight))
-        self.register_buffer("bound", torch.tensor(max_shift_voxels, dtype=torch.float32), persistent=False)
+        self.sharpness = nn.Parameter(
+            torch.tensor(self.initial_sharpness / self.sharpness_per_weight)
+        )
+        self.register_buffer(
+            "bound", torch.tensor(max_shift_voxels, dtype=torch.float32), persistent=False
+        )
         initialise_he(self.extract)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -57,7 +71,9 @@ class CorrelationShift(nn.Module):
         coarse = _average(torch.cat([first, second]), self.stride)
         correlation = cross_correlation(*self.extract(coarse).chunk(2), reach=self.reach)
         likely = (correlation.flatten(1) * (self.sharpness * self.sharpness_per_weight)).softmax(1)
-        cells = voxel_positions(correlation.shape[1:], likely) - _column(likely.new_tensor(self.reach))
+        cells = voxel_positions(correlation.shape[1:], likely) - _column(
+            likely.new_tensor(self.reach)
+        )
         shift = (likely[:, None] * cells.flatten(2)).sum(2) * likely.new_tensor(self.stride)
         bound: Tensor = self.get_buffer("bound")
         return shift.clamp(-bound, bound)
@@ -68,13 +84,16 @@ LONGEST_SIDE_CELLS = {2: 32, 3: 20}
 
 
 class CentredLook(nn.Module):
-    """Numbers that depend on how two masks differ, each seen about its own centroid on one coarse grid.
+    """Numbers that depend on how two masks differ, each seen about its own centroid on one coarse
+    grid.
 
-    The grid has cells of one size in millimetres, as wide as the patch; its positions are kept (no global pooling),
-    because where the masks differ is what tells a rotation from a stretch.
+    The grid has cells of one size in millimetres, as wide as the patch; its positions are kept (no
+    global pooling), because where the masks differ is what tells a rotation from a stretch.
     """
 
-    def __init__(self, channels: int, outputs: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
+    def __init__(
+        self, channels: int, outputs: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]
+    ) -> None:
         super().__init__()
         dims = len(patch_size)
         extent_mm = [n * spacing for n, spacing in zip(patch_size, spacing_mm, strict=True)]
@@ -82,7 +101,10 @@ class CentredLook(nn.Module):
         self.size = tuple(max(4, round(extent / cell_mm)) for extent in extent_mm)
         self.pitch = tuple(n / cells for n, cells in zip(patch_size, self.size, strict=True))
         self.stride = tuple(2 ** max(0, math.floor(math.log2(pitch))) for pitch in self.pitch)
-        convolution, shrunk = CONVOLUTION[dims], math.prod(math.ceil(math.ceil(n / 2) / 2) for n in self.size)
+        convolution, shrunk = (
+            CONVOLUTION[dims],
+            math.prod(math.ceil(math.ceil(n / 2) / 2) for n in self.size),
+        )
         self.layers = nn.Sequential(
             convolution(2 * channels, 16, 3, padding=1, stride=2),
             nn.ReLU(),
@@ -111,20 +133,24 @@ class CentredLook(nn.Module):
 
 
 def centroid(masks: Tensor) -> Tensor:
-    """Centre of mass of all classes together in voxel coordinates, (B, D); without foreground the centre of the grid.
+    """Centre of mass of all classes together in voxel coordinates, (B, D); without foreground the
+    centre of the grid.
 
     Args:
         masks: (B, C, ...), not negative.
     """
     weight = masks.sum(1, keepdim=True)
     size = masks.new_tensor(masks.shape[2:])
-    positions = voxel_positions(masks.shape[2:], masks) - _column((size - 1) / 2)  # about the centre: zero over zero is zero
+    positions = voxel_positions(masks.shape[2:], masks) - _column(
+        (size - 1) / 2
+    )  # about the centre: zero over zero is zero
     offset = (weight * positions).flatten(2).sum(2) / (weight.flatten(2).sum(2) + 1e-3)
     return offset + (size - 1) / 2
 
 
 def cross_correlation(first: Tensor, second: Tensor, *, reach: Sequence[int]) -> Tensor:
-    """r(d) = Σ_F Σ_p first(p + d) · second(p) / (‖first‖ · ‖second‖) for |d| <= reach along each axis, zero outside.
+    """r(d) = Σ_F Σ_p first(p + d) · second(p) / (‖first‖ · ‖second‖) for |d| <= reach along each
+    axis, zero outside.
 
     Args:
         first: (B, F, ...), float32.
@@ -135,7 +161,10 @@ def cross_correlation(first: Tensor, second: Tensor, *, reach: Sequence[int]) ->
         (B, 2 · reach + 1, ...), the shift of zero in the middle; 0 where a side is empty.
     """
     axes = tuple(range(2, first.ndim))
-    padded = [_smooth_number(max(n, cells + 1) + cells) for n, cells in zip(first.shape[2:], reach, strict=True)]
+    padded = [
+        _smooth_number(max(n, cells + 1) + cells)
+        for n, cells in zip(first.shape[2:], reach, strict=True)
+    ]
     product = torch.fft.rfftn(first, padded, axes) * torch.fft.rfftn(second, padded, axes).conj()
     correlation = torch.fft.irfftn(product.sum(1), padded, tuple(range(1, first.ndim - 1)))
     for axis, cells in enumerate(reach, start=1):
@@ -154,7 +183,8 @@ def initialise_he(module: nn.Module) -> None:
 
 
 def near_zero(layer: nn.Module, std: float = 1e-3) -> None:
-    """Small weights in a last layer: nearly the identity at first, yet not the plateau that exact zeros are."""
+    """Small weights in a last layer: nearly the identity at first, yet not the plateau that exact
+    zeros are."""
     nn.init.normal_(layer.get_parameter("weight"), std=std)
 
 

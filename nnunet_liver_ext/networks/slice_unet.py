@@ -1,16 +1,20 @@
-"""The 2D U-Net for liver volume and fat fraction (student report with Antaros Medical, sections 2.2 to 2.6 and 3.4).
+"""The 2D U-Net for liver volume and fat fraction (student report with Antaros Medical, sections 2.2
+to 2.6 and 3.4).
 
-nnU-Net sees a 3D network; within, every slice is segmented by a padded 2D U-Net of four poolings. The report's options V, R
-and T are arguments: neighbouring slices as channels, short skips over the convolution blocks, the encoder of VGG11. Its
-option E, elastic deformation, is an augmentation. Chosen here, for the report does not say:
+nnU-Net sees a 3D network; within, every slice is segmented by a padded 2D U-Net of four poolings.
+The report's options V, R and T are arguments: neighbouring slices as channels, short skips over the
+convolution blocks, the encoder of VGG11. Its option E, elastic deformation, is an augmentation.
+Chosen here, for the report does not say:
 
-- The plain encoder has the features of the first U-Net, 64 to 1024; there is no norm, unless one is given.
-- A short skip is added before the block's last activation, through a 1x1 convolution where the features differ (He et al.
-  2016); the encoder of VGG11 can have them, too.
+- The plain encoder has the features of the first U-Net, 64 to 1024; there is no norm, unless one is
+  given.
+- A short skip is added before the block's last activation, through a 1x1 convolution where the
+  features differ (He et al. 2016); the encoder of VGG11 can have them, too.
 - Beyond the first and the last slice the same slice stands again as its neighbour.
 - VGG11's fifth pooling is left away, so that both encoders have four.
 
-B batch, C channels of the image, S slices, W = 2 · neighbours + 1 slices seen, K classes, Z Y X voxels.
+B batch, C channels of the image, S slices, W = 2 · neighbours + 1 slices seen, K classes, Z Y X
+voxels.
 """
 
 from __future__ import annotations
@@ -52,8 +56,9 @@ IN_PLANE: dict[type[nn.Module], type[nn.Module]] = {
 class SliceUNet(SegmentationNetwork):
     """Slices in, with `neighbours` on each side; without arguments the report's base network.
 
-    The report takes 1 neighbour for liver volume and 4 for fat fraction. Patches need 2 · neighbours + 1 slices at least for
-    a slice with all its neighbours. In evaluation slices run in chunks, so that any number of them fits.
+    The report takes 1 neighbour for liver volume and 4 for fat fraction. Patches need 2 ·
+    neighbours + 1 slices at least for a slice with all its neighbours. In evaluation slices run in
+    chunks, so that any number of them fits.
     """
 
     whole_volume = True
@@ -93,14 +98,21 @@ class SliceUNet(SegmentationNetwork):
             n_conv_per_stage: likewise; the decoder has two in each stage.
             conv_op: Conv3d, for nnU-Net sees a 3D network.
             norm_op: batch or instance norm, taken in 2D.
-            dropout_op_kwargs: a dropout without them has the report's p = 0.5; it follows the two coarsest stages.
+            dropout_op_kwargs: a dropout without them has the report's p = 0.5; it follows the two
+                coarsest stages.
             others: as in nnU-Net's networks.
 
         Raises:
             InputError: arguments that do not exist or do not go together.
         """
         super().__init__()
-        check_arguments(self, input_channels=input_channels, num_classes=num_classes, conv_op=conv_op, unknown=unknown)
+        check_arguments(
+            self,
+            input_channels=input_channels,
+            num_classes=num_classes,
+            conv_op=conv_op,
+            unknown=unknown,
+        )
         self.num_classes = num_classes
         if neighbours < 0:
             raise InputError(f"SliceUNet needs neighbours of 0 or more, but has {neighbours}.")
@@ -116,9 +128,13 @@ class SliceUNet(SegmentationNetwork):
         _check_in_plane(self.stages, norm_op)
         norm = None if norm_op is None else IN_PLANE[norm_op]
         style = Style(nn.Conv2d, conv_bias, norm, norm_op_kwargs, nonlin, nonlin_kwargs)
-        dropout = None if dropout_op is None else dropout_op(**(dropout_op_kwargs or {"p": DROPOUT}))
+        dropout = (
+            None if dropout_op is None else dropout_op(**(dropout_op_kwargs or {"p": DROPOUT}))
+        )
         channels = input_channels * (2 * neighbours + 1)
-        self.encoder = nn.ModuleList(_encoder_blocks(style, self.stages, channels, residual, dropout))
+        self.encoder = nn.ModuleList(
+            _encoder_blocks(style, self.stages, channels, residual, dropout)
+        )
         self.decoder = _Decoder(style, self.stages, num_classes, residual, deep_supervision)
         self.slices_at_once = SLICES_AT_ONCE
 
@@ -130,8 +146,8 @@ class SliceUNet(SegmentationNetwork):
     def vgg11_names(self) -> dict[str, str]:
         """Names in torchvision's VGG11 -> names in `state_dict()`.
 
-        The first convolution has `input_channels` · W channels instead of three: slice by slice, from the lowest z, each
-        with all channels.
+        The first convolution has `input_channels` · W channels instead of three: slice by slice,
+        from the lowest z, each with all channels.
 
         Raises:
             InputError: the encoder is not VGG11's.
@@ -139,7 +155,9 @@ class SliceUNet(SegmentationNetwork):
         if self.encoder_kind != "vgg11":
             raise InputError("This SliceUNet has no VGG11 encoder: plan it with encoder='vgg11'.")
         return {
-            f"features.{layer}.{parameter}": f"encoder.{stage}.units.{index}.convolution.{parameter}"
+            f"features.{layer}.{parameter}": (
+                f"encoder.{stage}.units.{index}.convolution.{parameter}"
+            )
             for stage, layers in enumerate(VGG11_LAYERS)
             for index, layer in enumerate(layers)
             for parameter in ("weight", "bias")
@@ -152,7 +170,10 @@ class SliceUNet(SegmentationNetwork):
     def segment(self, x: Tensor) -> list[Tensor]:
         slices = x.shape[2]
         chunk = slices if self.training else self.slices_at_once
-        chunks = [self._segment_slices(x, first, min(first + chunk, slices)) for first in range(0, slices, chunk)]
+        chunks = [
+            self._segment_slices(x, first, min(first + chunk, slices))
+            for first in range(0, slices, chunk)
+        ]
         return [chunks[0] if len(chunks) == 1 else torch.cat(chunks, 2)]
 
     def _segment_slices(self, x: Tensor, first: int, last: int) -> Tensor:
@@ -179,11 +200,18 @@ class SliceUNet(SegmentationNetwork):
 
     def _u_shape(self) -> UShape:
         strides = [stride[1:] for stride in self.stages.strides]
-        return UShape(list(self.encoder), list(self.decoder.blocks), list(self.decoder.transposed), strides, strides)
+        return UShape(
+            list(self.encoder),
+            list(self.decoder.blocks),
+            list(self.decoder.transposed),
+            strides,
+            strides,
+        )
 
 
 def with_neighbours(x: Tensor, first: int, last: int, neighbours: int) -> Tensor:
-    """Slices of (B, C, Z, Y, X) from `first` to before `last`, each with its neighbours: (B, S, W·C, Y, X).
+    """Slices of (B, C, Z, Y, X) from `first` to before `last`, each with its neighbours: (B, S,
+    W·C, Y, X).
 
     The neighbours of the first and the last slice of x are these slices themselves.
     """
@@ -197,15 +225,24 @@ class _Block(nn.Module):
     """Convolutions of one stage, with or without a short skip over them, then dropout."""
 
     def __init__(
-        self, style: Style, inputs: int, features: int, convolutions: int, residual: bool, dropout: nn.Module | None = None
+        self,
+        style: Style,
+        inputs: int,
+        features: int,
+        convolutions: int,
+        residual: bool,
+        dropout: nn.Module | None = None,
     ) -> None:
         super().__init__()
         widths = [inputs, *[features] * convolutions]
         self.units = nn.ModuleList(
-            style.unit(widths[index], features, (3, 3), activated=index < convolutions - 1) for index in range(convolutions)
+            style.unit(widths[index], features, (3, 3), activated=index < convolutions - 1)
+            for index in range(convolutions)
         )
         if residual:
-            self.shortcut: nn.Module | None = nn.Identity() if inputs == features else nn.Conv2d(inputs, features, 1)
+            self.shortcut: nn.Module | None = (
+                nn.Identity() if inputs == features else nn.Conv2d(inputs, features, 1)
+            )
         else:
             self.shortcut = None
         self.activation = style.activation()
@@ -221,14 +258,19 @@ class _Block(nn.Module):
 
 
 class _Decoder(Decoder):
-    """Transposed convolutions, concatenation, two convolutions, and a head of 1x1. Lists go from fine to coarse."""
+    """Transposed convolutions, concatenation, two convolutions, and a head of 1x1. Lists go from
+    fine to coarse."""
 
-    def __init__(self, style: Style, stages: Stages, num_classes: int, residual: bool, deep_supervision: bool) -> None:
+    def __init__(
+        self, style: Style, stages: Stages, num_classes: int, residual: bool, deep_supervision: bool
+    ) -> None:
         super().__init__(deep_supervision)
         self.transposed, self.blocks = nn.ModuleList(), nn.ModuleList()
         for stage, features in enumerate(stages.features[:-1]):
             stride = stages.strides[stage + 1][1:]
-            self.transposed.append(nn.ConvTranspose2d(stages.features[stage + 1], features, stride, stride))
+            self.transposed.append(
+                nn.ConvTranspose2d(stages.features[stage + 1], features, stride, stride)
+            )
             self.blocks.append(_Block(style, 2 * features, features, 2, residual))
         self.seg_layers = nn.ModuleList([nn.Conv2d(stages.features[0], num_classes, 1)])
 
@@ -244,7 +286,14 @@ def _encoder_blocks(
 ) -> Iterator[nn.Module]:
     for stage, features in enumerate(stages.features):
         is_deep = stage >= len(stages) - STAGES_WITH_DROPOUT
-        yield _Block(style, inputs, features, stages.convolutions[stage], residual, dropout if is_deep else None)
+        yield _Block(
+            style,
+            inputs,
+            features,
+            stages.convolutions[stage],
+            residual,
+            dropout if is_deep else None,
+        )
         inputs = features
 
 
@@ -258,15 +307,28 @@ def _own_encoder(
         raise InputError(f"SliceUNet has encoder 'plain' or 'vgg11', not {kind!r}.")
     if features not in (None, VGG11_FEATURES) and tuple(features or ()) != VGG11_FEATURES:
         raise InputError(
-            f"SliceUNet's VGG11 encoder has features_per_stage {list(VGG11_FEATURES)}, not {list(features or ())}."
+            f"SliceUNet's VGG11 encoder has features_per_stage {list(VGG11_FEATURES)}, not"
+            f" {list(features or ())}."
         )
-    if convolutions is not None and convolutions != list(VGG11_CONVOLUTIONS) and convolutions != VGG11_CONVOLUTIONS:
-        raise InputError(f"SliceUNet's VGG11 encoder has n_conv_per_stage {list(VGG11_CONVOLUTIONS)}, not {convolutions}.")
+    if (
+        convolutions is not None
+        and convolutions != list(VGG11_CONVOLUTIONS)
+        and convolutions != VGG11_CONVOLUTIONS
+    ):
+        raise InputError(
+            f"SliceUNet's VGG11 encoder has n_conv_per_stage {list(VGG11_CONVOLUTIONS)}, not"
+            f" {convolutions}."
+        )
     return VGG11_FEATURES, VGG11_CONVOLUTIONS
 
 
 def _check_in_plane(stages: Stages, norm_op: type[nn.Module] | None) -> None:
     if any(z != 1 for z, _, _ in stages.strides):
-        raise InputError(f"SliceUNet cannot pool across slices: its strides are [1, y, x], not {list(stages.strides)}.")
+        raise InputError(
+            "SliceUNet cannot pool across slices: its strides are [1, y, x], not"
+            f" {list(stages.strides)}."
+        )
     if norm_op is not None and norm_op not in IN_PLANE:
-        raise InputError(f"SliceUNet knows batch norm and instance norm as norm_op, not {norm_op.__name__}.")
+        raise InputError(
+            f"SliceUNet knows batch norm and instance norm as norm_op, not {norm_op.__name__}."
+        )

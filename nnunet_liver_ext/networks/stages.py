@@ -1,4 +1,5 @@
-"""The stages of an encoder-decoder network, as nnU-Net's plans give them, checked and written out for each stage."""
+"""The stages of an encoder-decoder network, as nnU-Net's plans give them, checked and written out
+for each stage."""
 
 from __future__ import annotations
 
@@ -50,13 +51,14 @@ def resolve_stages(
     """The stages that a network's arguments describe.
 
     Raises:
-        InputError: lists of different lengths, a first stride that is not 1, even kernels, numbers below 1, or one stage.
+        InputError: lists of different lengths, a first stride that is not 1, even kernels, numbers
+            below 1, or one stage.
     """
     number = len(strides)
     if number < 2 or n_stages not in (None, number):
         raise InputError(
-            f"{network} needs two stages at least and as many strides as stages, but has n_stages {n_stages} and strides "
-            f"{_listed(strides)}."
+            f"{network} needs two stages at least and as many strides as stages, but has n_stages"
+            f" {n_stages} and strides {_listed(strides)}."
         )
     stages = Stages(
         strides=tuple(_axes(network, "strides", stride) for stride in strides),
@@ -65,22 +67,35 @@ def resolve_stages(
         convolutions=_each(network, "n_conv_per_stage", n_conv_per_stage, number),
     )
     if stages.strides[0] != (1, 1, 1):
-        raise InputError(f"{network} needs [1, 1, 1] as its first stride, but it is {_listed(strides)}.")
+        raise InputError(
+            f"{network} needs [1, 1, 1] as its first stride, but it is {_listed(strides)}."
+        )
     if any(size % 2 == 0 for kernel in stages.kernels for size in kernel):
-        raise InputError(f"{network} needs odd kernel_sizes, but they are {_listed(stages.kernels)}.")
+        raise InputError(
+            f"{network} needs odd kernel_sizes, but they are {_listed(stages.kernels)}."
+        )
     return stages
 
 
-def _kernels(network: str, kernel_sizes: Sequence[Sequence[int] | int] | int, number: int) -> tuple[Size, ...]:
+def _kernels(
+    network: str, kernel_sizes: Sequence[Sequence[int] | int] | int, number: int
+) -> tuple[Size, ...]:
     listed = [kernel_sizes] * number if isinstance(kernel_sizes, int) else list(kernel_sizes)
     if len(listed) != number:
-        raise InputError(f"{network} has {number} strides, but {len(listed)} kernel_sizes: give one for each stage.")
-    return tuple(_axes(network, "kernel_sizes", [one] * 3 if isinstance(one, int) else one) for one in listed)
+        raise InputError(
+            f"{network} has {number} strides, but {len(listed)} kernel_sizes: give one for each"
+            " stage."
+        )
+    return tuple(
+        _axes(network, "kernel_sizes", [one] * 3 if isinstance(one, int) else one) for one in listed
+    )
 
 
 def _axes(network: str, what: str, values: Sequence[int]) -> Size:
     if len(values) != 3 or min(values) < 1:
-        raise InputError(f"{network} needs {what} of three numbers (z, y, x) from 1, but one is {list(values)}.")
+        raise InputError(
+            f"{network} needs {what} of three numbers (z, y, x) from 1, but one is {list(values)}."
+        )
     z, y, x = (int(value) for value in values)
     return z, y, x
 
@@ -88,7 +103,10 @@ def _axes(network: str, what: str, values: Sequence[int]) -> Size:
 def _each(network: str, what: str, values: Sequence[int] | int, number: int) -> tuple[int, ...]:
     listed = [values] * number if isinstance(values, int) else [int(value) for value in values]
     if len(listed) != number or min(listed) < 1:
-        raise InputError(f"{network} needs {what} of {number} numbers from 1, one for each stage, but has {listed}.")
+        raise InputError(
+            f"{network} needs {what} of {number} numbers from 1, one for each stage, but has"
+            f" {listed}."
+        )
     return tuple(listed)
 
 

@@ -1,8 +1,10 @@
-"""Input and output strategies for pairs (Couteaux et al. 2021, "Comparison of strategies", section 3.2, table 1).
+"""Input and output strategies for pairs (Couteaux et al. 2021, "Comparison of strategies", section
+3.2, table 1).
 
-A strategy wraps the network that the plans describe. It takes the channels of a case and gives one VIEW for each image
-that has its own mask: the logits of that image. Training needs the views; everything else (nnU-Net's predictor, its
-validation) needs one array of logits for nnU-Net's labels, which for a pair are the joint logits (`pairing`).
+A strategy wraps the network that the plans describe. It takes the channels of a case and gives one
+VIEW for each image that has its own mask: the logits of that image. Training needs the views;
+everything else (nnU-Net's predictor, its validation) needs one array of logits for nnU-Net's
+labels, which for a pair are the joint logits (`pairing`).
 
 B batch, M images of a case, K classes, ... spatial axes.
 """
@@ -22,9 +24,11 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import classes_of_joint, join_logits
 
 Levels = Any
-"""A tensor (B, K, ...), or with deep supervision a list of them from the finest resolution to the coarsest."""
+"""A tensor (B, K, ...), or with deep supervision a list of them from the finest resolution to the
+coarsest."""
 CERTAIN = 20.0
-"""Difference of logits that no average over tiles, mirror images and folds makes a probability worth naming."""
+"""Difference of logits that no average over tiles, mirror images and folds makes a probability
+worth naming."""
 BuildNetwork = Callable[[int, int], nn.Module]
 """(input channels, output channels) -> the plans' network."""
 
@@ -60,9 +64,10 @@ class Strategy(nn.Module, ABC):
     def nnunet_logits(self, views: list[Levels]) -> Levels:
         """Logits for nnU-Net's labels, (B, K², ...) for a pair.
 
-        Each view's log-probabilities are joined rather than its logits. The two differ by one number per voxel, which
-        neither softmax nor averages nor interpolation see; but nnU-Net adds up tiles in float16, where the confidence in
-        one image would otherwise round away what is known of the other.
+        Each view's log-probabilities are joined rather than its logits. The two differ by one
+        number per voxel, which neither softmax nor averages nor interpolation see; but nnU-Net adds
+        up tiles in float16, where the confidence in one image would otherwise round away what is
+        known of the other.
         """
         return each_level(lambda u, v: join_logits(u.log_softmax(1), v.log_softmax(1)), *views)
 
@@ -73,7 +78,8 @@ class Strategy(nn.Module, ABC):
 
     @property
     def whole_volume(self) -> bool:
-        """Whether, in evaluation, one look at a whole volume of any size is exact and fits into memory."""
+        """Whether, in evaluation, one look at a whole volume of any size is exact and fits into
+        memory."""
         return all(getattr(network, "whole_volume", False) for network in self.networks)
 
     @property
@@ -83,12 +89,14 @@ class Strategy(nn.Module, ABC):
 
     @property
     def supervised_scales(self) -> list[list[float]] | None:
-        """Resolution of each output of deep supervision along each axis; None: nnU-Net's, one for each level."""
+        """Resolution of each output of deep supervision along each axis; None: nnU-Net's, one for
+        each level."""
         return getattr(self.networks[0], "supervised_scales", None)
 
     @property
     def supervision_weights(self) -> list[float] | None:
-        """Weight of each output of deep supervision; None: nnU-Net's, half of the next finer one's."""
+        """Weight of each output of deep supervision; None: nnU-Net's, half of the next finer
+        one's."""
         scales = self.supervised_scales
         if scales is not None and len(scales) == 1:
             return [1.0]
@@ -96,8 +104,13 @@ class Strategy(nn.Module, ABC):
 
     @contextmanager
     def as_in_training(self) -> Iterator[None]:
-        """Meanwhile networks of unpadded convolutions give the smaller output of their training, in evaluation too."""
-        keeping: list[Any] = [network for network in self.networks if getattr(network, "keeps_size_in_evaluation", False)]
+        """Meanwhile networks of unpadded convolutions give the smaller output of their training, in
+        evaluation too."""
+        keeping: list[Any] = [
+            network
+            for network in self.networks
+            if getattr(network, "keeps_size_in_evaluation", False)
+        ]
         for network in keeping:
             network.keeps_size_in_evaluation = False
         try:
@@ -124,7 +137,8 @@ class _Decoders:
 
 
 class OneView(Strategy):
-    """An ordinary dataset, one mask for all channels: the plans' network as it is. Pre-registered pairs are such."""
+    """An ordinary dataset, one mask for all channels: the plans' network as it is. Pre-registered
+    pairs are such."""
 
     is_pair = False
 
@@ -140,10 +154,12 @@ class OneView(Strategy):
 
 
 class ImageAlone(OneView):
-    """One mask, and an organ mask as the last channel that the network never sees (Hänsch et al. 2022, Methods).
+    """One mask, and an organ mask as the last channel that the network never sees (Hänsch et al.
+    2022, Methods).
 
-    In training the loader has taken that channel away already; at inference nnU-Net hands it over like an image, and what is
-    found beyond the organ is taken back: the loss says nothing about what lies there.
+    In training the loader has taken that channel away already; at inference nnU-Net hands it over
+    like an image, and what is found beyond the organ is taken back: the loss says nothing about
+    what lies there.
     """
 
     strips_organ_mask = True
@@ -151,7 +167,10 @@ class ImageAlone(OneView):
     @classmethod
     def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
         if num_inputs < 2:
-            raise InputError("a tumour network needs an image and an organ mask, but the dataset has one channel.")
+            raise InputError(
+                "a tumour network needs an image and an organ mask, but the dataset has one"
+                " channel."
+            )
         strategy = cls([build(num_inputs - 1, num_outputs)])
         strategy.image_channels = num_inputs - 1
         return strategy
@@ -172,7 +191,8 @@ class ImageAlone(OneView):
 
 
 def _background_outside(logits: Tensor, inside: Tensor) -> Tensor:
-    """Logits (B, K, ...) with certain background where a mask (B, 1, ...) is False; coarser levels stay as they are."""
+    """Logits (B, K, ...) with certain background where a mask (B, 1, ...) is False; coarser levels
+    stay as they are."""
     if logits.shape[2:] != inside.shape[2:]:
         return logits
     background = logits[:, :1]
@@ -181,7 +201,8 @@ def _background_outside(logits: Tensor, inside: Tensor) -> Tensor:
 
 
 class SingleInput(Strategy):
-    """One network, one image at a time: u = f(x1), v = f(x2). Both images run as one batch of 2B."""
+    """One network, one image at a time: u = f(x1), v = f(x2). Both images run as one batch of
+    2B."""
 
     inputs_per_image = 1
     takes_lone_images = True
@@ -193,7 +214,9 @@ class SingleInput(Strategy):
 
     def __init__(self, networks: list[nn.Module]) -> None:
         super().__init__(networks)
-        self.mixes_batch = any(_uses_batch_statistics_in_evaluation(network) for network in networks)
+        self.mixes_batch = any(
+            _uses_batch_statistics_in_evaluation(network) for network in networks
+        )
 
     def views(self, x: Tensor) -> list[Levels]:
         inputs = images_seen(x, self.inputs_per_image)
@@ -212,21 +235,30 @@ class SingleInputSpecialized(Strategy):
     @classmethod
     def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
         _check_channels(cls, num_inputs)
-        return cls([build(cls.inputs_per_image, classes_of_joint(num_outputs)) for _ in range(num_inputs)])
+        return cls(
+            [build(cls.inputs_per_image, classes_of_joint(num_outputs)) for _ in range(num_inputs)]
+        )
 
     def views(self, x: Tensor) -> list[Levels]:
-        return [network(image) for network, image in zip(self.networks, images_seen(x, self.inputs_per_image), strict=True)]
+        return [
+            network(image)
+            for network, image in zip(
+                self.networks, images_seen(x, self.inputs_per_image), strict=True
+            )
+        ]
 
 
 class DualInput(SingleInput):
-    """One network that sees both images and segments the first: u = f(x1, x2), v = f(x2, x1). One batch of 2B."""
+    """One network that sees both images and segments the first: u = f(x1, x2), v = f(x2, x1). One
+    batch of 2B."""
 
     inputs_per_image = 2
     takes_lone_images = False
 
 
 class DualInputSpecialized(SingleInputSpecialized):
-    """A network for each modality that sees both images, its own first: u = f1(x1, x2), v = f2(x2, x1)."""
+    """A network for each modality that sees both images, its own first: u = f1(x1, x2), v = f2(x2,
+    x1)."""
 
     inputs_per_image = 2
     takes_lone_images = False
@@ -245,9 +277,11 @@ class DualOutputSpecialized(Strategy):
 
 
 class DualOutput(DualOutputSpecialized):
-    """As `DualOutputSpecialized`, but in training each case's images are swapped with probability 1/2.
+    """As `DualOutputSpecialized`, but in training each case's images are swapped with probability
+    1/2.
 
-    The views are swapped back, so that view i is always that of image i. In evaluation the order is (x1, x2).
+    The views are swapped back, so that view i is always that of image i. In evaluation the order is
+    (x1, x2).
     """
 
     def views(self, x: Tensor) -> list[Levels]:
@@ -280,7 +314,10 @@ def images_seen(x: Tensor, images: int) -> list[Tensor]:
 
 def _check_channels(strategy: type[Strategy], num_inputs: int) -> None:
     if num_inputs != 2:
-        raise InputError(f"strategy {strategy.__name__} needs a pair of images, but the dataset has {num_inputs} channels.")
+        raise InputError(
+            f"strategy {strategy.__name__} needs a pair of images, but the dataset has {num_inputs}"
+            " channels."
+        )
 
 
 def each_level(function: Callable[..., Any], *levels: Levels) -> Levels:
@@ -291,9 +328,14 @@ def each_level(function: Callable[..., Any], *levels: Levels) -> Levels:
 
 
 def in_two(split: Callable[[Tensor], Any], levels: Levels) -> list[Levels]:
-    """Splits each level of deep supervision into two: the levels of image 1, and those of image 2."""
+    """Splits each level of deep supervision into two: the levels of image 1, and those of image
+    2."""
     halves = each_level(split, levels)
-    return list(halves) if isinstance(levels, Tensor) else [list(half) for half in zip(*halves, strict=True)]
+    return (
+        list(halves)
+        if isinstance(levels, Tensor)
+        else [list(half) for half in zip(*halves, strict=True)]
+    )
 
 
 def _where(condition_B: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -309,4 +351,7 @@ def unwrapped(network: Any) -> Any:
 def _uses_batch_statistics_in_evaluation(network: nn.Module) -> bool:
     if getattr(network, "uses_batch_statistics", False):
         return True
-    return any(isinstance(module, _BatchNorm) and not module.track_running_stats for module in network.modules())
+    return any(
+        isinstance(module, _BatchNorm) and not module.track_running_stats
+        for module in network.modules()
+    )

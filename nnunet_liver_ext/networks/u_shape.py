@@ -1,7 +1,8 @@
 """Sizes and receptive fields of encoder-decoder networks, computed from their layers.
 
-Stages are counted from full resolution (0) to the coarsest. All convolutions here have odd kernels; their views are counted
-as if they were padded to keep the size, which is what cropping at the centre makes of unpadded ones, too.
+Stages are counted from full resolution (0) to the coarsest. All convolutions here have odd kernels;
+their views are counted as if they were padded to keep the size, which is what cropping at the
+centre makes of unpadded ones, too.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ View = tuple[int, int]
 class UShape:
     """Convolutions of an encoder-decoder network, in the order in which they run within a stage.
 
-    encoder[0] … encoder[n-1] and decoder[0] … decoder[n-2]; upsampling[i] leads from stage i+1 to stage i, and is a
-    transposed convolution whose kernel is its stride, or None for linear interpolation. Strided convolutions stand in their
-    encoder stage; pooling[i] is what is pooled before stage i, 1 where nothing is.
+    encoder[0] … encoder[n-1] and decoder[0] … decoder[n-2]; upsampling[i] leads from stage i+1 to
+    stage i, and is a transposed convolution whose kernel is its stride, or None for linear
+    interpolation. Strided convolutions stand in their encoder stage; pooling[i] is what is pooled
+    before stage i, 1 where nothing is.
     """
 
     encoder: Sequence[nn.Module]
@@ -34,7 +36,8 @@ class UShape:
     strides: Sequence[Sequence[int]]
 
     def feature_maps(self, size: Sequence[int]) -> tuple[int, list[tuple[int, ...]]]:
-        """Numbers that all convolutions give for one image of `size`, and the size of each stage's output in the decoder.
+        """Numbers that all convolutions give for one image of `size`, and the size of each stage's
+        output in the decoder.
 
         The coarsest stage's output, last in the list, is the encoder's.
         """
@@ -46,20 +49,25 @@ class UShape:
         sizes = [size]
         for stage in reversed(range(len(self.decoder))):
             size = tuple(n * step for n, step in zip(size, self.strides[stage + 1], strict=True))
-            numbers += sum(conv.out_channels * prod(size) for conv in _convolutions(self.upsampling[stage]))
+            numbers += sum(
+                conv.out_channels * prod(size) for conv in _convolutions(self.upsampling[stage])
+            )
             found, size = _through(self.decoder[stage], size)
             numbers += found
             sizes.append(size)
         return numbers, sizes[::-1]
 
     def view(self, axis: int, view: View, stage: int = 0) -> View:
-        """Voxels of the image behind some voxels of the decoder's output in a stage (the encoder's in the coarsest)."""
+        """Voxels of the image behind some voxels of the decoder's output in a stage (the encoder's
+        in the coarsest)."""
         if stage == len(self.encoder) - 1:
             return self._encoder_view(axis, view, stage)
         inside = back_through(self.decoder[stage], axis, view)
         step = self.strides[stage + 1][axis]
         linear = self.upsampling[stage] is None
-        below = interpolated_view(inside, step) if linear else (inside[0] // step, inside[1] // step)
+        below = (
+            interpolated_view(inside, step) if linear else (inside[0] // step, inside[1] // step)
+        )
         return hull(self._encoder_view(axis, inside, stage), self.view(axis, below, stage + 1))
 
     def _encoder_view(self, axis: int, view: View, stage: int) -> View:
@@ -105,7 +113,9 @@ def _through(block: nn.Module, size: tuple[int, ...]) -> tuple[int, tuple[int, .
     numbers = 0
     for conv in _convolutions(block):
         axes = zip(size, conv.padding, conv.kernel_size, conv.stride, strict=True)
-        size = tuple((n + 2 * padding - kernel) // stride + 1 for n, padding, kernel, stride in axes)
+        size = tuple(
+            (n + 2 * padding - kernel) // stride + 1 for n, padding, kernel, stride in axes
+        )
         numbers += conv.out_channels * prod(size)
     return numbers, size
 

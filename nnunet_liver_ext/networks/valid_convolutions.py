@@ -1,8 +1,10 @@
-"""Unpadded encoder-decoder networks: how much they lose, which sizes fit, and how a whole volume is computed in tiles.
+"""Unpadded encoder-decoder networks: how much they lose, which sizes fit, and how a whole volume is
+computed in tiles.
 
-Everything of one axis is in an `Axis`; the three together make a `ValidGeometry`. A stage's encoder and decoder block lose
-`loss` voxels in all at that stage's resolution. Sizes fit when every pooling and every transposed convolution divides
-without a rest (Hänsch et al. 2022, figure 1: 236 x 236 x 72 in, 52 x 52 x 32 out).
+Everything of one axis is in an `Axis`; the three together make a `ValidGeometry`. A stage's encoder
+and decoder block lose `loss` voxels in all at that stage's resolution. Sizes fit when every pooling
+and every transposed convolution divides without a rest (Hänsch et al. 2022, figure 1: 236 x 236 x
+72 in, 52 x 52 x 32 out).
 
 B batch, C channels of the image, K classes, Z Y X voxels.
 """
@@ -26,7 +28,8 @@ from nnunet_liver_ext.networks.network import Size
 class Axis:
     """One axis of an unpadded network.
 
-    encoder_loss[0] … [n-1] and decoder_loss[0] … [n-2] in voxels of the stage, both sides together; strides[0] is 1.
+    encoder_loss[0] … [n-1] and decoder_loss[0] … [n-2] in voxels of the stage, both sides together;
+    strides[0] is 1.
     """
 
     encoder_loss: tuple[int, ...]
@@ -55,7 +58,8 @@ class Axis:
 
     @property
     def first_coarse_voxel(self) -> int:
-        """Where a voxel of the coarsest stage begins, in voxels of the output; others are a `step` apart."""
+        """Where a voxel of the coarsest stage begins, in voxels of the output; others are a `step`
+        apart."""
         begin, stride = -self.margin, 1
         for loss, next_stride in zip(self.encoder_loss[:-1], self.strides[1:], strict=True):
             begin += stride * loss // 2
@@ -76,7 +80,10 @@ class Axis:
 
     def output_for(self, size: int) -> int:
         """The smallest output that fits and has `size` voxels at least."""
-        return self.smallest_output + max(0, -(-(size - self.smallest_output) // self.step)) * self.step
+        return (
+            self.smallest_output
+            + max(0, -(-(size - self.smallest_output) // self.step)) * self.step
+        )
 
     def takes(self, size: int) -> bool:
         """Whether an input of `size` fits."""
@@ -92,9 +99,11 @@ class Axis:
         return [output + 2 * self.margin for output in outputs]
 
     def tiling(self, size: int, largest: int) -> tuple[int, int, int]:
-        """Tiles for a volume of `size`, of nearly one size: how many, how far apart, and each one's output.
+        """Tiles for a volume of `size`, of nearly one size: how many, how far apart, and each one's
+        output.
 
-        They are multiples of `step` apart, so that each voxel is computed as in one tile of the whole volume.
+        They are multiples of `step` apart, so that each voxel is computed as in one tile of the
+        whole volume.
         """
         if self.output_for(size) <= max(largest, self.smallest_output):
             return 1, 0, self.output_for(size)
@@ -124,13 +133,19 @@ class ValidGeometry:
         """Raises InputError for a size that does not fit, with those next to it that do."""
         if all(axis.takes(n) for axis, n in zip(self.axes, size, strict=True)):
             return
-        fitting = ["/".join(map(str, axis.nearest_inputs(n))) for axis, n in zip(self.axes, size, strict=True)]
+        fitting = [
+            "/".join(map(str, axis.nearest_inputs(n)))
+            for axis, n in zip(self.axes, size, strict=True)
+        ]
         raise InputError(
-            f"{name} with padding='valid' cannot take patches of {_times(size)} voxels (z y x): take sizes such as "
-            f"{_times(fitting)}, which are {_times([2 * n for n in self.margin])} larger than its output."
+            f"{name} with padding='valid' cannot take patches of {_times(size)} voxels (z y x):"
+            f" take sizes such as {_times(fitting)}, which are"
+            f" {_times([2 * n for n in self.margin])} larger than its output."
         )
 
-    def whole_volume(self, network: Callable[[Tensor], Tensor], x: Tensor, *, largest: Sequence[int]) -> Tensor:
+    def whole_volume(
+        self, network: Callable[[Tensor], Tensor], x: Tensor, *, largest: Sequence[int]
+    ) -> Tensor:
         """Logits of the size of the volume: zeros around it, and the network on tiles of it.
 
         Args:
@@ -139,19 +154,29 @@ class ValidGeometry:
             largest: output of a tile (z, y, x), in voxels.
 
         Returns:
-            What one pass over the whole padded volume gives. Only one tile's feature maps are held at a time.
+            What one pass over the whole padded volume gives. Only one tile's feature maps are held
+            at a time.
         """
         size = x.shape[2:]
-        tilings = [axis.tiling(n, most) for axis, n, most in zip(self.axes, size, largest, strict=True)]
+        tilings = [
+            axis.tiling(n, most) for axis, n, most in zip(self.axes, size, largest, strict=True)
+        ]
         padded = self._padded(x, tilings)
         logits: Tensor | None = None
-        for starts in product(*(range(0, max(1, number * advance), max(1, advance)) for number, advance, _ in tilings)):
-            ends = [start + output + 2 * n for start, (_, _, output), n in zip(starts, tilings, self.margin, strict=True)]
+        for starts in product(
+            *(range(0, max(1, number * advance), max(1, advance)) for number, advance, _ in tilings)
+        ):
+            ends = [
+                start + output + 2 * n
+                for start, (_, _, output), n in zip(starts, tilings, self.margin, strict=True)
+            ]
             tile = network(padded[_box(starts, ends)])
             if logits is None:
                 logits = tile.new_empty((*tile.shape[:2], *size))
             kept = [min(tile.shape[2 + axis], n - starts[axis]) for axis, n in enumerate(size)]
-            logits[_box(starts, [start + n for start, n in zip(starts, kept, strict=True)])] = tile[_box((0, 0, 0), kept)]
+            logits[_box(starts, [start + n for start, n in zip(starts, kept, strict=True)])] = tile[
+                _box((0, 0, 0), kept)
+            ]
         if logits is None:
             raise InputError(f"A volume of {_times(size)} voxels has nothing to segment.")
         return logits
@@ -159,7 +184,9 @@ class ValidGeometry:
     def _padded(self, x: Tensor, tilings: Sequence[tuple[int, int, int]]) -> Tensor:
         behind = [
             (number - 1) * advance + output + margin - n
-            for (number, advance, output), margin, n in zip(tilings, self.margin, x.shape[2:], strict=True)
+            for (number, advance, output), margin, n in zip(
+                tilings, self.margin, x.shape[2:], strict=True
+            )
         ]
         around = zip(reversed(self.margin), reversed(behind), strict=True)
         return functional.pad(x, [n for before_and_behind in around for n in before_and_behind])

@@ -15,6 +15,8 @@ def network_without_weights(architecture: Mapping[str, Any]) -> Any:
     Raises:
         InputError: arguments that the network does not know, or that do not go together.
     """
-    of_plans = [architecture[key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")]
+    of_plans = [
+        architecture[key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    ]
     with torch.device("meta"):
         return get_network_from_plans(*of_plans, 1, 2, allow_init=False)

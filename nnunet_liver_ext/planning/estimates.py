@@ -22,8 +22,15 @@ KEY = "memory"
 def training_of(dataset_json: Mapping[str, Any], recipe: Recipe) -> Training:
     """What of a dataset and a recipe takes memory."""
     labels = LabelManager(dict(dataset_json["labels"]), dataset_json.get("regions_class_order"))
-    channels = dataset_json.get("channel_names") or dataset_json["modality"]  # as nnU-Net reads them
-    return Training(recipe, PairLabels.from_dataset_json(dataset_json), len(channels), labels.num_segmentation_heads)
+    channels = (
+        dataset_json.get("channel_names") or dataset_json["modality"]
+    )  # as nnU-Net reads them
+    return Training(
+        recipe,
+        PairLabels.from_dataset_json(dataset_json),
+        len(channels),
+        labels.num_segmentation_heads,
+    )
 
 
 def recipe_of(request: Request) -> Recipe:
@@ -35,15 +42,20 @@ def recipe_of(request: Request) -> Recipe:
 
 
 def sizes_of(plans: Plans, configuration: str) -> Sizes:
-    """What of a configuration takes memory. Where the distance of the slices stays as it is, the median counts."""
-    patch, spacing = (tuple(inherited(plans, configuration, key)) for key in ("patch_size", "spacing"))
+    """What of a configuration takes memory. Where the distance of the slices stays as it is, the
+    median counts."""
+    patch, spacing = (
+        tuple(inherited(plans, configuration, key)) for key in ("patch_size", "spacing")
+    )
     if len(spacing) < len(patch):
         spacing = (plans["original_median_spacing_after_transp"][0], *spacing)
     batch = inherited(plans, configuration, "batch_size")
     return Sizes(inherited(plans, configuration, "architecture"), patch, spacing, batch)
 
 
-def memory_of(plans: Plans, configuration: str, dataset_json: Mapping[str, Any], strategy: str, objective: str) -> Memory:
+def memory_of(
+    plans: Plans, configuration: str, dataset_json: Mapping[str, Any], strategy: str, objective: str
+) -> Memory:
     """The memory of training this configuration.
 
     Raises:
@@ -59,20 +71,32 @@ def with_memory(plans: Plans, dataset_json: Mapping[str, Any], request: Request)
     for name, entry in plans["configurations"].items():
         if "architecture" in entry:
             memory = memory_of(plans, name, dataset_json, request.strategy, request.objective)
-            made_for = {"strategy": request.strategy, "objective": request.objective, "target_gb": request.gpu_memory_gb}
+            made_for = {
+                "strategy": request.strategy,
+                "objective": request.objective,
+                "target_gb": request.gpu_memory_gb,
+            }
             entry[KEY] = {**memory.to_json(), **made_for, "counted": _counted(plans, name)}
     return plans
 
 
-def memory_to_show(plans: Plans, configuration: str, dataset_json: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the plans keep, computed anew for a variant with another patch or batch; None where nothing is kept."""
+def memory_to_show(
+    plans: Plans, configuration: str, dataset_json: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What the plans keep, computed anew for a variant with another patch or batch; None where
+    nothing is kept."""
     try:
         kept = inherited(plans, configuration, KEY)
     except KeyError:  # plans by nnU-Net itself, or of an earlier version
         return None
     if kept["counted"] == _counted(plans, configuration):
         return kept
-    return {**kept, **memory_of(plans, configuration, dataset_json, kept["strategy"], kept["objective"]).to_json()}
+    return {
+        **kept,
+        **memory_of(
+            plans, configuration, dataset_json, kept["strategy"], kept["objective"]
+        ).to_json(),
+    }
 
 
 def _counted(plans: Plans, configuration: str) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""How much memory a training needs: of this trainer's networks, losses and optimizers, on patches of this size.
+"""How much memory a training needs: of this trainer's networks, losses and optimizers, on patches
+of this size.
 
-nnU-Net's planner knows one network and its own loss. Here one training step is traced (`traced_step`): the segmentor, or two
-of them, on one image or on both of a pair, and the companion network. To that come weights and optimizers, and what CUDA
-and cuDNN take for themselves. The latter is set so that nnU-Net's own rule comes out, 560e6 numbers in the feature maps of
-one sample at a batch of two for 8 GB (`ExperimentPlanner.UNet_reference_val_3d`): see benchmarks/memory.py.
+nnU-Net's planner knows one network and its own loss. Here one training step is traced
+(`traced_step`): the segmentor, or two of them, on one image or on both of a pair, and the companion
+network. To that come weights and optimizers, and what CUDA and cuDNN take for themselves. The
+latter is set so that nnU-Net's own rule comes out, 560e6 numbers in the feature maps of one sample
+at a batch of two for 8 GB (`ExperimentPlanner.UNet_reference_val_3d`): see benchmarks/memory.py.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Memory:
     """Of a training, in GB (10^9 bytes)."""
 
     activations_gb: float
-    """What a step keeps for its backward pass and needs on the way, gradients included, at the worst moment."""
+    """What a step keeps for its backward pass and needs on the way, gradients included, at the
+    worst moment."""
     weights_gb: float
     """Weights of all networks, and their optimizers' states."""
     reserved_gb: float = RESERVED_GB
@@ -38,7 +41,9 @@ class Memory:
         return self.activations_gb + self.weights_gb + self.reserved_gb
 
     def to_json(self) -> dict[str, float]:
-        return {"estimated_gb": round(self.total_gb, 3)} | {key: round(gb, 3) for key, gb in asdict(self).items()}
+        return {"estimated_gb": round(self.total_gb, 3)} | {
+            key: round(gb, 3) for key, gb in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Trace:
     """Bytes of one traced step."""
 
     kept: int
-    """After the segmentor's forward pass and loss: the batch and all that is kept for the backward pass."""
+    """After the segmentor's forward pass and loss: the batch and all that is kept for the backward
+    pass."""
     peak: int
     segmentor_parameters: int
     """How many numbers, of all networks of the strategy."""
@@ -59,20 +65,32 @@ def estimate(training: Training, sizes: Sizes) -> Memory:
     Raises:
         InputError: the network, the strategy or the objective cannot be built for these sizes.
     """
-    architecture = json.dumps(sizes.architecture, default=int)  # nnU-Net's planner has numpy's numbers in it
+    architecture = json.dumps(
+        sizes.architecture, default=int
+    )  # nnU-Net's planner has numpy's numbers in it
     patch, spacing = tuple(map(int, sizes.patch_size)), tuple(map(float, sizes.spacing_mm))
     return _estimate(training, architecture, patch, spacing, sizes.batch_size)
 
 
 @lru_cache(maxsize=256)
 def _estimate(
-    training: Training, architecture: str, patch_size: tuple[int, ...], spacing_mm: tuple[float, ...], batch_size: int
+    training: Training,
+    architecture: str,
+    patch_size: tuple[int, ...],
+    spacing_mm: tuple[float, ...],
+    batch_size: int,
 ) -> Memory:
-    trace = trace_step(training, Sizes(json.loads(architecture), patch_size, spacing_mm, batch_size))
+    trace = trace_step(
+        training, Sizes(json.loads(architecture), patch_size, spacing_mm, batch_size)
+    )
     recipe = training.recipe
-    gradients = 4 * (trace.segmentor_parameters + trace.companion_parameters)  # those of the last step are still there
+    gradients = 4 * (
+        trace.segmentor_parameters + trace.companion_parameters
+    )  # those of the last step are still there
     weights = trace.segmentor_parameters * _bytes_per_weight(recipe.optimizer, recipe.momentum)
-    weights += trace.companion_parameters * _bytes_per_weight(recipe.companion_optimizer, recipe.companion_momentum)
+    weights += trace.companion_parameters * _bytes_per_weight(
+        recipe.companion_optimizer, recipe.companion_momentum
+    )
     return Memory(max(trace.peak, trace.kept + gradients) / GB, weights / GB)
 
 

@@ -1,7 +1,9 @@
-"""The planner for the networks of this package: arguments from the fingerprint, patch and batch from memory.
+"""The planner for the networks of this package: arguments from the fingerprint, patch and batch
+from memory.
 
-nnU-Net's planner makes the frame (spacing, transposition, normalisation, resampling); topology, patch and batch are
-replaced. There is one configuration, 3d_fullres: these networks take no 2D images and have no cascade. Axes are (z, y, x).
+nnU-Net's planner makes the frame (spacing, transposition, normalisation, resampling); topology,
+patch and batch are replaced. There is one configuration, 3d_fullres: these networks take no 2D
+images and have no cascade. Axes are (z, y, x).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from nnunet_liver_ext.planning.sizing import (
 )
 
 SHARED_DATA = "nnUNetPlans"
-"""Data at nnU-Net's own spacing serve all architectures, as in nnU-Net's planner of residual encoders."""
+"""Data at nnU-Net's own spacing serve all architectures, as in nnU-Net's planner of residual
+encoders."""
 SMALLEST_FEATURE_MAP = 4
 """Voxels of the coarsest stage along each axis, unless the images are smaller, as in nnU-Net."""
 SLICE_EDGE = 256
@@ -53,10 +56,15 @@ class NetworkPlanner(LiverPlanner):
         return 1.0  # nnU-Net's frame needs no patch
 
     def plan_experiment(self) -> dict[str, Any]:
-        if max(shape[self._slice_axis()] for shape in self.dataset_fingerprint["shapes_after_crop"]) == 1:
+        if (
+            max(
+                shape[self._slice_axis()] for shape in self.dataset_fingerprint["shapes_after_crop"]
+            )
+            == 1
+        ):
             raise InputError(
-                f"{self.dataset_name} holds single slices, and {self.request.architecture.name} is for volumes: plan with "
-                "--architecture nnunet and train its configuration 2d."
+                f"{self.dataset_name} holds single slices, and {self.request.architecture.name} is"
+                " for volumes: plan with --architecture nnunet and train its configuration 2d."
             )
         return super().plan_experiment()
 
@@ -64,7 +72,12 @@ class NetworkPlanner(LiverPlanner):
         return self.determine_transpose()[0][0]
 
     def get_plans_for_configuration(
-        self, spacing: Any, median_shape: Any, data_identifier: str, approximate_n_voxels_dataset: float, _cache: dict
+        self,
+        spacing: Any,
+        median_shape: Any,
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
     ) -> dict[str, Any]:
         if len(spacing) == 2:
             return {}  # left out when the plans are saved
@@ -72,7 +85,9 @@ class NetworkPlanner(LiverPlanner):
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
         sizes = [max(1.0, float(n)) for n in median_shape]
-        plan["architecture"] = architecture_entry(self.request.architecture, list(spacing), sizes, self.request.options)
+        plan["architecture"] = architecture_entry(
+            self.request.architecture, list(spacing), sizes, self.request.options
+        )
         patches = ladder(self._allowed(plan, spacing, sizes), sizes)
         if self.request.tiny:
             return {**plan, "batch_size": 1, "patch_size": patches[-1]}
@@ -88,34 +103,53 @@ class NetworkPlanner(LiverPlanner):
         return plan
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        plans["configurations"] = {name: entry for name, entry in plans["configurations"].items() if "spacing" in entry}
+        plans["configurations"] = {
+            name: entry for name, entry in plans["configurations"].items() if "spacing" in entry
+        }
         super().save_plans(plans)
 
-    def _fitting(self, plan: dict[str, Any], spacing: Any, patches: Sequence[Patch]) -> tuple[int, Patch]:
-        """Batch and patch: the largest patch for the protocol's batch or for two; rather one whole image than two parts."""
+    def _fitting(
+        self, plan: dict[str, Any], spacing: Any, patches: Sequence[Patch]
+    ) -> tuple[int, Patch]:
+        """Batch and patch: the largest patch for the protocol's batch or for two; rather one whole
+        image than two parts."""
         target, batch = self.request.gpu_memory_gb, self.fixed_batch or SMALLEST_BATCH
 
         def needed(patch: Patch, batch: int) -> float:
             return self.memory({**plan, "patch_size": patch}, spacing, batch).total_gb
 
-        if self.request.architecture.takes_whole_images and self.fixed_batch is None and needed(patches[0], batch) > target:
+        if (
+            self.request.architecture.takes_whole_images
+            and self.fixed_batch is None
+            and needed(patches[0], batch) > target
+        ):
             batch = 1
         patch = first_that_fits(patches, lambda patch: needed(patch, batch) <= target)
         if patch is None:
             raise too_little(target, needed(patches[-1], batch))
         return batch, patch
 
-    def _allowed(self, plan: dict[str, Any], spacing: Any, sizes: Sequence[float]) -> list[list[int]]:
+    def _allowed(
+        self, plan: dict[str, Any], spacing: Any, sizes: Sequence[float]
+    ) -> list[list[int]]:
         """What each axis of the patch may be, ascending."""
         network = network_without_weights(plan["architecture"])
         most = self._largest(spacing, sizes)
         if getattr(network, "padding", "same") == "valid":
-            return [_unpadded(axis, size, n) for axis, size, n in zip(network.geometry.axes, sizes, most, strict=True)]
+            return [
+                _unpadded(axis, size, n)
+                for axis, size, n in zip(network.geometry.axes, sizes, most, strict=True)
+            ]
         most = [min(n, size) for n, size in zip(most, sizes, strict=True)]
         if self.request.architecture is SLICE:
-            slices = SHORTEST_AXIS + 2 * network.neighbours  # four of them have all their neighbours in the patch
+            slices = (
+                SHORTEST_AXIS + 2 * network.neighbours
+            )  # four of them have all their neighbours in the patch
             plane = zip(network.size_multiple[1:], most[1:], strict=True)
-            return [[slices], *(multiples(step, smallest=SMALLEST_SLICE_EDGE, largest=n) for step, n in plane)]
+            return [
+                [slices],
+                *(multiples(step, smallest=SMALLEST_SLICE_EDGE, largest=n) for step, n in plane),
+            ]
         return [
             multiples(step, smallest=SMALLEST_FEATURE_MAP * step, largest=n)
             for step, n in zip(network.size_multiple, most, strict=True)
@@ -124,7 +158,11 @@ class NetworkPlanner(LiverPlanner):
     def _largest(self, spacing: Any, sizes: Sequence[float]) -> Sequence[float]:
         """The largest patch that makes sense."""
         protocol, architecture = self.request.protocol, self.request.architecture
-        if protocol is not None and protocol.patch_size is not None and protocol.architecture == architecture.name:
+        if (
+            protocol is not None
+            and protocol.patch_size is not None
+            and protocol.architecture == architecture.name
+        ):
             return protocol.patch_size
         if self.request.options.get("padding") == "valid":
             return PAPER_TILE
@@ -134,7 +172,10 @@ class NetworkPlanner(LiverPlanner):
 
 
 def _unpadded(axis: Any, size: float, largest: float) -> list[int]:
-    """Inputs that fit an unpadded network, ascending, up to `largest` or to what covers an image of `size`."""
+    """Inputs that fit an unpadded network, ascending, up to `largest` or to what covers an image of
+    `size`."""
     first, last = axis.output_for(axis.step), axis.output_for(math.ceil(size))
-    outputs = range(first, max(first, min(last, math.floor(largest) - 2 * axis.margin)) + 1, axis.step)
+    outputs = range(
+        first, max(first, min(last, math.floor(largest) - 2 * axis.margin)) + 1, axis.step
+    )
     return [output + 2 * axis.margin for output in outputs]

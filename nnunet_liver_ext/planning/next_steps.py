@@ -1,4 +1,5 @@
-"""What to run after planning: the stock commands, with a trainer that the memory was planned for."""
+"""What to run after planning: the stock commands, with a trainer that the memory was planned
+for."""
 
 from __future__ import annotations
 
@@ -21,19 +22,25 @@ def next_commands(dataset: str, plans: Plans, configuration: str) -> list[str]:
     name, preprocessed = plans["plans_name"], ancestry(plans, configuration)[-1]
     return [
         f"nnUNetv2_preprocess -d {dataset} -plans_name {name} -c {preprocessed}",
-        f"nnUNetv2_train {dataset} {configuration} 0 -p {name} -tr {suggested_trainer(plans, configuration)}",
+        (
+            f"nnUNetv2_train {dataset} {configuration} 0 -p {name} -tr"
+            f" {suggested_trainer(plans, configuration)}"
+        ),
     ]
 
 
 def suggested_trainer(plans: Plans, configuration: str) -> str:
-    """The trainer with this strategy and objective that changes fewest numbers, the protocol's own first."""
+    """The trainer with this strategy and objective that changes fewest numbers, the protocol's own
+    first."""
     from nnunet_liver_ext import trainers
 
     try:
         memory = inherited(plans, configuration, KEY)
     except KeyError:  # plans by nnU-Net itself, or of an earlier version
         return ANY_TRAINER
-    network = inherited(plans, configuration, "architecture")["network_class_name"].rpartition(".")[2]
+    network = inherited(plans, configuration, "architecture")["network_class_name"].rpartition(".")[
+        2
+    ]
     plain = Recipe(strategy=memory["strategy"], objective=memory["objective"])
     recipes = {name: getattr(trainers, name).recipe for name in trainers.__all__}
     fitting = {

@@ -47,27 +47,29 @@ def plan_dataset(
         dataset: number or name of a converted dataset.
         architecture: key of `architectures.ARCHITECTURES`; None: the protocol's, or nnunet.
         options: further arguments of one of our networks.
-        strategy: key of `networks.strategies.STRATEGIES` that memory is planned for; None: single_input for pairs,
-            one_view (or, with an organ mask, image_alone) for others.
+        strategy: key of `networks.strategies.STRATEGIES` that memory is planned for; None:
+            single_input for pairs, one_view (or, with an organ mask, image_alone) for others.
         objective: key of `trainers.objectives.OBJECTIVES` that memory is planned for.
         protocol: key of `trainers.protocols.PROTOCOLS`.
-        spacing_mm: target spacing (z, y, x), or (y, x) to leave the distance of the slices as it is; None: the protocol's,
-            the architecture's, or nnU-Net's choice.
+        spacing_mm: target spacing (z, y, x), or (y, x) to leave the distance of the slices as it
+            is; None: the protocol's, the architecture's, or nnU-Net's choice.
         gpu_memory_gb: what training may use.
         plans_name: name of the plans file; None: `default_plans_name`.
         tiny: plans so small that they train on a CPU in seconds.
-        numbers: recipe numbers, `batch_size` or `patch_size` to set, in `base` or, with `name`, in a new variant of it.
+        numbers: recipe numbers, `batch_size` or `patch_size` to set, in `base` or, with `name`, in
+            a new variant of it.
         name: name of the new configuration.
         base: configuration to change or to inherit from.
         processes: worker processes of the fingerprint extraction.
-        overwrite: plan anew although there are plans; variants in them are kept, other splits are replaced.
+        overwrite: plan anew although there are plans; variants in them are kept, other splits are
+            replaced.
 
     Returns:
         The plans file.
 
     Raises:
-        InputError: no such dataset, outdated plans, plans of something else or other splits without `overwrite`, too little
-            memory, or anything that does not fit the dataset.
+        InputError: no such dataset, outdated plans, plans of something else or other splits without
+            `overwrite`, too little memory, or anything that does not fit the dataset.
     """
     if numbers:
         _check_recipe_numbers(numbers)
@@ -103,7 +105,8 @@ def plan_dataset(
 
 
 def default_plans_name(architecture: str | None, protocol: str | None) -> str:
-    """nnUNetPlans for nnU-Net's own network; other architectures, also a protocol's, have plans files of their own."""
+    """nnUNetPlans for nnU-Net's own network; other architectures, also a protocol's, have plans
+    files of their own."""
     if architecture is None:
         architecture = "nnunet" if protocol is None else protocol_of(protocol).architecture
     return architecture_of(architecture).plans_name
@@ -122,13 +125,15 @@ def _check_existing(path: Path, dataset_json: Path, request: Request | None) -> 
     if request is None:
         return
     entries = list(_read_json(path)["configurations"].values())
-    networks = {entry["architecture"]["network_class_name"] for entry in entries if "architecture" in entry}
+    networks = {
+        entry["architecture"]["network_class_name"] for entry in entries if "architecture" in entry
+    }
     protocols = {entry["protocol"] for entry in entries if "protocol" in entry}
     asked = {request.protocol.name} if request.protocol is not None else set()
     if request.architecture.network not in networks or protocols != asked:
         raise InputError(
-            f"{path}: was planned for {', '.join(sorted(networks | protocols))}; give other plans another name (-p), "
-            "or plan anew with --overwrite."
+            f"{path}: was planned for {', '.join(sorted(networks | protocols))}; give other plans"
+            " another name (-p), or plan anew with --overwrite."
         )
 
 
@@ -153,7 +158,9 @@ def _adapted(plans: Plans, dataset_json: Mapping[str, Any], request: Request) ->
     return with_memory(make_tiny(plans) if request.tiny else plans, dataset_json, request)
 
 
-def _run_nnunet_planner(raw: Path, request: Request, path: Path, processes: int, overwrite: bool) -> None:
+def _run_nnunet_planner(
+    raw: Path, request: Request, path: Path, processes: int, overwrite: bool
+) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 
     from nnunet_liver_ext.planning.network_planner import NetworkPlanner
@@ -163,7 +170,9 @@ def _run_nnunet_planner(raw: Path, request: Request, path: Path, processes: int,
     planners = {"nnunet": NNUNetPlanner, "resenc": ResEncPlanner}
     planner = planners.get(request.architecture.name, NetworkPlanner)
     with quiet():
-        if overwrite or not _is_newer(path.parent / "dataset_fingerprint.json", raw / "dataset.json"):
+        if overwrite or not _is_newer(
+            path.parent / "dataset_fingerprint.json", raw / "dataset.json"
+        ):
             extract_fingerprint_dataset(number, num_processes=processes, verbose=False)
         memory = {"gpu_memory_target_in_gb": request.gpu_memory_gb}
         planner(number, plans_name=path.stem, request=request, **memory).plan_experiment()
@@ -174,14 +183,16 @@ def _is_newer(path: Path, than: Path) -> bool:
 
 
 def _copy_splits(raw: Path, preprocessed: Path, *, overwrite: bool) -> None:
-    """The converter's splits by patient; nnU-Net's own would put two studies of a patient on both sides."""
+    """The converter's splits by patient; nnU-Net's own would put two studies of a patient on both
+    sides."""
     source, target = raw / "splits_final.json", preprocessed / "splits_final.json"
     if not source.exists():
         return
     if target.exists() and _read_json(source) != _read_json(target):
         if not overwrite:
             raise InputError(
-                f"{target}: differs from the dataset's splits; --overwrite replaces it (a copy is kept beside it)."
+                f"{target}: differs from the dataset's splits; --overwrite replaces it (a copy is"
+                " kept beside it)."
             )
         target.replace(target.with_suffix(".previous.json"))
     preprocessed.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
-"""nnU-Net's planners, sized by the memory that this trainer needs, and one for the networks of this package.
+"""nnU-Net's planners, sized by the memory that this trainer needs, and one for the networks of this
+package.
 
-They only ever run in `nnunet_liver plan`. The plans that come out are ordinary ones and name nnU-Net's own planner, because
-nnU-Net looks planners up in its own package. Axes are (z, y, x) of the transposed images, as in nnU-Net.
+They only ever run in `nnunet_liver plan`. The plans that come out are ordinary ones and name
+nnU-Net's own planner, because nnU-Net looks planners up in its own package. Axes are (z, y, x) of
+the transposed images, as in nnU-Net.
 """
 
 from __future__ import annotations
@@ -12,8 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import ResEncUNetPlanner
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+    ExperimentPlanner,
+)
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (  # noqa: E501
+    ResEncUNetPlanner,
+)
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.described_network import network_without_weights
@@ -24,16 +30,19 @@ from nnunet_liver_ext.planning.sizing import SMALLEST_BATCH, largest_batch
 from nnunet_liver_ext.planning.training_step import Sizes
 
 MANY_TIMES_COARSER = 2.0
-"""An axis so much coarser than the first one is that of the slices, whatever the order of the file."""
+"""An axis so much coarser than the first one is that of the slices, whatever the order of the
+file."""
 MOST_ROUNDS = 6
 MARGIN = 1.03
 """For patches that are not traced."""
 SMALLEST_EDGE = 32
-"""Voxels along each axis (unless the images are smaller) below which a patch is not sensible any more."""
+"""Voxels along each axis (unless the images are smaller) below which a patch is not sensible any
+more."""
 
 
 class LiverPlanner(ExperimentPlanner):
-    """What all of our planners have in common: target spacing, names of the data, and the plans' own entries."""
+    """What all of our planners have in common: target spacing, names of the data, and the plans'
+    own entries."""
 
     stock: type[ExperimentPlanner] = ExperimentPlanner
     UNet_vram_target_GB: float
@@ -49,7 +58,9 @@ class LiverPlanner(ExperimentPlanner):
         self.in_plane: tuple[float, ...] | None = None
         if request.spacing_mm is not None and len(request.spacing_mm) == 2:
             self.in_plane = request.spacing_mm
-            self.lowres_creation_threshold = 0  # a coarser version of slices at any distance is none
+            self.lowres_creation_threshold = (
+                0  # a coarser version of slices at any distance is none
+            )
         elif request.spacing_mm is not None:
             self.overwrite_target_spacing = request.spacing_mm
 
@@ -67,7 +78,8 @@ class LiverPlanner(ExperimentPlanner):
         return forward, [forward.index(axis) for axis in range(3)]
 
     def _plane(self, spacing: np.ndarray) -> list[int]:
-        """The axes of the slices' plane: all but the first, unless another is by far the coarsest."""
+        """The axes of the slices' plane: all but the first, unless another is by far the
+        coarsest."""
         coarsest = int(np.argmax(spacing))
         across = coarsest if spacing[coarsest] > MANY_TIMES_COARSER * spacing[0] else 0
         return [axis for axis in range(3) if axis != across]
@@ -75,7 +87,8 @@ class LiverPlanner(ExperimentPlanner):
     def generate_data_identifier(self, configuration_name: str) -> str:
         if self.request.spacing_mm is None:
             return super().generate_data_identifier(configuration_name)
-        return f"{self.plans_identifier}_{configuration_name}_{'x'.join(f'{mm:g}' for mm in self.request.spacing_mm)}mm"
+        spacing = "x".join(f"{mm:g}" for mm in self.request.spacing_mm)
+        return f"{self.plans_identifier}_{configuration_name}_{spacing}mm"
 
     def save_plans(self, plans: dict[str, Any]) -> None:
         plans["experiment_planner_used"] = self.stock.__name__
@@ -93,15 +106,18 @@ class LiverPlanner(ExperimentPlanner):
 
     def memory(self, plan: dict[str, Any], spacing: Sequence[float], batch_size: int) -> Memory:
         """Of training on such patches."""
-        return estimate(self.training, Sizes(plan["architecture"], tuple(plan["patch_size"]), tuple(spacing), batch_size))
+        return estimate(
+            self.training,
+            Sizes(plan["architecture"], tuple(plan["patch_size"]), tuple(spacing), batch_size),
+        )
 
 
 class NNUNetPlanner(LiverPlanner):
     """nnU-Net's patches, topology and batch, for the memory of this trainer.
 
-    nnU-Net makes the patch smaller until the numbers in the feature maps are below a reference. What they stand for is
-    calibrated by one traced step, and the patch that comes out is traced, too. An ordinary training gets nnU-Net's own plan
-    as long as that fits.
+    nnU-Net makes the patch smaller until the numbers in the feature maps are below a reference.
+    What they stand for is calibrated by one traced step, and the patch that comes out is traced,
+    too. An ordinary training gets nnU-Net's own plan as long as that fits.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -110,20 +126,34 @@ class NNUNetPlanner(LiverPlanner):
         """What `Calibration` has found, by the number of axes."""
 
     def get_plans_for_configuration(
-        self, spacing: Any, median_shape: Any, data_identifier: str, approximate_n_voxels_dataset: float, _cache: dict
+        self,
+        spacing: Any,
+        median_shape: Any,
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
     ) -> dict[str, Any]:
         arguments = (spacing, median_shape, data_identifier, approximate_n_voxels_dataset)
-        self._calibration = Calibration(self, list(spacing), list(median_shape), exact="3d_lowres" not in data_identifier)
-        self._rule: Literal["nnU-Net's", "none", "ours"] = "none" if self.request.tiny else "nnU-Net's"
+        self._calibration = Calibration(
+            self, list(spacing), list(median_shape), exact="3d_lowres" not in data_identifier
+        )
+        self._rule: Literal["nnU-Net's", "none", "ours"] = (
+            "none" if self.request.tiny else "nnU-Net's"
+        )
         if self.request.is_plain or self.request.tiny:
             plan = super().get_plans_for_configuration(*arguments, _cache)
-            if self.request.tiny or self._calibration.needed_gb(plan, plan["batch_size"]) <= self.request.gpu_memory_gb:
+            if (
+                self.request.tiny
+                or self._calibration.needed_gb(plan, plan["batch_size"])
+                <= self.request.gpu_memory_gb
+            ):
                 return plan
         self._rule = "ours"
         return self._fitting(arguments)
 
     def _fitting(self, arguments: tuple[Any, Any, str, float]) -> dict[str, Any]:
-        """nnU-Net's plan for a smaller and smaller aim, until what comes out is within the target."""
+        """nnU-Net's plan for a smaller and smaller aim, until what comes out is within the
+        target."""
         target, batch = self.request.gpu_memory_gb, self.fixed_batch or SMALLEST_BATCH
         references = (self.UNet_reference_val_corresp_bs_2d, self.UNet_reference_val_corresp_bs_3d)
         self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = batch
@@ -138,7 +168,9 @@ class NNUNetPlanner(LiverPlanner):
                 self.UNet_vram_target_GB *= 0.98 * target / needed
         finally:
             self.UNet_vram_target_GB = target
-            self.UNet_reference_val_corresp_bs_2d, self.UNet_reference_val_corresp_bs_3d = references
+            self.UNet_reference_val_corresp_bs_2d, self.UNet_reference_val_corresp_bs_3d = (
+                references
+            )
         raise too_little(target, needed)
 
     def _batch_size(self, plan: dict[str, Any], dataset_voxels: float) -> int:
@@ -157,27 +189,33 @@ class NNUNetPlanner(LiverPlanner):
             return super().static_estimate_VRAM_usage(*arguments)
 
     def static_estimate_VRAM_usage(self, patch_size: Any, *arguments: Any) -> float:
-        """Numbers in nnU-Net's feature maps that stand for the memory of this trainer: its reference is 8 GB."""
+        """Numbers in nnU-Net's feature maps that stand for the memory of this trainer: its
+        reference is 8 GB."""
         if self._rule == "none":
             return 1.0
         numbers = self.numbers_in_feature_maps(patch_size, *arguments)
         if self._rule == "nnU-Net's":
             return numbers
         needed = self._calibration.by_numbers(numbers, patch_size, arguments)
-        reference = self.UNet_reference_val_2d if len(patch_size) == 2 else self.UNet_reference_val_3d
+        reference = (
+            self.UNet_reference_val_2d if len(patch_size) == 2 else self.UNet_reference_val_3d
+        )
         return reference * needed / self.UNet_reference_val_corresp_GB
 
 
 class Calibration:
     """What nnU-Net's numbers mean in GB for this trainer, in one configuration."""
 
-    def __init__(self, planner: NNUNetPlanner, spacing: list[float], median_size: list[float], *, exact: bool) -> None:
+    def __init__(
+        self, planner: NNUNetPlanner, spacing: list[float], median_size: list[float], *, exact: bool
+    ) -> None:
         """
         Args:
             planner: whose request and training count.
             spacing: of the configuration, in mm.
             median_size: of its images, in voxels.
-            exact: trace what comes out; nnU-Net tries many spacings for 3d_lowres, and there the calibration has to do.
+            exact: trace what comes out; nnU-Net tries many spacings for 3d_lowres, and there the
+                calibration has to do.
         """
         self.planner, self.spacing, self.exact = planner, spacing, exact
         self.smallest = math.prod(min(SMALLEST_EDGE, n) for n in median_size[: len(spacing)])
@@ -191,7 +229,10 @@ class Calibration:
             InputError: the patch is no longer sensible and still too large.
         """
         names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
-        plan = {"architecture": dict(zip(names, arguments[2:], strict=True)), "patch_size": patch_size}
+        plan = {
+            "architecture": dict(zip(names, arguments[2:], strict=True)),
+            "patch_size": patch_size,
+        }
         fixed, per_number = self._meaning(numbers, plan)
         needed = fixed + numbers * per_number
         target = self.planner.request.gpu_memory_gb
@@ -211,7 +252,8 @@ class Calibration:
         return fixed + MARGIN * numbers * per_number * batch_size / self.batch
 
     def _meaning(self, numbers: float, plan: dict[str, Any]) -> tuple[float, float]:
-        """(GB beside the feature maps, GB of a number in them); traced once in 2D and once in 3D."""
+        """(GB beside the feature maps, GB of a number in them); traced once in 2D and once in
+        3D."""
         known, dims = self.planner.known, len(plan["patch_size"])
         if dims not in known:
             memory = self.planner.memory(plan, self.spacing, self.batch)
@@ -228,6 +270,7 @@ class ResEncPlanner(NNUNetPlanner, ResEncUNetPlanner):
 def too_little(target_gb: float, needed_gb: float) -> InputError:
     least = math.ceil(needed_gb * 10) / 10
     return InputError(
-        f"{target_gb:g} GB are too little for this training: the smallest sensible patch needs {least:.1f} GB; plan with "
-        f"--gpu-memory {least:.1f}, or for another architecture or strategy."
+        f"{target_gb:g} GB are too little for this training: the smallest sensible patch needs"
+        f" {least:.1f} GB; plan with --gpu-memory {least:.1f}, or for another architecture or"
+        " strategy."
     )

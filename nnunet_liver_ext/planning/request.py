@@ -1,4 +1,5 @@
-"""What is to be planned: architecture, strategy, objective, protocol and spacing, checked against the dataset."""
+"""What is to be planned: architecture, strategy, objective, protocol and spacing, checked against
+the dataset."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Request:
     objective: str
     protocol: Protocol | None = None
     spacing_mm: Spacing | None = None
-    """Target spacing (z, y, x); two numbers: of the slices' plane, and their distance stays; None: nnU-Net's choice."""
+    """Target spacing (z, y, x); two numbers: of the slices' plane, and their distance stays; None:
+    nnU-Net's choice."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
     """Of the recipe, asked for beside the protocol's."""
     gpu_memory_gb: float = 8.0
@@ -56,16 +58,24 @@ def resolve_request(
     """What is not said, the protocol, the dataset or the architecture says.
 
     Raises:
-        InputError: a name that there is not, a protocol or a strategy that does not fit the dataset, an impossible spacing.
+        InputError: a name that there is not, a protocol or a strategy that does not fit the
+            dataset, an impossible spacing.
     """
     preset = None if protocol is None else protocol_of(protocol)
     if preset is not None:
         _check_protocol(preset, dataset_json)
     chosen = architecture_of(architecture or (preset.architecture if preset else "nnunet"))
-    own_options = preset.architecture_options if preset and preset.architecture == chosen.name else {}
+    own_options = (
+        preset.architecture_options if preset and preset.architecture == chosen.name else {}
+    )
     if options and chosen.is_nnunets:
-        raise InputError(f"architecture {chosen.name} is planned by nnU-Net itself and takes no --architecture-option.")
-    spacing = spacing_mm if spacing_mm is not None else (_protocol_spacing(preset) or chosen.spacing_mm)
+        raise InputError(
+            f"architecture {chosen.name} is planned by nnU-Net itself and takes no"
+            " --architecture-option."
+        )
+    spacing = (
+        spacing_mm if spacing_mm is not None else (_protocol_spacing(preset) or chosen.spacing_mm)
+    )
     return Request(
         architecture=chosen,
         options={**own_options, **(options or {})},
@@ -83,13 +93,20 @@ def _check_protocol(protocol: Protocol, dataset_json: Mapping[str, Any]) -> None
     is_pair = PairLabels.from_dataset_json(dataset_json) is not None
     if protocol.needs_organ_mask and OrganMask.from_dataset_json(dataset_json) is None:
         raise InputError(
-            f"protocol {protocol.name} needs an organ mask, but dataset.json has no `organ_mask` entry: convert the dataset "
-            "with a liver mask (nnunet_liver convert ... --task tumour)."
+            f"protocol {protocol.name} needs an organ mask, but dataset.json has no `organ_mask`"
+            " entry: convert the dataset with a liver mask (nnunet_liver convert ... --task"
+            " tumour)."
         )
     if protocol.layout == "pairs" and not is_pair and "preregistered" not in dataset_json:
-        raise InputError(f"protocol {protocol.name} is for pairs of images, but dataset.json has no `pair` entry.")
+        raise InputError(
+            f"protocol {protocol.name} is for pairs of images, but dataset.json has no `pair`"
+            " entry."
+        )
     if protocol.layout == "images" and is_pair:
-        raise InputError(f"protocol {protocol.name} is for datasets with one mask per case, but this one holds pairs.")
+        raise InputError(
+            f"protocol {protocol.name} is for datasets with one mask per case, but this one holds"
+            " pairs."
+        )
 
 
 def _protocol_spacing(protocol: Protocol | None) -> tuple[float, ...] | None:
@@ -101,7 +118,8 @@ def _protocol_spacing(protocol: Protocol | None) -> tuple[float, ...] | None:
 def _checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
     if len(spacing_mm) not in (2, 3) or not all(0 < mm < 1000 for mm in spacing_mm):
         raise InputError(
-            f"spacing {','.join(map(str, spacing_mm))}: give Z,Y,X in mm, or Y,X to leave the distance of slices as it is."
+            f"spacing {','.join(map(str, spacing_mm))}: give Z,Y,X in mm, or Y,X to leave the"
+            " distance of slices as it is."
         )
     return tuple(float(mm) for mm in spacing_mm)  # type: ignore[return-value]
 
@@ -118,11 +136,22 @@ def _strategy_for(dataset_json: Mapping[str, Any], asked: str | None, objective:
     if asked not in STRATEGIES:
         raise InputError(f"there is no strategy {asked!r}: choose from {', '.join(STRATEGIES)}.")
     if STRATEGIES[asked].is_pair != is_pair or STRATEGIES[asked].strips_organ_mask != has_organ:
-        kind = "holds pairs" if is_pair else "has an organ mask" if has_organ else "has one mask per case"
+        kind = (
+            "holds pairs"
+            if is_pair
+            else "has an organ mask"
+            if has_organ
+            else "has one mask per case"
+        )
         fitting = [
-            key for key, kind in STRATEGIES.items() if kind.is_pair == is_pair and kind.strips_organ_mask == has_organ
+            key
+            for key, kind in STRATEGIES.items()
+            if kind.is_pair == is_pair and kind.strips_organ_mask == has_organ
         ]
-        raise InputError(f"strategy {asked} does not fit the dataset, which {kind}: choose from {', '.join(fitting)}.")
+        raise InputError(
+            f"strategy {asked} does not fit the dataset, which {kind}: choose from"
+            f" {', '.join(fitting)}."
+        )
     return asked
 
 
@@ -133,7 +162,7 @@ def _objective(name: str, spacing_mm: Sequence[float] | None) -> str:
         raise InputError(f"there is no objective {name!r}: choose from {', '.join(OBJECTIVES)}.")
     if OBJECTIVES[name].has_companion and spacing_mm is not None and len(spacing_mm) == 2:
         raise InputError(
-            f"objective {name} has a companion network, which needs one distance of slices for all cases: give three "
-            "numbers of --spacing."
+            f"objective {name} has a companion network, which needs one distance of slices for all"
+            " cases: give three numbers of --spacing."
         )
     return name

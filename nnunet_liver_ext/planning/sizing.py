@@ -1,7 +1,8 @@
-"""Patch and batch as large as memory allows. Sizes are (z, y, x) voxels; nothing here knows a network.
+"""Patch and batch as large as memory allows. Sizes are (z, y, x) voxels; nothing here knows a
+network.
 
-A ladder leads from the largest patch to the smallest. On each step the axis becomes smaller that is the longest beside the
-images, as nnU-Net's planner chooses it; what an axis may be is given.
+A ladder leads from the largest patch to the smallest. On each step the axis becomes smaller that is
+the longest beside the images, as nnU-Net's planner chooses it; what an axis may be is given.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def first_patch(spacing_mm: Sequence[float], median_size: Sequence[float]) -> li
 
 
 def multiples(step: int, *, smallest: float, largest: float) -> list[int]:
-    """Multiples of `step`, ascending: the last is the first that reaches `largest`, the first the first of `smallest`."""
+    """Multiples of `step`, ascending: the last is the first that reaches `largest`, the first the
+    first of `smallest`."""
     last = _rounded_up(max(largest, SHORTEST_AXIS), step)
     first = min(_rounded_up(max(smallest, SHORTEST_AXIS), step), last)
     return list(range(first, last + 1, step))
@@ -43,7 +45,8 @@ def ladder(allowed: Sequence[Sequence[int]], median_size: Sequence[float]) -> li
 
     Args:
         allowed: ascending sizes along each axis.
-        median_size: of the images; the axis whose patch is the largest share of it becomes smaller first.
+        median_size: of the images; the axis whose patch is the largest share of it becomes smaller
+            first.
     """
     places = [len(sizes) - 1 for sizes in allowed]
     patches = []
@@ -51,7 +54,8 @@ def ladder(allowed: Sequence[Sequence[int]], median_size: Sequence[float]) -> li
         patch = tuple(sizes[place] for sizes, place in zip(allowed, places, strict=True))
         patches.append(patch)
         shares = [
-            n / size if place > 0 else 0.0 for n, size, place in zip(patch, median_size, places, strict=True)
+            n / size if place > 0 else 0.0
+            for n, size, place in zip(patch, median_size, places, strict=True)
         ]  # an axis at its smallest stays
         if not any(shares):
             return patches
@@ -59,7 +63,8 @@ def ladder(allowed: Sequence[Sequence[int]], median_size: Sequence[float]) -> li
 
 
 def first_that_fits(patches: Sequence[Patch], fits: Callable[[Patch], bool]) -> Patch | None:
-    """The largest patch of a ladder that fits, None if not even the smallest does. Asks about a few patches only."""
+    """The largest patch of a ladder that fits, None if not even the smallest does. Asks about a few
+    patches only."""
     low, high = 0, len(patches)  # all before low are too large
     while low < high:
         middle = (low + high) // 2
@@ -70,8 +75,11 @@ def first_that_fits(patches: Sequence[Patch], fits: Callable[[Patch], bool]) -> 
     return patches[low] if low < len(patches) else None
 
 
-def largest_batch(memory_gb: Callable[[int], float], target_gb: float, *, smallest: int, largest: int) -> int:
-    """The largest batch that fits, `smallest` at least and `largest` at most; memory grows with the batch evenly."""
+def largest_batch(
+    memory_gb: Callable[[int], float], target_gb: float, *, smallest: int, largest: int
+) -> int:
+    """The largest batch that fits, `smallest` at least and `largest` at most; memory grows with the
+    batch evenly."""
     if largest <= smallest:
         return smallest
     first, next_one = memory_gb(smallest), memory_gb(smallest + 1)
@@ -83,5 +91,6 @@ def largest_batch(memory_gb: Callable[[int], float], target_gb: float, *, smalle
 
 
 def batch_covering(dataset_voxels: float, patch_size: Sequence[int]) -> int:
-    """The batch that is 5 % of the dataset, nnU-Net's precaution against overfitting; two at least."""
+    """The batch that is 5 % of the dataset, nnU-Net's precaution against overfitting; two at
+    least."""
     return max(SMALLEST_BATCH, round(dataset_voxels * LARGEST_SHARE / math.prod(patch_size)))

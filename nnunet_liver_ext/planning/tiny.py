@@ -1,4 +1,5 @@
-"""Pure functions plans -> plans: so small that they train on a CPU in seconds, to try things, in tests and in the demo."""
+"""Pure functions plans -> plans: so small that they train on a CPU in seconds, to try things, in
+tests and in the demo."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class TinySizes:
     """None: the network has one kind only."""
     batch_size: int
     convolutions: Mapping[str, int] = field(default_factory=dict)
-    """Argument of the network -> convolutions or blocks in each stage; one fewer in those of a decoder."""
+    """Argument of the network -> convolutions or blocks in each stage; one fewer in those of a
+    decoder."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the network."""
 
@@ -50,7 +52,10 @@ class TinySizes:
         found["strides"] = [list(stride) for stride in self.strides]
         if self.kernels is not None:
             found["kernel_sizes"] = [list(kernel) for kernel in self.kernels]
-        lists = {name: [number] * (stages - name.endswith("decoder")) for name, number in self.convolutions.items()}
+        lists = {
+            name: [number] * (stages - name.endswith("decoder"))
+            for name, number in self.convolutions.items()
+        }
         return {**found, **lists, **self.others}
 
 
@@ -119,7 +124,8 @@ TINY_UNPADDED = TinySizes(
 
 
 def tiny(plans: Plans) -> Plans:
-    """The plans with only `3d_fullres` (and variants of it), tiny. The protocol, if there is one, stays.
+    """The plans with only `3d_fullres` (and variants of it), tiny. The protocol, if there is one,
+    stays.
 
     A dataset of single slices has no `3d_fullres`; its `2d` is kept instead.
     """
@@ -129,11 +135,17 @@ def tiny(plans: Plans) -> Plans:
     entry = plans["configurations"][name]
     sizes = _sizes(name, entry["architecture"])
     entry["architecture"]["arch_kwargs"] |= sizes.arguments()
-    patch = list(sizes.patch) if sizes is TINY_UNPADDED else _tiny_patch(sizes, entry["median_image_size_in_voxels"])
+    patch = (
+        list(sizes.patch)
+        if sizes is TINY_UNPADDED
+        else _tiny_patch(sizes, entry["median_image_size_in_voxels"])
+    )
     entry |= {"patch_size": patch, "batch_size": sizes.batch_size, "recipe": dict(TINY_RECIPE)}
     entry.pop("next_stage", None)
     kept = [other for other in plans["configurations"] if name in ancestry(plans, other)]
-    plans["configurations"] = {other: plans["configurations"][other] for other in kept if other != "3d_cascade_fullres"}
+    plans["configurations"] = {
+        other: plans["configurations"][other] for other in kept if other != "3d_cascade_fullres"
+    }
     return plans
 
 
@@ -148,7 +160,9 @@ def _sizes(name: str, architecture: Mapping[str, Any]) -> TinySizes:
     if network == "SliceUNet":
         neighbours = arguments.get("neighbours", 0)
         others = {"encoder": "plain", "neighbours": neighbours}  # the features of VGG11 are fixed
-        return _changed(sizes, patch=(sizes.patch[0] + 2 * neighbours, *sizes.patch[1:]), others=others)
+        return _changed(
+            sizes, patch=(sizes.patch[0] + 2 * neighbours, *sizes.patch[1:]), others=others
+        )
     return sizes
 
 
@@ -158,7 +172,9 @@ def _changed(sizes: TinySizes, **fields: Any) -> TinySizes:
 
 def _tiny_patch(sizes: TinySizes, median_size: Sequence[float]) -> list[int]:
     """At most `sizes.patch`, not much larger than the images, and a multiple of the strides."""
-    factors = [math.prod(stride[axis] for stride in sizes.strides) for axis in range(len(sizes.patch))]
+    factors = [
+        math.prod(stride[axis] for stride in sizes.strides) for axis in range(len(sizes.patch))
+    ]
     return [
         min(largest, math.ceil(max(size, SHORTEST_AXIS) / factor) * factor)
         for largest, size, factor in zip(sizes.patch, median_size, factors, strict=True)

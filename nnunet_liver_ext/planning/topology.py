@@ -1,9 +1,11 @@
-"""Where an anisotropic U-Net pools and convolves through the slices: by the spacing, as nnU-Net's planner does it.
+"""Where an anisotropic U-Net pools and convolves through the slices: by the spacing, as nnU-Net's
+planner does it.
 
-nnU-Net takes an axis along as soon as its spacing is less than twice the finest. Here it is √2 times: the stage at which
-the in-plane spacing, doubled at each pooling, comes nearest to that of the slices. The topology of Hänsch et al. 2022
-(figure 1: two in-plane poolings, then two of all axes) so comes out for their slices of 3 to 5 mm at 1 mm in-plane; with
-nnU-Net's factor it would be another one at 3 mm. Axes are (z, y, x).
+nnU-Net takes an axis along as soon as its spacing is less than twice the finest. Here it is √2
+times: the stage at which the in-plane spacing, doubled at each pooling, comes nearest to that of
+the slices. The topology of Hänsch et al. 2022 (figure 1: two in-plane poolings, then two of all
+axes) so comes out for their slices of 3 to 5 mm at 1 mm in-plane; with nnU-Net's factor it would be
+another one at 3 mm. Axes are (z, y, x).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ FACTOR = math.sqrt(2)
 def anisotropic_topology(
     spacing_mm: Sequence[float], size: Sequence[float], *, stages: int = STAGES
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """(strides, kernel sizes) of each stage; the first stride is 1. Short axes are pooled less often.
+    """(strides, kernel sizes) of each stage; the first stride is 1. Short axes are pooled less
+    often.
 
     Args:
         spacing_mm: of the images after resampling.
@@ -32,7 +35,9 @@ def anisotropic_topology(
     kernel = [1] * len(spacing)
     strides, kernels = [[1] * len(spacing)], []
     while True:
-        kernel = [3 if mm < FACTOR * min(spacing) else n for n, mm in zip(kernel, spacing, strict=True)]
+        kernel = [
+            3 if mm < FACTOR * min(spacing) else n for n, mm in zip(kernel, spacing, strict=True)
+        ]
         kernels.append(list(kernel))
         stride = _stride(spacing, left)
         if len(strides) == stages or (max(stride) == 1 and len(strides) > 1):
@@ -43,10 +48,16 @@ def anisotropic_topology(
 
 
 def _stride(spacing_mm: Sequence[float], size: Sequence[float]) -> list[int]:
-    """Of the next pooling: 2 for the finest of the axes that are long enough, and for those near it."""
+    """Of the next pooling: 2 for the finest of the axes that are long enough, and for those near
+    it."""
     long_enough = [n >= 2 * SHORTEST_FEATURE_MAP for n in size]
-    finest = min((mm for mm, can in zip(spacing_mm, long_enough, strict=True) if can), default=math.inf)
-    return [2 if can and mm < FACTOR * finest else 1 for mm, can in zip(spacing_mm, long_enough, strict=True)]
+    finest = min(
+        (mm for mm, can in zip(spacing_mm, long_enough, strict=True) if can), default=math.inf
+    )
+    return [
+        2 if can and mm < FACTOR * finest else 1
+        for mm, can in zip(spacing_mm, long_enough, strict=True)
+    ]
 
 
 def features_of(stages: int) -> list[int]:

@@ -1,8 +1,9 @@
-"""Memory of a computation without doing it: PyTorch's fake tensors have sizes and no content; every storage is counted.
+"""Memory of a computation without doing it: PyTorch's fake tensors have sizes and no content; every
+storage is counted.
 
-What a training step keeps for its backward pass, and what it needs beside that for a moment, so follows from the networks
-and the losses themselves, whatever they are. Autocast is the CPU's in bfloat16, as large as CUDA's float16; `_AsOnCuda`
-mends where the two choose other types.
+What a training step keeps for its backward pass, and what it needs beside that for a moment, so
+follows from the networks and the losses themselves, whatever they are. Autocast is the CPU's in
+bfloat16, as large as CUDA's float16; `_AsOnCuda` mends where the two choose other types.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ HALF = torch.bfloat16
 
 
 class LiveStorages(TorchDispatchMode):
-    """Counts the storages that are made meanwhile, and notices when they are given back. Views count once."""
+    """Counts the storages that are made meanwhile, and notices when they are given back. Views
+    count once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +37,11 @@ class LiveStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {tensor.untyped_storage()._cdata for tensor in tree_iter((args, kwargs)) if isinstance(tensor, Tensor)}
+        given = {
+            tensor.untyped_storage()._cdata
+            for tensor in tree_iter((args, kwargs))
+            if isinstance(tensor, Tensor)
+        }
         for tensor in tree_iter(result):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage(), given)
@@ -44,7 +50,9 @@ class LiveStorages(TorchDispatchMode):
 
     def _count(self, storage: Any, given: set[int]) -> None:
         key = storage._cdata
-        if key in self._held or key in given:  # what was there before, such as weights, is changed in place or viewed
+        if (
+            key in self._held or key in given
+        ):  # what was there before, such as weights, is changed in place or viewed
             return
         self._held[key] = storage.nbytes()
         self.bytes += storage.nbytes()
@@ -72,9 +80,12 @@ def mixed_precision(enabled: bool = True) -> Iterator[None]:
 
 
 class _AsOnCuda(TorchFunctionMode):
-    """The CPU's autocast pools in float32 and takes softmax in half precision; CUDA's does the reverse."""
+    """The CPU's autocast pools in float32 and takes softmax in half precision; CUDA's does the
+    reverse."""
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if "max_pool" in name:

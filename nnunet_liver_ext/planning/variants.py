@@ -18,12 +18,15 @@ def with_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any])
     """The plans with one more configuration `name` that inherits from `base` and has other numbers.
 
     Raises:
-        InputError: the name is taken or contains "__", the base is missing, or a patch does not fit the network's strides.
+        InputError: the name is taken or contains "__", the base is missing, or a patch does not fit
+            the network's strides.
     """
     if "__" in name or not name:
         raise InputError(f"{name!r} is no configuration name: nnU-Net splits folder names at '__'.")
     if name in plans["configurations"]:
-        raise InputError(f"plans {plans['plans_name']} have a configuration {name} already: choose another name.")
+        raise InputError(
+            f"plans {plans['plans_name']} have a configuration {name} already: choose another name."
+        )
     check_base(plans, base)
     plans = deepcopy(plans)
     plans["configurations"][name] = {"inherits_from": base}
@@ -31,7 +34,8 @@ def with_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any])
 
 
 def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -> Plans:
-    """The plans with other numbers in this configuration: recipe numbers, `batch_size`, `patch_size`."""
+    """The plans with other numbers in this configuration: recipe numbers, `batch_size`,
+    `patch_size`."""
     check_base(plans, configuration)
     plans = deepcopy(plans)
     entry = plans["configurations"][configuration]
@@ -41,8 +45,12 @@ def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -
         entry["recipe"] = {**entry.get("recipe", {}), **recipe}
     if "patch_size" in numbers:
         _check_patch(plans, configuration)
-    if "batch_size" in numbers and not (isinstance(numbers["batch_size"], int) and numbers["batch_size"] > 0):
-        raise InputError(f"batch_size must be a whole number above 0, found {numbers['batch_size']!r}.")
+    if "batch_size" in numbers and not (
+        isinstance(numbers["batch_size"], int) and numbers["batch_size"] > 0
+    ):
+        raise InputError(
+            f"batch_size must be a whole number above 0, found {numbers['batch_size']!r}."
+        )
     return plans
 
 
@@ -76,19 +84,26 @@ def check_base(plans: Plans, base: str) -> None:
     """InputError if there is no such configuration."""
     if base not in plans["configurations"]:
         known = ", ".join(plans["configurations"])
-        raise InputError(f"plans {plans['plans_name']} have no configuration {base}; there are {known}.")
+        raise InputError(
+            f"plans {plans['plans_name']} have no configuration {base}; there are {known}."
+        )
 
 
 def _check_patch(plans: Plans, configuration: str) -> None:
     patch = inherited(plans, configuration, "patch_size")
     architecture = inherited(plans, configuration, "architecture")
-    factors = [math.prod(steps) for steps in zip(*architecture["arch_kwargs"]["strides"], strict=True)]
+    factors = [
+        math.prod(steps) for steps in zip(*architecture["arch_kwargs"]["strides"], strict=True)
+    ]
     is_size = isinstance(patch, list | tuple) and len(patch) == len(factors)
     is_size = is_size and all(isinstance(n, int) and n > 0 for n in patch)
     if is_size and architecture["arch_kwargs"].get("padding") == "valid":
         _check_unpadded(patch, architecture)
     elif not is_size or any(n % factor for n, factor in zip(patch, factors, strict=True)):
-        raise InputError(f"patch_size {patch} must be {len(factors)} multiples of the network's strides {factors}.")
+        raise InputError(
+            f"patch_size {patch} must be {len(factors)} multiples of the network's strides"
+            f" {factors}."
+        )
 
 
 def _check_unpadded(patch: Sequence[int], architecture: Mapping[str, Any]) -> None:

@@ -1,15 +1,17 @@
 """Thin lesions at the liver's border are removed (Hänsch et al. 2022, "Post-processing").
 
-The paper: the output is "restricted to the liver mask"; "the liver mask was eroded using a 7 x 7 kernel to generate a mask
-of the liver border by subtracting the eroded from the original mask. Within the liver border region, the binary tumor mask
-was filtered with an opening operation using a 3 x 3 kernel to remove thin structures."
+The paper: the output is "restricted to the liver mask"; "the liver mask was eroded using a 7 x 7
+kernel to generate a mask of the liver border by subtracting the eroded from the original mask.
+Within the liver border region, the binary tumor mask was filtered with an opening operation using a
+3 x 3 kernel to remove thin structures."
 
-Read here as: the whole tumour mask inside the liver is opened, and the result counts in the border only. Opening just the
-part of a tumour that lies in the border would cut the rim off tumours that reach into it from inside. An opening only takes
-away, so nothing appears.
+Read here as: the whole tumour mask inside the liver is opened, and the result counts in the border
+only. Opening just the part of a tumour that lies in the border would cut the rim off tumours that
+reach into it from inside. An opening only takes away, so nothing appears.
 
-Kernels are squares in the slices, the array's first axis; they are in voxels, which measured 1 mm in the paper. Outside the
-image there is neither liver nor lesion: a liver that touches the image's edge has its border there.
+Kernels are squares in the slices, the array's first axis; they are in voxels, which measured 1 mm
+in the paper. Outside the image there is neither liver nor lesion: a liver that touches the image's
+edge has its border there.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from nnunet_liver_ext.errors import InputError
 
 @dataclass(frozen=True)
 class Kernels:
-    """Sides of the squares in voxels, odd; 1 leaves everything as it is. The paper's voxels are 1 mm wide, see `at`."""
+    """Sides of the squares in voxels, odd; 1 leaves everything as it is. The paper's voxels are 1
+    mm wide, see `at`."""
 
     border: int = 7
     opening: int = 3
@@ -34,7 +37,9 @@ class Kernels:
     def __post_init__(self) -> None:
         for name, side in (("border", self.border), ("opening", self.opening)):
             if side < 1 or side % 2 == 0:
-                raise InputError(f"the {name} kernel must be an odd number of voxels, found {side}.")
+                raise InputError(
+                    f"the {name} kernel must be an odd number of voxels, found {side}."
+                )
 
     def at(self, spacing_mm: Sequence[float]) -> Kernels:
         """About as wide in mm for other voxels than those of 1 mm: the nearest odd numbers.
@@ -43,13 +48,20 @@ class Kernels:
             spacing_mm: of the slices' two axes.
         """
         mm = sum(spacing_mm) / len(spacing_mm)
-        return Kernels(*(2 * round((side / mm - 1) / 2) + 1 if side > mm else 1 for side in (self.border, self.opening)))
+        return Kernels(
+            *(
+                2 * round((side / mm - 1) / 2) + 1 if side > mm else 1
+                for side in (self.border, self.opening)
+            )
+        )
 
 
 PAPER = Kernels()
 
 
-def postprocess_lesions(lesions_ZYX: np.ndarray, liver_ZYX: np.ndarray, kernels: Kernels = PAPER) -> np.ndarray:
+def postprocess_lesions(
+    lesions_ZYX: np.ndarray, liver_ZYX: np.ndarray, kernels: Kernels = PAPER
+) -> np.ndarray:
     """(L ∩ eroded liver) ∪ (opened L ∩ border), L the lesions inside the liver.
 
     Args:
@@ -64,9 +76,13 @@ def postprocess_lesions(lesions_ZYX: np.ndarray, liver_ZYX: np.ndarray, kernels:
         ValueError: shapes differ.
     """
     if lesions_ZYX.shape != liver_ZYX.shape:
-        raise ValueError(f"lesions {lesions_ZYX.shape} and liver {liver_ZYX.shape} have different shapes")
+        raise ValueError(
+            f"lesions {lesions_ZYX.shape} and liver {liver_ZYX.shape} have different shapes"
+        )
     kept = np.zeros(lesions_ZYX.shape, bool)
-    box = _bounding_box(liver_ZYX)  # outside it there is no liver, which is what lies outside of an image
+    box = _bounding_box(
+        liver_ZYX
+    )  # outside it there is no liver, which is what lies outside of an image
     liver = liver_ZYX[box].astype(bool)
     lesions = lesions_ZYX[box].astype(bool) & liver
     inner = _square(ndimage.binary_erosion, liver, kernels.border)
@@ -77,7 +93,12 @@ def postprocess_lesions(lesions_ZYX: np.ndarray, liver_ZYX: np.ndarray, kernels:
 
 
 def postprocess_label_map(
-    labels: np.ndarray, liver: np.ndarray, classes: Sequence[Sequence[int]], *, kernels: Kernels = PAPER, becomes: int = 0
+    labels: np.ndarray,
+    liver: np.ndarray,
+    classes: Sequence[Sequence[int]],
+    *,
+    kernels: Kernels = PAPER,
+    becomes: int = 0,
 ) -> np.ndarray:
     """A label map whose lesions are post-processed, each class for itself; all other labels stay.
 
@@ -86,8 +107,8 @@ def postprocess_label_map(
         liver: bool, of the same shape; lesions included.
         classes: the values of each class of lesions; several values are opened as one.
         kernels: sides of the squares.
-        becomes: what a removed voxel inside the liver becomes, the liver's own label if the map has one. A lesion outside
-            the liver becomes background, 0.
+        becomes: what a removed voxel inside the liver becomes, the liver's own label if the map has
+            one. A lesion outside the liver becomes background, 0.
 
     Returns:
         Of the same type and shape.
@@ -111,13 +132,16 @@ def describe(classes: Mapping[str, Sequence[int]], liver: str, kernels: Kernels)
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    others = [tuple(other for other in range(mask.ndim) if other != axis) for axis in range(mask.ndim)]
+    others = [
+        tuple(other for other in range(mask.ndim) if other != axis) for axis in range(mask.ndim)
+    ]
     inside = [np.flatnonzero(mask.any(axis=axes)) for axes in others]
     return tuple(slice(at[0], at[-1] + 1) if len(at) else slice(0) for at in inside)
 
 
 def _square(operation: Any, mask: np.ndarray, side: int) -> np.ndarray:
-    """Erosion or dilation with a square in the plane, first with a column, then with a row; beyond the edge is nothing."""
+    """Erosion or dilation with a square in the plane, first with a column, then with a row; beyond
+    the edge is nothing."""
     if mask.size == 0:
         return mask
     for axis in (-2, -1):

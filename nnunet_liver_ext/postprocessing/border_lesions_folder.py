@@ -15,7 +15,12 @@ from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.label_maps import Classes, Description, label_map_files
 from nnunet_liver_ext.json_files import read_json
-from nnunet_liver_ext.postprocessing.border_lesions import PAPER, Kernels, describe, postprocess_label_map
+from nnunet_liver_ext.postprocessing.border_lesions import (
+    PAPER,
+    Kernels,
+    describe,
+    postprocess_label_map,
+)
 from nnunet_liver_ext.space.images import (
     Grid,
     array,
@@ -36,7 +41,8 @@ class LiverMasks:
     """Where the liver of a case is: a folder of masks, or values of the predictions themselves."""
 
     folder: Path | None = None
-    """Masks by case name; every value but 0 is liver. imagesTr or imagesTs of a dataset with a liver mask will do."""
+    """Masks by case name; every value but 0 is liver. imagesTr or imagesTs of a dataset with a
+    liver mask will do."""
     values: tuple[int, ...] = ()
     """Of the liver with its lesions in the predicted label maps."""
     channel: int | None = None
@@ -53,15 +59,25 @@ class LiverMasks:
         file = self._file(case)
         image = read_mask(file)
         if not Grid.of(image).matches(grid):
-            raise InputError(f"{file}: is on another grid ({Grid.of(image)}) than the prediction ({grid}).")
+            raise InputError(
+                f"{file}: is on another grid ({Grid.of(image)}) than the prediction ({grid})."
+            )
         return array(image) != 0
 
     def _file(self, case: str) -> Path:
         names = [case, f"{case}_{self.channel:04d}"] if self.channel is not None else [case]
-        found = [file for file in label_map_files(self.folder or Path()) for name in names if stem(file) == name]
+        found = [
+            file
+            for file in label_map_files(self.folder or Path())
+            for name in names
+            if stem(file) == name
+        ]
         if len(found) != 1:
             what = "has no liver mask" if not found else "has several liver masks"
-            raise InputError(f"{self.folder}: {what} of {case} ({' or '.join(f'{name}.nii.gz' for name in names)}).")
+            raise InputError(
+                f"{self.folder}: {what} of {case}"
+                f" ({' or '.join(f'{name}.nii.gz' for name in names)})."
+            )
         return found[0]
 
 
@@ -76,13 +92,16 @@ def postprocess_folder(
 ) -> int:
     """Writes the label maps of a folder again without what is thin at the liver's border.
 
-    Label maps that `out` has already are left alone unless `overwrite`, so an interrupted run continues.
+    Label maps that `out` has already are left alone unless `overwrite`, so an interrupted run
+    continues.
 
     Args:
         predictions: folder of label maps, NAME.nii.gz.
-        out: folder for the same file names; gets dataset.json, and prediction.json that says what was done.
+        out: folder for the same file names; gets dataset.json, and prediction.json that says what
+            was done.
         liver: folder of liver masks, or the liver's values in the predictions, lesions included.
-        classes: lesions by name; by default all classes of the predictions' dataset.json but the liver.
+        classes: lesions by name; by default all classes of the predictions' dataset.json but the
+            liver.
         kernels: sides of the squares for voxels of 1 mm; other masks get about the same in mm.
         overwrite: write again what is there.
 
@@ -90,9 +109,10 @@ def postprocess_folder(
         How many label maps were changed.
 
     Raises:
-        InputError: `out` is `predictions` or holds label maps of other options, there is nothing to do, or nothing says what
-            a lesion is.
-        SomeCasesFailed: at the end, listing the cases that could not be done; all others are written.
+        InputError: `out` is `predictions` or holds label maps of other options, there is nothing to
+            do, or nothing says what a lesion is.
+        SomeCasesFailed: at the end, listing the cases that could not be done; all others are
+            written.
     """
     files = _files(predictions, out)
     classes = classes or _lesion_classes(predictions)
@@ -115,12 +135,16 @@ def postprocess_folder(
     return changed
 
 
-def _postprocess(file: Path, out: Path, masks: LiverMasks, classes: Classes, kernels: Kernels, becomes: int) -> bool:
+def _postprocess(
+    file: Path, out: Path, masks: LiverMasks, classes: Classes, kernels: Kernels, becomes: int
+) -> bool:
     image = read_mask(file)
     before, grid = array(image), Grid.of(image)
     liver = masks.of(stem(file), before, grid)
     own = kernels.at(grid.spacing_mm[1:])
-    after = postprocess_label_map(before, liver, list(classes.values()), kernels=own, becomes=becomes)
+    after = postprocess_label_map(
+        before, liver, list(classes.values()), kernels=own, becomes=becomes
+    )
     write_image(image_like(after, grid), out / file.name)
     return not np.array_equal(before, after)
 
@@ -134,15 +158,22 @@ def _files(predictions: Path, out: Path) -> list[Path]:
     if not files:
         raise InputError(f"{predictions}: holds no label maps.")
     if Description.beside(predictions).pair is not None:
-        raise InputError(f"{predictions}: holds joint label maps of pairs; split them first (nnunet_liver predict --split).")
+        raise InputError(
+            f"{predictions}: holds joint label maps of pairs; split them first (nnunet_liver"
+            " predict --split)."
+        )
     return files
 
 
 def _lesion_classes(predictions: Path) -> Classes:
     described = Description.beside(predictions).classes or {}
-    classes = {name: labels for name, labels in described.items() if name.lower() not in ORGAN_NAMES}
+    classes = {
+        name: labels for name, labels in described.items() if name.lower() not in ORGAN_NAMES
+    }
     if not classes:
-        raise InputError(f"{predictions}: no dataset.json says what a lesion is; say it with --label tumour=1.")
+        raise InputError(
+            f"{predictions}: no dataset.json says what a lesion is; say it with --label tumour=1."
+        )
     return classes
 
 
@@ -150,7 +181,10 @@ def _liver_masks(predictions: Path, liver: Path | tuple[int, ...]) -> LiverMasks
     if isinstance(liver, tuple):
         return LiverMasks(values=liver)
     if not liver.is_dir():
-        raise InputError(f"{liver}: no such folder of liver masks; give a folder, or the liver's values such as 1+2.")
+        raise InputError(
+            f"{liver}: no such folder of liver masks; give a folder, or the liver's values such as"
+            " 1+2."
+        )
     described = OrganMask.from_dataset_json(_read_json(predictions / "dataset.json"))
     return LiverMasks(folder=liver, channel=described.channel if described else None)
 
@@ -164,9 +198,12 @@ def _liver_label(values: tuple[int, ...], classes: Classes) -> int:
     lesions = {label for labels in classes.values() for label in labels}
     own = set(values) - lesions
     if values and (not own or not lesions <= set(values) or 0 in values):
-        names = ", ".join(f"{name}={'+'.join(map(str, labels))}" for name, labels in classes.items())
+        names = ", ".join(
+            f"{name}={'+'.join(map(str, labels))}" for name, labels in classes.items()
+        )
         raise InputError(
-            f"--liver {'+'.join(map(str, values))}: must be the values of the liver with its lesions ({names}), such as 1+2."
+            f"--liver {'+'.join(map(str, values))}: must be the values of the liver with its"
+            f" lesions ({names}), such as 1+2."
         )
     return own.pop() if len(own) == 1 else 0
 
@@ -177,7 +214,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _describe_results(predictions: Path, files: list[Path], out: Path, how: dict[str, Any], *, overwrite: bool) -> None:
+def _describe_results(
+    predictions: Path, files: list[Path], out: Path, how: dict[str, Any], *, overwrite: bool
+) -> None:
     """dataset.json as it is, prediction.json with what was done.
 
     Raises:
@@ -188,8 +227,8 @@ def _describe_results(predictions: Path, files: list[Path], out: Path, how: dict
     there = any((out / file.name).exists() for file in files)
     if there and not overwrite and _read_json(target) != content:
         raise InputError(
-            f"{out}: holds label maps of other predictions or with other options; choose another folder, or replace them "
-            "with --overwrite."
+            f"{out}: holds label maps of other predictions or with other options; choose another"
+            " folder, or replace them with --overwrite."
         )
     with replaced(target) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")

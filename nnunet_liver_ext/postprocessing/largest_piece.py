@@ -1,7 +1,9 @@
-"""Keeping only the largest piece of a class in an image, where a cross-validation has shown that it helps.
+"""Keeping only the largest piece of a class in an image, where a cross-validation has shown that it
+helps.
 
-A rule is for one class of one image, unlike those of nnU-Net, which would be for pair codes. A piece is a set of voxels that
-share faces, edges or corners (26-connected); what is removed becomes background. `postprocessing.search` finds the rules.
+A rule is for one class of one image, unlike those of nnU-Net, which would be for pair codes. A
+piece is a set of voxels that share faces, edges or corners (26-connected); what is removed becomes
+background. `postprocessing.search` finds the rules.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class Rule:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Rule:
-        return cls(**{("class_name" if key == "class" else key): value for key, value in content.items()})
+        return cls(
+            **{("class_name" if key == "class" else key): value for key, value in content.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class Rules:
 
     rules: tuple[Rule, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
-    """What they were found on: model, dataset, repetitions, whether the checkpoint was chosen on these cases."""
+    """What they were found on: model, dataset, repetitions, whether the checkpoint was chosen on
+    these cases."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -69,7 +74,9 @@ class Rules:
 
     def kept(self, modality: str) -> tuple[int, ...]:
         """Labels of which only the largest piece is kept in this image."""
-        return tuple(rule.label for rule in self.rules if rule.keep_largest and rule.modality == modality)
+        return tuple(
+            rule.label for rule in self.rules if rule.keep_largest and rule.modality == modality
+        )
 
     def names(self) -> list[str]:
         """Of the classes to which a rule is applied, such as "T1 liver"."""
@@ -81,8 +88,9 @@ class Rules:
         for rule in self.rules:
             if labels.get(rule.class_name) != rule.label:
                 raise InputError(
-                    f"{where}: is for the class {rule.class_name} with label {rule.label}, but there are "
-                    f"{', '.join(f'{name} {label}' for name, label in labels.items())}; find the rules of this model."
+                    f"{where}: is for the class {rule.class_name} with label {rule.label}, but"
+                    f" there are {', '.join(f'{name} {label}' for name, label in labels.items())};"
+                    " find the rules of this model."
                 )
 
     def save(self, path: Path) -> None:
@@ -90,13 +98,18 @@ class Rules:
         content = {
             "format": FORMAT,
             "nnunet_liver_ext": __version__,
-            "what": "keep_largest: of this class only the largest 26-connected piece is kept in this image's mask",
+            "what": (
+                "keep_largest: of this class only the largest 26-connected piece is kept in this"
+                " image's mask"
+            ),
             "note": NOTE,
             "found_on": dict(self.source),
             "rules": [rule.to_json() for rule in self.rules],
         }
         with replaced(path) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            unfinished.write_text(
+                json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
 
     @classmethod
     def of_model(cls, folder: Path, class_names: Iterable[str]) -> Rules:
@@ -120,12 +133,20 @@ class Rules:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] > FORMAT:
-                raise InputError(f"{path}: was written by a later version; install that version or a later one.")
-            return cls(tuple(Rule.from_json(rule) for rule in content["rules"]), content["found_on"])
+                raise InputError(
+                    f"{path}: was written by a later version; install that version or a later one."
+                )
+            return cls(
+                tuple(Rule.from_json(rule) for rule in content["rules"]), content["found_on"]
+            )
         except FileNotFoundError:
-            raise InputError(f"{path}: no such file; find the rules with nnunet_liver postprocess find.") from None
+            raise InputError(
+                f"{path}: no such file; find the rules with nnunet_liver postprocess find."
+            ) from None
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: is damaged ({type(error).__name__}: {error}); find the rules again.") from None
+            raise InputError(
+                f"{path}: is damaged ({type(error).__name__}: {error}); find the rules again."
+            ) from None
 
 
 NO_RULES = Rules()
@@ -149,7 +170,8 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
 
 
 def keep_largest(labels: np.ndarray, kept: Iterable[int]) -> np.ndarray:
-    """A copy of a label map (z, y, x) with only the largest piece of each of these labels; the rest becomes 0."""
+    """A copy of a label map (z, y, x) with only the largest piece of each of these labels; the rest
+    becomes 0."""
     result = labels.copy()
     for label in kept:
         mask = labels == label

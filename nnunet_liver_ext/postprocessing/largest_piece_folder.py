@@ -1,4 +1,5 @@
-"""Applies the rules of `postprocessing` to a folder of masks, of joint label maps, or of plain label maps."""
+"""Applies the rules of `postprocessing` to a folder of masks, of joint label maps, or of plain
+label maps."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ import numpy as np
 
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Description, Key, find_predictions
+from nnunet_liver_ext.evaluation.files.label_maps import (
+    NO_MODALITY,
+    Description,
+    Key,
+    find_predictions,
+)
 from nnunet_liver_ext.pairing import PairLabels, decode_pair, encode_pair
 from nnunet_liver_ext.postprocessing.largest_piece import Rules, keep_largest
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, replaced, write_image
@@ -20,13 +26,19 @@ DESCRIPTIONS = ("dataset.json", "prediction.json")
 
 
 def apply_to_folder(
-    predictions: Path, out: Path, rules: Rules, *, rules_file: Path, overwrite: bool = False, in_place: bool = False
+    predictions: Path,
+    out: Path,
+    rules: Rules,
+    *,
+    rules_file: Path,
+    overwrite: bool = False,
+    in_place: bool = False,
 ) -> int:
     """Writes the label maps of a folder again, with only the largest piece where a rule says so.
 
     Args:
-        predictions: folder of NAME_T1 and NAME_T2, of joint label maps with their dataset.json, or of plain label maps of a
-            pre-registered model.
+        predictions: folder of NAME_T1 and NAME_T2, of joint label maps with their dataset.json, or
+            of plain label maps of a pre-registered model.
         out: folder for the same file names; dataset.json and prediction.json are taken along.
         rules: what to apply.
         rules_file: where they are from, for messages.
@@ -37,12 +49,16 @@ def apply_to_folder(
         How many label maps have changed.
 
     Raises:
-        InputError: `out` is `predictions` unasked or holds label maps, or the rules are for other images or classes.
+        InputError: `out` is `predictions` unasked or holds label maps, or the rules are for other
+            images or classes.
         SomeCasesFailed: at the end, listing label maps that are damaged; all others are written.
     """
     here = out.resolve() == predictions.resolve()
     if here and not in_place:
-        raise InputError(f"{out}: is the folder of the predictions itself; choose another one, or change them --in-place.")
+        raise InputError(
+            f"{out}: is the folder of the predictions itself; choose another one, or change them"
+            " --in-place."
+        )
     pair = Description.beside(predictions).pair
     files: dict[Path, list[Key]] = {}
     for key, label_map in find_predictions(predictions, pair).maps.items():
@@ -50,7 +66,10 @@ def apply_to_folder(
     _check(rules, files, predictions, rules_file)
     there = [file.name for file in files if (out / file.name).exists()]
     if there and not (overwrite or here):
-        raise InputError(f"{out / there[0]} exists: choose another folder, or replace what is there with --overwrite.")
+        raise InputError(
+            f"{out / there[0]} exists: choose another folder, or replace what is there with"
+            " --overwrite."
+        )
     changed, failures = 0, []
     with progress_bar() as bar:
         for file, keys in bar.track(files.items(), description="postprocessing"):
@@ -64,24 +83,34 @@ def apply_to_folder(
     return changed
 
 
-def _check(rules: Rules, files: Mapping[Path, list[Key]], predictions: Path, rules_file: Path) -> None:
+def _check(
+    rules: Rules, files: Mapping[Path, list[Key]], predictions: Path, rules_file: Path
+) -> None:
     named = {key.modality for keys in files.values() for key in keys} - {NO_MODALITY}
     if unknown := sorted(named - set(rules.modalities)):
         raise InputError(
-            f"{rules_file}: has no rules for {unknown[0]}, only for {', '.join(rules.modalities) or 'nothing'}."
+            f"{rules_file}: has no rules for {unknown[0]}, only for"
+            f" {', '.join(rules.modalities) or 'nothing'}."
         )
-    if len(rules.modalities) != 1 and any(key.modality == NO_MODALITY for keys in files.values() for key in keys):
+    if len(rules.modalities) != 1 and any(
+        key.modality == NO_MODALITY for keys in files.values() for key in keys
+    ):
         raise InputError(
-            f"{predictions}: its label maps name no image (CASE_T1) and no dataset.json says that they are joint; the rules "
-            f"are for {' and '.join(rules.modalities)}."
+            f"{predictions}: its label maps name no image (CASE_T1) and no dataset.json says that"
+            f" they are joint; the rules are for {' and '.join(rules.modalities)}."
         )
     classes = Description.beside(predictions).classes
     if classes is not None:
         by_label = {labels[0]: name for name, labels in classes.items()}
-        rules.check(["background", *(by_label.get(label, "") for label in range(1, max(by_label) + 1))], rules_file)
+        rules.check(
+            ["background", *(by_label.get(label, "") for label in range(1, max(by_label) + 1))],
+            rules_file,
+        )
 
 
-def _apply(file: Path, modalities: list[str], out: Path, rules: Rules, pair: PairLabels | None) -> bool:
+def _apply(
+    file: Path, modalities: list[str], out: Path, rules: Rules, pair: PairLabels | None
+) -> bool:
     image = read_mask(file)
     before = array(image)
     if len(modalities) == 2 and pair is not None:
@@ -103,7 +132,9 @@ def _take_along(predictions: Path, out: Path, rules: Rules) -> None:
             continue
         with replaced(out / name) as unfinished:
             if name == "prediction.json":
-                content = json.loads(source.read_text(encoding="utf-8")) | {"postprocessing": rules.names()}
+                content = json.loads(source.read_text(encoding="utf-8")) | {
+                    "postprocessing": rules.names()
+                }
                 unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
             else:
                 shutil.copyfile(source, unfinished)

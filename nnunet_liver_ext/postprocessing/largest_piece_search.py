@@ -1,7 +1,9 @@
-"""Where keeping only the largest piece helps: tried on a cross-validation, class by class and image by image.
+"""Where keeping only the largest piece helps: tried on a cross-validation, class by class and image
+by image.
 
-nnU-Net keeps such a rule if the mean Dice over the cases rises. Here it must also rise in at least as many patients as it
-falls: a single case with a far-off piece is no reason to cut pieces off in everyone.
+nnU-Net keeps such a rule if the mean Dice over the cases rises. Here it must also rise in at least
+as many patients as it falls: a single case with a far-off piece is no reason to cut pieces off in
+everyone.
 """
 
 from __future__ import annotations
@@ -31,11 +33,14 @@ ROUNDING = 1e-9
 """A Dice that rises by less has not risen."""
 
 
-def find_rules(folder: Path, *, references: References | None = None, processes: int | None = None) -> Rules:
+def find_rules(
+    folder: Path, *, references: References | None = None, processes: int | None = None
+) -> Rules:
     """Tries "largest piece only" for each class of each image on the folds' predictions of a model.
 
     Args:
-        folder: of a model with a complete cross-validation; of a repeated one all complete repetitions count.
+        folder: of a model with a complete cross-validation; of a repeated one all complete
+            repetitions count.
         references: as `crossval.pool.pooled`.
         processes: cases at a time; by default as many as pay off.
 
@@ -44,7 +49,10 @@ def find_rules(folder: Path, *, references: References | None = None, processes:
         SomeCasesFailed: a case could not be measured: a rule needs all of them.
     """
     crossval = find_crossval(folder)
-    of_repetitions = [_measured(crossval, repetition, references, processes) for repetition in crossval.repetitions]
+    of_repetitions = [
+        _measured(crossval, repetition, references, processes)
+        for repetition in crossval.repetitions
+    ]
     labels = {name: label for _, own in of_repetitions for name, label in own.items()}
     table = pd.concat([table for table, _ in of_repetitions], ignore_index=True)
     table["modality"] = table["modality"].replace(NO_MODALITY, _lone_modality(crossval))
@@ -56,7 +64,9 @@ def find_rules(folder: Path, *, references: References | None = None, processes:
         "model": crossval.folder.name,
         "dataset": crossval.dataset,
         "folds": [fold for repetition in crossval.repetitions for fold in repetition.folds],
-        "checkpoint_chosen_on_these_cases": any(one.chosen_on_these_cases for one in crossval.repetitions),
+        "checkpoint_chosen_on_these_cases": any(
+            one.chosen_on_these_cases for one in crossval.repetitions
+        ),
     }
     return Rules(tuple(rules), source)
 
@@ -99,24 +109,51 @@ def rules_file(folder: Path, *, overwrite: bool = False) -> Path:
 def rules_table(rules: Rules) -> Table:
     """What was tried and what is kept, for a terminal."""
     shown = Table(title="Mean Dice as it is and of the largest piece alone")
-    for column in ("Object", "Cases", "All pieces", "Largest piece", "Patients better", "Patients worse", "Kept"):
+    for column in (
+        "Object",
+        "Cases",
+        "All pieces",
+        "Largest piece",
+        "Patients better",
+        "Patients worse",
+        "Kept",
+    ):
         shown.add_column(column, justify="left" if column == "Object" else "right")
     for rule in rules.rules:
-        numbers = (f"{rule.dice_before:.4f}", f"{rule.dice_after:.4f}", str(rule.patients_better), str(rule.patients_worse))
-        shown.add_row(Text(rule.name), str(rule.cases), *numbers, "yes" if rule.keep_largest else "no")
+        numbers = (
+            f"{rule.dice_before:.4f}",
+            f"{rule.dice_after:.4f}",
+            str(rule.patients_better),
+            str(rule.patients_worse),
+        )
+        shown.add_row(
+            Text(rule.name), str(rule.cases), *numbers, "yes" if rule.keep_largest else "no"
+        )
     return shown
 
 
 def _measured(
-    crossval: CrossValidation, repetition: Repetition, references: References | None, processes: int | None
+    crossval: CrossValidation,
+    repetition: Repetition,
+    references: References | None,
+    processes: int | None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """patient, modality, class, before, after of each case; and the label of each class."""
     with pooled(crossval, repetition, references) as pool, tempfile.TemporaryDirectory() as folder:
         found = pair_up(pool.predictions, pool.references)
         classes = _checked(found.classes, crossval)
         work = partial(_before_and_after, classes=classes)
-        outcomes = measure_all(work, found.comparisons, CaseCache(Path(folder), {}), processes, "Trying the largest piece")
-    failures = [*found.missing, *(outcome for outcome in outcomes if isinstance(outcome, CaseFailure))]
+        outcomes = measure_all(
+            work,
+            found.comparisons,
+            CaseCache(Path(folder), {}),
+            processes,
+            "Trying the largest piece",
+        )
+    failures = [
+        *found.missing,
+        *(outcome for outcome in outcomes if isinstance(outcome, CaseFailure)),
+    ]
     if failures:
         raise SomeCasesFailed(failures, len(outcomes) + len(found.missing))
     return _table([outcome for outcome in outcomes if isinstance(outcome, CaseResult)]), classes
@@ -129,7 +166,10 @@ def _before_and_after(comparison: Comparison, classes: dict[str, int]) -> Outcom
         return CaseFailure(str(comparison.key), comparison.reason(error))
     ref = next(iter(references.values()))
     values = {
-        name: {"before": dice(pred == label, ref == label), "after": dice(largest_piece(pred == label), ref == label)}
+        name: {
+            "before": dice(pred == label, ref == label),
+            "after": dice(largest_piece(pred == label), ref == label),
+        }
         for name, label in classes.items()
     }
     return CaseResult(comparison.key, values, comparison.patient)
@@ -147,10 +187,14 @@ def _table(results: Sequence[CaseResult]) -> pd.DataFrame:
 
 def _checked(classes: Classes | None, crossval: CrossValidation) -> dict[str, int]:
     if not classes or any(len(labels) > 1 for labels in classes.values()):
-        raise InputError(f"{crossval.dataset_json}: names no classes, or regions that overlap; use nnU-Net's own tools.")
+        raise InputError(
+            f"{crossval.dataset_json}: names no classes, or regions that overlap; use nnU-Net's own"
+            " tools."
+        )
     return {name: labels[0] for name, labels in classes.items()}
 
 
 def _lone_modality(crossval: CrossValidation) -> str:
-    """Name of the image that label maps without a modality are of: the fixed one of pre-registered pairs."""
+    """Name of the image that label maps without a modality are of: the fixed one of pre-registered
+    pairs."""
     return read_json(crossval.dataset_json).get("preregistered", {}).get("fixed", NO_MODALITY)

@@ -12,21 +12,24 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
 
 Spacing = tuple[float, float, float] | Literal["native-t1", "native"]
-"""Of the grid in mm (x, y, z), or the first image's; "native" is the very grid of a single image."""
+"""Of the grid in mm (x, y, z), or the first image's; "native" is the very grid of a single
+image."""
 Interpolation = Literal["bspline", "linear"]
 DEFAULT_SPACING = (1.5, 1.5, 3.0)
 """Couteaux et al. 2021, section 2: 1.5 mm along x and y, 3 mm along z."""
 
 
 def parse_spacing(entry: Any) -> Spacing:
-    """A spacing from the command line or from dataset.json: a name or three positive numbers (x, y, z) in mm."""
+    """A spacing from the command line or from dataset.json: a name or three positive numbers (x, y,
+    z) in mm."""
     if entry in ("native-t1", "native"):
         return entry
     try:
         x, y, z = (float(value) for value in entry)
     except (TypeError, ValueError):
         raise InputError(
-            f"spacing must be native-t1 or three numbers in mm (x y z), or native for single images, found {entry!r}."
+            "spacing must be native-t1 or three numbers in mm (x y z), or native for single"
+            f" images, found {entry!r}."
         ) from None
     if min(x, y, z) <= 0:
         raise InputError(f"spacing must be positive, found {entry!r}.")
@@ -36,8 +39,8 @@ def parse_spacing(entry: Any) -> Spacing:
 def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING) -> Grid:
     """The grid that covers the fields of view of all images.
 
-    Its axes are those of the first image, permuted and flipped to be nearest to the patient's (LPS), so that all cases of
-    a dataset have one orientation.
+    Its axes are those of the first image, permuted and flipped to be nearest to the patient's
+    (LPS), so that all cases of a dataset have one orientation.
 
     Args:
         images: 3D images in scanner coordinates; the first gives the axes.
@@ -53,27 +56,45 @@ def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING
     lows, highs = (np.stack(values) for values in zip(*boxes, strict=True))
     if (lows.max(0) >= highs.min(0)).any():
         raise InputError(
-            f"the images do not overlap in space: {' and '.join(str(Grid.of(image)) for image in images)}; "
-            "check their scanner coordinates."
+            "the images do not overlap in space:"
+            f" {' and '.join(str(Grid.of(image)) for image in images)}; check their scanner"
+            " coordinates."
         )
     low, high = lows.min(0), highs.max(0)
     size = np.maximum(1, np.ceil((high - low) / steps - 1e-6)).astype(int)
     centre = (low + high) / 2
     origin = axes @ (centre - (size - 1) / 2 * steps)
-    return Grid(tuple(int(n) for n in size), tuple(steps.tolist()), tuple(origin.tolist()), first.direction)  # type: ignore[arg-type]
+    return Grid(
+        tuple(int(n) for n in size),
+        tuple(steps.tolist()),
+        tuple(origin.tolist()),
+        first.direction,  # type: ignore[arg-type]
+    )
 
 
-def image_on_grid(image: sitk.Image, grid: Grid, interpolation: Interpolation = "bspline") -> sitk.Image:
-    """The image on another grid, float32, clipped to its own range, with background outside its field of view.
+def image_on_grid(
+    image: sitk.Image, grid: Grid, interpolation: Interpolation = "bspline"
+) -> sitk.Image:
+    """The image on another grid, float32, clipped to its own range, with background outside its
+    field of view.
 
-    B-splines of third order overshoot at edges, hence the clipping. The background is 0, as around any MR image, or the
-    minimum of an image that has negative values (CT: air).
+    B-splines of third order overshoot at edges, hence the clipping. The background is 0, as around
+    any MR image, or the minimum of an image that has negative values (CT: air).
     """
     image = sitk.Cast(image, sitk.sitkFloat32)
     values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(values.max())
-    spline = interpolation == "bspline" and min(image.GetSize()) >= 4  # a cubic spline needs four samples
-    moved = array(resample(image, grid, interpolator=sitk.sitkBSpline if spline else sitk.sitkLinear, outside=np.nan))
+    spline = (
+        interpolation == "bspline" and min(image.GetSize()) >= 4
+    )  # a cubic spline needs four samples
+    moved = array(
+        resample(
+            image,
+            grid,
+            interpolator=sitk.sitkBSpline if spline else sitk.sitkLinear,
+            outside=np.nan,
+        )
+    )
     outside = np.isnan(moved)
     np.clip(moved, low, high, out=moved)
     moved[outside] = min(low, 0.0)
@@ -81,7 +102,8 @@ def image_on_grid(image: sitk.Image, grid: Grid, interpolation: Interpolation = 
 
 
 def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
-    """The label map on another grid: each label interpolated linearly, the largest share wins; 0 outside.
+    """The label map on another grid: each label interpolated linearly, the largest share wins; 0
+    outside.
 
     Args:
         mask: labels 0..num_classes − 1.
@@ -104,6 +126,9 @@ def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
 
 def _box(grid: Grid, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest corner in mm along the given axes, voxels' own extent included."""
-    half = np.abs(axes.T @ (np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing))).sum(1) / 2
+    half = (
+        np.abs(axes.T @ (np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing))).sum(1)
+        / 2
+    )
     along = grid.corners() @ axes
     return along.min(0) - half, along.max(0) + half

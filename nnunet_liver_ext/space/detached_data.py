@@ -1,6 +1,8 @@
-"""Images whose voxels lie in files of their own beside a header: MetaImage (`ElementDataFile`) and NRRD (`data file`).
+"""Images whose voxels lie in files of their own beside a header: MetaImage (`ElementDataFile`) and
+NRRD (`data file`).
 
-Sources: the MetaIO documentation of Kitware; Teem's definition of the NRRD file format, section on detached headers.
+Sources: the MetaIO documentation of Kitware; Teem's definition of the NRRD file format, section on
+detached headers.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ def detached_files(path: Path) -> list[Path]:
         path: of an image; only the endings .mhd, .mha and .nrrd are looked into.
 
     Returns:
-        Whether they exist or not; [] if the voxels are in the same file, or the header cannot be understood.
+        Whether they exist or not; [] if the voxels are in the same file, or the header cannot be
+        understood.
     """
     kind = path.suffix.lower()
     if kind not in (".mhd", ".mha", ".nrrd"):
@@ -54,7 +57,8 @@ def _named_in_nrrd(lines: Sequence[str]) -> list[str]:
 
 
 def _named(value: str, below: Sequence[str], slices: int) -> list[str]:
-    """One name, a list of names on the lines below, or a pattern with its first and last number and step."""
+    """One name, a list of names on the lines below, or a pattern with its first and last number and
+    step."""
     if re.fullmatch(r"LIST(\s+[0-9]+D?)?", value):
         return [line.strip() for line in below if line.strip()]
     pattern, *numbers = value.split() or [""]
@@ -63,4 +67,8 @@ def _named(value: str, below: Sequence[str], slices: int) -> list[str]:
     if not all(re.fullmatch(r"-?[0-9]+", number) for number in numbers):
         return []
     first, last, step = [*(int(number) for number in numbers), *(1, slices, 1)[len(numbers) :]][:3]
-    return [pattern % number for number in range(first, last + (1 if step > 0 else -1), step)] if step else []
+    return (
+        [pattern % number for number in range(first, last + (1 if step > 0 else -1), step)]
+        if step
+        else []
+    )

@@ -1,7 +1,9 @@
-"""One DICOM series in a folder as one 3D image, sorted by the slices' positions, never by file names or instance numbers.
+"""One DICOM series in a folder as one 3D image, sorted by the slices' positions, never by file
+names or instance numbers.
 
-The spacing along z comes from the positions (SliceThickness is often another number). What cannot be one volume is refused:
-two series, a missing slice, slices whose distances vary, slices sheared by a tilted gantry, colour, multi-frame files.
+The spacing along z comes from the positions (SliceThickness is often another number). What cannot
+be one volume is refused: two series, a missing slice, slices whose distances vary, slices sheared
+by a tilted gantry, colour, multi-frame files.
 """
 
 from __future__ import annotations
@@ -20,10 +22,15 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 UNEVEN = 0.1
 """Gaps between slices may differ from their median by this share of it."""
 ASTRAY = 0.25
-"""A slice may lie this share of a gap from where even gaps would put it: small differences of the gaps can add up."""
+"""A slice may lie this share of a gap from where even gaps would put it: small differences of the
+gaps can add up."""
 NOT_SQUARE = 0.01
-"""Largest cosine between rows and columns, and largest error of the length of their unit vectors."""
-STRAIGHTEN = "convert it to NIfTI with a tool that corrects this (dcm2niix does) and give the NIfTI file instead"
+"""Largest cosine between rows and columns, and largest error of the length of their unit
+vectors."""
+STRAIGHTEN = (
+    "convert it to NIfTI with a tool that corrects this (dcm2niix does) and give the NIfTI file"
+    " instead"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ def read_series(folder: Path | str, *, same_uid: bool = True) -> sitk.Image:
 
     Args:
         folder: its files (not those of sub-folders); files that are no DICOM are passed over.
-        same_uid: all files must have one SeriesInstanceUID. False for collections whose UIDs were anonymised file by file.
+        same_uid: all files must have one SeriesInstanceUID. False for collections whose UIDs were
+            anonymised file by file.
 
     Returns:
         The image, (x, y, z) with z along the slices' normal, rescaled as the files say.
@@ -77,7 +85,9 @@ def read_series(folder: Path | str, *, same_uid: bool = True) -> sitk.Image:
         image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"{folder}: the pixels of a DICOM file cannot be read, it may be damaged ({reason}).") from None
+        raise InputError(
+            f"{folder}: the pixels of a DICOM file cannot be read, it may be damaged ({reason})."
+        ) from None
     grid = grid_of(slices)
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
@@ -89,9 +99,10 @@ def sorted_slices(folder: Path | str, *, same_uid: bool = True) -> list[Slice]:
     """The slices of the one series in a folder, ascending along their normal.
 
     Raises:
-        InputError: no DICOM files, a single slice, two series (they differ in UID, orientation, spacing, size or echo time,
-            or have two slices at one position), a missing slice, distances that vary by more than a tenth of their median or
-            put a slice more than a quarter of a slice astray, a tilted gantry, colour, multi-frame files.
+        InputError: no DICOM files, a single slice, two series (they differ in UID, orientation,
+            spacing, size or echo time, or have two slices at one position), a missing slice,
+            distances that vary by more than a tenth of their median or put a slice more than a
+            quarter of a slice astray, a tilted gantry, colour, multi-frame files.
     """
     folder = Path(folder)
     slices = [_read_header(path) for path in sorted(folder.iterdir()) if is_dicom(path)]
@@ -121,7 +132,8 @@ def grid_of(slices: Sequence[Slice]) -> Grid:
 
 
 def read_slice(path: Path | str) -> np.ndarray:
-    """The pixels (y, x) of one DICOM file, rescaled as it says; its place in space is not looked at.
+    """The pixels (y, x) of one DICOM file, rescaled as it says; its place in space is not looked
+    at.
 
     Raises:
         InputError: it cannot be read, or is no single grey slice.
@@ -133,7 +145,9 @@ def read_slice(path: Path | str) -> np.ndarray:
         image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"{path}: cannot be read as DICOM, it is damaged or incomplete ({reason}).") from None
+        raise InputError(
+            f"{path}: cannot be read as DICOM, it is damaged or incomplete ({reason})."
+        ) from None
     values = sitk.GetArrayFromImage(image)
     values = values[0] if values.ndim == 3 and len(values) == 1 else values
     if values.ndim != 2 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -142,10 +156,14 @@ def read_slice(path: Path | str) -> np.ndarray:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file looks like a DICOM slice, by its ending or by what is in it; not if it is hidden or a DICOMDIR."""
+    """Whether a file looks like a DICOM slice, by its ending or by what is in it; not if it is
+    hidden or a DICOMDIR."""
     if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
-    return path.suffix.lower() in DICOM_SUFFIXES or sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
+    return (
+        path.suffix.lower() in DICOM_SUFFIXES
+        or sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "GDCMImageIO"
+    )
 
 
 def _read_header(path: Path) -> Slice:
@@ -157,7 +175,9 @@ def _read_header(path: Path) -> Slice:
         return _slice_of(reader, path)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"{path}: cannot be read as DICOM, it is damaged or incomplete ({reason}).") from None
+        raise InputError(
+            f"{path}: cannot be read as DICOM, it is damaged or incomplete ({reason})."
+        ) from None
 
 
 def _slice_of(reader: sitk.ImageFileReader, path: Path) -> Slice:
@@ -173,12 +193,18 @@ def _slice_of(reader: sitk.ImageFileReader, path: Path) -> Slice:
 
     size = reader.GetSize()
     if len(size) > 2 and size[2] > 1:
-        raise InputError(f"{path}: is a multi-frame DICOM file; convert it to NIfTI first (for example with dcm2niix).")
+        raise InputError(
+            f"{path}: is a multi-frame DICOM file; convert it to NIfTI first (for example with"
+            " dcm2niix)."
+        )
     orientation = numbers("0020|0037", "ImageOrientationPatient", 6)
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     errors = [row @ column, np.linalg.norm(row) - 1, np.linalg.norm(column) - 1]
     if not np.abs(errors).max() <= NOT_SQUARE:  # neither if it is NaN
-        raise InputError(f"{path}: its ImageOrientationPatient is no pair of unit vectors at a right angle: {orientation}.")
+        raise InputError(
+            f"{path}: its ImageOrientationPatient is no pair of unit vectors at a right angle:"
+            f" {orientation}."
+        )
     between_rows, between_columns = numbers("0028|0030", "PixelSpacing", 2)
     return Slice(
         path=path,
@@ -200,12 +226,16 @@ def _text(reader: sitk.ImageFileReader, tag: str) -> str:
 def _check_one_series(folder: Path, slices: Sequence[Slice], same_uid: bool) -> None:
     colour = next((one for one in slices if one.channels != 1), None)
     if colour is not None:
-        raise InputError(f"{colour.path}: has {colour.channels} values per voxel (colour); one is expected.")
+        raise InputError(
+            f"{colour.path}: has {colour.channels} values per voxel (colour); one is expected."
+        )
     marks: dict[str, Callable[[Slice], object]] = {
         "size": lambda one: one.size,
         "pixel spacing": lambda one: tuple(round(value, 3) for value in one.spacing),
         "orientation": lambda one: tuple(round(value, 2) + 0.0 for value in one.orientation),
-        "echo time": lambda one: one.echo_time_ms if one.echo_time_ms is None else round(one.echo_time_ms, 2),
+        "echo time": lambda one: (
+            one.echo_time_ms if one.echo_time_ms is None else round(one.echo_time_ms, 2)
+        ),
     }
     if same_uid:
         marks["SeriesInstanceUID"] = lambda one: one.series_uid
@@ -213,8 +243,8 @@ def _check_one_series(folder: Path, slices: Sequence[Slice], same_uid: bool) -> 
         found = list(dict.fromkeys(mark(one) for one in slices))
         if len(found) > 1:
             raise InputError(
-                f"{folder}: holds {len(found)} series that differ in {name} ({found[0]} and {found[1]}); "
-                "keep one series in a folder."
+                f"{folder}: holds {len(found)} series that differ in {name} ({found[0]} and"
+                f" {found[1]}); keep one series in a folder."
             )
 
 
@@ -226,27 +256,31 @@ def _check_regular(folder: Path, slices: Sequence[Slice]) -> None:
     if gaps.min() < 1e-3:
         where = int(gaps.argmin())
         names = f"{slices[where].path.name} and {slices[where + 1].path.name}"
-        raise InputError(f"{folder}: {names} are at the same position, so this is more than one series; keep one.")
+        raise InputError(
+            f"{folder}: {names} are at the same position, so this is more than one series; keep"
+            " one."
+        )
     widest = int(np.abs(gaps - step).argmax())
     if abs(gaps[widest] - step) > UNEVEN * step:
         names = f"{slices[widest].path.name} and {slices[widest + 1].path.name}"
         raise InputError(
-            f"{folder}: a slice is missing or slices are uneven: {gaps[widest]:.4g} mm between {names}, "
-            f"{step:.4g} mm between most others; fetch what is missing, or {STRAIGHTEN}."
+            f"{folder}: a slice is missing or slices are uneven: {gaps[widest]:.4g} mm between"
+            f" {names}, {step:.4g} mm between most others; fetch what is missing, or {STRAIGHTEN}."
         )
     even = np.linspace(depths[0], depths[-1], len(depths))
     astray = int(np.abs(depths - even).argmax())
     if abs(depths[astray] - even[astray]) > ASTRAY * step:
         raise InputError(
-            f"{folder}: the distance of its slices varies from {gaps.min():.4g} to {gaps.max():.4g} mm, "
-            f"so that {slices[astray].path.name} lies {abs(depths[astray] - even[astray]):.2g} mm "
-            f"from its place in a regular volume; {STRAIGHTEN}."
+            f"{folder}: the distance of its slices varies from {gaps.min():.4g} to {gaps.max():.4g}"
+            f" mm, so that {slices[astray].path.name} lies {abs(depths[astray] - even[astray]):.2g}"
+            f" mm from its place in a regular volume; {STRAIGHTEN}."
         )
     _check_straight(folder, slices, step)
 
 
 def _check_straight(folder: Path, slices: Sequence[Slice], step: float) -> None:
-    """Slices must lie above each other along their normal (no gantry tilt), within a tenth of a slice."""
+    """Slices must lie above each other along their normal (no gantry tilt), within a tenth of a
+    slice."""
     positions = np.array([one.position for one in slices])
     along = positions - positions[0]
     normal = slices[0].normal

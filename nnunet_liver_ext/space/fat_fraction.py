@@ -1,4 +1,5 @@
-"""The fat fraction of a Dixon scan from its water and fat images, for conversion, evaluation and the phantom alike.
+"""The fat fraction of a Dixon scan from its water and fat images, for conversion, evaluation and
+the phantom alike.
 
 Source: the Antaros liver U-Net report, section 1.3.
 """
@@ -13,8 +14,9 @@ from nnunet_liver_ext.errors import InputError
 def fat_fraction_percent(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
     """The fat fraction 100·fat / (water + fat); 0 where neither has a signal.
 
-    This is the fraction of the signals. A scanner's proton density fat fraction (PDFF) is also corrected for T1 and T2* and
-    may differ by several percentage points. Air has noise in both images, hence any fraction.
+    This is the fraction of the signals. A scanner's proton density fat fraction (PDFF) is also
+    corrected for T1 and T2* and may differ by several percentage points. Air has noise in both
+    images, hence any fraction.
 
     Args:
         water: magnitudes, 0 or more, any shape.
@@ -27,9 +29,16 @@ def fat_fraction_percent(water: np.ndarray, fat: np.ndarray) -> np.ndarray:
         InputError: the shapes differ, or a value is negative, nan or infinite.
     """
     if water.shape != fat.shape:
-        raise InputError(f"water and fat differ in shape: {water.shape} and {fat.shape}; resample one of them first.")
+        raise InputError(
+            f"water and fat differ in shape: {water.shape} and {fat.shape}; resample one of them"
+            " first."
+        )
     for name, values in (("water", water), ("fat", fat)):
         if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise InputError(f"{name} must be magnitudes, 0 or more; it has negative values, nan or inf.")
+            raise InputError(
+                f"{name} must be magnitudes, 0 or more; it has negative values, nan or inf."
+            )
     total = water.astype(np.float64) + fat
-    return np.divide(100 * fat.astype(np.float64), total, out=np.zeros(total.shape), where=total > 0).astype(np.float32)
+    return np.divide(
+        100 * fat.astype(np.float64), total, out=np.zeros(total.shape), where=total > 0
+    ).astype(np.float32)

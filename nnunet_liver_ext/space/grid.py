@@ -1,6 +1,7 @@
 """Where the voxels of an image are.
 
-Physical space is LPS in mm, as in SimpleITK; sizes and spacings are in (x, y, z), `spacing_mm` in (z, y, x).
+Physical space is LPS in mm, as in SimpleITK; sizes and spacings are in (x, y, z), `spacing_mm` in
+(z, y, x).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import SimpleITK as sitk
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of an image are: (x, y, z) size, spacing in mm, origin in mm (LPS), row-major 3x3 direction."""
+    """Where the voxels of an image are: (x, y, z) size, spacing in mm, origin in mm (LPS),
+    row-major 3x3 direction."""
 
     size: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -28,7 +30,12 @@ class Grid:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Grid:
-        return cls(tuple(entry["size"]), tuple(entry["spacing"]), tuple(entry["origin"]), tuple(entry["direction"]))
+        return cls(
+            tuple(entry["size"]),
+            tuple(entry["spacing"]),
+            tuple(entry["origin"]),
+            tuple(entry["direction"]),
+        )
 
     def to_json(self) -> dict[str, list[float]]:
         return {
@@ -58,12 +65,15 @@ class Grid:
         return np.array(self.origin) + steps @ axes.T
 
     def matches(self, other: Grid, tolerance: float = 0.1) -> bool:
-        """True if both grids have the same size and no corner voxel differs by more than `tolerance` voxels."""
+        """True if both grids have the same size and no corner voxel differs by more than
+        `tolerance` voxels."""
         if self.size != other.size:
             return False
         distance = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
         return bool(distance <= tolerance * min(self.spacing))
 
     def __str__(self) -> str:
-        spacing, origin = (", ".join(f"{value:.4g}" for value in values) for values in (self.spacing, self.origin))
+        spacing, origin = (
+            ", ".join(f"{value:.4g}" for value in values) for values in (self.spacing, self.origin)
+        )
         return f"{'x'.join(map(str, self.size))} voxels of {spacing} mm at {origin}"

@@ -1,4 +1,5 @@
-"""The images of a study as channels on one grid, with their intensities; conversion and prediction do the same."""
+"""The images of a study as channels on one grid, with their intensities; conversion and prediction
+do the same."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ AS_THEY_ARE = (
     sitk.sitkInt32,
     sitk.sitkFloat32,
 )
-"""Pixel types that are written as they are read; a CT of 16-bit integers takes half the room of floats."""
+"""Pixel types that are written as they are read; a CT of 16-bit integers takes half the room of
+floats."""
 
 
 def on_one_grid(
@@ -37,7 +39,8 @@ def on_one_grid(
     Args:
         images: by modality; those of a pair that are missing become images of zeros.
         modalities: the channels.
-        spacing: of the grid (`common_grid`); "native" is the first image's very grid, neither resampled nor turned.
+        spacing: of the grid (`common_grid`); "native" is the first image's very grid, neither
+            resampled nor turned.
         interpolation: of images that are resampled.
         pairs: the grid covers all images; else the first one alone, and the others go onto that.
 
@@ -56,14 +59,19 @@ def on_one_grid(
     if not pairs:
         grid = common_grid(given[:1], spacing)
     channels = [
-        image_on_grid(images[name], grid, interpolation) if name in images else grid.empty_image(sitk.sitkFloat32)
+        image_on_grid(images[name], grid, interpolation)
+        if name in images
+        else grid.empty_image(sitk.sitkFloat32)
         for name in modalities
     ]
     return channels, grid
 
 
 def normalised(
-    channels: Sequence[sitk.Image], files: Mapping[str, Path], settings: Settings, organ: sitk.Image | None = None
+    channels: Sequence[sitk.Image],
+    files: Mapping[str, Path],
+    settings: Settings,
+    organ: sitk.Image | None = None,
 ) -> list[sitk.Image]:
     """The channels with the settings' intensities; an image that is missing stays zeros.
 

@@ -1,7 +1,7 @@
 """Reading and writing images.
 
-Images are SimpleITK images: physical space is LPS in mm, sizes and spacings are in (x, y, z). Arrays taken from them are
-(z, y, x), and so is `spacing_mm`.
+Images are SimpleITK images: physical space is LPS in mm, sizes and spacings are in (x, y, z).
+Arrays taken from them are (z, y, x), and so is `spacing_mm`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
 def read_image(path: Path | str) -> sitk.Image:
-    """Reads one 3D scalar image: a NIfTI, NRRD or MetaImage file, or a folder with one DICOM series.
+    """Reads one 3D scalar image: a NIfTI, NRRD or MetaImage file, or a folder with one DICOM
+    series.
 
     Raises:
-        InputError: the file is missing or truncated, has no three spatial axes or several channels (RGB, vectors),
-            or holds NaN or infinite values.
+        InputError: the file is missing or truncated, has no three spatial axes or several channels
+            (RGB, vectors), or holds NaN or infinite values.
     """
     path = Path(path)
     if not path.exists():
@@ -44,20 +45,25 @@ def read_mask(path: Path | str) -> sitk.Image:
     """Reads one label map as integers; the same files as `read_image`.
 
     Raises:
-        InputError: as `read_image`, or values that are no integers (a probability map, an interpolated mask).
+        InputError: as `read_image`, or values that are no integers (a probability map, an
+            interpolated mask).
     """
     image = read_image(path)
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
         values = sitk.GetArrayViewFromImage(image)
         if not np.array_equal(values, np.rint(values)):
-            raise InputError(f"{path}: a mask must hold integers, found values such as {_first_fraction(values):.4g}.")
+            raise InputError(
+                f"{path}: a mask must hold integers, found values such as"
+                f" {_first_fraction(values):.4g}."
+            )
         large = values.size > 0 and max(-values.min(), values.max()) > np.iinfo(np.int16).max
         image = sitk.Cast(image, sitk.sitkInt64 if large else sitk.sitkInt16)
     return image
 
 
 def write_image(image: sitk.Image, path: Path | str) -> None:
-    """Writes an image (compressed) beside `path` and renames it, so that `path` is either complete or absent.
+    """Writes an image (compressed) beside `path` and renames it, so that `path` is either complete
+    or absent.
 
     Raises:
         OSError: it cannot be written, or only in part: ITK does not notice that a disk is full.
@@ -67,17 +73,24 @@ def write_image(image: sitk.Image, path: Path | str) -> None:
         try:
             sitk.WriteImage(image, str(unfinished), True)
         except RuntimeError as error:
-            raise OSError(f"{path.name} could not be written ({str(error).strip().splitlines()[-1].strip()})") from None
+            raise OSError(
+                f"{path.name} could not be written ({str(error).strip().splitlines()[-1].strip()})"
+            ) from None
         voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
-        if not _has_length(unfinished, NIFTI_HEADER_BYTES + voxels * image.GetSizeOfPixelComponent()):
+        if not _has_length(
+            unfinished, NIFTI_HEADER_BYTES + voxels * image.GetSizeOfPixelComponent()
+        ):
             raise OSError(f"{path.name} could not be written completely; is the disk full?")
 
 
 @contextmanager
 def replaced(path: Path, suffix: str | None = None) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; renamed to `path` when the block ends well, deleted when it does not."""
+    """A temporary file beside `path` to write to; renamed to `path` when the block ends well,
+    deleted when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".unfinished_", suffix=path.suffix if suffix is None else suffix)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=".unfinished_", suffix=path.suffix if suffix is None else suffix
+    )
     os.close(handle)
     unfinished = Path(name)
     try:
@@ -115,19 +128,29 @@ def image_like(values: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def resample(image: sitk.Image, grid: Grid, *, interpolator: int = sitk.sitkLinear, outside: float = 0) -> sitk.Image:
-    """The image on another grid, by scanner coordinates; `outside` where the image has no voxels. Keeps the pixel type."""
-    return sitk.Resample(image, grid.empty_image(), sitk.Transform(), interpolator, outside, image.GetPixelID())
+def resample(
+    image: sitk.Image, grid: Grid, *, interpolator: int = sitk.sitkLinear, outside: float = 0
+) -> sitk.Image:
+    """The image on another grid, by scanner coordinates; `outside` where the image has no voxels.
+    Keeps the pixel type."""
+    return sitk.Resample(
+        image, grid.empty_image(), sitk.Transform(), interpolator, outside, image.GetPixelID()
+    )
 
 
 def _read_file(path: Path) -> sitk.Image:
     if image_ending(path) is None:
-        raise InputError(f"{path}: unknown kind of image; expected one of {', '.join(IMAGE_ENDINGS)} or a DICOM folder.")
+        raise InputError(
+            f"{path}: unknown kind of image; expected one of {', '.join(IMAGE_ENDINGS)} or a DICOM"
+            " folder."
+        )
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"{path}: cannot be read, it is damaged or incomplete ({reason}).") from None
+        raise InputError(
+            f"{path}: cannot be read, it is damaged or incomplete ({reason})."
+        ) from None
     if image_ending(path) in (".nii", ".nii.gz"):
         _check_complete_nifti(path, image)
         _check_spacing_nifti(path)
@@ -136,54 +159,79 @@ def _read_file(path: Path) -> sitk.Image:
 
 
 def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
-    """ITK reads a truncated NIfTI file without complaint and fills it with zeros, so its length is checked here."""
+    """ITK reads a truncated NIfTI file without complaint and fills it with zeros, so its length is
+    checked here."""
     voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
-    expected = int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
-    if not (_has_length(path, expected) or (image_ending(path) == ".nii.gz" and _unpacked_bytes(path) >= expected)):
-        raise InputError(f"{path}: cannot be read, it is damaged or incomplete (the file ends too early).")
+    expected = (
+        int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
+    )
+    if not (
+        _has_length(path, expected)
+        or (image_ending(path) == ".nii.gz" and _unpacked_bytes(path) >= expected)
+    ):
+        raise InputError(
+            f"{path}: cannot be read, it is damaged or incomplete (the file ends too early)."
+        )
 
 
 def _check_spacing_nifti(path: Path) -> None:
-    """ITK takes a spacing of NaN for 1 mm without complaint, so the header is looked at with nibabel."""
+    """ITK takes a spacing of NaN for 1 mm without complaint, so the header is looked at with
+    nibabel."""
     import nibabel
 
     try:
         header: Any = nibabel.load(path).header
         spacing = header["pixdim"][1:4]
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, OSError) as error:
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        OSError,
+    ) as error:
         raise InputError(f"{path}: cannot be read, it is damaged ({error}).") from None
     if not np.isfinite(spacing).all():
         numbers = " x ".join(f"{mm:g}" for mm in spacing)
-        raise InputError(f"{path}: its voxels are {numbers} mm (x y z); correct the header (pixdim).")
+        raise InputError(
+            f"{path}: its voxels are {numbers} mm (x y z); correct the header (pixdim)."
+        )
 
 
 def _has_length(path: Path, unpacked_bytes: int) -> bool:
-    """Whether a NIfTI file is as long as it should be; a gzip file ends with its unpacked length. Others are not judged."""
+    """Whether a NIfTI file is as long as it should be; a gzip file ends with its unpacked length.
+    Others are not judged."""
     if image_ending(path) == ".nii":
         return path.stat().st_size >= unpacked_bytes
     return image_ending(path) != ".nii.gz" or _gzip_length(path) == unpacked_bytes % 2**32
 
 
 def _check_finite_nifti(path: Path, image: sitk.Image) -> None:
-    """ITK reads NaN and infinite values of a NIfTI file as zeros, so files of floats are looked at with nibabel."""
+    """ITK reads NaN and infinite values of a NIfTI file as zeros, so files of floats are looked at
+    with nibabel."""
     if image.GetMetaData("datatype") not in NIFTI_FLOATS:
         return
     import nibabel
 
     try:
         finite = np.isfinite(np.asanyarray(nibabel.load(path).dataobj))  # type: ignore[attr-defined]
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, OSError) as error:
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        OSError,
+    ) as error:
         raise InputError(f"{path}: cannot be read, it is damaged ({error}).") from None
     _refuse_infinite(finite, path)
 
 
 def _refuse_infinite(finite: np.ndarray, path: Path) -> None:
     if not finite.all():
-        raise InputError(f"{path}: {int((~finite).sum())} voxels are NaN or infinite; replace them before converting.")
+        raise InputError(
+            f"{path}: {int((~finite).sum())} voxels are NaN or infinite; replace them before"
+            " converting."
+        )
 
 
 def _gzip_length(path: Path) -> int:
-    """What a gzip file's last four bytes say of its unpacked length (modulo 2^32); nonsense if it was cut."""
+    """What a gzip file's last four bytes say of its unpacked length (modulo 2^32); nonsense if it
+    was cut."""
     if path.stat().st_size < 4:
         return -1
     with path.open("rb") as file:
@@ -192,7 +240,8 @@ def _gzip_length(path: Path) -> int:
 
 
 def _unpacked_bytes(path: Path) -> int:
-    """How much a gzip file holds, 0 if it is damaged: the slow answer, for several members or something after the voxels."""
+    """How much a gzip file holds, 0 if it is damaged: the slow answer, for several members or
+    something after the voxels."""
     total = 0
     try:
         with gzip.open(path) as file:
@@ -206,12 +255,16 @@ def _unpacked_bytes(path: Path) -> int:
 def _checked(image: sitk.Image, path: Path) -> sitk.Image:
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(
-            f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors); one is expected."
+            f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or"
+            " vectors); one is expected."
         )
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3:
-        raise InputError(f"{path}: has {image.GetDimension()} axes {image.GetSize()}; a single 3D image is expected.")
+        raise InputError(
+            f"{path}: has {image.GetDimension()} axes {image.GetSize()}; a single 3D image is"
+            " expected."
+        )
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
         _refuse_infinite(np.isfinite(sitk.GetArrayViewFromImage(image)), path)
     return image

@@ -1,9 +1,10 @@
 """Intensities brought to a common range at conversion, and by the same numbers at prediction.
 
-Slice-wise, patient-wise or over the dataset (the Antaros report, section 3.2.2): the outermost intensities are clipped at
-two percentiles, and what is left goes to 0..1. By the liver (Hansch et al. 2022, "Image pre-processing and augmentation"):
-the 2nd and the 98th percentile within the liver mask go to 0 and 1, and nothing is clipped. nnU-Net does not touch such
-channels again: they are called noNorm in dataset.json.
+Slice-wise, patient-wise or over the dataset (the Antaros report, section 3.2.2): the outermost
+intensities are clipped at two percentiles, and what is left goes to 0..1. By the liver (Hansch et
+al. 2022, "Image pre-processing and augmentation"): the 2nd and the 98th percentile within the liver
+mask go to 0 and 1, and nothing is clipped. nnU-Net does not touch such channels again: they are
+called noNorm in dataset.json.
 
 Axes: Z slices along the image's third axis, Y rows, X columns.
 """
@@ -37,28 +38,35 @@ class Intensities:
     percentiles: tuple[float, float] = CLIPPED
     """Low and high, 0..100."""
     ranges: tuple[tuple[float, float], ...] = ()
-    """What becomes 0 and 1 in each channel, once it was measured on the training images; kind "dataset" only."""
+    """What becomes 0 and 1 in each channel, once it was measured on the training images; kind
+    "dataset" only."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"intensities are {', '.join(get_args(Kind))}, not {self.kind!r}.")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
-            raise InputError(f"percentiles are two numbers low < high in 0..100, found {low:g} and {high:g}.")
+            raise InputError(
+                f"percentiles are two numbers low < high in 0..100, found {low:g} and {high:g}."
+            )
 
     @classmethod
     def of(cls, kind: str, percentiles: Sequence[float] | None = None) -> Intensities:
-        """Intensities of a kind with its own default percentiles: 2 and 98 for "organ", else 1 and 99."""
+        """Intensities of a kind with its own default percentiles: 2 and 98 for "organ", else 1 and
+        99."""
         low, high = percentiles or DEFAULT_PERCENTILES.get(kind, CLIPPED)
         return cls(kind, (float(low), float(high)))  # type: ignore[arg-type]
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any] | None) -> Intensities:
-        """What `to_json` wrote; datasets of earlier versions have no entry and are not normalised."""
+        """What `to_json` wrote; datasets of earlier versions have no entry and are not
+        normalised."""
         if entry is None:
             return cls()
         made = cls.of(entry["kind"], entry.get("percentiles"))
-        return made.with_ranges([(float(low), float(high)) for low, high in entry.get("ranges", ())])
+        return made.with_ranges(
+            [(float(low), float(high)) for low, high in entry.get("ranges", ())]
+        )
 
     def to_json(self) -> dict[str, Any]:
         if self.kind == "none":
@@ -78,7 +86,9 @@ class Intensities:
         """Whether the training images have to be looked at before anything can be normalised."""
         return self.kind == "dataset" and not self.ranges
 
-    def apply(self, channel_ZYX: np.ndarray, organ_ZYX: np.ndarray | None = None, *, index: int = 0) -> np.ndarray:
+    def apply(
+        self, channel_ZYX: np.ndarray, organ_ZYX: np.ndarray | None = None, *, index: int = 0
+    ) -> np.ndarray:
         """One channel normalised.
 
         Args:
@@ -87,11 +97,12 @@ class Intensities:
             index: number of the channel; kind "dataset" has a range for each.
 
         Returns:
-            float32 of the same shape, in 0..1 except for kind "organ"; for kind "none" the channel itself.
+            float32 of the same shape, in 0..1 except for kind "organ"; for kind "none" the channel
+            itself.
 
         Raises:
-            InputError: the image has no range (it is constant up to its percentiles), no liver mask or an empty one, or
-                the ranges are not measured. The message does not know the file.
+            InputError: the image has no range (it is constant up to its percentiles), no liver mask
+                or an empty one, or the ranges are not measured. The message does not know the file.
         """
         if self.kind == "none":
             return channel_ZYX
@@ -104,7 +115,8 @@ class Intensities:
         return np.clip(_scaled(channel_ZYX, self._range_of(channel_ZYX)), 0, 1)
 
     def _slice_by_slice(self, channel_ZYX: np.ndarray) -> np.ndarray:
-        """A slice without contrast, such as one beyond the field of view, becomes 0; an image of nothing else is refused."""
+        """A slice without contrast, such as one beyond the field of view, becomes 0; an image of
+        nothing else is refused."""
         limits_Z2 = np.percentile(channel_ZYX, self.percentiles, axis=(1, 2)).T
         if not (limits_Z2[:, 1] > limits_Z2[:, 0]).any():
             self._range_of(channel_ZYX[0])
@@ -116,7 +128,9 @@ class Intensities:
 
     def _measured(self, index: int) -> tuple[float, float]:
         if index >= len(self.ranges):
-            raise InputError(f"the dataset's range of channel {index} is not known; convert the dataset again.")
+            raise InputError(
+                f"the dataset's range of channel {index} is not known; convert the dataset again."
+            )
         return self.ranges[index]
 
     def _range_of(self, values: np.ndarray) -> tuple[float, float]:
@@ -124,15 +138,18 @@ class Intensities:
         if not high > low:
             of = "the liver mask" if self.kind == "organ" else "the image"
             raise InputError(
-                f"has no contrast to normalise: percentiles {self.percentiles[0]:g} and {self.percentiles[1]:g} of {of} are "
-                f"both {low:g}; take wider --clip-percentiles or leave the study out."
+                f"has no contrast to normalise: percentiles {self.percentiles[0]:g} and"
+                f" {self.percentiles[1]:g} of {of} are both {low:g}; take wider --clip-percentiles"
+                " or leave the study out."
             )
         return low, high
 
 
 def _scaled(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     low, high = limits
-    return ((values.astype(np.float32) - np.float32(low)) / np.float32(high - low)).astype(np.float32)
+    return ((values.astype(np.float32) - np.float32(low)) / np.float32(high - low)).astype(
+        np.float32
+    )
 
 
 def _within(channel_ZYX: np.ndarray, organ_ZYX: np.ndarray | None) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Image 1 warped onto image 2 before anything is segmented (the pre-registered strategy of Couteaux et al. 2021, 3.2).
+"""Image 1 warped onto image 2 before anything is segmented (the pre-registered strategy of Couteaux
+et al. 2021, 3.2).
 
-Affine, then B-spline, both by Mattes mutual information (SimpleITK) of image 2 resampled to 4 mm. The paper says only
-"non-linear registration"; metric, pitch and schedule are ours.
+Affine, then B-spline, both by Mattes mutual information (SimpleITK) of image 2 resampled to 4 mm.
+The paper says only "non-linear registration"; metric, pitch and schedule are ours.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, parse
 
 BINS = 32
 SPACING_MM = 4.0
-"""Of the metric's voxels. On thick slices' own grid the B-spline made phantom livers worse than the affine alone."""
+"""Of the metric's voxels. On thick slices' own grid the B-spline made phantom livers worse than the
+affine alone."""
 CONTROL_PITCH_MM = 80.0
 SAMPLED = 0.3
 SEED = 20210
@@ -34,7 +36,8 @@ def preregister_pair(
         conversion: `conversion` of dataset.json: spacing and interpolation.
 
     Returns:
-        Image 2 on its grid, image 1 warped onto the same grid, and the transform (points of image 2 to points of image 1).
+        Image 2 on its grid, image 1 warped onto the same grid, and the transform (points of image 2
+        to points of image 1).
 
     Raises:
         InputError: the images do not overlap, or the registration finds no common voxels.
@@ -44,19 +47,28 @@ def preregister_pair(
     target = image_on_grid(fixed, grid, conversion["interpolation"])
     transform = register(target, sitk.Cast(moving, sitk.sitkFloat32))
     warped = sitk.Resample(
-        sitk.Cast(moving, sitk.sitkFloat32), grid.empty_image(), transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32
+        sitk.Cast(moving, sitk.sitkFloat32),
+        grid.empty_image(),
+        transform,
+        sitk.sitkLinear,
+        0.0,
+        sitk.sitkFloat32,
     )
     return target, warped, transform
 
 
 def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-    """The transform that takes points of `fixed` to points of `moving`: affine, then a B-spline on top.
+    """The transform that takes points of `fixed` to points of `moving`: affine, then a B-spline on
+    top.
 
-    Deterministic: the metric's voxels are drawn with a fixed seed, and everything runs on one thread.
+    Deterministic: the metric's voxels are drawn with a fixed seed, and everything runs on one
+    thread.
     """
     coarse = image_on_grid(fixed, common_grid([fixed], (SPACING_MM,) * 3), "linear")
     initial = sitk.AffineTransform(3)  # identity: scanner coordinates are the best guess there is
-    initial.SetCenter(coarse.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in coarse.GetSize()]))
+    initial.SetCenter(
+        coarse.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in coarse.GetSize()])
+    )
     mesh = [max(1, round(n * SPACING_MM / CONTROL_PITCH_MM)) for n in coarse.GetSize()]
     spline = sitk.BSplineTransformInitializer(coarse, mesh)
     with _one_thread():
@@ -83,7 +95,9 @@ def _optimise(
     method.SetSmoothingSigmasPerLevel([factor * SPACING_MM / 2 for factor in shrink])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     if before is None:
-        method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-2, iterations, gradientMagnitudeTolerance=1e-6)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            2.0, 1e-2, iterations, gradientMagnitudeTolerance=1e-6
+        )
         method.SetOptimizerScalesFromPhysicalShift()
     else:
         method.SetMovingInitialTransform(before)
@@ -93,13 +107,16 @@ def _optimise(
         method.Execute(fixed, moving)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"the images cannot be registered ({reason}); check their scanner coordinates.") from None
+        raise InputError(
+            f"the images cannot be registered ({reason}); check their scanner coordinates."
+        ) from None
     return initial
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Several threads add up numbers in any order; the optimisers take their number of threads from the global default."""
+    """Several threads add up numbers in any order; the optimisers take their number of threads from
+    the global default."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:

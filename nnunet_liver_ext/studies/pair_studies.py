@@ -1,4 +1,5 @@
-"""A study: the images of one patient from one session, with their masks if there are any, as files or DICOM folders."""
+"""A study: the images of one patient from one session, with their masks if there are any, as files
+or DICOM folders."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ LIVER = "liver"
 class Study:
     """One study; `images` and `masks` are by modality ("T1", "T2") and either may lack one.
 
-    An ordinary study has one mask for all its images, keyed by the first modality, and perhaps a liver mask ("liver").
+    An ordinary study has one mask for all its images, keyed by the first modality, and perhaps a
+    liver mask ("liver").
     """
 
     patient: str
@@ -31,7 +33,8 @@ class Study:
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
     raters: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
-    """Masks of further raters, by rater and by modality; kept beside the dataset, nobody trains on them."""
+    """Masks of further raters, by rater and by modality; kept beside the dataset, nobody trains on
+    them."""
 
     @property
     def name(self) -> str:
@@ -47,17 +50,22 @@ class Study:
     def files(self) -> dict[str, Path]:
         """All files by what they are: "T1", "T1 mask", "liver mask", "rater anna of T1"."""
         masks = {f"{name} mask": path for name, path in self.masks.items()}
-        raters = {f"rater {rater} of {name}": path for rater, own in self.raters.items() for name, path in own.items()}
+        raters = {
+            f"rater {rater} of {name}": path
+            for rater, own in self.raters.items()
+            for name, path in own.items()
+        }
         return {**self.images, **masks, **raters}
 
 
 def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> list[Study]:
     """Studies of a CSV or a folder, sorted by name.
 
-    A CSV has the columns patient, study (or one of them) and for each modality t1, t1_mask, t2, t2_mask, with paths
-    relative to the CSV; empty cells are absent files. A folder holds NAME_T1.nii.gz, NAME_T2.nii.gz, NAME_T1_mask.nii.gz,
-    NAME_T2_mask.nii.gz side by side (any image ending), or nnU-Net's NAME_0000, NAME_0001, or a sub-folder for each study
-    with T1, T2, T1_mask, T2_mask in it as files or DICOM folders. In folders each study is a patient of its own.
+    A CSV has the columns patient, study (or one of them) and for each modality t1, t1_mask, t2,
+    t2_mask, with paths relative to the CSV; empty cells are absent files. A folder holds
+    NAME_T1.nii.gz, NAME_T2.nii.gz, NAME_T1_mask.nii.gz, NAME_T2_mask.nii.gz side by side (any image
+    ending), or nnU-Net's NAME_0000, NAME_0001, or a sub-folder for each study with T1, T2, T1_mask,
+    T2_mask in it as files or DICOM folders. In folders each study is a patient of its own.
 
     Args:
         path: CSV file or folder.
@@ -71,13 +79,16 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
         studies = _from_folder(path, modalities)
     elif path.is_file():
         images = {name.lower(): name for name in modalities}
-        studies = read_table(path, images, {f"{column}_mask": name for column, name in images.items()})
+        studies = read_table(
+            path, images, {f"{column}_mask": name for column, name in images.items()}
+        )
     else:
         raise InputError(f"{path}: no such file or folder.")
     if not studies:
         raise InputError(
-            f"{path}: holds no studies; expected NAME_{modalities[0]}.nii.gz and NAME_{modalities[1]}.nii.gz, "
-            "a sub-folder for each study, or a CSV with patient, study, t1, t2."
+            f"{path}: holds no studies; expected NAME_{modalities[0]}.nii.gz and"
+            f" NAME_{modalities[1]}.nii.gz, a sub-folder for each study, or a CSV with patient,"
+            " study, t1, t2."
         )
     return distinct(studies, path)
 
@@ -96,7 +107,8 @@ def safe_name(words: str) -> str:
 
 
 def deformation_files(case: str, modalities: tuple[str, ...]) -> tuple[str, str]:
-    """Names of what `predict --deformation` writes beside the masks of a pair: the field, and mask 1 moved onto image 2."""
+    """Names of what `predict --deformation` writes beside the masks of a pair: the field, and mask
+    1 moved onto image 2."""
     first, second = modalities
     return f"{case}_deformation.nii.gz", f"{case}_{first}_on_{second}.nii.gz"
 
@@ -107,15 +119,21 @@ def is_mask_name(name: str) -> bool:
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """Folders that may hold a study, sorted: neither hidden ones nor predictions that were written into the folder."""
-    children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    """Folders that may hold a study, sorted: neither hidden ones nor predictions that were written
+    into the folder."""
+    children = sorted(
+        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+    )
     return [child for child in children if not (child / "prediction.json").exists()]
 
 
 def put(path: Path, modality: str, files: dict[str, Path], kind: str) -> None:
-    """Enters the file of a modality; InputError if there is one already. `kind` is "image" or "mask", for the message."""
+    """Enters the file of a modality; InputError if there is one already. `kind` is "image" or
+    "mask", for the message."""
     if modality in files:
-        raise InputError(f"{path}: is a second {modality} {kind} beside {files[modality].name}; keep one.")
+        raise InputError(
+            f"{path}: is a second {modality} {kind} beside {files[modality].name}; keep one."
+        )
     files[modality] = path
 
 
@@ -128,8 +146,8 @@ def read_table(path: Path, images: Mapping[str, str], masks: Mapping[str, str]) 
         masks: key in `Study.masks` by column.
 
     Raises:
-        InputError: no readable CSV, no column of patients or images, a column with a name that is nearly one of these, or a
-            row without patient, image or one of its files.
+        InputError: no readable CSV, no column of patients or images, a column with a name that is
+            nearly one of these, or a row without patient, image or one of its files.
     """
     import pandas as pd
 
@@ -139,15 +157,21 @@ def read_table(path: Path, images: Mapping[str, str], masks: Mapping[str, str]) 
         raise InputError(f"{path}: is no readable CSV ({error}).") from None
     table.columns = [str(column).strip().lower() for column in table.columns]
     if not {"patient", "study"} & set(table.columns):
-        raise InputError(f"{path}: has neither a column patient nor study (found {', '.join(table.columns)}).")
+        raise InputError(
+            f"{path}: has neither a column patient nor study (found {', '.join(table.columns)})."
+        )
     if not set(images) & set(table.columns):
         raise InputError(f"{path}: has no image column; expected {' and '.join(images)}.")
     _check_columns(path, list(table.columns), ["patient", "study", *images, *masks])
-    return [_from_row(path, number, row, images, masks) for number, row in enumerate(table.to_dict("records"), start=2)]
+    return [
+        _from_row(path, number, row, images, masks)
+        for number, row in enumerate(table.to_dict("records"), start=2)
+    ]
 
 
 def _check_columns(path: Path, found: Sequence[str], known: Sequence[str]) -> None:
-    """A mistyped column would silently leave out a mask of every study; other columns may be there."""
+    """A mistyped column would silently leave out a mask of every study; other columns may be
+    there."""
     bare = {re.sub(r"[^a-z0-9]", "", column): column for column in known}
     for column in found:
         meant = bare.get(re.sub(r"[^a-z0-9]", "", column))
@@ -155,7 +179,13 @@ def _check_columns(path: Path, found: Sequence[str], known: Sequence[str]) -> No
             raise InputError(f"{path}: the column {column!r} is probably {meant}; rename it.")
 
 
-def _from_row(path: Path, number: int, row: Mapping[Any, str], images: Mapping[str, str], masks: Mapping[str, str]) -> Study:
+def _from_row(
+    path: Path,
+    number: int,
+    row: Mapping[Any, str],
+    images: Mapping[str, str],
+    masks: Mapping[str, str],
+) -> Study:
     study = row.get("study", "").strip() or row.get("patient", "").strip()
     patient = row.get("patient", "").strip() or study
     if not patient:
@@ -192,10 +222,18 @@ def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
     for path in sorted(path for path in folder.iterdir() if path.is_file() and image_ending(path)):
         name, modality, is_mask = _parse(stem(path), modalities)
         if modality is not None and name and not name.startswith("."):
-            put(path, modality, (masks if is_mask else images).setdefault(name, {}), "mask" if is_mask else "image")
+            put(
+                path,
+                modality,
+                (masks if is_mask else images).setdefault(name, {}),
+                "mask" if is_mask else "image",
+            )
     alone = sorted(masks.keys() - images.keys())
     if alone:
-        raise InputError(f"{next(iter(masks[alone[0]].values()))}: is a mask, but there is no image of {alone[0]}.")
+        raise InputError(
+            f"{next(iter(masks[alone[0]].values()))}: is a mask, but there is no image of"
+            f" {alone[0]}."
+        )
     return [Study(name, name, files, masks.get(name, {})) for name, files in images.items()]
 
 

@@ -1,10 +1,14 @@
-"""LiverTrainer: the only class that touches nnU-Net's hooks. A named trainer is this class plus one frozen recipe.
+"""LiverTrainer: the only class that touches nnU-Net's hooks. A named trainer is this class plus one
+frozen recipe.
 
 What is replaced here and why (nnU-Net 2.8.1):
-- `get_dataloaders`: the loader's class is fixed inside; ours is ordered, seeded and samples by marginal class.
-- `train_step`, `validation_step`: losses and pseudo Dice are per view, and there may be a second player.
+- `get_dataloaders`: the loader's class is fixed inside; ours is ordered, seeded and samples by
+  marginal class.
+- `train_step`, `validation_step`: losses and pseudo Dice are per view, and there may be a second
+  player.
 - `save_checkpoint`, `load_checkpoint`: one more entry in the same file.
-- `perform_actual_validation`: the metrics of a pair are those of its marginal classes, not of its codes.
+- `perform_actual_validation`: the metrics of a pair are those of its marginal classes, not of its
+  codes.
 """
 
 from __future__ import annotations
@@ -58,7 +62,12 @@ from nnunet_liver_ext.trainers.phases import (
 )
 from nnunet_liver_ext.trainers.players import as_numbers, autocast, descend, frozen, make_optimizer
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
-from nnunet_liver_ext.trainers.scores import hard_counts, mean_of_figures, name_the_summary, region_counts
+from nnunet_liver_ext.trainers.scores import (
+    hard_counts,
+    mean_of_figures,
+    name_the_summary,
+    region_counts,
+)
 from nnunet_liver_ext.trainers.turns import Turns
 from nnunet_liver_ext.trainers.warm_start import find_checkpoint, start_companion, start_segmentor
 
@@ -105,7 +114,11 @@ class LiverTrainer(nnUNetTrainer):
         self.enable_deep_supervision = recipe.deep_supervision
         self.oversample_foreground_percent = recipe.oversample_foreground_percent
         self.probabilistic_oversampling = recipe.probabilistic_oversampling
-        self.seed = recipe.seed if recipe.seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
+        self.seed = (
+            recipe.seed
+            if recipe.seed is not None
+            else int(np.random.SeedSequence().generate_state(1)[0])
+        )
         self._best_ema: float | None = None
         self.history: progress.History = {}
         self.loaded_checkpoint = "checkpoint_final.pth"
@@ -128,7 +141,8 @@ class LiverTrainer(nnUNetTrainer):
     ) -> nn.Module:
         """The plans' network inside the strategy; nnU-Net calls this on the class at inference.
 
-        There the plans are those saved with the model, and their strategy counts, whatever a later version's default.
+        There the plans are those saved with the model, and their strategy counts, whatever a later
+        version's default.
         """
         saved = plans_manager.plans.get(PLANS_KEY)
         if saved is not None:
@@ -143,25 +157,31 @@ class LiverTrainer(nnUNetTrainer):
         return strategy.build(build, num_input_channels, num_output_channels)
 
     def initialize(self) -> None:
-        if self.is_ddp:  # without recipe.seed each rank has drawn its own; the checkpoint keeps that of rank 0
+        if (
+            self.is_ddp
+        ):  # without recipe.seed each rank has drawn its own; the checkpoint keeps that of rank 0
             seeds = [self.seed]
             dist.broadcast_object_list(seeds, src=0)
             self.seed = seeds[0]
         threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
         if self.device.type == "cpu" and threads.isdigit():
-            torch.set_num_threads(max(1, int(threads)))  # nnUNetv2_train takes all cores, whoever else is there
+            torch.set_num_threads(
+                max(1, int(threads))
+            )  # nnUNetv2_train takes all cores, whoever else is there
         if self.is_ddp and self.incomplete and "specialized" in self.recipe.strategy:
             raise InputError(
-                f"{type(self).__name__}: with incomplete pairs a rank may have nothing to teach one of its networks; train "
-                "it on one GPU."
+                f"{type(self).__name__}: with incomplete pairs a rank may have nothing to teach one"
+                " of its networks; train it on one GPU."
             )
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
-        task = task_of(self.recipe, self.plans_manager, self.configuration_manager, self.dataset_json)
-        self.objective = OBJECTIVES[self.recipe.objective](task, VoxelLoss.of(self.recipe, self._weighted_loss)).to(
-            self.device
+        task = task_of(
+            self.recipe, self.plans_manager, self.configuration_manager, self.dataset_json
         )
+        self.objective = OBJECTIVES[self.recipe.objective](
+            task, VoxelLoss.of(self.recipe, self._weighted_loss)
+        ).to(self.device)
         if self.objective.companion is not None:
             self.print_to_log_file(f"Companion network: {self.objective.describe()}")
             self.companion = Companion(
@@ -179,7 +199,8 @@ class LiverTrainer(nnUNetTrainer):
         return self._weighted_loss(self.recipe.dice_weight, self.recipe.ce_weight)
 
     def _weighted_loss(self, dice: float, ce: float) -> nn.Module:
-        """nnU-Net's loss with other weights, of its terms and, where the network says so, of its outputs."""
+        """nnU-Net's loss with other weights, of its terms and, where the network says so, of its
+        outputs."""
         supervised = self.enable_deep_supervision
         weights = unwrapped(self.network).supervision_weights if supervised else None
         self.enable_deep_supervision = supervised and weights is None
@@ -207,7 +228,9 @@ class LiverTrainer(nnUNetTrainer):
         rates = (self.initial_lr, recipe.joint_lr, recipe.lr_exponent, recipe.lr_drop_epoch)
         return optimizer, PhaseSchedule(optimizer, self.phases, *rates)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, Any]:
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(
+        self,
+    ) -> tuple[Any, bool, Any, Any]:
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
@@ -230,20 +253,24 @@ class LiverTrainer(nnUNetTrainer):
         if any(left_out) and not self._said_what_is_left_out:
             self._said_what_is_left_out = True
             self.print_to_log_file(
-                f"Incomplete pairs are left out, because {type(self).__name__} needs both images and both masks: "
-                f"{left_out[0]} of {len(training)} training cases, {left_out[1]} of {len(validation)} validation cases."
+                f"Incomplete pairs are left out, because {type(self).__name__} needs both images"
+                f" and both masks: {left_out[0]} of {len(training)} training cases, {left_out[1]}"
+                f" of {len(validation)} validation cases."
             )
         for cases, what in zip(usable, ("training", "validation"), strict=True):
             if not cases:
                 raise InputError(
-                    f"{type(self).__name__} needs both images and both masks, which no {what} case of fold {self.fold} has."
+                    f"{type(self).__name__} needs both images and both masks, which no {what} case"
+                    f" of fold {self.fold} has."
                 )
         return usable
 
     def batches_used(self) -> int:
         """Training batches of all earlier epochs, whatever their phases."""
         phases = (phase_of(self.phases, epoch) for epoch in range(self.current_epoch))
-        return self.num_iterations_per_epoch * sum(self.turns.batches(phase.name) for phase in phases)
+        return self.num_iterations_per_epoch * sum(
+            self.turns.batches(phase.name) for phase in phases
+        )
 
     # ------------------------------------------------------------------ steps
 
@@ -280,7 +307,9 @@ class LiverTrainer(nnUNetTrainer):
             self.companion.schedule.step(self.current_epoch)
             self.print_to_log_file(f"Phase: {self.phase}")
             if self.phase.name != SEGMENTOR:
-                self.print_to_log_file(f"Learning rate of the companion network: {self.companion.learning_rate:.3g}")
+                self.print_to_log_file(
+                    f"Learning rate of the companion network: {self.companion.learning_rate:.3g}"
+                )
 
     def train_step(self, batch: dict) -> dict[str, Any]:
         try:
@@ -324,8 +353,8 @@ class LiverTrainer(nnUNetTrainer):
 
     @property
     def _organ_dilation(self) -> tuple[int, ...] | None:
-        """Radius in voxels, (z, y, x), by which the organ mask is dilated for the loss; slices stay as they are in
-        configurations that do not know their distance."""
+        """Radius in voxels, (z, y, x), by which the organ mask is dilated for the loss; slices stay
+        as they are in configurations that do not know their distance."""
         if self.organ is None or self.recipe.organ_dilation_mm is None:
             return None
         spacing = self.configuration_manager.spacing
@@ -333,18 +362,23 @@ class LiverTrainer(nnUNetTrainer):
         return (0,) * (len(self.configuration_manager.patch_size) - len(radii)) + tuple(radii)
 
     def _seen_by_companion(self, batch: dict) -> list[View]:
-        """The views without a graph; without a segmentor where the companion learns from annotations alone."""
+        """The views without a graph; without a segmentor where the companion learns from
+        annotations alone."""
         alone = self.phase.name == COMPANION and self.objective.companion_learns_from_annotations
         rest = (next(self.dataloader_train) for _ in range(self.turns.companion_batches - 1))
         with torch.no_grad():
-            return together([self._forward(part, without_segmentor=alone) for part in (batch, *rest)])
+            return together(
+                [self._forward(part, without_segmentor=alone) for part in (batch, *rest)]
+            )
 
     def _segmentor_step(self, views: Sequence[View]) -> Losses:
         with frozen(self.objective.companion):
             with autocast(self.device):
                 losses = self.objective.segmentor_loss(views, self.phase.name)
             clip = self.recipe.gradient_clip
-            descend(losses.total, self.network.parameters(), self.optimizer, self.grad_scaler, clip=clip)
+            descend(
+                losses.total, self.network.parameters(), self.optimizer, self.grad_scaler, clip=clip
+            )
         return losses
 
     def on_validation_epoch_start(self) -> None:
@@ -362,16 +396,28 @@ class LiverTrainer(nnUNetTrainer):
             figures = {} if self.phase.name == SEGMENTOR else self._examine(views)
         tp, fp, fn = self._counts(views)
         numbers = {name: float(value) for name, value in figures.items()}
-        return {"loss": losses.total.cpu().numpy(), "tp_hard": tp, "fp_hard": fp, "fn_hard": fn, **numbers}
+        return {
+            "loss": losses.total.cpu().numpy(),
+            "tp_hard": tp,
+            "fp_hard": fp,
+            "fn_hard": fn,
+            **numbers,
+        }
 
     def _counts(self, views: Sequence[View]) -> np.ndarray:
-        """True positives, false positives, false negatives of each class of each image, (3, M · (K − 1))."""
+        """True positives, false positives, false negatives of each class of each image, (3, M · (K
+        − 1))."""
         manager = self.label_manager
         if manager.has_regions:
             (view,) = views
             return region_counts(finest(view.logits), view.labels, ignored=manager.has_ignore_label)
-        found = {view.name: hard_counts(finest(view.logits), view.labels, manager.ignore_label) for view in views}
-        names = [None] if self.pair is None else self.pair.modalities  # a batch may have no mask of an image
+        found = {
+            view.name: hard_counts(finest(view.logits), view.labels, manager.ignore_label)
+            for view in views
+        }
+        names = (
+            [None] if self.pair is None else self.pair.modalities
+        )  # a batch may have no mask of an image
         empty = np.zeros_like(next(iter(found.values())))
         return np.concatenate([found.get(name or "image", empty) for name in names], axis=1)
 
@@ -384,10 +430,13 @@ class LiverTrainer(nnUNetTrainer):
 
     @property
     def _companion_must_show(self) -> bool:
-        """Whether this epoch's validation tells what the companion is worth: before, or when, it begins to teach."""
+        """Whether this epoch's validation tells what the companion is worth: before, or when, it
+        begins to teach."""
         if self.phase.name == COMPANION:
             return self.current_epoch == self.phase.end - 1
-        return self.phase.name == BOTH and self.current_epoch == self.phase.first and self._never_alone
+        return (
+            self.phase.name == BOTH and self.current_epoch == self.phase.first and self._never_alone
+        )
 
     @property
     def _never_alone(self) -> bool:
@@ -406,7 +455,9 @@ class LiverTrainer(nnUNetTrainer):
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         of_nnunet = {"loss", "tp_hard", "fp_hard", "fn_hard"}
-        super().on_validation_epoch_end([{key: output[key] for key in of_nnunet} for output in val_outputs])
+        super().on_validation_epoch_end(
+            [{key: output[key] for key in of_nnunet} for output in val_outputs]
+        )
         self._correct_moving_average()
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
         for name, score in zip(self._regions(), scores, strict=True):
@@ -417,7 +468,8 @@ class LiverTrainer(nnUNetTrainer):
                 self.print_to_log_file(line)
 
     def _correct_moving_average(self) -> None:
-        """nnU-Net's moving average, which knows the best epoch, begins anew with the last phase and forgets what is nan."""
+        """nnU-Net's moving average, which knows the best epoch, begins anew with the last phase and
+        forgets what is nan."""
         moving_average = self.logger.get_value("ema_fg_dice", step=None)
         dice = self.logger.get_value("mean_fg_dice", step=-1)
         previous = moving_average[-2] if len(moving_average) > 1 else math.nan
@@ -440,16 +492,24 @@ class LiverTrainer(nnUNetTrainer):
 
     def on_epoch_end(self) -> None:
         epoch = self.current_epoch
-        latest = [f"{name} {curve[epoch]:.4f}" for name, curve in self.history.items() if len(curve) == epoch + 1]
+        latest = [
+            f"{name} {curve[epoch]:.4f}"
+            for name, curve in self.history.items()
+            if len(curve) == epoch + 1
+        ]
         self.print_to_log_file("; ".join(latest))
         if self.phase is not self.phases[-1]:
-            self._best_ema = float("inf")  # only the last phase trains what is wanted, so only it has a best epoch
+            self._best_ema = float(
+                "inf"
+            )  # only the last phase trains what is wanted, so only it has a best epoch
         super().on_epoch_end()
         no_score = self._best_ema is not None and math.isnan(self._best_ema)
         if no_score or epoch == self.phases[-1].first - 1:
             self._best_ema = None
         if self.local_rank == 0:
-            progress.draw(self.history, Path(self.output_folder) / "progress_modalities.png", self.phases)
+            progress.draw(
+                self.history, Path(self.output_folder) / "progress_modalities.png", self.phases
+            )
 
     def _record(self, name: str, value: float) -> None:
         progress.record(self.history, name, value, self.current_epoch)
@@ -463,7 +523,10 @@ class LiverTrainer(nnUNetTrainer):
         names = {str(value): name for name, value in self.dataset_json["labels"].items()}
         manager: Any = self.label_manager
         labels = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-        return {names.get(str(list(label) if isinstance(label, tuple) else label), str(label)): label for label in labels}
+        return {
+            names.get(str(list(label) if isinstance(label, tuple) else label), str(label)): label
+            for label in labels
+        }
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -487,12 +550,15 @@ class LiverTrainer(nnUNetTrainer):
         has_companion = OBJECTIVES[self.recipe.objective].has_companion
         extra, changed = read_extra(path, type(self).__name__, self.recipe, companion=has_companion)
         if changed:
-            self.print_to_log_file(f"WARNING: the recipe has changed since {path.name} was written: {'; '.join(changed)}.")
+            self.print_to_log_file(
+                f"WARNING: the recipe has changed since {path.name} was written:"
+                f" {'; '.join(changed)}."
+            )
         self._check_phase(path, extra)
         if extra.get("kept_best", False) and extra["epochs"] < self.num_epochs:
             raise InputError(
-                f"{path}: is the best state of a finished training, not its last one, so it cannot be trained on; train "
-                "anew, or start from it with segmentor_checkpoint."
+                f"{path}: is the best state of a finished training, not its last one, so it cannot"
+                " be trained on; train anew, or start from it with segmentor_checkpoint."
             )
         if not self.was_initialized:
             self.initialize()
@@ -505,8 +571,12 @@ class LiverTrainer(nnUNetTrainer):
         if self.recipe.seed is None:
             self.seed = extra["seed"]
         # nnU-Net saves `latest` before it looks whether this epoch was the best one
-        in_last_phase = self.logger.get_value("ema_fg_dice", step=None)[self.phases[-1].first : self.current_epoch]
-        self._best_ema = max((value for value in in_last_phase if not math.isnan(value)), default=None)
+        in_last_phase = self.logger.get_value("ema_fg_dice", step=None)[
+            self.phases[-1].first : self.current_epoch
+        ]
+        self._best_ema = max(
+            (value for value in in_last_phase if not math.isnan(value)), default=None
+        )
         self.loaded_checkpoint, self.kept_best = path.name, extra.get("kept_best", False)
 
     def _check_phase(self, path: Path, extra: Mapping[str, Any]) -> None:
@@ -515,21 +585,25 @@ class LiverTrainer(nnUNetTrainer):
         before, now = extra.get("phase", SEGMENTOR), phase_of(self.phases, trained - 1).name
         if before != now:
             raise InputError(
-                f"{path}: its last epoch ({trained - 1}) trained {IN_WORDS[before]}, with these numbers it would have "
-                f"trained {IN_WORDS[now]}: set warmup_epochs and companion_epochs to what they were."
+                f"{path}: its last epoch ({trained - 1}) trained {IN_WORDS[before]}, with these"
+                f" numbers it would have trained {IN_WORDS[now]}: set warmup_epochs and"
+                " companion_epochs to what they were."
             )
 
     def on_train_end(self) -> None:
         if self.recipe.keep == "best":
             self._keep_the_best()
         super().on_train_end()
-        self.loaded_checkpoint = "checkpoint_final.pth"  # of the same weights, whatever training was continued from
+        self.loaded_checkpoint = (  # of the same weights, whatever training was continued from
+            "checkpoint_final.pth"
+        )
 
     def _keep_the_best(self) -> None:
         best = Path(self.output_folder) / "checkpoint_best.pth"
         if self._best_ema is None or self.disable_checkpointing or not best.is_file():
             self.print_to_log_file(
-                "WARNING: no epoch of this training has a score, or none was saved; the last state is kept."
+                "WARNING: no epoch of this training has a score, or none was saved; the last state"
+                " is kept."
             )
             return
         self._take_weights_of(best)
@@ -542,12 +616,15 @@ class LiverTrainer(nnUNetTrainer):
         checkpoint = torch.load(path, map_location=self.device, weights_only=False)
         unwrapped(self.network).load_state_dict(checkpoint["network_weights"])
         self.objective.load_state_dict(checkpoint[PLANS_KEY]["objective"])
-        self.print_to_log_file(f"The state after epoch {checkpoint['current_epoch'] - 1} was the best one and is kept.")
+        self.print_to_log_file(
+            f"The state after epoch {checkpoint['current_epoch'] - 1} was the best one and is kept."
+        )
 
     # ------------------------------------------------------------------ final validation
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """nnU-Net's final validation; `validation/summary.json` of a pair is by modality and class."""
+        """nnU-Net's final validation; `validation/summary.json` of a pair is by modality and
+        class."""
         with self._marginal_metrics():
             if unwrapped(self.network).whole_volume:
                 validate_whole_volumes(self, save_probabilities)
@@ -556,7 +633,11 @@ class LiverTrainer(nnUNetTrainer):
         if self.local_rank == 0:
             summary = Path(self.output_folder) / "validation" / "summary.json"
             scores = name_the_summary(
-                summary, self._regions(), self.loaded_checkpoint, self._unmeasurable(), kept_best=self.kept_best
+                summary,
+                self._regions(),
+                self.loaded_checkpoint,
+                self._unmeasurable(),
+                kept_best=self.kept_best,
             )
             self.print_to_log_file(f"Validation Dice by modality: {scores}")
 
@@ -565,13 +646,16 @@ class LiverTrainer(nnUNetTrainer):
 
     @contextmanager
     def _marginal_metrics(self) -> Iterator[None]:
-        """nnU-Net computes metrics for the label manager's regions: here the codes of each class of each image."""
+        """nnU-Net computes metrics for the label manager's regions: here the codes of each class of
+        each image."""
         if self.pair is None:
             yield
             return
         manager = self.label_manager
         regions = list(self.pair.regions().values())
-        self.label_manager: Any = SimpleNamespace(has_regions=True, foreground_regions=regions, ignore_label=None)
+        self.label_manager: Any = SimpleNamespace(
+            has_regions=True, foreground_regions=regions, ignore_label=None
+        )
         try:
             yield
         finally:

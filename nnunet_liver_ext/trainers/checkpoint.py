@@ -1,6 +1,8 @@
-"""What our trainers keep in a checkpoint beside nnU-Net's own keys, and whether a checkpoint fits a trainer.
+"""What our trainers keep in a checkpoint beside nnU-Net's own keys, and whether a checkpoint fits a
+trainer.
 
-nnU-Net writes and reads its own part. Ours is one more entry of the same file, so that stock tools still read it.
+nnU-Net writes and reads its own part. Ours is one more entry of the same file, so that stock tools
+still read it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ UNFINISHED = ".unfinished_"
 
 
 def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, Any]) -> None:
-    """Lets `save` write nnU-Net's checkpoint, adds our entry and moves the result to `path`; never half a file there.
+    """Lets `save` write nnU-Net's checkpoint, adds our entry and moves the result to `path`; never
+    half a file there.
 
     What a save that was killed has left beside it is removed.
     """
@@ -53,11 +56,12 @@ def read_extra(
         companion: whether it needs the state of a companion network.
 
     Returns:
-        The entry with the number of `epochs` that are behind it, and a line for each number of the recipe that differs now.
+        The entry with the number of `epochs` that are behind it, and a line for each number of the
+        recipe that differs now.
 
     Raises:
-        InputError: there is no such file, it is damaged, another trainer or a later version of the package wrote it, or it
-            lacks the companion network.
+        InputError: there is no such file, it is damaged, another trainer or a later version of the
+            package wrote it, or it lacks the companion network.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint.")
@@ -65,28 +69,38 @@ def read_extra(
         checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
         written_by = checkpoint["trainer_name"]
     except Exception as error:
-        raise InputError(f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__}).") from None
+        raise InputError(
+            f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__})."
+        ) from None
     if written_by != trainer_name or PLANS_KEY not in checkpoint:
-        raise InputError(f"{path}: was written by {written_by} and cannot be continued by {trainer_name}.")
+        raise InputError(
+            f"{path}: was written by {written_by} and cannot be continued by {trainer_name}."
+        )
     extra = {**checkpoint[PLANS_KEY], "epochs": checkpoint["current_epoch"]}
     check_version(extra["version"], path)
     before, now = extra["recipe"], recipe.to_json()
     for name in NOT_A_NUMBER:
         if before.get(name) != now[name]:
-            raise InputError(f"{path}: was trained with {name} {before.get(name)}, {trainer_name} has {now[name]}.")
+            raise InputError(
+                f"{path}: was trained with {name} {before.get(name)}, {trainer_name} has"
+                f" {now[name]}."
+            )
     if companion and extra.get("companion") is None:
         raise InputError(
-            f"{path}: holds no companion network, so {trainer_name} cannot continue from it; name it as "
-            "segmentor_checkpoint in the recipe to start from its segmentor."
+            f"{path}: holds no companion network, so {trainer_name} cannot continue from it; name"
+            " it as segmentor_checkpoint in the recipe to start from its segmentor."
         )
     changed = [
-        f"{name} was {before[name]}, is now {now[name]}" for name in now if name in before and before[name] != now[name]
+        f"{name} was {before[name]}, is now {now[name]}"
+        for name in now
+        if name in before and before[name] != now[name]
     ]
     return extra, changed
 
 
 def check_version(version: str, source: Path | str) -> None:
-    """InputError if a later (minor or major) version of the package than this one wrote `source`."""
+    """InputError if a later (minor or major) version of the package than this one wrote
+    `source`."""
     if _release(version) > _release(__version__):
         raise InputError(
             f"{source}: was written by nnunet_liver_ext {version}, this is {__version__}: "

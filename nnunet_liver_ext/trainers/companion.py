@@ -1,4 +1,5 @@
-"""The second player: an objective's companion network with an optimizer, a schedule and a gradient scaler of its own."""
+"""The second player: an objective's companion network with an optimizer, a schedule and a gradient
+scaler of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 class Companion:
-    """Trains the companion network of an objective. On several ranks all begin with the weights of rank 0."""
+    """Trains the companion network of an objective. On several ranks all begin with the weights of
+    rank 0."""
 
     def __init__(
         self,
@@ -34,7 +36,8 @@ class Companion:
         self.objective, self.network, self.device = objective, network, device
         self.clip, self.distributed = recipe.gradient_clip, distributed
         if compiled and recipe.gradient_penalty == 0 and not recipe.spectral_norm:
-            # compiled code has no second derivative, and spectral norm updates its vectors within the forward pass
+            # compiled code has no second derivative, and spectral norm updates its vectors within
+            # the forward pass
             network.compile()
         if distributed:
             broadcast(network)
@@ -46,7 +49,11 @@ class Companion:
             weight_decay=recipe.companion_weight_decay,
         )
         self.schedule = PhaseSchedule(
-            self.optimizer, phases, recipe.companion_lr, recipe.joint_companion_lr, recipe.lr_exponent
+            self.optimizer,
+            phases,
+            recipe.companion_lr,
+            recipe.joint_companion_lr,
+            recipe.lr_exponent,
         )
         self.scaler = torch.GradScaler(device.type) if mixed_precision else None
 
@@ -59,13 +66,24 @@ class Companion:
         with autocast(self.device):
             losses = self.objective.companion_loss([view.detached() for view in views], phase.name)
         parameters = self.network.parameters()
-        descend(losses.total, parameters, self.optimizer, self.scaler, clip=self.clip, average=self.distributed)
+        descend(
+            losses.total,
+            parameters,
+            self.optimizer,
+            self.scaler,
+            clip=self.clip,
+            average=self.distributed,
+        )
         return losses
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the objective's weights, and how the network is built."""
         scaler = None if self.scaler is None else self.scaler.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "scaler": scaler, "described": self.objective.describe()}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler,
+            "described": self.objective.describe(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
@@ -80,4 +98,6 @@ def check_companion(objective: Objective, extra: Mapping[str, Any], path: Path) 
     """
     before, now = (extra.get("companion") or {}).get("described"), objective.describe()
     if before is not None and before != now:
-        raise InputError(f"{path}: its companion network is another one: {before}; this trainer's is: {now}.")
+        raise InputError(
+            f"{path}: its companion network is another one: {before}; this trainer's is: {now}."
+        )

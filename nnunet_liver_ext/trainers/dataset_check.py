@@ -15,13 +15,18 @@ from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 def check_dataset(
-    trainer: str, recipe: Recipe, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+    trainer: str,
+    recipe: Recipe,
+    plans: dict[str, Any],
+    configuration: str,
+    dataset_json: dict[str, Any],
 ) -> PairLabels | None:
     """Whether this trainer can train on this dataset; returns what its pair codes mean.
 
     Raises:
-        InputError: a pair trainer on a dataset without pairs or the reverse, a cascade, regions or an ignore label in pairs
-            or for a companion network, a patch that does not fit the objective.
+        InputError: a pair trainer on a dataset without pairs or the reverse, a cascade, regions or
+            an ignore label in pairs or for a companion network, a patch that does not fit the
+            objective.
     """
     pair = PairLabels.from_dataset_json(dataset_json)
     strategy: type[Strategy] = STRATEGIES[recipe.strategy]
@@ -30,12 +35,14 @@ def check_dataset(
     _check_organ_mask(trainer, recipe, dataset_json, name)
     if strategy.is_pair and pair is None:
         raise InputError(
-            f"{trainer} needs pairs, but dataset.json of {name} has no `pair` entry: convert it with nnunet_liver convert "
-            "(without --preregister), or train with nnUNetTrainerPreregistered."
+            f"{trainer} needs pairs, but dataset.json of {name} has no `pair` entry: convert it"
+            " with nnunet_liver convert (without --preregister), or train with"
+            " nnUNetTrainerPreregistered."
         )
     if not strategy.is_pair and pair is not None:
         raise InputError(
-            f"{trainer} is for datasets with one mask per case, but {name} holds pairs: convert them with --preregister."
+            f"{trainer} is for datasets with one mask per case, but {name} holds pairs: convert"
+            " them with --preregister."
         )
     entry = PlansManager(plans).get_configuration(configuration)
     objective = OBJECTIVES[recipe.objective]
@@ -43,59 +50,88 @@ def check_dataset(
         isinstance(v, (list, tuple)) for v in dataset_json["labels"].values()
     )
     if objective.has_companion and pair is None and unusual:
-        raise InputError(f"{trainer}: its companion network knows neither regions nor the ignore label that {name} has.")
+        raise InputError(
+            f"{trainer}: its companion network knows neither regions nor the ignore label that"
+            f" {name} has."
+        )
     if objective.has_companion and len(entry.spacing) != len(entry.patch_size):
         raise InputError(
-            f"{trainer}: its companion network needs the distance of slices, which configuration {configuration} leaves as "
-            "it is in each case; plan with three numbers of --spacing."
+            f"{trainer}: its companion network needs the distance of slices, which configuration"
+            f" {configuration} leaves as it is in each case; plan with three numbers of --spacing."
         )
     objective.check(recipe, entry.patch_size, entry.spacing)
     if recipe.companion_batch_size is not None and recipe.crop_sizes > 0:
-        raise InputError("recipe: companion_batch_size joins several batches, which crop_sizes gives different sizes.")
+        raise InputError(
+            "recipe: companion_batch_size joins several batches, which crop_sizes gives different"
+            " sizes."
+        )
     batch_size = recipe.companion_batch_size
     if batch_size is not None and batch_size % entry.batch_size:
         raise InputError(
-            f"recipe: companion_batch_size ({batch_size}) must be a multiple of the batch size ({entry.batch_size})."
+            f"recipe: companion_batch_size ({batch_size}) must be a multiple of the batch size"
+            f" ({entry.batch_size})."
         )
     if pair is not None:
-        channels = len(dataset_json.get("channel_names") or dataset_json["modality"])  # as nnU-Net reads them
+        channels = len(
+            dataset_json.get("channel_names") or dataset_json["modality"]
+        )  # as nnU-Net reads them
         if channels != 2:
-            raise InputError(f"{trainer} needs a pair of images, but {name} has {channels} channels.")
+            raise InputError(
+                f"{trainer} needs a pair of images, but {name} has {channels} channels."
+            )
         if entry.previous_stage_name is not None:
-            raise InputError(f"{trainer}: configuration {configuration} is a cascade, which is not possible with pairs.")
+            raise InputError(
+                f"{trainer}: configuration {configuration} is a cascade, which is not possible with"
+                " pairs."
+            )
         if any(isinstance(label, (list, tuple)) for label in dataset_json["labels"].values()):
-            raise InputError(f"{trainer}: dataset.json of {name} has regions, which are not possible in pairs.")
+            raise InputError(
+                f"{trainer}: dataset.json of {name} has regions, which are not possible in pairs."
+            )
     return pair
 
 
 def _check_network(trainer: str, recipe: Recipe, plans: dict[str, Any], configuration: str) -> None:
     """InputError if the trainer's name promises a network that the plans do not have."""
-    network = PlansManager(plans).get_configuration(configuration).network_arch_class_name.rpartition(".")[2]
+    network = (
+        PlansManager(plans)
+        .get_configuration(configuration)
+        .network_arch_class_name.rpartition(".")[2]
+    )
     if recipe.architecture is not None and network != recipe.architecture:
         raise InputError(
-            f"{trainer} trains the network {recipe.architecture}, but configuration {configuration} of plans "
-            f"{plans.get('plans_name')} has {network}: plan with nnunet_liver plan --architecture "
-            f"{recipe.architecture.lower()}."
+            f"{trainer} trains the network {recipe.architecture}, but configuration {configuration}"
+            f" of plans {plans.get('plans_name')} has {network}: plan with nnunet_liver plan"
+            f" --architecture {recipe.architecture.lower()}."
         )
 
 
-def _check_organ_mask(trainer: str, recipe: Recipe, dataset_json: dict[str, Any], name: str) -> None:
-    """InputError if an organ mask is missing that the trainer needs, or is there and would be taken for an image."""
+def _check_organ_mask(
+    trainer: str, recipe: Recipe, dataset_json: dict[str, Any], name: str
+) -> None:
+    """InputError if an organ mask is missing that the trainer needs, or is there and would be taken
+    for an image."""
     organ = OrganMask.from_dataset_json(dataset_json)
     strips = STRATEGIES[recipe.strategy].strips_organ_mask
     if organ is None:
-        asked = [key for key in ("foreground_share", "organ_dilation_mm") if getattr(recipe, key) is not None]
+        asked = [
+            key
+            for key in ("foreground_share", "organ_dilation_mm")
+            if getattr(recipe, key) is not None
+        ]
         if strips or asked:
             what = trainer if strips else f"recipe: {asked[0]}"
             raise InputError(
-                f"{what} needs an organ mask, but dataset.json of {name} has no `organ_mask` entry: convert it with a liver "
-                "mask (nnunet_liver convert ... --task tumour)."
+                f"{what} needs an organ mask, but dataset.json of {name} has no `organ_mask` entry:"
+                " convert it with a liver mask (nnunet_liver convert ... --task tumour)."
             )
         return
     if not strips:
         raise InputError(
-            f"{trainer} would take the {organ.name} mask of {name} for an image: train nnUNetTrainerLiverTumor on it, or "
-            "convert without --task tumour."
+            f"{trainer} would take the {organ.name} mask of {name} for an image: train"
+            " nnUNetTrainerLiverTumor on it, or convert without --task tumour."
         )
-    if "ignore" in dataset_json["labels"] or any(isinstance(v, (list, tuple)) for v in dataset_json["labels"].values()):
+    if "ignore" in dataset_json["labels"] or any(
+        isinstance(v, (list, tuple)) for v in dataset_json["labels"].values()
+    ):
         raise InputError(f"{trainer} knows neither regions nor the ignore label that {name} has.")

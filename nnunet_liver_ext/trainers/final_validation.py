@@ -1,6 +1,8 @@
-"""The final validation of networks that take whole volumes: our predictor, then nnU-Net's export and metrics.
+"""The final validation of networks that take whole volumes: our predictor, then nnU-Net's export
+and metrics.
 
-nnU-Net's own `perform_actual_validation` makes its sliding-window predictor itself; all other networks go through it.
+nnU-Net's own `perform_actual_validation` makes its sliding-window predictor itself; all other
+networks go through it.
 """
 
 from __future__ import annotations
@@ -27,21 +29,26 @@ def validate_whole_volumes(trainer: Any, save_probabilities: bool) -> None:
     """Writes `validation/CASE.nii.gz` for each validation case and `validation/summary.json`.
 
     Args:
-        trainer: an initialised `LiverTrainer`; its label manager's classes are those of the metrics.
+        trainer: an initialised `LiverTrainer`; its label manager's classes are those of the
+            metrics.
         save_probabilities: write CASE.npz, too.
     """
     trainer.set_deep_supervision_enabled(False)
     predictor = _predictor(trainer)
     folder = Path(trainer.output_folder) / "validation"
     folder.mkdir(parents=True, exist_ok=True)
-    cases = trainer.do_split()[1][trainer.local_rank :: dist.get_world_size() if trainer.is_ddp else 1]
+    cases = trainer.do_split()[1][
+        trainer.local_rank :: dist.get_world_size() if trainer.is_ddp else 1
+    ]
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, cases)
     with multiprocessing.get_context("spawn").Pool(default_num_processes) as pool:
         writing: deque[Any] = deque()
         for case in dataset.identifiers:
             trainer.print_to_log_file(f"predicting {case}")
             data, _, _, properties = dataset.load_case(case)
-            logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data[:].copy())).cpu()
+            logits = predictor.predict_sliding_window_return_logits(
+                torch.from_numpy(data[:].copy())
+            ).cpu()
             job = (
                 logits,
                 properties,
@@ -64,9 +71,13 @@ def validate_whole_volumes(trainer: Any, save_probabilities: bool) -> None:
 
 
 def _predictor(trainer: Any) -> LiverPredictor:
-    predictor = LiverPredictor(device=trainer.device, perform_everything_on_device=True, allow_tqdm=False)
+    predictor = LiverPredictor(
+        device=trainer.device, perform_everything_on_device=True, allow_tqdm=False
+    )
     predictor.manual_initialization(
-        unwrapped(trainer.network),  # torch.compile would unroll the network's own tiles, anew for each volume
+        unwrapped(
+            trainer.network
+        ),  # torch.compile would unroll the network's own tiles, anew for each volume
         trainer.plans_manager,
         trainer.configuration_manager,
         None,

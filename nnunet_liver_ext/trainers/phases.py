@@ -1,6 +1,8 @@
-"""The phases of a training: the segmentor alone, its companion alone, both; each with a learning-rate schedule of its own.
+"""The phases of a training: the segmentor alone, its companion alone, both; each with a
+learning-rate schedule of its own.
 
-(Couteaux et al. 2021, "Cooperating networks", section 2.2; the adversarial losses start from a trained segmentor, too.)
+(Couteaux et al. 2021, "Cooperating networks", section 2.2; the adversarial losses start from a
+trained segmentor, too.)
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Phase:
         return f"{IN_WORDS[self.name]} (epochs {self.first} to {self.end - 1})"
 
 
-def plan_phases(recipe: Recipe, *, has_companion: bool, warmup_share: float, companion_share: float) -> tuple[Phase, ...]:
+def plan_phases(
+    recipe: Recipe, *, has_companion: bool, warmup_share: float, companion_share: float
+) -> tuple[Phase, ...]:
     """The phases that are not empty, in their order.
 
     Args:
@@ -51,17 +55,23 @@ def plan_phases(recipe: Recipe, *, has_companion: bool, warmup_share: float, com
     """
     if not has_companion:
         return (Phase(SEGMENTOR, 0, recipe.num_epochs),)
-    warmup = _epochs(recipe.warmup_epochs, recipe.segmentor_checkpoint, warmup_share, recipe.num_epochs)
-    alone = _epochs(recipe.companion_epochs, recipe.companion_checkpoint, companion_share, recipe.num_epochs)
+    warmup = _epochs(
+        recipe.warmup_epochs, recipe.segmentor_checkpoint, warmup_share, recipe.num_epochs
+    )
+    alone = _epochs(
+        recipe.companion_epochs, recipe.companion_checkpoint, companion_share, recipe.num_epochs
+    )
     if warmup + alone > recipe.num_epochs:
         raise InputError(
-            f"recipe: warmup_epochs ({warmup}) and companion_epochs ({alone}) are longer than the training "
-            f"(num_epochs: {recipe.num_epochs})."
+            f"recipe: warmup_epochs ({warmup}) and companion_epochs ({alone}) are longer than the"
+            f" training (num_epochs: {recipe.num_epochs})."
         )
     ends = (warmup, warmup + alone, recipe.num_epochs)
     starts = (0, *ends[:-1])
     names: Sequence[PhaseName] = (SEGMENTOR, COMPANION, BOTH)
-    return tuple(Phase(*phase) for phase in zip(names, starts, ends, strict=True) if phase[1] < phase[2])
+    return tuple(
+        Phase(*phase) for phase in zip(names, starts, ends, strict=True) if phase[1] < phase[2]
+    )
 
 
 def _epochs(given: int | None, checkpoint: str | None, share: float, num_epochs: int) -> int:
@@ -98,13 +108,22 @@ class PhaseSchedule:
             exponent: 0 keeps it constant.
             drop_epoch: a tenth from this epoch of the segmentor's own phase on; None: no drop.
         """
-        self.optimizer, self.phases, self.exponent, self.drop_epoch = optimizer, phases, exponent, drop_epoch
+        self.optimizer, self.phases, self.exponent, self.drop_epoch = (
+            optimizer,
+            phases,
+            exponent,
+            drop_epoch,
+        )
         self.alone, self.joint = alone, alone if joint is None else joint
 
     def step(self, epoch: int) -> None:
         phase = phase_of(self.phases, epoch)
         start = self.joint if phase.name == BOTH else self.alone
-        if self.drop_epoch is not None and phase.name == SEGMENTOR and epoch - phase.first >= self.drop_epoch:
+        if (
+            self.drop_epoch is not None
+            and phase.name == SEGMENTOR
+            and epoch - phase.first >= self.drop_epoch
+        ):
             start /= 10
         progress = (epoch - phase.first) / (phase.end - phase.first)
         for group in self.optimizer.param_groups:

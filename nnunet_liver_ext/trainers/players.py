@@ -1,4 +1,5 @@
-"""One step of a player (the segmentor or its companion): backward, the mean over ranks, clipping, the optimizer."""
+"""One step of a player (the segmentor or its companion): backward, the mean over ranks, clipping,
+the optimizer."""
 
 from __future__ import annotations
 
@@ -24,11 +25,14 @@ def make_optimizer(
     momentum: float | None,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum (0.99 if None), or an Adam whose first beta is `momentum` (0.9 if None)."""
+    """SGD with Nesterov momentum (0.99 if None), or an Adam whose first beta is `momentum` (0.9 if
+    None)."""
     if momentum is None:
         momentum = 0.99 if kind == "sgd" else 0.9
     if kind == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay)
+        return torch.optim.SGD(
+            parameters, lr, momentum=momentum, nesterov=momentum > 0, weight_decay=weight_decay
+        )
     adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
     return adam(parameters, lr, betas=(momentum, 0.999), weight_decay=weight_decay)
 
@@ -53,13 +57,15 @@ def descend(
         loss: scalar.
         parameters: of the player.
         optimizer: of the player.
-        scaler: of the player alone: an overflow of one player must not shrink the steps of the other.
+        scaler: of the player alone: an overflow of one player must not shrink the steps of the
+            other.
         clip: largest norm of the gradient.
-        average: take the mean of the gradients over all ranks (for networks that DDP does not wrap). It comes before the
-            scaler looks for overflows, so all ranks skip a step or none.
+        average: take the mean of the gradients over all ranks (for networks that DDP does not
+            wrap). It comes before the scaler looks for overflows, so all ranks skip a step or none.
 
     Raises:
-        FloatingPointError: the loss is finite, its gradient is not, and there is no scaler that would have made it smaller.
+        FloatingPointError: the loss is finite, its gradient is not, and there is no scaler that
+            would have made it smaller.
     """
     parameters = list(parameters)
     optimizer.zero_grad(set_to_none=True)
@@ -80,7 +86,8 @@ def descend(
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replaces every gradient by its mean over all ranks; all ranks must have gradients for the same parameters."""
+    """Replaces every gradient by its mean over all ranks; all ranks must have gradients for the
+    same parameters."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return
@@ -111,18 +118,27 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
 
 
 def as_numbers(played: Sequence[Losses], epoch: int) -> dict[str, float]:
-    """The players' losses of one iteration: "total" of the last player, and the mean of every term and figure by its name.
+    """The players' losses of one iteration: "total" of the last player, and the mean of every term
+    and figure by its name.
 
     Raises:
         NonFiniteLoss: a total or a term is nan or infinite.
     """
-    losses = [(name, term) for losses in played for name, term in {**losses.terms, "total": losses.total}.items()]
+    losses = [
+        (name, term)
+        for losses in played
+        for name, term in {**losses.terms, "total": losses.total}.items()
+    ]
     figures = [(name, figure) for losses in played for name, figure in losses.figures.items()]
-    values = torch.stack([tensor.detach().float() for _, tensor in losses + figures]).tolist()  # one transfer for all
+    values = torch.stack(
+        [tensor.detach().float() for _, tensor in losses + figures]
+    ).tolist()  # one transfer for all
     for (name, _), value in zip(losses, values[: len(losses)], strict=True):
         if not math.isfinite(value):
             raise NonFiniteLoss(name, value, epoch)
     names = [f"training loss: {name}" for name, _ in losses] + [name for name, _ in figures]
-    means = mean_of_figures([{name: value} for name, value in zip(names, values, strict=True)], set())
+    means = mean_of_figures(
+        [{name: value} for name, value in zip(names, values, strict=True)], set()
+    )
     del means["training loss: total"]
     return {"total": values[len(losses) - 1], **means}

@@ -14,10 +14,12 @@ from nnunet_liver_ext.trainers.players import autocast
 
 
 class LiverPredictor(nnUNetPredictor):
-    """Tiles as nnU-Net does, unless the network takes whole volumes (`whole_volume`): then nothing is approximated.
+    """Tiles as nnU-Net does, unless the network takes whole volumes (`whole_volume`): then nothing
+    is approximated.
 
-    Networks of unpadded convolutions tile themselves with their true surroundings, slice networks go slice by slice, so
-    neither needs a window that slides over the volume and averages what it saw without its neighbours.
+    Networks of unpadded convolutions tile themselves with their true surroundings, slice networks
+    go slice by slice, so neither needs a window that slides over the volume and averages what it
+    saw without its neighbours.
     """
 
     network: nn.Module
@@ -29,9 +31,14 @@ class LiverPredictor(nnUNetPredictor):
         self.network = unwrapped(self.network).to(self.device).eval()
         try:
             with torch.no_grad(), autocast(self.device):
-                return self._internal_maybe_mirror_and_predict(input_image[None].to(self.device))[0].float()
+                return self._internal_maybe_mirror_and_predict(input_image[None].to(self.device))[
+                    0
+                ].float()
         except torch.OutOfMemoryError:
             size = " x ".join(map(str, input_image.shape[1:]))
-            warnings.warn(f"{size} voxels do not fit into the GPU's memory at once; taken in tiles instead.", stacklevel=2)
+            warnings.warn(
+                f"{size} voxels do not fit into the GPU's memory at once; taken in tiles instead.",
+                stacklevel=2,
+            )
         empty_cache(self.device)
         return super().predict_sliding_window_return_logits(input_image)

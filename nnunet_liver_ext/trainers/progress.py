@@ -1,6 +1,7 @@
 """The picture of a training by modality and loss term, beside nnU-Net's own progress.png.
 
-nnU-Net's plot knows one curve for all classes, and its logger must not get more keys (it cuts its plot to the shortest).
+nnU-Net's plot knows one curve for all classes, and its logger must not get more keys (it cuts its
+plot to the shortest).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ History = dict[str, list[float]]
 
 
 def record(history: History, name: str, value: float, epoch: int) -> None:
-    """Writes the value of an epoch; forgets what a run that was interrupted later had written beyond it."""
+    """Writes the value of an epoch; forgets what a run that was interrupted later had written
+    beyond it."""
     curve = history.setdefault(name, [])
     del curve[epoch:]
     curve.extend([float("nan")] * (epoch - len(curve)))
@@ -28,10 +30,13 @@ def record(history: History, name: str, value: float, epoch: int) -> None:
 
 
 def draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[Phase] = ()) -> None:
-    """One panel for each group of curves, over epochs; where there are several phases, each has its own background."""
+    """One panel for each group of curves, over epochs; where there are several phases, each has its
+    own background."""
     from matplotlib import style
 
-    with style.context("default"):  # nnU-Net sets seaborn's large fonts for everything that is drawn after its plot
+    with style.context(
+        "default"
+    ):  # nnU-Net sets seaborn's large fonts for everything that is drawn after its plot
         _draw(history, path, phases if len(phases) > 1 else ())
 
 
@@ -45,9 +50,13 @@ def _draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[P
         groups.setdefault(group, {})[label] = curve
     figure = Figure(figsize=(9, 3.2 * len(groups)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (group, curves) in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True):
+    for axes, (group, curves) in zip(
+        figure.subplots(len(groups), squeeze=False)[:, 0], groups.items(), strict=True
+    ):
         for label, curve in curves.items():
-            axes.plot(range(len(curve)), curve, label=label, marker="." if _points(curve) < 30 else None)
+            axes.plot(
+                range(len(curve)), curve, label=label, marker="." if _points(curve) < 30 else None
+            )
         axes.set(ylabel=group, xlabel="epoch", ylim=None if "loss" in group else (0, 1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize="small")
@@ -63,12 +72,18 @@ def _shade(axes: Any, phases: Sequence[Phase], epochs: int) -> None:
         if first < last:
             axes.axvspan(first, last, color=SHADES[index % len(SHADES)], zorder=0)
             axes.text(
-                (first + last) / 2, 1.01, IN_WORDS[phase.name], ha="center", fontsize="x-small", transform=_above(axes)
+                (first + last) / 2,
+                1.01,
+                IN_WORDS[phase.name],
+                ha="center",
+                fontsize="x-small",
+                transform=_above(axes),
             )
 
 
 def _points(curve: Sequence[float]) -> int:
-    """Epochs with a value; few of them are shown as points, one alone would not be seen otherwise."""
+    """Epochs with a value; few of them are shown as points, one alone would not be seen
+    otherwise."""
     return sum(math.isfinite(value) for value in curve)
 
 

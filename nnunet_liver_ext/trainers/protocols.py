@@ -1,7 +1,8 @@
 """How each paper trains: numbers of the recipe and of the plans by the name of the paper.
 
-A configuration of a plans file carries `"protocol": NAME` (`nnunet_liver plan --protocol NAME`); its numbers come after
-those of the trainer and before those of the plans' own `"recipe"`. docs/protocols.md has them beside the papers' own.
+A configuration of a plans file carries `"protocol": NAME` (`nnunet_liver plan --protocol NAME`);
+its numbers come after those of the trainer and before those of the plans' own `"recipe"`.
+docs/protocols.md has them beside the papers' own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Protocol:
     architecture_options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of the network."""
     spacing: tuple[float | None, ...] | None = None
-    """Target spacing (z, y, x) in mm; None in the first place: slices stay as they are; None altogether: the planner's."""
+    """Target spacing (z, y, x) in mm; None in the first place: slices stay as they are; None
+    altogether: the planner's."""
     batch_size: int | None = None
     patch_size: tuple[int, ...] | None = None
     """(z, y, x) at most; the planner makes it smaller where memory is short."""
@@ -76,10 +78,24 @@ COUTEAUX_2021 = Protocol(
         "keep": "best",
     },
     table=(
-        Deviation("network", "3D U-Net with Models Genesis weights", "ModelsGenesisUNet, weights by import-weights"),
+        Deviation(
+            "network",
+            "3D U-Net with Models Genesis weights",
+            "ModelsGenesisUNet, weights by import-weights",
+        ),
         Deviation("optimizer", "Adam, 1e-4", "Adam, 1e-4, constant"),
-        Deviation("batch", "1", "1 pair", "a pair trainer's batch is a pair, which single-input trainers run as two images"),
-        Deviation("length", "900 epochs of 150 steps (1500 of 100 in the second paper)", "900 of 150", "one preset"),
+        Deviation(
+            "batch",
+            "1",
+            "1 pair",
+            "a pair trainer's batch is a pair, which single-input trainers run as two images",
+        ),
+        Deviation(
+            "length",
+            "900 epochs of 150 steps (1500 of 100 in the second paper)",
+            "900 of 150",
+            "one preset",
+        ),
         Deviation(
             "crops",
             "cuboids of random sizes and ratios",
@@ -92,7 +108,8 @@ COUTEAUX_2021 = Protocol(
             "kept state",
             "best on the validation set",
             "best epoch's mean foreground Dice on validation patches",
-            "whole volumes in each epoch would cost more than the training; keep a test set apart (convert --hold-out)",
+            "whole volumes in each epoch would cost more than the training; keep a test set apart"
+            " (convert --hold-out)",
         ),
         Deviation("loss", "by trainer", "by trainer"),
     ),
@@ -121,7 +138,11 @@ YANG_2017 = Protocol(
             "the median volume's size as far as memory goes; whole volumes in prediction",
             "nnU-Net trains on patches of one size",
         ),
-        Deviation("loss", "sum of the binary cross-entropies of three branches and the output, all weights 1", "the same"),
+        Deviation(
+            "loss",
+            "sum of the binary cross-entropies of three branches and the output, all weights 1",
+            "the same",
+        ),
         Deviation(
             "optimizer",
             "SGD, 0.01, a tenth of it after 100 iterations",
@@ -129,17 +150,28 @@ YANG_2017 = Protocol(
             "100 iterations of batch 4 are less than one epoch of 1000 volumes",
         ),
         Deviation(
-            "length", "200 iterations, then 100 adversarial ones", "200 epochs, then 100 adversarial ones", "as above"
+            "length",
+            "200 iterations, then 100 adversarial ones",
+            "200 epochs, then 100 adversarial ones",
+            "as above",
         ),
         Deviation(
-            "adversarial term", "λ = 0.01, printed with two signs", "-λ log D(G(x)), λ = 0.01", "what the text describes"
+            "adversarial term",
+            "λ = 0.01, printed with two signs",
+            "-λ log D(G(x)), λ = 0.01",
+            "what the text describes",
         ),
         Deviation(
             "steps",
             "k_D = 10 of batch 8, k_G = 1 of batch 4",
             "the same, with a fresh mini-batch each",
         ),
-        Deviation("discriminator", "in a figure", "four strided convolutions; Adam 2e-4, first beta 0.5", CHOSEN),
+        Deviation(
+            "discriminator",
+            "in a figure",
+            "four strided convolutions; Adam 2e-4, first beta 0.5",
+            CHOSEN,
+        ),
         Deviation("augmentation", "none named", "none"),
     ),
 )
@@ -169,16 +201,29 @@ ANTAROS = Protocol(
         "elastic_points": 8,
     },
     table=(
-        Deviation("network", "2D U-Net, internal padding, 4 poolings, dropout 0.5 in the two deepest blocks", "SliceUNet"),
+        Deviation(
+            "network",
+            "2D U-Net, internal padding, 4 poolings, dropout 0.5 in the two deepest blocks",
+            "SliceUNet",
+        ),
         Deviation(
             "neighbouring slices (V)",
             "1 for volume, 4 for fat fraction, as an option",
             "0, or --architecture-option neighbours=1",
         ),
-        Deviation("residual blocks (R), VGG11 encoder (T)", "options", "--architecture-option residual=true, encoder=vgg11"),
+        Deviation(
+            "residual blocks (R), VGG11 encoder (T)",
+            "options",
+            "--architecture-option residual=true, encoder=vgg11",
+        ),
         Deviation("optimizer", "Adam, 1e-4, betas .9 and .999", "the same, constant"),
         Deviation("loss", "cross-entropy", "cross-entropy"),
-        Deviation("batch", "1 slice", "1 slab of 4 slices", "nnU-Net's loader gives slabs; neighbours lie inside"),
+        Deviation(
+            "batch",
+            "1 slice",
+            "1 slab of 4 slices",
+            "nnU-Net's loader gives slabs; neighbours lie inside",
+        ),
         Deviation(
             "spacing",
             "harmonised in-plane, linear; none across slices",
@@ -239,9 +284,15 @@ HANSCH_2022 = Protocol(
         "keep": "best",
     },
     table=(
-        Deviation("network", "aU-Net, unpadded, 236 x 236 x 72 in, 52 x 52 x 32 out", "AnisotropicUNet, the same"),
         Deviation(
-            "liver mask", "for intensities, sampling, loss and post-processing; no input", "the same (loader-only channel)"
+            "network",
+            "aU-Net, unpadded, 236 x 236 x 72 in, 52 x 52 x 32 out",
+            "AnisotropicUNet, the same",
+        ),
+        Deviation(
+            "liver mask",
+            "for intensities, sampling, loss and post-processing; no input",
+            "the same (loader-only channel)",
         ),
         Deviation("spacing", "1 mm in-plane, none across slices", "the same, by nnU-Net"),
         Deviation(
@@ -254,7 +305,9 @@ HANSCH_2022 = Protocol(
             "90 % of patches hold a tumour voxel, 10 % a liver voxel",
             "class first, then case, then a voxel that is the patch's centre",
         ),
-        Deviation("augmentation", "flips 0.5; contrast U[0.75, 1.25); shift N(0, 0.25)", "the same"),
+        Deviation(
+            "augmentation", "flips 0.5; contrast U[0.75, 1.25); shift N(0, 0.25)", "the same"
+        ),
         Deviation(
             "loss",
             "Dice inside a dilated liver mask",
@@ -262,7 +315,9 @@ HANSCH_2022 = Protocol(
             "the paper gives no radius",
         ),
         Deviation("optimizer", "Adam", "Adam 1e-3, constant", CHOSEN + "; 1e-3 is Keras's default"),
-        Deviation("length", "80,000 iterations, validated every 500", "160 epochs of 500 iterations"),
+        Deviation(
+            "length", "80,000 iterations, validated every 500", "160 epochs of 500 iterations"
+        ),
         Deviation(
             "kept state",
             "best validation Jaccard",
@@ -272,7 +327,8 @@ HANSCH_2022 = Protocol(
         Deviation(
             "post-processing",
             "liver mask, 7 x 7 border, 3 x 3 opening",
-            "the same in mm, the nearest odd numbers of voxels (nnunet_liver predict, or postprocess lesions)",
+            "the same in mm, the nearest odd numbers of voxels (nnunet_liver predict, or"
+            " postprocess lesions)",
         ),
         Deviation(
             "models",
@@ -283,7 +339,9 @@ HANSCH_2022 = Protocol(
     ),
 )
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (COUTEAUX_2021, YANG_2017, ANTAROS, HANSCH_2022)}
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol for protocol in (COUTEAUX_2021, YANG_2017, ANTAROS, HANSCH_2022)
+}
 
 
 def protocol_of(name: str) -> Protocol:

@@ -1,4 +1,5 @@
-"""Scores of pairs by image and class: in training on patches, and in the final validation on whole cases."""
+"""Scores of pairs by image and class: in training on patches, and in the final validation on whole
+cases."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def region_counts(logits: Tensor, target: Tensor, *, ignored: bool = False) -> n
 
     Args:
         logits: (B, R, ...); a region is predicted where its logit is above 0.
-        target: (B, R, ...) of zeros and ones; with `ignored` one channel more, of the voxels that do not count.
+        target: (B, R, ...) of zeros and ones; with `ignored` one channel more, of the voxels that
+            do not count.
         ignored: whether nnU-Net has an ignore label.
 
     Returns:
@@ -53,8 +55,11 @@ def region_counts(logits: Tensor, target: Tensor, *, ignored: bool = False) -> n
     return torch.stack([number.sum(axes) for number in numbers]).cpu().numpy().astype(np.float64)
 
 
-def mean_of_figures(outputs: Sequence[Mapping[str, float]], leave_out: Set[str]) -> dict[str, float]:
-    """Mean of each figure over batches, without those in which it is nan; nan if it is nan in all of them."""
+def mean_of_figures(
+    outputs: Sequence[Mapping[str, float]], leave_out: Set[str]
+) -> dict[str, float]:
+    """Mean of each figure over batches, without those in which it is nan; nan if it is nan in all
+    of them."""
     means = {}
     for name in sorted({name for output in outputs for name in output} - leave_out):
         values = [output[name] for output in outputs if not math.isnan(output.get(name, math.nan))]
@@ -63,9 +68,15 @@ def mean_of_figures(outputs: Sequence[Mapping[str, float]], leave_out: Set[str])
 
 
 def name_the_summary(
-    path: Path, regions: Mapping[str, Any], checkpoint: str, without: Mapping[str, Set[str]], *, kept_best: bool = False
+    path: Path,
+    regions: Mapping[str, Any],
+    checkpoint: str,
+    without: Mapping[str, Set[str]],
+    *,
+    kept_best: bool = False,
 ) -> str:
-    """Adds to nnU-Net's summary.json what its keys (labels, or codes) stand for, and which checkpoint was validated.
+    """Adds to nnU-Net's summary.json what its keys (labels, or codes) stand for, and which
+    checkpoint was validated.
 
     The file goes into model zips, so the folders of this machine are taken out of it.
 
@@ -73,8 +84,8 @@ def name_the_summary(
         path: summary.json.
         regions: nnU-Net's label or region behind each name.
         checkpoint: file name; a best checkpoint was chosen on the very cases that are scored here.
-        without: names whose metrics a case cannot have, by case, because it has no such mask; they become null, and the
-            means are taken without them.
+        without: names whose metrics a case cannot have, by case, because it has no such mask; they
+            become null, and the means are taken without them.
         kept_best: the checkpoint is the best one by another name.
 
     Returns:
@@ -95,7 +106,9 @@ def name_the_summary(
     return scores + (" (optimistic: the checkpoint was chosen on these cases)" if chosen else "")
 
 
-def _leave_out(summary: dict[str, Any], regions: Mapping[str, Any], without: Mapping[str, Set[str]]) -> None:
+def _leave_out(
+    summary: dict[str, Any], regions: Mapping[str, Any], without: Mapping[str, Set[str]]
+) -> None:
     """Takes the metrics of masks that do not exist out of the cases and of the means."""
     for case in summary["metric_per_case"]:
         for name in without.get(case["reference_file"].split(".")[0], set()):
@@ -109,4 +122,6 @@ def _leave_out(summary: dict[str, Any], regions: Mapping[str, Any], without: Map
     for metric in summary["foreground_mean"]:
         values = [mean[metric] for mean in means if not math.isnan(mean[metric])]
         summary["foreground_mean"][metric] = sum(values) / len(values) if values else math.nan
-    summary["cases_without_a_mask"] = {case: sorted(names) for case, names in sorted(without.items())}
+    summary["cases_without_a_mask"] = {
+        case: sorted(names) for case, names in sorted(without.items())
+    }

@@ -1,4 +1,5 @@
-"""How many of the loader's batches the two players take in an iteration; what they count in the seeded batch index."""
+"""How many of the loader's batches the two players take in an iteration; what they count in the
+seeded batch index."""
 
 from __future__ import annotations
 
@@ -21,11 +22,19 @@ class Turns:
     def of(cls, recipe: Recipe, batch_size: int) -> Turns:
         """Of a recipe, for a loader's batch size of which `companion_batch_size` is a multiple."""
         wanted = recipe.companion_batch_size
-        return cls(recipe.companion_steps, recipe.segmentor_steps, 1 if wanted is None else max(1, wanted // batch_size))
+        return cls(
+            recipe.companion_steps,
+            recipe.segmentor_steps,
+            1 if wanted is None else max(1, wanted // batch_size),
+        )
 
     def on_one_batch(self, phase: PhaseName) -> bool:
         """Whether both players take their step on the same batch and the same forward pass."""
-        return phase == BOTH and (self.companion_steps, self.segmentor_steps, self.companion_batches) == (1, 1, 1)
+        return phase == BOTH and (
+            self.companion_steps,
+            self.segmentor_steps,
+            self.companion_batches,
+        ) == (1, 1, 1)
 
     def batches(self, phase: PhaseName) -> int:
         """Batches of the loader in one iteration of a phase."""

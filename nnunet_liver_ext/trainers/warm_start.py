@@ -1,4 +1,5 @@
-"""Starting from a trained segmentor or companion, heads and all (nnU-Net's own -pretrained_weights leaves the heads out)."""
+"""Starting from a trained segmentor or companion, heads and all (nnU-Net's own -pretrained_weights
+leaves the heads out)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
 
 IMPORTED = "imported"
-"""In our entry of files that `nnunet_liver import-weights` wrote: where the weights are from (`weights.record`)."""
+"""In our entry of files that `nnunet_liver import-weights` wrote: where the weights are from
+(`weights.record`)."""
 
 
 def find_checkpoint(name: str, fold: int | str) -> Path:
@@ -30,13 +32,15 @@ def find_checkpoint(name: str, fold: int | str) -> Path:
         path = nnunet_folder("results") / path
     if not path.is_file():
         raise InputError(
-            f"{path}: no such checkpoint to start from (a recipe's checkpoint is absolute or in nnUNet_results)."
+            f"{path}: no such checkpoint to start from (a recipe's checkpoint is absolute or in"
+            " nnUNet_results)."
         )
     return path
 
 
 def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
-    """Loads a segmentor's weights, all of them: of one of our trainers, or a file of `nnunet_liver import-weights`.
+    """Loads a segmentor's weights, all of them: of one of our trainers, or a file of `nnunet_liver
+    import-weights`.
 
     Returns:
         Lines for the log.
@@ -47,10 +51,15 @@ def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | 
     checkpoint, extra = _read(path)
     strategy = extra["recipe"]["strategy"]
     if strategy != recipe.strategy:
-        raise InputError(f"{path}: is a segmentor of strategy {strategy}, this trainer has {recipe.strategy}.")
+        raise InputError(
+            f"{path}: is a segmentor of strategy {strategy}, this trainer has {recipe.strategy}."
+        )
     _load(network, checkpoint["network_weights"], path, "segmentor")
     if IMPORTED in extra:
-        return [*_about_the_import(extra[IMPORTED], path, recipe), *_about_the_fold(checkpoint, path, fold)]
+        return [
+            *_about_the_import(extra[IMPORTED], path, recipe),
+            *_about_the_fold(checkpoint, path, fold),
+        ]
     return [f"Started from the segmentor in {path}.", *_about_the_fold(checkpoint, path, fold)]
 
 
@@ -58,13 +67,22 @@ def start_companion(objective: Objective, path: Path, recipe: Recipe, fold: int 
     """Loads the weights of an objective's companion; as `start_segmentor`."""
     checkpoint, extra = _read(path)
     if IMPORTED in extra:
-        raise InputError(f"{path}: holds imported weights of a segmentor and no companion network; name another checkpoint.")
+        raise InputError(
+            f"{path}: holds imported weights of a segmentor and no companion network; name another"
+            " checkpoint."
+        )
     if extra["recipe"]["objective"] != recipe.objective:
         found = extra["recipe"]["objective"]
-        raise InputError(f"{path}: its companion network is of objective {found}, this trainer has {recipe.objective}.")
+        raise InputError(
+            f"{path}: its companion network is of objective {found}, this trainer has"
+            f" {recipe.objective}."
+        )
     check_companion(objective, extra, path)
     _load(objective, extra["objective"], path, "companion network")
-    return [f"Started from the companion network in {path}.", *_about_the_fold(checkpoint, path, fold)]
+    return [
+        f"Started from the companion network in {path}.",
+        *_about_the_fold(checkpoint, path, fold),
+    ]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -72,11 +90,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
         written_by = checkpoint["trainer_name"]
     except Exception as error:
-        raise InputError(f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__}).") from None
+        raise InputError(
+            f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__})."
+        ) from None
     if PLANS_KEY not in checkpoint:
         raise InputError(
-            f"{path}: was written by {written_by}, which is none of this package's trainers: import its segmentor with "
-            "nnunet_liver import-weights nnunet."
+            f"{path}: was written by {written_by}, which is none of this package's trainers: import"
+            " its segmentor with nnunet_liver import-weights nnunet."
         )
     check_version(checkpoint[PLANS_KEY]["version"], path)
     return checkpoint, checkpoint[PLANS_KEY]
@@ -89,26 +109,32 @@ def _load(module: nn.Module, weights: dict[str, Tensor], path: Path, what: str) 
     ]
     if differing:
         raise InputError(
-            f"{path}: the weights of its {what} do not fit: {len(differing)} of {len(own)} differ in name or shape, "
-            f"first {differing[0]}; it needs the same plans (network, classes)."
+            f"{path}: the weights of its {what} do not fit: {len(differing)} of {len(own)} differ"
+            f" in name or shape, first {differing[0]}; it needs the same plans (network, classes)."
         )
     module.load_state_dict(weights)
 
 
 def _about_the_import(record: dict[str, Any], path: Path, recipe: Recipe) -> list[str]:
-    """Where imported weights are from, under which licence, and what a companion network would find untrained."""
+    """Where imported weights are from, under which licence, and what a companion network would find
+    untrained."""
     weights = record["weights"]
     taken = sum(weight["outcome"] != "initialised" for weight in weights)
     lines = [
-        f"Started from {path}: {taken} of {len(weights)} weights are of {record['file']} ({record['kind']}, SHA-256 "
-        f"{record['sha256']}), the rest is initialised with seed {record['seed']}."
+        f"Started from {path}: {taken} of {len(weights)} weights are of {record['file']}"
+        f" ({record['kind']}, SHA-256 {record['sha256']}), the rest is initialised with seed"
+        f" {record['seed']}."
     ]
     if record["licence"] is not None:
         lines.append(f"Licence of these weights: {record['licence']}.")
-    if taken < len(weights) and OBJECTIVES[recipe.objective].has_companion and recipe.warmup_epochs is None:
+    if (
+        taken < len(weights)
+        and OBJECTIVES[recipe.objective].has_companion
+        and recipe.warmup_epochs is None
+    ):
         lines.append(
-            "WARNING: this segmentor is not trained yet, but with a segmentor_checkpoint there is no warm-up before its "
-            "companion network; set warmup_epochs in the recipe."
+            "WARNING: this segmentor is not trained yet, but with a segmentor_checkpoint there is"
+            " no warm-up before its companion network; set warmup_epochs in the recipe."
         )
     return lines
 
@@ -118,6 +144,7 @@ def _about_the_fold(checkpoint: dict[str, Any], path: Path, fold: int | str) -> 
     if trained_on == fold or (trained_on is None and IMPORTED in checkpoint[PLANS_KEY]):
         return []
     return [
-        f"WARNING: {path} was trained on fold {trained_on}, this is fold {fold}: it may have seen the validation cases, "
-        "whose scores are then too good. Write {fold} where the path has the fold's number."
+        f"WARNING: {path} was trained on fold {trained_on}, this is fold {fold}: it may have seen"
+        " the validation cases, whose scores are then too good. Write {fold} where the path has"
+        " the fold's number."
     ]

@@ -24,7 +24,8 @@ class Kind:
     """Whether a weight of the network, by its name, is one of those that an import is for."""
     counted_as: str
     check: Callable[[nn.Module, str], None]
-    """InputError if the network is not one that this kind of weights is for; the text says which plans it is of."""
+    """InputError if the network is not one that this kind of weights is for; the text says which
+    plans it is of."""
     licence: str | None = None
 
 
@@ -44,8 +45,8 @@ def _check_models_genesis(network: nn.Module, where: str) -> None:
 
     if not isinstance(network, ModelsGenesisUNet):
         raise InputError(
-            f"{where}: its network is {type(network).__name__}, but Models Genesis weights are for ModelsGenesisUNet: "
-            "plan with nnunet_liver plan --architecture models-genesis."
+            f"{where}: its network is {type(network).__name__}, but Models Genesis weights are for"
+            " ModelsGenesisUNet: plan with nnunet_liver plan --architecture models-genesis."
         )
 
 
@@ -55,8 +56,9 @@ def _check_vgg11(network: nn.Module, where: str) -> None:
     if not isinstance(network, SliceUNet) or network.encoder_kind != "vgg11":
         which = f" with encoder {network.encoder_kind!r}" if isinstance(network, SliceUNet) else ""
         raise InputError(
-            f"{where}: its network is {type(network).__name__}{which}, but VGG11 weights are for SliceUNet with encoder "
-            "'vgg11': plan with nnunet_liver plan --architecture slice --architecture-option encoder=vgg11."
+            f"{where}: its network is {type(network).__name__}{which}, but VGG11 weights are for"
+            " SliceUNet with encoder 'vgg11': plan with nnunet_liver plan --architecture slice"
+            " --architecture-option encoder=vgg11."
         )
 
 
@@ -74,7 +76,8 @@ MODELS_GENESIS = Kind(
     check=_check_models_genesis,
     licence="non-commercial licence",
 )
-"""Zhou et al. 2019, "Models Genesis": self-supervised on chest CT. The names are the network's own."""
+"""Zhou et al. 2019, "Models Genesis": self-supervised on chest CT. The names are the network's
+own."""
 
 VGG11 = Kind(
     name="vgg11",

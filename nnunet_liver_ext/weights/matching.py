@@ -21,7 +21,8 @@ class Match:
     """What became of one weight of the network."""
 
     name: str
-    """Its first name in the network's state dict; a weight that several modules share has more of them."""
+    """Its first name in the network's state dict; a weight that several modules share has more of
+    them."""
     source: str | None
     """Its name in the checkpoint; None if it is not there."""
     outcome: Outcome
@@ -56,16 +57,21 @@ class Matches:
         return [match for match in self.own if match.source is not None and not match.imported]
 
     def share(self, among: Callable[[str], bool]) -> float:
-        """Share of the numbers in the weights `among` these names that come from the checkpoint; 0 if there are none."""
+        """Share of the numbers in the weights `among` these names that come from the checkpoint; 0
+        if there are none."""
         chosen = [match for match in self.own if among(match.name)]
         total = sum(match.numbers for match in chosen)
         return sum(match.numbers for match in chosen if match.imported) / total if total else 0.0
 
 
 def import_into(
-    network: nn.Module, weights: Mapping[str, Tensor], sources: Mapping[str, str], heads: Sequence[str]
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    sources: Mapping[str, str],
+    heads: Sequence[str],
 ) -> Matches:
-    """Copies into the network what fits it; the first convolution is inflated if only its input channels differ.
+    """Copies into the network what fits it; the first convolution is inflated if only its input
+    channels differ.
 
     Args:
         network: changed in place; what the checkpoint lacks stays as it is.
@@ -79,11 +85,21 @@ def import_into(
         consumed |= {sources[name] for name in names if name in sources}
         is_head = any(part in names[0] for part in heads)
         found = None if source is None else weights[source]
-        matches.append(_copy(names[0], source, value, found, is_first=value is first, is_head=is_head))
+        matches.append(
+            _copy(names[0], source, value, found, is_first=value is first, is_head=is_head)
+        )
     return Matches(tuple(matches), tuple(name for name in weights if name not in consumed))
 
 
-def _copy(name: str, source: str | None, value: Tensor, found: Tensor | None, *, is_first: bool, is_head: bool) -> Match:
+def _copy(
+    name: str,
+    source: str | None,
+    value: Tensor,
+    found: Tensor | None,
+    *,
+    is_first: bool,
+    is_head: bool,
+) -> Match:
     outcome: Outcome = "initialised"
     reason = MISSING
     if found is not None:
@@ -107,7 +123,8 @@ def _compare(found: Tensor, value: Tensor, *, is_first: bool, is_head: bool) -> 
 
 
 def _distinct(network: nn.Module) -> list[tuple[list[str], Tensor]]:
-    """(all names, tensor) of each weight and buffer; nnU-Net's decoders name the encoder's weights once more."""
+    """(all names, tensor) of each weight and buffer; nnU-Net's decoders name the encoder's weights
+    once more."""
     found: dict[int, tuple[list[str], Tensor]] = {}
     for name, value in network.state_dict(keep_vars=True).items():
         found.setdefault(id(value), ([], value))[0].append(name)
@@ -115,8 +132,11 @@ def _distinct(network: nn.Module) -> list[tuple[list[str], Tensor]]:
 
 
 def _first_convolution(network: nn.Module) -> Tensor | None:
-    """The weights that see the image: those of the first convolution in the order of the modules."""
-    return next((module.weight for module in network.modules() if isinstance(module, _ConvNd)), None)
+    """The weights that see the image: those of the first convolution in the order of the
+    modules."""
+    return next(
+        (module.weight for module in network.modules() if isinstance(module, _ConvNd)), None
+    )
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -1,10 +1,11 @@
 """The file that an import writes, and its record of where the weights are from.
 
-It has the form in which the trainers' own checkpoints hold a segmentor, so that the same code starts from both:
+It has the form in which the trainers' own checkpoints hold a segmentor, so that the same code
+starts from both:
 
-    network_weights      all weights of the strategy's networks, by name; what the checkpoint lacks is initialised
-    trainer_name         a trainer of the strategy they are for
-    init_args            {"fold": the fold of the same dataset that the weights were trained on, else None}
+    network_weights      all weights of the strategy's networks, by name; what the checkpoint lacks
+    is initialised trainer_name         a trainer of the strategy they are for init_args
+    {"fold": the fold of the same dataset that the weights were trained on, else None}
     nnunet_liver_ext     {"version", "recipe": {"strategy"}, "imported": the record}
 
 Nothing in it needs more than torch's `weights_only` reader, and no folder of this machine is in it.
@@ -28,10 +29,13 @@ from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint
 from nnunet_liver_ext.weights.target import Target
 
 
-def record_of(kind: Kind, checkpoint: ForeignCheckpoint, target: Target, matches: Matches, share: float) -> dict[str, Any]:
+def record_of(
+    kind: Kind, checkpoint: ForeignCheckpoint, target: Target, matches: Matches, share: float
+) -> dict[str, Any]:
     """Where the weights are from, which network they are for, and what became of each.
 
-    The names are those inside one of the strategy's networks, without `networks.0.`: all of them get the same weights.
+    The names are those inside one of the strategy's networks, without `networks.0.`: all of them
+    get the same weights.
     """
     return {
         "kind": kind.name,
@@ -53,7 +57,8 @@ def record_of(kind: Kind, checkpoint: ForeignCheckpoint, target: Target, matches
 
 
 def origin(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
-    """What an nnU-Net checkpoint says of its training: trainer, dataset, configuration, fold and classes."""
+    """What an nnU-Net checkpoint says of its training: trainer, dataset, configuration, fold and
+    classes."""
     arguments = _mapping(checkpoint.content.get("init_args"))
     found = {
         "trainer": checkpoint.content.get("trainer_name"),
@@ -61,7 +66,9 @@ def origin(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
         "configuration": arguments.get("configuration"),
         "fold": arguments.get("fold"),
     }
-    classes = [str(name) for name in _mapping(_mapping(arguments.get("dataset_json")).get("labels"))]
+    classes = [
+        str(name) for name in _mapping(_mapping(arguments.get("dataset_json")).get("labels"))
+    ]
     known = {key: value for key, value in found.items() if isinstance(value, str | int)}
     return {**known, "classes": classes} if classes else known
 
@@ -74,7 +81,11 @@ def write_import(path: Path, target: Target, record: dict[str, Any]) -> None:
         "network_weights": target.network.state_dict(),
         "trainer_name": target.trainer,
         "init_args": {"fold": trained_on.get("fold") if same_data else None},
-        PLANS_KEY: {"version": __version__, "recipe": {"strategy": target.recipe.strategy}, IMPORTED: record},
+        PLANS_KEY: {
+            "version": __version__,
+            "recipe": {"strategy": target.recipe.strategy},
+            IMPORTED: record,
+        },
     }
     with replaced(path) as unfinished:
         torch.save(content, unfinished)

@@ -1,8 +1,9 @@
 """Reading a foreign checkpoint without running any of its code.
 
-A .pt or .pth file is a pickle, and unpickling may run whatever its author wrote. torch's `weights_only` reader builds
-tensors, numbers and containers and nothing else. To these we add numpy's scalars, which nnU-Net writes beside its weights
-(the best moving average, the log). A .safetensors file holds a JSON header and raw numbers, so there is nothing to run.
+A .pt or .pth file is a pickle, and unpickling may run whatever its author wrote. torch's
+`weights_only` reader builds tensors, numbers and containers and nothing else. To these we add
+numpy's scalars, which nnU-Net writes beside its weights (the best moving average, the log). A
+.safetensors file holds a JSON header and raw numbers, so there is nothing to run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import Tensor
 from nnunet_liver_ext.errors import InputError
 
 PLACES = ("network_weights", "state_dict", "model_state_dict", "model")
-"""Where checkpoints hold their weights, the first that is there; otherwise the file itself must be names and tensors."""
+"""Where checkpoints hold their weights, the first that is there; otherwise the file itself must be
+names and tensors."""
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel, DistributedDataParallel and torch.compile put before every name."""
 
@@ -38,26 +40,34 @@ class ForeignCheckpoint:
 
 
 def read_checkpoint(path: Path) -> ForeignCheckpoint:
-    """Reads a .pt, .pth or .safetensors file on the CPU. Wrappers' prefixes (`module.`) are taken off the names.
+    """Reads a .pt, .pth or .safetensors file on the CPU. Wrappers' prefixes (`module.`) are taken
+    off the names.
 
     Raises:
-        InputError: no such file, no checkpoint, one that needs more than tensors and numbers (nothing of it is run), one
-            without weights by name, or weights that are NaN or infinite.
+        InputError: no such file, no checkpoint, one that needs more than tensors and numbers
+            (nothing of it is run), one without weights by name, or weights that are NaN or
+            infinite.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a checkpoint (.pt, .pth or .safetensors).")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    content = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    content = (
+        _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+    )
     weights = without_wrappers(_weights_in(content, path))
     _check_finite(weights, path)
-    return ForeignCheckpoint(path, digest, weights, content if path.suffix.lower() != ".safetensors" else {})
+    return ForeignCheckpoint(
+        path, digest, weights, content if path.suffix.lower() != ".safetensors" else {}
+    )
 
 
 def without_wrappers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights by the names that they have in the bare network."""
     weights = dict(weights)
-    while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in weights)), None):
+    while prefix := next(
+        (w for w in WRAPPERS if all(name.startswith(w) for name in weights)), None
+    ):
         weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     return weights
 
@@ -69,7 +79,9 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: is no complete .safetensors file ({_first_line(error)}).") from None
+        raise InputError(
+            f"{path}: is no complete .safetensors file ({_first_line(error)})."
+        ) from None
 
 
 def _read_torch(path: Path) -> Any:
@@ -81,11 +93,12 @@ def _read_torch(path: Path) -> Any:
         if wanted is not None or "TorchScript" in str(error):
             what = f"holds {wanted[1]}" if wanted is not None else "is a TorchScript program"
             raise InputError(
-                f"{path}: {what} beside tensors and numbers; reading that could run code, so nothing was read: save the "
-                "state_dict alone with torch.save."
+                f"{path}: {what} beside tensors and numbers; reading that could run code, so"
+                " nothing was read: save the state_dict alone with torch.save."
             ) from None
         raise InputError(
-            f"{path}: is no complete checkpoint of PyTorch ({type(error).__name__}); give a .pt, .pth or .safetensors file."
+            f"{path}: is no complete checkpoint of PyTorch ({type(error).__name__}); give a .pt,"
+            " .pth or .safetensors file."
         ) from None
 
 
@@ -101,19 +114,33 @@ def _weights_in(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         place = next((key for key in PLACES if isinstance(content.get(key), Mapping)), None)
         named = content if place is None else content[place]
-        weights = {name: value for name, value in named.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        weights = {
+            name: value
+            for name, value in named.items()
+            if isinstance(name, str) and isinstance(value, Tensor)
+        }
         if weights:
             return weights
-    found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
-    raise InputError(f"{path}: holds no weights by name (found: {found or 'nothing'}); save a state_dict.")
+    found = (
+        ", ".join(map(str, list(content)[:5]))
+        if isinstance(content, Mapping)
+        else type(content).__name__
+    )
+    raise InputError(
+        f"{path}: holds no weights by name (found: {found or 'nothing'}); save a state_dict."
+    )
 
 
 def _check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
-    spoiled = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    spoiled = [
+        name
+        for name, tensor in weights.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
     if spoiled:
         raise InputError(
-            f"{path}: {len(spoiled)} of {len(weights)} weights are NaN or infinite, first {spoiled[0]}; take an earlier "
-            "checkpoint."
+            f"{path}: {len(spoiled)} of {len(weights)} weights are NaN or infinite, first"
+            f" {spoiled[0]}; take an earlier checkpoint."
         )
 
 

@@ -12,10 +12,14 @@ NOT_IN_WEIGHTS = ("deep_supervision",)
 """Arguments of a network that change none of its weights."""
 
 
-def architecture_differences(checkpoint: ForeignCheckpoint, architecture: Mapping[str, Any]) -> list[str]:
-    """In what the network of an nnU-Net checkpoint differs from the plans' one; empty if the file does not say.
+def architecture_differences(
+    checkpoint: ForeignCheckpoint, architecture: Mapping[str, Any]
+) -> list[str]:
+    """In what the network of an nnU-Net checkpoint differs from the plans' one; empty if the file
+    does not say.
 
-    The strides of an encoder, for example, are in no weight's shape, but its weights were learnt for them.
+    The strides of an encoder, for example, are in no weight's shape, but its weights were learnt
+    for them.
 
     Args:
         checkpoint: of one of nnU-Net's trainers, with the plans in `init_args`.
@@ -28,7 +32,9 @@ def architecture_differences(checkpoint: ForeignCheckpoint, architecture: Mappin
         return [f"its class ({theirs['network_class_name'].split('.')[-1]})"]
     there, here = theirs["arch_kwargs"], architecture["arch_kwargs"]
     names = [name for name in {**there, **here} if name not in NOT_IN_WEIGHTS]
-    return [f"{name} ({_short(there.get(name))})" for name in names if there.get(name) != here.get(name)]
+    return [
+        f"{name} ({_short(there.get(name))})" for name in names if there.get(name) != here.get(name)
+    ]
 
 
 def _architecture_of(checkpoint: ForeignCheckpoint) -> Mapping[str, Any] | None:

@@ -1,4 +1,5 @@
-"""The network that weights are imported for: that of a configuration of the plans inside a trainer's strategy."""
+"""The network that weights are imported for: that of a configuration of the plans inside a
+trainer's strategy."""
 
 from __future__ import annotations
 
@@ -52,15 +53,22 @@ class Target:
 
 
 def build_target(
-    plans: str, *, configuration: str, dataset: str | None = None, trainer: str | None = None, seed: int = 0
+    plans: str,
+    *,
+    configuration: str,
+    dataset: str | None = None,
+    trainer: str | None = None,
+    seed: int = 0,
 ) -> Target:
     """Builds the network that a training would begin with.
 
     Args:
         plans: a plans file, or the name of a dataset's plans (nnUNetPlans).
         configuration: of the plans.
-        dataset: number or name of a dataset, or a dataset.json; None: the dataset.json beside the plans file.
-        trainer: name of one of this package's trainers; None: single input for pairs, one network for all else.
+        dataset: number or name of a dataset, or a dataset.json; None: the dataset.json beside the
+            plans file.
+        trainer: name of one of this package's trainers; None: single input for pairs, one network
+            for all else.
         seed: of the initial weights.
 
     Raises:
@@ -69,7 +77,10 @@ def build_target(
     plans_path, dataset_path = _find(plans, dataset)
     content, dataset_json = _read_json(plans_path), _read_json(dataset_path)
     if not isinstance(content.get("configurations"), dict):
-        raise InputError(f"{plans_path}: is no plans file, it has no configurations; write one with nnunet_liver plan.")
+        raise InputError(
+            f"{plans_path}: is no plans file, it has no configurations; write one with nnunet_liver"
+            " plan."
+        )
     if "labels" not in dataset_json:
         raise InputError(f"{dataset_path}: is no dataset.json, it has no labels.")
     kind = find_trainer(trainer) if trainer is not None else default_trainer(dataset_json)
@@ -93,7 +104,10 @@ def build_target(
         plans_name=str(content.get("plans_name", plans_path.stem)),
         dataset_name=str(content.get("dataset_name", plans_path.parent.name)),
         configuration=configuration,
-        architecture={"network_class_name": entry.network_arch_class_name, "arch_kwargs": entry.network_arch_init_kwargs},
+        architecture={
+            "network_class_name": entry.network_arch_class_name,
+            "arch_kwargs": entry.network_arch_init_kwargs,
+        },
         class_names=_class_names(dataset_json),
         seed=seed,
     )
@@ -102,7 +116,9 @@ def build_target(
 def find_trainer(name: str) -> type[LiverTrainer]:
     """One of this package's trainers by its name; InputError lists the known ones."""
     if name not in trainers.__all__:
-        raise InputError(f"{name} is none of this package's trainers: {', '.join(trainers.__all__)}.")
+        raise InputError(
+            f"{name} is none of this package's trainers: {', '.join(trainers.__all__)}."
+        )
     return getattr(trainers, name)
 
 
@@ -111,7 +127,9 @@ def default_trainer(dataset_json: Mapping[str, Any]) -> type[LiverTrainer]:
     if PairLabels.from_dataset_json(dict(dataset_json)) is not None:
         return trainers.nnUNetTrainerSingleInput
     strategy = "image_alone" if "organ_mask" in dataset_json else "one_view"
-    fitting = [kind for kind in map(find_trainer, trainers.__all__) if kind.recipe.strategy == strategy]
+    fitting = [
+        kind for kind in map(find_trainer, trainers.__all__) if kind.recipe.strategy == strategy
+    ]
     return next((kind for kind in fitting if kind.recipe.architecture is None), fitting[0])
 
 
@@ -121,7 +139,9 @@ def _find(plans: str, dataset: str | None) -> tuple[Path, Path]:
     path = Path(plans).expanduser()
     if path.suffix != ".json":
         if dataset is None or is_file:
-            raise InputError(f"{plans}: say whose plans these are (-d 501), or give a plans file (.json).")
+            raise InputError(
+                f"{plans}: say whose plans these are (-d 501), or give a plans file (.json)."
+            )
         path = plans_file(dataset, plans)
     elif dataset is not None and not is_file:
         return path, plans_file(dataset, path.stem).parent / "dataset.json"
@@ -134,7 +154,12 @@ def _class_names(dataset_json: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content = read_json(path, missing=f"{path}: no such file; write it with nnunet_liver convert and nnunet_liver plan.")
+    content = read_json(
+        path,
+        missing=f"{path}: no such file; write it with nnunet_liver convert and nnunet_liver plan.",
+    )
     if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold names and values, but it is a {type(content).__name__}.")
+        raise InputError(
+            f"{path}: must hold names and values, but it is a {type(content).__name__}."
+        )
     return content

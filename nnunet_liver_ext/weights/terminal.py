@@ -25,8 +25,10 @@ def import_table(imported: Imported) -> Table:
     copies = f", the same in each of its {networks} networks" if networks > 1 else ""
     shown = Table(
         title=f"{record['file']} → {record['network']}{copies}",
-        caption=f"{record['share']['imported']:.0%} of the {record['share']['of']} are from the file; "
-        f"all else is initialised with seed {record['seed']}.",
+        caption=(
+            f"{record['share']['imported']:.0%} of the {record['share']['of']} are from the file; "
+            f"all else is initialised with seed {record['seed']}."
+        ),
     )
     for column in ("", "Weights", "Numbers", "Which", "Why"):
         shown.add_column(column, justify="right" if column in ("Weights", "Numbers") else "left")
@@ -36,7 +38,9 @@ def import_table(imported: Imported) -> Table:
         shown.add_row(outcome, str(len(matches)), f"{numbers:,}", Text(_first(names)), Text(reason))
     if imported.matches.unused:
         unused = imported.matches.unused
-        shown.add_row("not used", str(len(unused)), "", Text(_first(unused)), "unknown in this network")
+        shown.add_row(
+            "not used", str(len(unused)), "", Text(_first(unused)), "unknown in this network"
+        )
     return shown
 
 
@@ -56,7 +60,8 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _named(path: Path) -> str:
-    """Relative to nnUNet_results where it lies there: the name goes into plans and checkpoints, which may be shared."""
+    """Relative to nnUNet_results where it lies there: the name goes into plans and checkpoints,
+    which may be shared."""
     try:
         return path.relative_to(nnunet_folder("results").resolve()).as_posix()
     except (InputError, ValueError):
@@ -64,13 +69,23 @@ def _named(path: Path) -> str:
 
 
 def next_steps(imported: Imported) -> list[str]:
-    """The weights' licence if it restricts their use, and the command that makes a training start from them."""
+    """The weights' licence if it restricts their use, and the command that makes a training start
+    from them."""
     record, target = imported.record, imported.target
-    licence = [f"{KINDS[record['kind']].title} weights: {record['licence']}."] if record["licence"] is not None else []
+    licence = (
+        [f"{KINDS[record['kind']].title} weights: {record['licence']}."]
+        if record["licence"] is not None
+        else []
+    )
     setting = shlex.quote(f"segmentor_checkpoint={_named(imported.path.expanduser().resolve())}")
     return [
         *licence,
-        f"Written: {imported.path}. To let {target.trainer}, or any trainer of strategy {target.recipe.strategy}, start "
-        "from it:",
-        f"nnunet_liver plan -d {target.dataset_name} -p {target.plans_name} --base {target.configuration} --set {setting}",
+        (
+            f"Written: {imported.path}. To let {target.trainer}, or any trainer of strategy"
+            f" {target.recipe.strategy}, start from it:"
+        ),
+        (
+            f"nnunet_liver plan -d {target.dataset_name} -p {target.plans_name} --base"
+            f" {target.configuration} --set {setting}"
+        ),
     ]

@@ -1,4 +1,5 @@
-"""Another patient's auxiliary image: who gets whose, where it is put, and what the masks lose by it."""
+"""Another patient's auxiliary image: who gets whose, where it is put, and what the masks lose by
+it."""
 
 from __future__ import annotations
 
@@ -28,7 +29,11 @@ from nnunet_liver_ext.studies.pair_studies import Study, read_studies
 from tests.conftest import blob_pair
 from tests.trained_models import T1_GRID, T2_GRID
 
-SINGLE, DUAL, PREREGISTERED = "nnUNetTrainerSingleInput", "nnUNetTrainerDualInput", "nnUNetTrainerPreregistered"
+SINGLE, DUAL, PREREGISTERED = (
+    "nnUNetTrainerSingleInput",
+    "nnUNetTrainerDualInput",
+    "nnUNetTrainerPreregistered",
+)
 FAR_AWAY_MM = (700.0, -400.0, 90.0)
 PLAIN = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 ONLY_OVERLAP = Options(only=("overlap",))
@@ -36,11 +41,16 @@ QUICKLY = {"processes": 1, "formats": ("csv", "json")}
 
 
 def moved(grid: Grid, by_mm: tuple[float, ...]) -> Grid:
-    return Grid(grid.size, grid.spacing, tuple((np.array(grid.origin) + by_mm).tolist()), grid.direction)
+    return Grid(
+        grid.size, grid.spacing, tuple((np.array(grid.origin) + by_mm).tolist()), grid.direction
+    )
 
 
-def write_patient(folder: Path, name: str, seed: int, *, by_mm: tuple[float, ...] = (0, 0, 0), margin: int = 0) -> dict:
-    """Images and masks of one study, moved in space; `margin` slices at the ends of both images are zero."""
+def write_patient(
+    folder: Path, name: str, seed: int, *, by_mm: tuple[float, ...] = (0, 0, 0), margin: int = 0
+) -> dict:
+    """Images and masks of one study, moved in space; `margin` slices at the ends of both images are
+    zero."""
     row = {"patient": name.partition("_")[0], "study": name.partition("_")[2]}
     for index, (modality, grid) in enumerate((("T1", T1_GRID), ("T2", T2_GRID))):
         images, masks = blob_pair(seed, grid.size[::-1])
@@ -48,7 +58,9 @@ def write_patient(folder: Path, name: str, seed: int, *, by_mm: tuple[float, ...
             images[index][:margin] = images[index][-margin:] = 0
         for kind, values in (("", images[index]), ("_mask", masks[index].astype(np.uint8))):
             row[f"{modality.lower()}{kind}"] = f"{name}_{modality}{kind}.nii.gz"
-            write_image(image_like(values, moved(grid, by_mm)), folder / row[f"{modality.lower()}{kind}"])
+            write_image(
+                image_like(values, moved(grid, by_mm)), folder / row[f"{modality.lower()}{kind}"]
+            )
     return row
 
 
@@ -69,7 +81,9 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(model_folders) -> dict[str, Model]:
     return {
-        name: load_model(folder, folds=("0",), device=torch.device("cpu"), mirroring=False, tile_step=1.0)
+        name: load_model(
+            folder, folds=("0",), device=torch.device("cpu"), mirroring=False, tile_step=1.0
+        )
         for name, folder in model_folders.items()
     }
 
@@ -117,14 +131,18 @@ def test_of_a_patient_with_fewer_studies_some_come_twice():
 
 
 def test_one_patient_is_too_few():
-    with pytest.raises(InputError, match="there is one patient with both images; mismatched pairs need two"):
+    with pytest.raises(
+        InputError, match="there is one patient with both images; mismatched pairs need two"
+    ):
         Pairing.of([study("p1", "a"), study("p1", "b"), study("p2", "a", "T1")], ("T1", "T2"))
     with pytest.raises(InputError, match="no study with both images has a mask"):
         Pairing.of([study("p1", "a", masks=False), study("p2", "a", masks=False)], ("T1", "T2"))
 
 
 def test_a_study_without_masks_lends_its_images():
-    pairing = Pairing.of([study("p1", "a"), study("p2", "a", masks=False), study("p3", "a", "T2")], ("T1", "T2"))
+    pairing = Pairing.of(
+        [study("p1", "a"), study("p2", "a", masks=False), study("p3", "a", "T2")], ("T1", "T2")
+    )
     assert [own.name for own in pairing.studies] == ["p1_a"]
     assert pairing.others["p1_a"].patient == "p2"
     assert pairing.left_out == ("p2_a", "p3_a")
@@ -144,13 +162,17 @@ def test_the_covered_share_by_hand():
 
 
 def test_scanner_coordinates_decide_unless_they_are_too_far_apart():
-    image = image_like(np.arange(np.prod(T1_GRID.size), dtype=np.float32).reshape(T1_GRID.size[::-1]), T1_GRID)
+    image = image_like(
+        np.arange(np.prod(T1_GRID.size), dtype=np.float32).reshape(T1_GRID.size[::-1]), T1_GRID
+    )
     beside = placed(image, T2_GRID)
     assert (beside.alignment, beside.image is image) == ("scanner", True)
     assert beside.covered > 0.7
     far = placed(image_like(array(image), moved(T1_GRID, FAR_AWAY_MM)), T2_GRID)
     assert far.alignment == "centre"
-    np.testing.assert_allclose(Grid.of(far.image).corners().mean(0), T2_GRID.corners().mean(0), atol=1e-4)
+    np.testing.assert_allclose(
+        Grid.of(far.image).corners().mean(0), T2_GRID.corners().mean(0), atol=1e-4
+    )
     np.testing.assert_array_equal(array(far.image), array(image))
     assert far.covered > 0.7
 
@@ -159,9 +181,15 @@ def test_the_crop_stays_that_of_the_matching_pair():
     rng = np.random.default_rng(0)
     matching = np.zeros((2, 8, 9, 10), np.float32)
     matching[0, 2:6, 3:7, 1:5] = matching[1, 3:7, 2:6, 2:8] = 1
-    for other in (np.zeros((8, 9, 10)), rng.random((8, 9, 10)), np.pad(np.ones((1, 1, 1)), ((4, 3), (4, 4), (4, 5)))):
+    for other in (
+        np.zeros((8, 9, 10)),
+        rng.random((8, 9, 10)),
+        np.pad(np.ones((1, 1, 1)), ((4, 3), (4, 4), (4, 5))),
+    ):
         changed = in_the_same_frame(matching, 1, other.astype(np.float32))
-        assert crop_to_nonzero(changed)[2] == crop_to_nonzero(matching)[2] == [[2, 7], [2, 7], [1, 8]]
+        assert (
+            crop_to_nonzero(changed)[2] == crop_to_nonzero(matching)[2] == [[2, 7], [2, 7], [1, 8]]
+        )
         np.testing.assert_array_equal(changed[0], matching[0])
         box = (slice(2, 7), slice(2, 7), slice(1, 8))
         np.testing.assert_allclose(changed[1][box], other[box], atol=1e-30)
@@ -184,7 +212,10 @@ def test_views_are_those_of_the_strategy(models):
 
 
 def masks(out: Path, model: str, kind: str) -> dict[str, np.ndarray]:
-    return {path.name: array(read_mask(path)) for path in sorted((out / model / kind / "predictions").glob("*.nii.gz"))}
+    return {
+        path.name: array(read_mask(path))
+        for path in sorted((out / model / kind / "predictions").glob("*.nii.gz"))
+    }
 
 
 def test_a_single_input_model_drops_by_exactly_nothing(tested):
@@ -216,20 +247,35 @@ def test_matched_masks_are_those_of_predict(tested, models, csv, tmp_path: Path)
     predict_studies(models[DUAL], read_studies(csv), tmp_path)
     for name, mask in masks(out, "dual", "matched").items():
         expected = array(read_mask(tmp_path / name))
-        assert (mask != expected).mean() < 0.01  # float16 rounds joint logits and those of one image differently
+        assert (
+            mask != expected
+        ).mean() < 0.01  # float16 rounds joint logits and those of one image differently
 
 
 def test_the_files_say_who_stood_in_and_how(tested, csv):
     out, result = tested
     table = pd.read_csv(out / "mismatch.csv")
     assert list(table.columns) == [
-        *("model", "case", "patient", "modality", "class", "metric", "unit", "matched", "mismatched", "drop"),
+        *(
+            "model",
+            "case",
+            "patient",
+            "modality",
+            "class",
+            "metric",
+            "unit",
+            "matched",
+            "mismatched",
+            "drop",
+        ),
         *("other_case", "other_patient", "alignment", "covered"),
     ]
     assert (table.patient != table.other_patient).all()
     by_case = table.groupby(["case", "model"]).other_case.unique()
     assert all(len(others) == 1 for others in by_case)
-    assert list(by_case.xs("single", level="model").map(list)) == list(by_case.xs("dual", level="model").map(list))
+    assert list(by_case.xs("single", level="model").map(list)) == list(
+        by_case.xs("dual", level="model").map(list)
+    )
     far = (table.patient == "bert") | (table.other_patient == "bert")
     assert set(table.alignment[far]) == {"centre"}
     assert set(table.alignment[~far]) <= {"scanner"}
@@ -248,7 +294,9 @@ def test_the_files_say_who_stood_in_and_how(tested, csv):
 
 def test_a_preregistered_model_is_tested_on_its_fixed_image(models, csv, tmp_path: Path):
     pairing = Pairing.of(read_studies(csv), ("T1", "T2"))
-    result = mismatch_test({"pre": models[PREREGISTERED]}, pairing, tmp_path, ONLY_OVERLAP, **QUICKLY)
+    result = mismatch_test(
+        {"pre": models[PREREGISTERED]}, pairing, tmp_path, ONLY_OVERLAP, **QUICKLY
+    )
     assert set(result.table.modality) == {"T2"}
     matched, mismatched = masks(tmp_path, "pre", "matched"), masks(tmp_path, "pre", "mismatched")
     assert len(matched) == 4
@@ -267,10 +315,14 @@ def test_what_is_there_is_kept_and_other_partners_are_not_mixed_in(models, csv, 
     again = {path for path in files if path.stat().st_mtime_ns != before[path]}
     assert again == {path for path in files if path.name.startswith("carl_1")}
     other = next(
-        one for seed in range(20) if (one := Pairing.of(read_studies(csv), ("T1", "T2"), seed=seed)).others != pairing.others
+        one
+        for seed in range(20)
+        if (one := Pairing.of(read_studies(csv), ("T1", "T2"), seed=seed)).others != pairing.others
     )
     for model, with_pairing in ((models[SINGLE], other), (models[DUAL], pairing)):
-        with pytest.raises(InputError, match="of another model, of other studies or with other options"):
+        with pytest.raises(
+            InputError, match="of another model, of other studies or with other options"
+        ):
             predict_both(model, with_pairing, tmp_path)
     predict_both(models[SINGLE], other, tmp_path, overwrite=True)
 
@@ -288,10 +340,14 @@ def test_a_study_that_cannot_be_predicted_is_listed(models, csv, tmp_path: Path)
     bad = Study("dora", "1", {**studies[0].images, "T1": broken}, studies[0].masks)
     pairing = Pairing.of([*studies, bad], ("T1", "T2"), seed=1)
     borrower = next(own for own in pairing.studies if pairing.others[own.name].patient == "dora")
-    result = mismatch_test({"single": models[SINGLE]}, pairing, tmp_path / "out", ONLY_OVERLAP, **QUICKLY)
+    result = mismatch_test(
+        {"single": models[SINGLE]}, pairing, tmp_path / "out", ONLY_OVERLAP, **QUICKLY
+    )
     failed = {failure.case for failure in result.failures}
     assert failed >= {"single: dora_1", f"single: {borrower.name}"}
-    assert set(result.table.case) == {own.name for own in pairing.studies} - {case.split(": ")[1] for case in failed}
+    assert set(result.table.case) == {own.name for own in pairing.studies} - {
+        case.split(": ")[1] for case in failed
+    }
     with pytest.raises(SomeCasesFailed, match="damaged or incomplete"):
         result.raise_for_failures()
     only_bad = Pairing((bad,), {bad.name: studies[0]}, 0, ())
@@ -303,7 +359,11 @@ def test_a_model_of_another_trainer_is_refused(models, csv, tmp_path: Path):
     from dataclasses import replace
     from types import SimpleNamespace
 
-    foreign = replace(models[SINGLE], predictor=SimpleNamespace(network=torch.nn.Identity()), trainer="nnUNetTrainer")
+    foreign = replace(
+        models[SINGLE],
+        predictor=SimpleNamespace(network=torch.nn.Identity()),
+        trainer="nnUNetTrainer",
+    )
     with pytest.raises(InputError, match="a model of nnUNetTrainer cannot be asked"):
         predict_both(foreign, Pairing.of(read_studies(csv), ("T1", "T2")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -311,7 +371,15 @@ def test_a_model_of_another_trainer_is_refused(models, csv, tmp_path: Path):
 
 def results(**values: float) -> pd.DataFrame:
     rows = [
-        {"case": case, "patient": case, "modality": "T1", "class": "liver", "metric": metric, "value": value, "unit": "1"}
+        {
+            "case": case,
+            "patient": case,
+            "modality": "T1",
+            "class": "liver",
+            "metric": metric,
+            "value": value,
+            "unit": "1",
+        }
         for name, value in values.items()
         for case, metric in [name.split("_", 1)]
     ]
@@ -320,8 +388,12 @@ def results(**values: float) -> pd.DataFrame:
 
 def test_drops_by_hand():
     inf = np.inf
-    matched = results(a_dice=0.9, a_hd=inf, a_volume_difference=-4.0, a_volume_reference=9.0, b_dice=0.8, b_hd=3.0)
-    mismatched = results(b_dice=0.9, b_hd=inf, a_dice=0.7, a_hd=inf, a_volume_difference=6.0, c_dice=1.0)
+    matched = results(
+        a_dice=0.9, a_hd=inf, a_volume_difference=-4.0, a_volume_reference=9.0, b_dice=0.8, b_hd=3.0
+    )
+    mismatched = results(
+        b_dice=0.9, b_hd=inf, a_dice=0.7, a_hd=inf, a_volume_difference=6.0, c_dice=1.0
+    )
     found = drops(matched, mismatched).set_index(["case", "metric"])["drop"]
     assert found["a", "dice"] == pytest.approx(0.2)
     assert found["b", "dice"] == pytest.approx(-0.1)
@@ -332,7 +404,14 @@ def test_drops_by_hand():
 
 
 def test_the_command(model_folders, csv, tmp_path: Path):
-    given = ["--mismatch", f"single={model_folders[SINGLE]}", "-i", str(csv), "-o", str(tmp_path / "out")]
+    given = [
+        "--mismatch",
+        f"single={model_folders[SINGLE]}",
+        "-i",
+        str(csv),
+        "-o",
+        str(tmp_path / "out"),
+    ]
     quick = ["-f", "0", "--no-mirroring", "--tile-step", "1", "--device", "cpu", "--processes", "1"]
     result = CliRunner().invoke(app, ["evaluate", *given, *quick], env={"COLUMNS": "150"})
     assert result.exit_code == 0, result.output
@@ -341,6 +420,11 @@ def test_the_command(model_folders, csv, tmp_path: Path):
     assert "0.000" in row
     again = CliRunner().invoke(app, ["evaluate", *given, *quick])
     assert isinstance(again.exception, InputError)
-    assert CliRunner().invoke(app, ["evaluate", *given[:2], "-o", str(tmp_path / "x")]).exit_code == 2
+    assert (
+        CliRunner().invoke(app, ["evaluate", *given[:2], "-o", str(tmp_path / "x")]).exit_code == 2
+    )
     assert CliRunner().invoke(app, ["evaluate", *given, "-r", str(csv)]).exit_code == 2
-    assert sitk.ReadImage(str(tmp_path / "out/single/matched/predictions/anna_1_T1.nii.gz")).GetSize() == T1_GRID.size
+    assert (
+        sitk.ReadImage(str(tmp_path / "out/single/matched/predictions/anna_1_T1.nii.gz")).GetSize()
+        == T1_GRID.size
+    )

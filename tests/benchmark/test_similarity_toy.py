@@ -58,7 +58,9 @@ def test_scores_of_known_masks():
 
 
 def test_an_empty_prediction_has_no_gain():
-    scores = scores_of((square(5, 5), square(9, 8)), (square(5, 5), square(0, 0, side=0)), np.zeros(2), max_shift=8)
+    scores = scores_of(
+        (square(5, 5), square(9, 8)), (square(5, 5), square(0, 0, side=0)), np.zeros(2), max_shift=8
+    )
     assert np.isnan(scores["gain"])
     assert scores["dice_t2"] == 0
 
@@ -71,7 +73,9 @@ def table(gains: dict[float, list[float]], dice_t2: float = 0.9) -> pd.DataFrame
             metrics = {"gain": gain, "dice_t1": 0.95, "dice_t2": dice_t2, "similarity": 0.9 + gain}
             metrics |= {"similarity_reference": 0.9, "registor_error_px": 1.0}
             case = {"seed": 1 + index // 2, "lambda_r": lambda_r, "case": f"P{index % 2}"}
-            rows += [{**case, "metric": metric, "value": value} for metric, value in metrics.items()]
+            rows += [
+                {**case, "metric": metric, "value": value} for metric, value in metrics.items()
+            ]
     return pd.DataFrame(rows)
 
 
@@ -114,14 +118,21 @@ def swept(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         for kind in ("raw", "preprocessed", "results"):
             patch.setenv(f"nnUNet_{kind}", "")  # the sweep sets its own; put back afterwards
-        return run_similarity_toy(Settings(out, TINY, device="cpu", jobs=2), Console(file=io.StringIO())), out
+        return run_similarity_toy(
+            Settings(out, TINY, device="cpu", jobs=2), Console(file=io.StringIO())
+        ), out
 
 
 def test_one_plans_file_holds_the_whole_sweep(swept):
     _, out = swept
     plans = json.loads(next((out / "nnUNet_preprocessed").glob("*/nnUNetPlans.json")).read_text())
     models = plans["configurations"]
-    assert set(models) == {"2d", "pretraining_seed1", "lambda_p_0.000_seed1", "lambda_p_0.750_seed1"}
+    assert set(models) == {
+        "2d",
+        "pretraining_seed1",
+        "lambda_p_0.000_seed1",
+        "lambda_p_0.750_seed1",
+    }
     recipe = models["lambda_p_0.750_seed1"]["recipe"]
     assert (recipe["lambda_p"], recipe["lambda_r"]) == (0.75, 0.25)
     assert recipe["warmup_epochs"] == recipe["companion_epochs"] == 0
@@ -156,7 +167,9 @@ def test_a_second_run_trains_nothing_and_other_settings_are_refused(swept, monke
     models = sorted((out / "nnUNet_results").rglob(f"{TRAINER}*/fold_0/checkpoint_final.pth"))
     before = [path.stat().st_mtime_ns for path in models]
     assert len(before) == 3
-    again = run_similarity_toy(Settings(out, TINY, device="cpu", jobs=1), Console(file=io.StringIO()))
+    again = run_similarity_toy(
+        Settings(out, TINY, device="cpu", jobs=1), Console(file=io.StringIO())
+    )
     assert [path.stat().st_mtime_ns for path in models] == before
     pd.testing.assert_frame_equal(scores, again)
     with pytest.raises(InputError, match="was begun with other settings"):

@@ -15,14 +15,32 @@ import torch
 import nnunet_liver_ext.trainers as package
 from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
-from tests.training import NUMBERS, QUICK, dataset_of, find_trainer, make_trainer, quietly, run_epochs, weights
+from tests.training import (
+    NUMBERS,
+    QUICK,
+    dataset_of,
+    find_trainer,
+    make_trainer,
+    quietly,
+    run_epochs,
+    weights,
+)
 
 TRAINERS = sorted(package.__all__)
-PAIR_TRAINERS = [name for name in TRAINERS if STRATEGIES[getattr(package, name).recipe.strategy].is_pair]
-SEEING_ONE_IMAGE = [name for name in PAIR_TRAINERS if getattr(package, name).recipe.strategy.startswith("single_input")]
-WITH_COMPANION = [name for name in TRAINERS if OBJECTIVES[getattr(package, name).recipe.objective].has_companion]
+PAIR_TRAINERS = [
+    name for name in TRAINERS if STRATEGIES[getattr(package, name).recipe.strategy].is_pair
+]
+SEEING_ONE_IMAGE = [
+    name
+    for name in PAIR_TRAINERS
+    if getattr(package, name).recipe.strategy.startswith("single_input")
+]
+WITH_COMPANION = [
+    name for name in TRAINERS if OBJECTIVES[getattr(package, name).recipe.objective].has_companion
+]
 EPOCHS = 4
-"""With a companion: a warm-up of one or two epochs, an epoch of a registor alone, and two of both."""
+"""With a companion: a warm-up of one or two epochs, an epoch of a registor alone, and two of
+both."""
 PHASES = {"gan": (2, 0, 2), "embedding": (2, 0, 2), "gambling": (2, 0, 2)}
 COOPERATING = (1, 1, 2)
 
@@ -37,7 +55,10 @@ def companion_state(trainer: Any) -> dict[str, torch.Tensor]:
         return {}
     state = dict(trainer.objective.companion.state_dict())
     for index, moments in trainer.companion.optimizer.state_dict()["state"].items():
-        state |= {f"{name} of parameter {index}": torch.as_tensor(value) for name, value in moments.items()}
+        state |= {
+            f"{name} of parameter {index}": torch.as_tensor(value)
+            for name, value in moments.items()
+        }
     return {name: value.clone() for name, value in state.items()}
 
 
@@ -63,7 +84,9 @@ def test_a_named_trainer_is_a_recipe_and_nothing_else(name: str):
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_nnunet_finds_it_through_the_environment_variable_alone(name: str, nnunet_root: Path, monkeypatch):
+def test_nnunet_finds_it_through_the_environment_variable_alone(
+    name: str, nnunet_root: Path, monkeypatch
+):
     from nnunet_liver_ext.environment import PLUGIN_FOLDER
 
     monkeypatch.setenv("nnUNet_extTrainer", str(PLUGIN_FOLDER))
@@ -74,7 +97,16 @@ def test_nnunet_finds_it_through_the_environment_variable_alone(name: str, nnune
 
 
 def test_which_trainers_there_are():
-    one_image = ["BCE", "Dice", "DiceBCE", "Embedding", "GAN", "Gambling", "SingleInput", "SingleInputSpecialized"]
+    one_image = [
+        "BCE",
+        "Dice",
+        "DiceBCE",
+        "Embedding",
+        "GAN",
+        "Gambling",
+        "SingleInput",
+        "SingleInputSpecialized",
+    ]
     assert [name.removeprefix("nnUNetTrainer") for name in SEEING_ONE_IMAGE] == one_image
     companions = ["DI2INAN", "Embedding", "GAN", "Gambling", "Similarity"]
     companions += [f"Similarity{transforms}" for transforms in ("Affine", "Rigid", "Translation")]
@@ -87,7 +119,11 @@ def test_training_changes_every_network_of_the_segmentor(straight):
     trainer, (before, _) = straight
     after = weights(trainer)
     for index in range(len(trainer.network.networks)):
-        own = [name for name in before if name.startswith(f"networks.{index}.") and name.endswith(".weight")]
+        own = [
+            name
+            for name in before
+            if name.startswith(f"networks.{index}.") and name.endswith(".weight")
+        ]
         names = [name for name in own if before[name].ndim > 1 and ".seg_layers." not in name]
         assert names
         assert all(not torch.equal(before[name], after[name]) for name in names)
@@ -95,7 +131,9 @@ def test_training_changes_every_network_of_the_segmentor(straight):
 
 def test_training_changes_the_companion_network(straight):
     trainer, (_, before) = straight
-    names = [name for name in before if name.endswith("weight") and ".seg_layers." not in name]  # nnU-Net's unused heads
+    names = [
+        name for name in before if name.endswith("weight") and ".seg_layers." not in name
+    ]  # nnU-Net's unused heads
     assert bool(names) == (type(trainer).__name__ in WITH_COMPANION)
     after = companion_state(trainer)
     assert all(not torch.equal(before[name], after[name]) for name in names)
@@ -113,7 +151,9 @@ def test_phases(straight):
     assert log.count("Phase: ") == (0 if len(found) == 1 else EPOCHS)
 
 
-def test_interrupted_and_continued_equals_straight_through(straight, nnunet_root: Path, tmp_path: Path):
+def test_interrupted_and_continued_equals_straight_through(
+    straight, nnunet_root: Path, tmp_path: Path
+):
     trainer, _ = straight
     name = type(trainer).__name__
     first = made(nnunet_root, tmp_path, name)
@@ -122,17 +162,24 @@ def test_interrupted_and_continued_equals_straight_through(straight, nnunet_root
     quietly(second.load_checkpoint, str(Path(second.output_folder) / "checkpoint_latest.pth"))
     assert second.current_epoch == 2
     run_epochs(second, EPOCHS)
-    for found, expected in ((weights(second), weights(trainer)), (companion_state(second), companion_state(trainer))):
+    for found, expected in (
+        (weights(second), weights(trainer)),
+        (companion_state(second), companion_state(trainer)),
+    ):
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             assert torch.equal(value, found[key]), key
     assert json.dumps(second.history, sort_keys=True) == json.dumps(trainer.history, sort_keys=True)
-    assert second.logger.get_value("ema_fg_dice", None) == trainer.logger.get_value("ema_fg_dice", None)
+    assert second.logger.get_value("ema_fg_dice", None) == trainer.logger.get_value(
+        "ema_fg_dice", None
+    )
 
 
 @pytest.mark.parametrize("name", PAIR_TRAINERS)
 @pytest.mark.parametrize("training", [True, False])
-def test_which_images_each_view_depends_on(name: str, training: bool, nnunet_root: Path, tmp_path: Path):
+def test_which_images_each_view_depends_on(
+    name: str, training: bool, nnunet_root: Path, tmp_path: Path
+):
     trainer = made(nnunet_root, tmp_path, name)
     quietly(trainer.initialize)
     network = trainer.network.train(training)
@@ -153,8 +200,15 @@ def test_nnunets_own_predictor_loads_the_model_and_predicts(straight):
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     trainer, _ = straight
-    predictor = quietly(lambda: nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False))
-    quietly(predictor.initialize_from_trained_model_folder, trainer.output_folder_base, (0,), "checkpoint_final.pth")
+    predictor = quietly(
+        lambda: nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
+    )
+    quietly(
+        predictor.initialize_from_trained_model_folder,
+        trainer.output_folder_base,
+        (0,),
+        "checkpoint_final.pth",
+    )
     data = torch.randn(2, 20, 40, 40, generator=torch.Generator().manual_seed(0))
     logits = quietly(predictor.predict_logits_from_preprocessed_data, data)
     heads = 2 if dataset_of(type(trainer).__name__) != "Dataset501_Blobs" else 4
@@ -177,7 +231,9 @@ def test_the_organ_mask_is_never_seen(straight):
     trainer.network.eval()
     with torch.no_grad():
         for one, another in ((x, other), (x, x[:, :1])):
-            assert torch.equal(trainer.network.views(one)[0][0], trainer.network.views(another)[0][0])
+            assert torch.equal(
+                trainer.network.views(one)[0][0], trainer.network.views(another)[0][0]
+            )
 
 
 def test_nothing_is_found_beyond_the_organ(straight):
@@ -200,10 +256,16 @@ def test_nothing_is_found_beyond_the_organ(straight):
 
 def test_the_resolved_recipe_is_in_the_saved_plans_and_checkpoint(straight):
     trainer, _ = straight
-    expected = {**type(trainer).recipe.to_json(), **QUICK, **NUMBERS.get(type(trainer).__name__, {})}
+    expected = {
+        **type(trainer).recipe.to_json(),
+        **QUICK,
+        **NUMBERS.get(type(trainer).__name__, {}),
+    }
     saved = json.loads((Path(trainer.output_folder_base) / "plans.json").read_text())
     assert saved["nnunet_liver_ext"]["recipe"] == expected
-    checkpoint = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
+    checkpoint = torch.load(
+        Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False
+    )
     assert checkpoint["nnunet_liver_ext"]["recipe"] == expected
     assert checkpoint["nnunet_liver_ext"]["version"] == saved["nnunet_liver_ext"]["version"]
 
@@ -214,7 +276,9 @@ def test_log_and_picture_are_by_modality(straight):
     if trainer.pair is not None:
         assert names == {"pseudo Dice: T1 liver", "pseudo Dice: T2 liver"}
     else:
-        assert names == {"pseudo Dice: tumour" if trainer.organ is not None else "pseudo Dice: liver"}
+        assert names == {
+            "pseudo Dice: tumour" if trainer.organ is not None else "pseudo Dice: liver"
+        }
     last = trainer.phases[-1].first
     curves = {name: curve for name, curve in trainer.history.items() if len(curve) == EPOCHS}
     assert names <= set(curves)

@@ -24,7 +24,9 @@ def ball(grid: Grid, centre_mm: tuple[float, float, float], radius_mm: float = 1
     """Voxels (z, y, x) within a ball in scanner coordinates."""
     x, y, z = grid.size
     index = np.stack(np.meshgrid(np.arange(x), np.arange(y), np.arange(z), indexing="ij"), -1)
-    points = np.array(grid.origin) + (index * grid.spacing) @ np.array(grid.direction).reshape(3, 3).T
+    points = (
+        np.array(grid.origin) + (index * grid.spacing) @ np.array(grid.direction).reshape(3, 3).T
+    )
     return (np.linalg.norm(points - np.array(centre_mm), axis=-1) <= radius_mm).transpose(2, 1, 0)
 
 
@@ -32,7 +34,9 @@ def ball(grid: Grid, centre_mm: tuple[float, float, float], radius_mm: float = 1
 def make_study(tmp_path: Path) -> StudyMaker:
     """Writes a study into tmp_path/source and returns it; the seed moves the balls."""
 
-    def make(patient: str = "anna", study: str = "2021", *, seed: int = 0, masks: bool = True) -> Study:
+    def make(
+        patient: str = "anna", study: str = "2021", *, seed: int = 0, masks: bool = True
+    ) -> Study:
         folder = tmp_path / "source"
         rng = np.random.default_rng(seed)
         images, labels = {}, {}
@@ -62,4 +66,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fingerprint(folder: Path) -> dict[str, str]:
     """Hash of every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }

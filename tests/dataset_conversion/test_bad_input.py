@@ -49,17 +49,24 @@ def empty_mask(study: Study) -> Study:
 
 
 def probability_map(study: Study) -> Study:
-    write_image(image_like(np.full(T1_GRID.size[::-1], 0.3, np.float32), T1_GRID), study.masks["T1"])
+    write_image(
+        image_like(np.full(T1_GRID.size[::-1], 0.3, np.float32), T1_GRID), study.masks["T1"]
+    )
     return study
 
 
 def four_dimensional(study: Study) -> Study:
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 4, 5, 6), np.float32), False), str(study.images["T1"]))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.zeros((2, 4, 5, 6), np.float32), False), str(study.images["T1"])
+    )
     return study
 
 
 def colour(study: Study) -> Study:
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True), str(study.images["T1"]))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True),
+        str(study.images["T1"]),
+    )
     return study
 
 
@@ -99,7 +106,9 @@ def no_image(study: Study) -> Study:
 def dicom(study: Study, **options: object) -> tuple[Study, list[Path]]:
     folder = study.images["T1"].parent / "T1_dicom"
     values = array(read_image(study.images["T1"])).astype(np.uint16)
-    paths = write_series(folder, values, spacing=T1_GRID.spacing[:2], step=4.0, origin=T1_GRID.origin, **options)
+    paths = write_series(
+        folder, values, spacing=T1_GRID.spacing[:2], step=4.0, origin=T1_GRID.origin, **options
+    )
     return replace(study, images={**study.images, "T1": folder}), paths
 
 
@@ -115,7 +124,10 @@ def dicom_with_a_missing_slice(study: Study) -> Study:
 
 
 CASES: list[tuple[Callable[[Study], Study], str]] = [
-    (mask_on_another_grid, r"_T1_mask\.nii\.gz: is not on the grid of its image ben_2021_T1\.nii\.gz"),
+    (
+        mask_on_another_grid,
+        r"_T1_mask\.nii\.gz: is not on the grid of its image ben_2021_T1\.nii\.gz",
+    ),
     (mask_shifted_by_a_voxel, r"_T1_mask\.nii\.gz: is not on the grid of its image"),
     (unknown_label, r"_T1_mask\.nii\.gz: holds the unknown label 7 .*--label"),
     (empty_mask, r"_T1_mask\.nii\.gz: is empty; .*--allow-empty"),
@@ -136,7 +148,9 @@ CASES: list[tuple[Callable[[Study], Study], str]] = [
 @pytest.mark.parametrize(("spoil", "message"), CASES, ids=[spoil.__name__ for spoil, _ in CASES])
 def test_bad_studies_are_named_and_the_others_converted(raw: Path, make_study, spoil, message: str):
     studies = [make_study("anna"), spoil(make_study("ben", seed=1)), make_study("carl", seed=2)]
-    with pytest.raises(SomeCasesFailed, match=rf"1 of 3 cases could not be processed:\n  ben_2021: .*{message}") as error:
+    with pytest.raises(
+        SomeCasesFailed, match=rf"1 of 3 cases could not be processed:\n  ben_2021: .*{message}"
+    ) as error:
         write_dataset(studies, dataset_id=501, name="Test", settings=SETTINGS, folds=2, processes=1)
     assert str(error.value).count("\n") == 1
     folder = raw / "Dataset501_Test"
@@ -145,7 +159,9 @@ def test_bad_studies_are_named_and_the_others_converted(raw: Path, make_study, s
 
 
 def test_empty_masks_are_taken_on_request(make_study):
-    converted = convert_study(empty_mask(make_study()), replace(SETTINGS, allow_empty=True), PlainReader())
+    converted = convert_study(
+        empty_mask(make_study()), replace(SETTINGS, allow_empty=True), PlainReader()
+    )
     assert converted.label is not None
     first, second = decode_pair(array(converted.label))
     assert not first.any()
@@ -164,7 +180,9 @@ def test_a_dicom_folder_and_its_nifti_file_are_converted_alike(make_study):
     study = make_study()
     from_files = convert_study(study, SETTINGS, PlainReader())
     from_dicom = convert_study(dicom(study)[0], SETTINGS, PlainReader())
-    np.testing.assert_allclose(array(from_dicom.channels[0]), array(from_files.channels[0]), atol=1e-2)
+    np.testing.assert_allclose(
+        array(from_dicom.channels[0]), array(from_files.channels[0]), atol=1e-2
+    )
     assert from_dicom.label is not None
     assert from_files.label is not None
     np.testing.assert_array_equal(array(from_dicom.label), array(from_files.label))
@@ -179,4 +197,9 @@ def test_a_slightly_oblique_mask_header_within_a_tenth_of_a_voxel_is_accepted(ma
 
 def test_two_studies_with_one_name(make_study, raw: Path):
     with pytest.raises(InputError, match="two studies are anna 2021"):
-        write_dataset([make_study("anna"), make_study("anna", seed=1)], dataset_id=501, name="Test", settings=SETTINGS)
+        write_dataset(
+            [make_study("anna"), make_study("anna", seed=1)],
+            dataset_id=501,
+            name="Test",
+            settings=SETTINGS,
+        )

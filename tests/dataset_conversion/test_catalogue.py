@@ -11,7 +11,12 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext import cli
 from nnunet_liver_ext.commands.convert.public_datasets import name_of
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task, datasets_table
+from nnunet_liver_ext.dataset_conversion.catalogue import (
+    Option,
+    PublicDataset,
+    Task,
+    datasets_table,
+)
 from nnunet_liver_ext.dataset_conversion.datasets import DATASETS, ENTRIES, content_of
 from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
@@ -25,9 +30,15 @@ EXAMPLE = PublicDataset(
     citation="Nobody",
     url="https://example.org",
     modalities=("MR",),
-    tasks={"liver": Task(labels={"liver": (1, 2)}), "tumour": Task(labels={"tumour": (2,)}, organ=(1, 2))},
+    tasks={
+        "liver": Task(labels={"liver": (1, 2)}),
+        "tumour": Task(labels={"tumour": (2,)}, organ=(1, 2)),
+    },
     studies=lambda root, **options: [root, options],  # type: ignore[arg-type,return-value]
-    options=(Option(name="with-rest", help="More.", default=3, type=int), Option(name="part", help="Some.", multiple=True)),
+    options=(
+        Option(name="with-rest", help="More.", default=3, type=int),
+        Option(name="part", help="Some.", multiple=True),
+    ),
 )
 
 
@@ -48,7 +59,12 @@ def test_every_task_makes_settings(key: str):
     entry = DATASETS[key]
     for name, task in entry.tasks.items():
         settings = Settings(**entry.settings(name))
-        assert (settings.labels, settings.organ, settings.task, settings.dataset) == (task.labels, task.organ, name, key)
+        assert (settings.labels, settings.organ, settings.task, settings.dataset) == (
+            task.labels,
+            task.organ,
+            name,
+            key,
+        )
         assert settings.layout == ("pairs" if entry.pairs else "images")
         assert settings.dataset_json(0)["channel_names"]["0"] == entry.modalities[0]
 
@@ -59,7 +75,14 @@ def test_every_dataset_has_a_command_with_its_options(key: str):
     result = CliRunner().invoke(cli.app, ["convert", key, "--help"], env={"COLUMNS": "300"})
     assert result.exit_code == 0, result.output
     words = result.output.split()
-    for option in ("task", "spacing", "hold-out", "add", "intensities", *(option.name for option in entry.options)):
+    for option in (
+        "task",
+        "spacing",
+        "hold-out",
+        "add",
+        "intensities",
+        *(option.name for option in entry.options),
+    ):
         assert f"--{option}" in words
     assert ("--preregister" in words) == entry.pairs
     assert not entry.is_public or entry.licence in " ".join(words)
@@ -87,18 +110,24 @@ def test_the_table_has_a_row_for_each_dataset():
 
 def test_the_list_of_commands_imports_neither_simpleitk_nor_torch():
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom nnunet_liver_ext import cli\n"
-        "shown = CliRunner().invoke(cli.app, ['convert', '--help'], env={'COLUMNS': '200'}).output\n"
-        "print('chaos-mr' in shown, [name for name in 'torch SimpleITK numpy pandas'.split() if name in sys.modules])"
+        "import sys\nfrom typer.testing import CliRunner\nfrom nnunet_liver_ext import cli\nshown ="
+        " CliRunner().invoke(cli.app, ['convert', '--help'], env={'COLUMNS':"
+        " '200'}).output\nprint('chaos-mr' in shown, [name for name in 'torch SimpleITK numpy"
+        " pandas'.split() if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert result.stdout.strip() == "True []"
 
 
 def test_list_shows_all_datasets():
     result = CliRunner().invoke(cli.app, ["convert", "--list"], env={"COLUMNS": "250"})
     assert result.exit_code == 0
-    assert all(key in result.output and DATASETS[key].licence.split()[0] in result.output for key in ENTRIES)
+    assert all(
+        key in result.output and DATASETS[key].licence.split()[0] in result.output
+        for key in ENTRIES
+    )
 
 
 def test_an_unknown_task_lists_the_known_ones():
@@ -114,7 +143,12 @@ def test_options_have_their_defaults_unless_given(tmp_path: Path):
 
 
 def test_an_entry_can_depend_on_its_options():
-    both = replace(EXAMPLE, adapt=lambda entry, options: replace(entry, modalities=options["part"] or (options["task"],)))
+    both = replace(
+        EXAMPLE,
+        adapt=lambda entry, options: replace(
+            entry, modalities=options["part"] or (options["task"],)
+        ),
+    )
     assert both.adapted({"part": ("water", "fat")}).modalities == ("water", "fat")
     assert both.adapted({"task": "liver"}).modalities == ("liver",)
     assert EXAMPLE.adapted({"part": ("water",)}) is EXAMPLE

@@ -21,7 +21,9 @@ from tests.dataset_conversion.datasets.test_cirrmri600 import add
 
 
 def convert(*arguments: str) -> str:
-    result = CliRunner().invoke(cli.app, ["convert", *arguments], catch_exceptions=False, env={"COLUMNS": "200"})
+    result = CliRunner().invoke(
+        cli.app, ["convert", *arguments], catch_exceptions=False, env={"COLUMNS": "200"}
+    )
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -31,13 +33,44 @@ def test_pairs_with_every_option(raw: Path, tmp_path: Path, make_study):
         make_study(patient, seed=seed)
     csv = tmp_path / "studies.csv"
     rows = [
-        ",".join([patient, "2021", *(f"source/{patient}_2021_{part}.nii.gz" for part in ("T1", "T2", "T1_mask", "T2_mask"))])
+        ",".join(
+            [
+                patient,
+                "2021",
+                *(
+                    f"source/{patient}_2021_{part}.nii.gz"
+                    for part in ("T1", "T2", "T1_mask", "T2_mask")
+                ),
+            ]
+        )
         for patient in ("anna", "ben", "carl", "dora")
     ]
     csv.write_text("\n".join(["patient,study,t1,t2,t1_mask,t2_mask", *rows]))
     output = convert(
-        *("pairs", str(csv), "-d", "7", "--name", "Mine", "--spacing", "5,5,6", "--interpolation", "linear"),
-        *("--hold-out-patient", "ben", "--folds", "3", "--repeats", "2", "--seed", "4", "--processes", "1"),
+        *(
+            "pairs",
+            str(csv),
+            "-d",
+            "7",
+            "--name",
+            "Mine",
+            "--spacing",
+            "5,5,6",
+            "--interpolation",
+            "linear",
+        ),
+        *(
+            "--hold-out-patient",
+            "ben",
+            "--folds",
+            "3",
+            "--repeats",
+            "2",
+            "--seed",
+            "4",
+            "--processes",
+            "1",
+        ),
         *("--label", "organ=1+2", "--ignore-label", "9", "--allow-empty"),
     )
     folder = raw / "Dataset007_Mine"
@@ -61,18 +94,44 @@ def test_pairs_with_every_option(raw: Path, tmp_path: Path, make_study):
 def test_native_t1_spacing(raw: Path, tmp_path: Path, make_study):
     make_study("anna")
     make_study("ben", seed=1)
-    convert("pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "native-t1", "--folds", "2", "--processes", "1")
+    convert(
+        "pairs",
+        str(tmp_path / "source"),
+        "-d",
+        "501",
+        "--spacing",
+        "native-t1",
+        "--folds",
+        "2",
+        "--processes",
+        "1",
+    )
     image = read_image(raw / "Dataset501_Liver" / "imagesTr" / "P001_S1_0000.nii.gz")
     assert image.GetSpacing() == pytest.approx(T1_GRID.spacing)
 
 
 def test_failures_are_listed_with_exit_code_one(
-    raw: Path, tmp_path: Path, make_study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    raw: Path,
+    tmp_path: Path,
+    make_study,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     for seed, patient in enumerate(["anna", "ben", "carl"]):
         study = make_study(patient, seed=seed)
     write_image(image_like(ball(T1_GRID, (0, 0, 0)), T1_GRID), study.masks["T2"])
-    arguments = ["pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "4,4,6", "--folds", "2", "--processes", "1"]
+    arguments = [
+        "pairs",
+        str(tmp_path / "source"),
+        "-d",
+        "501",
+        "--spacing",
+        "4,4,6",
+        "--folds",
+        "2",
+        "--processes",
+        "1",
+    ]
     monkeypatch.setattr(sys, "argv", ["nnunet_liver", "convert", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -93,24 +152,52 @@ def test_public_datasets(raw: Path, tmp_path: Path):
         for pid in pids:
             add(tmp_path / "Cirr", modality, "train", pid)
     output = convert("cirrmri600", str(tmp_path / "Cirr"), "-d", "511", *common)
-    assert "1 studies have only one of T1 and T2: 3. dataset.json lists those to train on." in output
+    assert (
+        "1 studies have only one of T1 and T2: 3. dataset.json lists those to train on." in output
+    )
     content = json.loads((raw / "Dataset511_CirrMRI600" / "dataset.json").read_text())
     assert (content["numTraining"], set(content["incomplete"])) == (3, {"P003_S1"})
     assert "only one" not in convert(
         "cirrmri600", str(tmp_path / "Cirr"), "-d", "511", "--paired-only", "--overwrite", *common
     )
-    assert json.loads((raw / "Dataset511_CirrMRI600" / "dataset.json").read_text())["numTraining"] == 2
+    assert (
+        json.loads((raw / "Dataset511_CirrMRI600" / "dataset.json").read_text())["numTraining"] == 2
+    )
 
 
 def test_images_with_a_liver_mask(raw: Path, tmp_path: Path):
     folder = tmp_path / "ct"
     mask = ball(T1_GRID, (0, 0, 0))
     for name in ("a", "b"):
-        write_image(image_like((mask * 60 + np.arange(20) - 20).astype(np.int16), T1_GRID), folder / f"{name}.nii.gz")
+        write_image(
+            image_like((mask * 60 + np.arange(20) - 20).astype(np.int16), T1_GRID),
+            folder / f"{name}.nii.gz",
+        )
         labels = mask + 1 * ball(T1_GRID, (0, 0, 0), 6)
         write_image(image_like(labels.astype(np.uint8), T1_GRID), folder / f"{name}_mask.nii.gz")
-    common = ["images", str(folder), "--modality", "CT", "--folds", "2", "--processes", "1", "--label", "tumour=2"]
-    convert(*common, "-d", "7", "--organ-values", "1+2", "--intensities", "organ", "--clip-percentiles", "5,95")
+    common = [
+        "images",
+        str(folder),
+        "--modality",
+        "CT",
+        "--folds",
+        "2",
+        "--processes",
+        "1",
+        "--label",
+        "tumour=2",
+    ]
+    convert(
+        *common,
+        "-d",
+        "7",
+        "--organ-values",
+        "1+2",
+        "--intensities",
+        "organ",
+        "--clip-percentiles",
+        "5,95",
+    )
     content = json.loads((raw / "Dataset007_Liver" / "dataset.json").read_text())
     assert content["organ_mask"] == {"name": "liver", "channel": 1}
     assert content["conversion"]["intensities"] == {"kind": "organ", "percentiles": [5.0, 95.0]}
@@ -126,28 +213,61 @@ def test_incomplete_pairs_are_counted(raw: Path, tmp_path: Path, make_study):
     for seed, patient in enumerate(["anna", "ben", "carl"]):
         study = make_study(patient, seed=seed)
     study.masks["T1"].unlink()
-    arguments = ["pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "4,4,6", "--folds", "2", "--processes", "1"]
+    arguments = [
+        "pairs",
+        str(tmp_path / "source"),
+        "-d",
+        "501",
+        "--spacing",
+        "4,4,6",
+        "--folds",
+        "2",
+        "--processes",
+        "1",
+    ]
     output = convert(*arguments)
-    assert "1 studies have both images, but one mask only: carl_2021. dataset.json lists those to train on." in output
+    assert (
+        "1 studies have both images, but one mask only: carl_2021. dataset.json lists those to"
+        " train on." in output
+    )
     assert "incomplete" in json.loads((raw / "Dataset501_Liver" / "dataset.json").read_text())
-    with pytest.raises(SomeCasesFailed, match="carl_2021: has no T1 mask; a complete pair needs T1 and T2"):
+    with pytest.raises(
+        SomeCasesFailed, match="carl_2021: has no T1 mask; a complete pair needs T1 and T2"
+    ):
         convert(*arguments, "--overwrite", "--only-complete")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pairs", "x", "-d", "5", "--interpolation", "nearest"], "--interpolation is bspline or linear"),
-        (["pairs", "x", "-d", "5", "--clip-percentiles", "1,99"], "--clip-percentiles goes with --intensities"),
-        (["pairs", "x", "-d", "5", "--intensities", "patient", "--clip-percentiles", "1"], "write two numbers"),
-        (["images", "x", "-d", "5", "--modality", "CT", "--organ-values", "liver"], "write values joined by"),
+        (
+            ["pairs", "x", "-d", "5", "--interpolation", "nearest"],
+            "--interpolation is bspline or linear",
+        ),
+        (
+            ["pairs", "x", "-d", "5", "--clip-percentiles", "1,99"],
+            "--clip-percentiles goes with --intensities",
+        ),
+        (
+            ["pairs", "x", "-d", "5", "--intensities", "patient", "--clip-percentiles", "1"],
+            "write two numbers",
+        ),
+        (
+            ["images", "x", "-d", "5", "--modality", "CT", "--organ-values", "liver"],
+            "write values joined by",
+        ),
         (["images", "x", "-d", "5"], "Missing option '--modality'"),
-        (["phantom", "-d", "5", "--studies", "x", "--layout", "volumes"], "--layout is pairs or images"),
+        (
+            ["phantom", "-d", "5", "--studies", "x", "--layout", "volumes"],
+            "--layout is pairs or images",
+        ),
         (["amos", "x", "-d", "5", "--modality", "pet"], "pet is none of"),
         (["pairs", "x", "-d", "5", "--hold-out", "2", "--hold-out-patient", "anna"], "not both"),
     ],
 )
-def test_wrong_options_are_usage_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str):
+def test_wrong_options_are_usage_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+):
     (tmp_path / "x").mkdir()
     for name in ("a.nii.gz", "a_T1.nii.gz"):
         (tmp_path / "x" / name).touch()
@@ -159,13 +279,36 @@ def test_wrong_options_are_usage_errors(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_tumours_of_the_phantom(raw: Path, tmp_path: Path):
     convert(
-        *("phantom", "-d", "598", "--studies", str(tmp_path / "phantoms"), "--pairs", "2", "--difficulty", "demo"),
-        *("--layout", "images", "--modality", "CT", "--lesions", "--folds", "2", "--processes", "1"),
+        *(
+            "phantom",
+            "-d",
+            "598",
+            "--studies",
+            str(tmp_path / "phantoms"),
+            "--pairs",
+            "2",
+            "--difficulty",
+            "demo",
+        ),
+        *(
+            "--layout",
+            "images",
+            "--modality",
+            "CT",
+            "--lesions",
+            "--folds",
+            "2",
+            "--processes",
+            "1",
+        ),
     )
     folder = raw / "Dataset598_Phantom"
     content = json.loads((folder / "dataset.json").read_text())
     assert content["channel_names"] == {"0": "CT", "1": "noNorm"}
-    assert (content["labels"], content["conversion"]["task"]) == ({"background": 0, "tumour": 1}, "tumour")
+    assert (content["labels"], content["conversion"]["task"]) == (
+        {"background": 0, "tumour": 1},
+        "tumour",
+    )
     tumour = array(read_image(folder / "labelsTr" / "P001_S1.nii.gz")) > 0
     liver = array(read_image(folder / "imagesTr" / "P001_S1_0001.nii.gz")) > 0
     assert 0 < tumour.sum() < 0.5 * liver.sum()
@@ -174,7 +317,17 @@ def test_tumours_of_the_phantom(raw: Path, tmp_path: Path):
 
 def test_phantom(raw: Path, tmp_path: Path):
     convert(
-        *("phantom", "-d", "599", "--studies", str(tmp_path / "phantoms"), "--pairs", "2", "--difficulty", "demo"),
+        *(
+            "phantom",
+            "-d",
+            "599",
+            "--studies",
+            str(tmp_path / "phantoms"),
+            "--pairs",
+            "2",
+            "--difficulty",
+            "demo",
+        ),
         *("--spacing", "8,8,10", "--folds", "2", "--processes", "1"),
     )
     assert json.loads((raw / "Dataset599_Phantom" / "dataset.json").read_text())["numTraining"] == 2
@@ -195,7 +348,9 @@ def test_every_converter_has_help(command: str):
 def test_help_has_no_brackets_that_rich_takes_for_markup(command: str):
     group = typer.main.get_command(app)
     shown = (
-        group.get_command(click.Context(group), command).make_context(command, ["--help"], resilient_parsing=True).command
+        group.get_command(click.Context(group), command)
+        .make_context(command, ["--help"], resilient_parsing=True)
+        .command
     )
     texts = [shown.help or "", *(getattr(option, "help", None) or "" for option in shown.params)]
     assert any(texts)

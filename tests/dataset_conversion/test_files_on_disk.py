@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.dataset_csv import read_rows
-from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, folders_below, natural_order
+from nnunet_liver_ext.dataset_conversion.files_on_disk import (
+    files_below,
+    folders_below,
+    natural_order,
+)
 from nnunet_liver_ext.errors import InputError
 
 
@@ -35,8 +39,20 @@ def test_links_are_followed_once(tmp_path: Path):
 
 
 def test_folders_of_a_name(tmp_path: Path):
-    touch(tmp_path, "b/Ground/x", "a/Ground/Ground/x", "__MACOSX/Ground/x", ".c/Ground/x", "d/Ground.txt", "e/Ground")
-    assert below(tmp_path, folders_below(tmp_path, "Ground")) == ["a/Ground", "a/Ground/Ground", "b/Ground"]
+    touch(
+        tmp_path,
+        "b/Ground/x",
+        "a/Ground/Ground/x",
+        "__MACOSX/Ground/x",
+        ".c/Ground/x",
+        "d/Ground.txt",
+        "e/Ground",
+    )
+    assert below(tmp_path, folders_below(tmp_path, "Ground")) == [
+        "a/Ground",
+        "a/Ground/Ground",
+        "b/Ground",
+    ]
     assert folders_below(tmp_path / "b" / "Ground", "Ground") == [tmp_path / "b" / "Ground"]
 
 

@@ -23,9 +23,13 @@ def liver(shape: tuple[int, int, int] = (10, 12, 14)) -> np.ndarray:
     return mask
 
 
-def even_within(mask: np.ndarray, level: float, spread: float, around: float, seed: int = 0) -> np.ndarray:
+def even_within(
+    mask: np.ndarray, level: float, spread: float, around: float, seed: int = 0
+) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return np.where(mask, rng.normal(level, spread, mask.shape), rng.normal(level, around, mask.shape))
+    return np.where(
+        mask, rng.normal(level, spread, mask.shape), rng.normal(level, around, mask.shape)
+    )
 
 
 @pytest.mark.parametrize("axes", FLIPS)
@@ -34,18 +38,24 @@ def test_all_axes_of_a_flip_are_named(axes: tuple[int, ...], evenness, level: fl
     image = even_within(liver(), level, 20, around)
     check_not_flipped(image, liver(), MASK, evenness)
     names = ", ".join("zyx"[axis] for axis in axes)
-    with pytest.raises(InputError, match=f"mask: these masks seem to be flipped along {names}: within"):
+    with pytest.raises(
+        InputError, match=f"mask: these masks seem to be flipped along {names}: within"
+    ):
         check_not_flipped(image, np.flip(liver(), axes), MASK, evenness)
 
 
 def test_the_best_mirror_image_counts_not_the_first_better_one():
-    """Flipped along x the mask lies on perfectly even tissue, along z it is better than now, but not as good."""
+    """Flipped along x the mask lies on perfectly even tissue, along z it is better than now, but
+    not as good."""
     mask = np.zeros((8, 8, 8), bool)
     mask[:3, :3, :3] = True
     image = np.random.default_rng(0).normal(300, 120, mask.shape)
     image[5:, :3, :3] = np.random.default_rng(1).normal(300, 45, (3, 3, 3))
     image[:3, :3, 5:] = 300
-    with pytest.raises(InputError, match=r"flipped along x: .* deviation of 4\d% of the mean, and of 0% of the mean if"):
+    with pytest.raises(
+        InputError,
+        match=r"flipped along x: .* deviation of 4\d% of the mean, and of 0% of the mean if",
+    ):
         check_not_flipped(image, mask, MASK, MR)
 
 
@@ -57,7 +67,8 @@ def test_uneven_tissue_is_no_flip_and_an_empty_mask_neither():
 
 
 def test_a_mirrored_ct_must_be_as_even_as_a_liver_too():
-    """130 HU rather than 200 are clearly less, but no liver tissue; in MR shares of the mean have no such limit."""
+    """130 HU rather than 200 are clearly less, but no liver tissue; in MR shares of the mean have
+    no such limit."""
     image = even_within(liver(), 200, 130, 200)
     flipped = np.flip(liver(), 0)
     check_not_flipped(image, flipped, MASK, CT)

@@ -20,12 +20,24 @@ from nnunet_liver_ext.dataset_conversion.writer import write_dataset
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.space.common_grid import image_on_grid
-from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.images import (
+    Grid,
+    array,
+    image_like,
+    read_image,
+    read_mask,
+    write_image,
+)
 from nnunet_liver_ext.space.intensities import Intensities
 from nnunet_liver_ext.studies.pair_studies import Study
 from tests.dataset_conversion.conftest import fingerprint
 
-GRID = Grid((14, 12, 8), (2.5, 2.5, 5.0), (10.0, -20.0, 30.0), (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+GRID = Grid(
+    (14, 12, 8),
+    (2.5, 2.5, 5.0),
+    (10.0, -20.0, 30.0),
+    (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+)
 """Neither axial nor turned to the patient: it must come out as it went in."""
 LIVER, TUMOUR = np.zeros((8, 12, 14), bool), np.zeros((8, 12, 14), bool)
 LIVER[2:7, 2:10, 3:12] = True
@@ -41,9 +53,13 @@ Maker = Callable[..., Study]
 def make_image(tmp_path: Path) -> Maker:
     """Writes a CT with liver (1) and tumour (2) into tmp_path/source and returns the study."""
 
-    def make(patient: str = "anna", *, seed: int = 0, mask: bool = True, liver_file: bool = False) -> Study:
+    def make(
+        patient: str = "anna", *, seed: int = 0, mask: bool = True, liver_file: bool = False
+    ) -> Study:
         folder = tmp_path / "source"
-        values = np.random.default_rng(seed).normal(-50, 20, LIVER.shape) + 150 * LIVER - 40 * TUMOUR
+        values = (
+            np.random.default_rng(seed).normal(-50, 20, LIVER.shape) + 150 * LIVER - 40 * TUMOUR
+        )
         paths = {name: folder / f"{patient}{name}.nii.gz" for name in ("", "_mask", "_liver_mask")}
         write_image(image_like(values.astype(np.int16), GRID), paths[""])
         masks = {}
@@ -70,7 +86,10 @@ def write(studies: list[Study], settings: Settings, **options: object) -> Path:
 def test_an_image_stays_on_its_own_grid_to_the_bit(raw: Path, studies: list[Study]):
     settings = replace(CT, labels={"liver": (1,), "tumour": (2,)})
     folder = write(studies, settings)
-    for folder_name, name, source in (("imagesTr", "P002_S1_0000", "ben"), ("labelsTr", "P002_S1", "ben_mask")):
+    for folder_name, name, source in (
+        ("imagesTr", "P002_S1_0000", "ben"),
+        ("labelsTr", "P002_S1", "ben_mask"),
+    ):
         written = read_image(folder / folder_name / f"{name}.nii.gz")
         original = read_image(raw.parent / "source" / f"{source}.nii.gz")
         np.testing.assert_array_equal(array(written), array(original))
@@ -87,14 +106,22 @@ def test_dataset_json_of_single_images(raw: Path, studies: list[Study]):
     assert content["numTraining"] == 3
     assert not {"pair", "preregistered", "organ_mask", "incomplete"} & set(content)
     conversion = content["conversion"]
-    assert (conversion["layout"], conversion["modalities"], conversion["spacing"]) == ("images", ["CT"], "native")
+    assert (conversion["layout"], conversion["modalities"], conversion["spacing"]) == (
+        "images",
+        ["CT"],
+        "native",
+    )
     assert (conversion["intensities"], conversion["task"]) == ({"kind": "none"}, "tumour")
 
 
 def test_the_manifest_and_the_folds_are_those_of_pairs(raw: Path, studies: list[Study]):
     folder = write(studies, replace(CT, labels={"liver": (1, 2)}), hold_out=["ben"])
     cases = Manifest.load(folder).cases
-    assert {name: case.folder for name, case in cases.items()} == {"P001_S1": "Tr", "P002_S1": "Ts", "P003_S1": "Tr"}
+    assert {name: case.folder for name, case in cases.items()} == {
+        "P001_S1": "Tr",
+        "P002_S1": "Ts",
+        "P003_S1": "Tr",
+    }
     assert set(cases["P001_S1"].sources) == {"CT", "CT mask"}
     assert cases["P001_S1"].grid.matches(GRID)
     assert (folder / "labelsTs" / "P002_S1.nii.gz").exists()
@@ -102,13 +129,18 @@ def test_the_manifest_and_the_folds_are_those_of_pairs(raw: Path, studies: list[
     assert sorted(case for fold in splits for case in fold["val"]) == ["P001_S1", "P003_S1"]
 
 
-def test_a_repeated_run_changes_nothing_and_other_layouts_are_refused(raw: Path, studies: list[Study], make_image: Maker):
+def test_a_repeated_run_changes_nothing_and_other_layouts_are_refused(
+    raw: Path, studies: list[Study], make_image: Maker
+):
     settings = replace(TUMOURS, intensities=Intensities("dataset"))
     folder = write(studies, settings)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     write(studies, settings)
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    for other, what in ((replace(settings, organ=()), "organ"), (replace(settings, modalities=("MR",)), "modalities")):
+    for other, what in (
+        (replace(settings, organ=()), "organ"),
+        (replace(settings, modalities=("MR",)), "modalities"),
+    ):
         with pytest.raises(InputError, match=f"converted with another {what}"):
             write(studies, other)
 
@@ -116,7 +148,9 @@ def test_a_repeated_run_changes_nothing_and_other_layouts_are_refused(raw: Path,
 @pytest.mark.parametrize("liver_file", [False, True])
 def test_the_liver_mask_is_the_last_channel(raw: Path, make_image: Maker, liver_file: bool):
     studies = [make_image(name, liver_file=liver_file) for name in ("anna", "ben")]
-    folder = write(studies, replace(TUMOURS, organ=() if liver_file else (1, 2), ignored_labels=(1,)))
+    folder = write(
+        studies, replace(TUMOURS, organ=() if liver_file else (1, 2), ignored_labels=(1,))
+    )
     organ = read_image(folder / "imagesTr" / "P001_S1_0001.nii.gz")
     assert organ.GetPixelID() == sitk.sitkUInt8
     np.testing.assert_array_equal(array(organ), LIVER)
@@ -165,17 +199,25 @@ def test_a_liver_mask_that_misses_the_tumour_is_refused(raw: Path, make_image: M
     liver = LIVER.copy()
     liver[:, :, :6] = False  # half of the tumour
     write_image(image_like(liver, GRID), bad.masks["liver"])
-    expected = r"ben: .*ben_liver_mask\.nii\.gz: the liver mask misses the tumour: 50% of the labelled voxels lie out"
+    expected = (
+        r"ben: .*ben_liver_mask\.nii\.gz: the liver mask misses the tumour: 50% of the labelled"
+        r" voxels lie out"
+    )
     with pytest.raises(SomeCasesFailed, match=expected):
-        write([good, make_image("carl", liver_file=True), bad], replace(TUMOURS, ignored_labels=(1,)))
+        write(
+            [good, make_image("carl", liver_file=True), bad], replace(TUMOURS, ignored_labels=(1,))
+        )
 
 
 @pytest.mark.parametrize("masks", ["no mask", "label map only"])
-def test_a_task_that_needs_a_liver_mask_names_studies_without_one(raw: Path, make_image: Maker, masks: str):
+def test_a_task_that_needs_a_liver_mask_names_studies_without_one(
+    raw: Path, make_image: Maker, masks: str
+):
     good = [make_image(name, liver_file=True) for name in ("anna", "ben")]
     bad = make_image("carl", mask=masks != "no mask")
     with pytest.raises(
-        SomeCasesFailed, match=r"1 of 3 .*\n  carl: has no liver mask, which this task needs; .*--organ-values"
+        SomeCasesFailed,
+        match=r"1 of 3 .*\n  carl: has no liver mask, which this task needs; .*--organ-values",
     ):
         write([*good, bad], replace(TUMOURS, organ=(), ignored_labels=(1,)))
 
@@ -189,16 +231,23 @@ def test_an_empty_liver_mask_is_refused(make_image: Maker):
 
 def test_a_liver_mask_alone_makes_a_case_to_predict(raw: Path, make_image: Maker):
     folder = write([make_image(mask=False, liver_file=True)], TUMOURS)
-    assert sorted(path.name for path in (folder / "imagesTs").iterdir()) == ["P001_S1_0000.nii.gz", "P001_S1_0001.nii.gz"]
+    assert sorted(path.name for path in (folder / "imagesTs").iterdir()) == [
+        "P001_S1_0000.nii.gz",
+        "P001_S1_0001.nii.gz",
+    ]
     assert not (folder / "labelsTr").exists()
 
 
 def test_masks_on_another_grid_and_unknown_values_are_refused(make_image: Maker):
     study = make_image()
-    with pytest.raises(InputError, match=r"anna_mask\.nii\.gz: holds the unknown label 2 \(known: liver=1\)"):
+    with pytest.raises(
+        InputError, match=r"anna_mask\.nii\.gz: holds the unknown label 2 \(known: liver=1\)"
+    ):
         convert_study(study, replace(CT, labels={"liver": (1,)}), PlainReader())
     write_image(image_like(LIVER[:-1], replace(GRID, size=(14, 12, 7))), study.masks["CT"])
-    with pytest.raises(InputError, match=r"anna_mask\.nii\.gz: is not on the grid of its image anna\.nii\.gz"):
+    with pytest.raises(
+        InputError, match=r"anna_mask\.nii\.gz: is not on the grid of its image anna\.nii\.gz"
+    ):
         convert_study(study, CT, PlainReader())
 
 
@@ -217,24 +266,44 @@ def test_a_spacing_asked_for(make_image: Maker):
 
 
 def test_several_channels_lie_on_the_first_one_s_grid(raw: Path, make_image: Maker):
-    """Dixon: fat on another grid; of a third image only the header differs, by less than a tenth of a voxel."""
+    """Dixon: fat on another grid; of a third image only the header differs, by less than a tenth of
+    a voxel."""
     studies = []
-    other = Grid((9, 9, 6), (4.0, 4.0, 7.0), (-18.0, -25.0, 28.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    other = Grid(
+        (9, 9, 6), (4.0, 4.0, 7.0), (-18.0, -25.0, 28.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+    )
     for patient in ("anna", "ben"):
         study = make_image(patient)
         folder = study.images["CT"].parent
-        write_image(image_like(np.full((6, 9, 9), 40, np.int16), other), folder / f"{patient}_fat.nii.gz")
+        write_image(
+            image_like(np.full((6, 9, 9), 40, np.int16), other), folder / f"{patient}_fat.nii.gz"
+        )
         nudged = replace(GRID, origin=(10.05, -20.0, 30.0))
         write_image(image_like(TUMOUR, nudged), folder / f"{patient}_third.nii.gz")
-        images = {"water": study.images["CT"]} | {key: folder / f"{patient}_{key}.nii.gz" for key in ("fat", "third")}
+        images = {"water": study.images["CT"]} | {
+            key: folder / f"{patient}_{key}.nii.gz" for key in ("fat", "third")
+        }
         studies.append(replace(study, images=images, masks={"water": study.masks["CT"]}))
-    settings = Settings(pairs=False, modalities=("water", "fat", "third"), labels={"liver": (1, 2)}, interpolation="linear")
+    settings = Settings(
+        pairs=False,
+        modalities=("water", "fat", "third"),
+        labels={"liver": (1, 2)},
+        interpolation="linear",
+    )
     folder = write(studies, settings)
-    channels = [read_image(folder / "imagesTr" / f"P001_S1_000{channel}.nii.gz") for channel in range(3)]
-    assert all(Grid.of(channel).matches(Grid.of(channels[0]), tolerance=1e-6) for channel in channels)
+    channels = [
+        read_image(folder / "imagesTr" / f"P001_S1_000{channel}.nii.gz") for channel in range(3)
+    ]
+    assert all(
+        Grid.of(channel).matches(Grid.of(channels[0]), tolerance=1e-6) for channel in channels
+    )
     assert set(np.unique(array(channels[1]))) == {0, 40}
     np.testing.assert_array_equal(array(channels[2]), TUMOUR)
-    assert json.loads((folder / "dataset.json").read_text())["channel_names"] == {"0": "water", "1": "fat", "2": "third"}
+    assert json.loads((folder / "dataset.json").read_text())["channel_names"] == {
+        "0": "water",
+        "1": "fat",
+        "2": "third",
+    }
 
 
 def test_a_missing_channel_is_named(make_image: Maker):
@@ -260,28 +329,43 @@ def test_intensities_by_the_liver(raw: Path, studies: list[Study]):
 
 def test_prediction_can_repeat_them(raw: Path, studies: list[Study]):
     """What dataset.json keeps is all that is needed."""
-    folder = write(studies, replace(CT, labels={"liver": (1, 2)}, intensities=Intensities("dataset", (5, 95))))
-    again = Intensities.from_json(json.loads((folder / "dataset.json").read_text())["conversion"]["intensities"])
+    folder = write(
+        studies, replace(CT, labels={"liver": (1, 2)}, intensities=Intensities("dataset", (5, 95)))
+    )
+    again = Intensities.from_json(
+        json.loads((folder / "dataset.json").read_text())["conversion"]["intensities"]
+    )
     original = array(read_image(studies[1].images["CT"]))
-    np.testing.assert_array_equal(again.apply(original), array(read_image(folder / "imagesTr" / "P002_S1_0000.nii.gz")))
+    np.testing.assert_array_equal(
+        again.apply(original), array(read_image(folder / "imagesTr" / "P002_S1_0000.nii.gz"))
+    )
 
 
 def test_the_dataset_s_range_is_that_of_all_training_images(raw: Path, studies: list[Study]):
     settings = replace(CT, labels={"liver": (1, 2)}, intensities=Intensities("dataset", (5, 95)))
     folder = write(studies, settings, hold_out=["carl"])
-    (found,) = json.loads((folder / "dataset.json").read_text())["conversion"]["intensities"]["ranges"]
-    pooled = np.concatenate([array(read_image(study.images["CT"])).ravel() for study in studies[:2]])
+    (found,) = json.loads((folder / "dataset.json").read_text())["conversion"]["intensities"][
+        "ranges"
+    ]
+    pooled = np.concatenate(
+        [array(read_image(study.images["CT"])).ravel() for study in studies[:2]]
+    )
     assert found == np.percentile(pooled, (5, 95), method="inverted_cdf").tolist()
     held_out = array(read_image(folder / "imagesTs" / "P003_S1_0000.nii.gz"))
     assert (held_out.min(), held_out.max()) == (0, 1)
 
 
-def test_the_dataset_s_range_stays_when_cases_are_added(raw: Path, studies: list[Study], make_image: Maker):
+def test_the_dataset_s_range_stays_when_cases_are_added(
+    raw: Path, studies: list[Study], make_image: Maker
+):
     settings = replace(CT, labels={"liver": (1, 2)}, intensities=Intensities("dataset"))
     folder = write(studies, settings)
     before = json.loads((folder / "dataset.json").read_text())["conversion"]["intensities"]
     bright = make_image("dora")
-    write_image(image_like(array(read_image(bright.images["CT"])) + np.int16(500), GRID), bright.images["CT"])
+    write_image(
+        image_like(array(read_image(bright.images["CT"])) + np.int16(500), GRID),
+        bright.images["CT"],
+    )
     write([bright], settings, add=True)
     assert json.loads((folder / "dataset.json").read_text())["conversion"]["intensities"] == before
     assert array(read_image(folder / "imagesTr" / "P004_S1_0000.nii.gz")).min() == 1
@@ -296,14 +380,19 @@ def test_the_dataset_s_range_needs_training_images(raw: Path, make_image: Maker)
 
 def test_processes_do_not_change_the_range(tmp_path: Path, studies: list[Study]):
     settings = replace(CT, intensities=Intensities("dataset"))
-    jobs = [Job(study, study.patient, False, settings, PlainReader(), tmp_path, tmp_path) for study in studies]
+    jobs = [
+        Job(study, study.patient, False, settings, PlainReader(), tmp_path, tmp_path)
+        for study in studies
+    ]
     assert measure_ranges(jobs, (1, 99), 1) == measure_ranges(jobs, (1, 99), 2)
 
 
 @pytest.mark.parametrize("kind", ["slice", "patient"])
 def test_a_constant_image_is_named(raw: Path, studies: list[Study], kind: str):
     write_image(image_like(np.full(LIVER.shape, 9, np.int16), GRID), studies[2].images["CT"])
-    with pytest.raises(SomeCasesFailed, match=r"carl: .*carl\.nii\.gz: has no contrast to normalise"):
+    with pytest.raises(
+        SomeCasesFailed, match=r"carl: .*carl\.nii\.gz: has no contrast to normalise"
+    ):
         write(studies, replace(CT, labels={"liver": (1, 2)}, intensities=Intensities(kind)))  # type: ignore[arg-type]
 
 
@@ -318,7 +407,10 @@ def test_further_raters_are_kept_beside_the_dataset(raw: Path, studies: list[Stu
     dataset = write([rated, *studies[1:]], settings)
     path = dataset / "ratersTr" / "rater-2" / "P001_S1.nii.gz"
     np.testing.assert_array_equal(array(read_mask(path)), np.roll(LIVER, 1, 1))
-    assert Manifest.load(dataset).cases["P001_S1"].sources["rater rater 2 of CT"].path == "anna_second.nii.gz"
+    assert (
+        Manifest.load(dataset).cases["P001_S1"].sources["rater rater 2 of CT"].path
+        == "anna_second.nii.gz"
+    )
     assert json.loads((dataset / "dataset.json").read_text())["numTraining"] == 3
     write(studies, settings, add=True)  # the second rater is withdrawn
     assert not path.exists()
@@ -343,8 +435,14 @@ def test_a_rater_of_another_image_is_refused(make_image: Maker):
         ({"preregister": True}, "--preregister is for pairs"),
         ({"intensities": Intensities.of("organ")}, "and this dataset has none"),
         ({"organ": (0, 1)}, "0 is the background"),
-        ({"pairs": True, "modalities": ("T1", "T2"), "organ": (1,)}, "a liver mask as a channel is for single images"),
-        ({"pairs": True, "modalities": ("T1", "T2"), "spacing": "native"}, "spacing native is for single images"),
+        (
+            {"pairs": True, "modalities": ("T1", "T2"), "organ": (1,)},
+            "a liver mask as a channel is for single images",
+        ),
+        (
+            {"pairs": True, "modalities": ("T1", "T2"), "spacing": "native"},
+            "spacing native is for single images",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together(options: dict, message: str):

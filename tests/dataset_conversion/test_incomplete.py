@@ -40,7 +40,9 @@ def test_a_missing_image_is_zeros_and_its_class_background(make_study, modality:
     image = read_image(study.images[modality])
     assert converted.grid == common_grid([image], COARSE)
     assert set(converted.native_grids) == {modality}
-    np.testing.assert_array_equal(array(converted.channels[channel]), array(image_on_grid(image, converted.grid)))
+    np.testing.assert_array_equal(
+        array(converted.channels[channel]), array(image_on_grid(image, converted.grid))
+    )
     assert not array(converted.channels[1 - channel]).any()
     assert converted.label is not None
     masks = decode_pair(array(converted.label))
@@ -51,7 +53,9 @@ def test_a_missing_image_is_zeros_and_its_class_background(make_study, modality:
 
 def test_a_missing_mask_is_background_beside_both_images(make_study):
     study = make_study()
-    whole, half = (convert_study(one, SETTINGS, PlainReader()) for one in (study, only(study, "T1 T2", "T2")))
+    whole, half = (
+        convert_study(one, SETTINGS, PlainReader()) for one in (study, only(study, "T1 T2", "T2"))
+    )
     for channel in range(2):
         np.testing.assert_array_equal(array(half.channels[channel]), array(whole.channels[channel]))
     assert whole.label is not None
@@ -70,7 +74,9 @@ def test_dataset_json_lists_incomplete_cases_with_a_mask(raw: Path, make_study):
         only(studies[3], "T2", ""),  # nothing to learn from: a case to predict
         only(studies[4], "T2", "T2"),
     ]
-    folder = write_dataset(asked, dataset_id=501, name="Test", settings=SETTINGS, folds=2, processes=1, hold_out=["e"])
+    folder = write_dataset(
+        asked, dataset_id=501, name="Test", settings=SETTINGS, folds=2, processes=1, hold_out=["e"]
+    )
     content = json.loads((folder / "dataset.json").read_text())
     assert content["incomplete"] == {
         "P002_S1": {"images": ["T1"], "masks": ["T1"]},
@@ -89,7 +95,9 @@ def test_dataset_json_lists_incomplete_cases_with_a_mask(raw: Path, make_study):
 
 def test_a_dataset_of_complete_pairs_has_no_such_entry(raw: Path, make_study):
     studies = [make_study(name) for name in "ab"]
-    folder = write_dataset(studies, dataset_id=501, name="Test", settings=SETTINGS, folds=2, processes=1)
+    folder = write_dataset(
+        studies, dataset_id=501, name="Test", settings=SETTINGS, folds=2, processes=1
+    )
     assert "incomplete" not in json.loads((folder / "dataset.json").read_text())
 
 
@@ -104,20 +112,33 @@ def test_a_case_becomes_complete_when_its_mask_is_added(raw: Path, make_study):
 
 @pytest.mark.parametrize(
     ("images", "masks", "message"),
-    [("T1", "T1", "has no T2 image; a complete pair"), ("T2", "", "has no T1 image"), ("T1 T2", "T1", "has no T2 mask")],
+    [
+        ("T1", "T1", "has no T2 image; a complete pair"),
+        ("T2", "", "has no T1 image"),
+        ("T1 T2", "T1", "has no T2 mask"),
+    ],
 )
 def test_incomplete_studies_can_be_refused(make_study, images: str, masks: str, message: str):
     with pytest.raises(InputError, match=message):
-        convert_study(only(make_study(), images, masks), replace(SETTINGS, incomplete=False), PlainReader())
+        convert_study(
+            only(make_study(), images, masks), replace(SETTINGS, incomplete=False), PlainReader()
+        )
 
 
 @pytest.mark.parametrize(
     ("images", "masks", "message"),
-    [("T2", "T2", "has no T1 image; pre-registration needs T1 and T2"), ("T1 T2", "T1", "has no T2 mask")],
+    [
+        ("T2", "T2", "has no T1 image; pre-registration needs T1 and T2"),
+        ("T1 T2", "T1", "has no T2 mask"),
+    ],
 )
-def test_pre_registration_needs_both_images_and_the_mask_of_t2(make_study, images: str, masks: str, message: str):
+def test_pre_registration_needs_both_images_and_the_mask_of_t2(
+    make_study, images: str, masks: str, message: str
+):
     with pytest.raises(InputError, match=message):
-        convert_study(only(make_study(), images, masks), replace(SETTINGS, preregister=True), PlainReader())
+        convert_study(
+            only(make_study(), images, masks), replace(SETTINGS, preregister=True), PlainReader()
+        )
 
 
 def test_a_missing_image_stays_zeros_under_any_intensities(make_study):

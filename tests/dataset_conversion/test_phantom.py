@@ -5,7 +5,11 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.phantom import PhantomPair, jacobian_determinant, make_pair
-from nnunet_liver_ext.dataset_conversion.phantom.acquisition import acquire, grid_around, slice_profile
+from nnunet_liver_ext.dataset_conversion.phantom.acquisition import (
+    acquire,
+    grid_around,
+    slice_profile,
+)
 from nnunet_liver_ext.dataset_conversion.phantom.annotation import annotate
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator, smooth_field
 from nnunet_liver_ext.errors import InputError
@@ -38,7 +42,8 @@ def images_of(pair: PhantomPair) -> list[sitk.Image]:
 
 
 def best_threshold_dice(values: np.ndarray, mask: np.ndarray, levels: int = 200) -> float:
-    """The best Dice of {a <= value <= b} with the mask over all intervals of quantised intensities."""
+    """The best Dice of {a <= value <= b} with the mask over all intervals of quantised
+    intensities."""
     low, high = np.quantile(values, (0.001, 0.999))
     level = np.clip((values - low) / (high - low) * levels, 0, levels - 1).astype(int)
     hits = np.concatenate([[0], np.cumsum(np.bincount(level[mask], minlength=levels))])
@@ -111,7 +116,9 @@ def test_overlap_is_that_of_the_paper_on_average():
     overlaps = []
     for seed in DEMO_SEEDS:
         pair = pair_of("demo", seed)
-        on_t1 = sitk.Resample(pair.t2_true_mask, pair.t1, sitk.Transform(), sitk.sitkNearestNeighbor)
+        on_t1 = sitk.Resample(
+            pair.t2_true_mask, pair.t1, sitk.Transform(), sitk.sitkNearestNeighbor
+        )
         overlaps.append(dice(array(pair.t1_true_mask) > 0, array(on_t1) > 0))
     assert np.mean(overlaps) == pytest.approx(0.75, abs=0.06)  # Couteaux et al. 2021 report .75
 
@@ -121,7 +128,10 @@ def test_the_deformation_maps_one_liver_onto_the_other(difficulty: str, seed: in
     pair = pair_of(difficulty, seed)
     t1_liver = sitk.Cast(pair.t1_true_mask, sitk.sitkFloat32)
     inside = sitk.Resample(
-        sitk.Cast(pair.t1_true_mask * 0 + 1, sitk.sitkFloat32), pair.t2, pair.transform(), sitk.sitkLinear
+        sitk.Cast(pair.t1_true_mask * 0 + 1, sitk.sitkFloat32),
+        pair.t2,
+        pair.transform(),
+        sitk.sitkLinear,
     )
     warped = sitk.Resample(t1_liver, pair.t2, pair.transform(), sitk.sitkLinear)
     seen = array(inside) > 0.5  # by T1's field of view
@@ -138,7 +148,9 @@ def test_the_deformation_can_be_inverted_and_is_a_breath(difficulty: str, seed: 
     assert np.abs(field[..., 2] - shift[2]).max() < 40
     z = pair.deformation.GetOrigin()[2] + 6.0 * np.arange(field.shape[0])
     middle = [n // 2 for n in field.shape[1:3]]
-    at_dome = field[np.abs(z - 20 * np.sign(z).max()).argmin(), middle[0], middle[1] - 8, 2] - shift[2]
+    at_dome = (
+        field[np.abs(z - 20 * np.sign(z).max()).argmin(), middle[0], middle[1] - 8, 2] - shift[2]
+    )
     assert np.sign(at_dome) == -np.sign(pair.motion.dome_mm)
     pelvis = field[z < -230]
     assert pelvis.size == 0 or np.abs(pelvis[..., 2] - shift[2]).max() < 15
@@ -152,7 +164,9 @@ def test_a_point_of_t2_shows_what_is_at_the_displaced_point_of_t1():
         index = np.argwhere(array(pair.t2_lesions) == lesion)
         if len(index) < 6:
             continue
-        centre = pair.t2.TransformContinuousIndexToPhysicalPoint([float(v) for v in index.mean(0)[::-1]])
+        centre = pair.t2.TransformContinuousIndexToPhysicalPoint(
+            [float(v) for v in index.mean(0)[::-1]]
+        )
         there = np.argwhere(array(pair.t1_lesions) == lesion).mean(0)[::-1]
         expected = pair.t1.TransformContinuousIndexToPhysicalPoint([float(v) for v in there])
         np.testing.assert_allclose(transform.TransformPoint(centre), expected, atol=4.0)
@@ -175,7 +189,14 @@ def test_t2_has_its_own_thick_and_oblique_grid(difficulty: str, seed: int):
     assert pair.t2.GetSpacing()[:2] != pair.t1.GetSpacing()[:2]
     normal = np.array(pair.t2.GetDirection()).reshape(3, 3)[:, 2]
     assert 0 < np.degrees(np.arccos(normal[2])) < 9
-    for image in (pair.t1_mask, pair.t1_true_mask, pair.t1_lesions, pair.water, pair.fat, pair.fat_fraction):
+    for image in (
+        pair.t1_mask,
+        pair.t1_true_mask,
+        pair.t1_lesions,
+        pair.water,
+        pair.fat,
+        pair.fat_fraction,
+    ):
         assert Grid.of(image) == Grid.of(pair.t1)
     for image in (pair.t2_mask, pair.t2_true_mask, pair.t2_lesions):
         assert Grid.of(image) == Grid.of(pair.t2)
@@ -183,7 +204,11 @@ def test_t2_has_its_own_thick_and_oblique_grid(difficulty: str, seed: int):
 
 @pytest.mark.parametrize("difficulty", ["demo", "study"])
 def test_lesions_are_dark_in_t1_and_bright_in_t2(difficulty: str):
-    pair = pair_of("study", STUDY_SEED) if difficulty == "study" else make_pair(11, difficulty="demo", lesions=5)
+    pair = (
+        pair_of("study", STUDY_SEED)
+        if difficulty == "study"
+        else make_pair(11, difficulty="demo", lesions=5)
+    )
     assert array(pair.t1_lesions).any()
     for image, lesions, mask, sign in (
         (pair.t1, pair.t1_lesions, pair.t1_true_mask, -1),
@@ -217,7 +242,12 @@ def test_fat_fraction(difficulty: str):
 
 def test_sizes_and_spacings_can_be_chosen():
     pair = make_pair(
-        0, difficulty="demo", t1_size=(40, 32, 20), t1_spacing=(8, 8, 9), t2_size=(50, 40, 16), t2_spacing=(7, 7, 12)
+        0,
+        difficulty="demo",
+        t1_size=(40, 32, 20),
+        t1_spacing=(8, 8, 9),
+        t2_size=(50, 40, 16),
+        t2_spacing=(7, 7, 12),
     )
     assert pair.t1.GetSize() == (40, 32, 20)
     assert pair.t1.GetSpacing() == (8, 8, 9)
@@ -255,13 +285,16 @@ def test_smooth_field_has_mean_0_variance_1_and_no_jumps():
 
 
 def test_slices_average_over_their_thickness():
-    """A step in z is seen by a slice centred on it as one half, by slices a thickness away as 0 and 1."""
+    """A step in z is seen by a slice centred on it as one half, by slices a thickness away as 0 and
+    1."""
     fine = Grid((4, 4, 81), (10.0, 10.0, 0.5), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     step = np.zeros(fine.size[::-1], np.float32)
     step[41:] = 1
     step[40] = 0.5  # the edge is at 20 mm
     thick = Grid((2, 2, 3), (10.0, 10.0, 8.0), (5.0, 5.0, 12.0), fine.direction)
-    np.testing.assert_allclose(acquire(image_like(step, fine), thick)[:, 0, 0], [0, 0.5, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        acquire(image_like(step, fine), thick)[:, 0, 0], [0, 0.5, 1], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("subslices", [2, 4, 8])
@@ -283,4 +316,6 @@ def test_annotation_without_noise_is_the_true_mask():
     fraction = (np.hypot(np.hypot((z - 10) * 2, y - 20), x - 20) < 12).astype(np.float32)
     exact = annotate(fraction, (2.0, 1.0, 1.0), np.random.default_rng(0), border_mm=0, slice_mm=0)
     np.testing.assert_array_equal(exact, fraction > 0.5)
-    assert not annotate(np.zeros_like(fraction), (2.0, 1.0, 1.0), np.random.default_rng(0), border_mm=1).any()
+    assert not annotate(
+        np.zeros_like(fraction), (2.0, 1.0, 1.0), np.random.default_rng(0), border_mm=1
+    ).any()

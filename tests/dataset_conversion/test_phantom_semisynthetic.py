@@ -5,9 +5,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.phantom import jacobian_determinant, make_pair, pair_from_image
+from nnunet_liver_ext.dataset_conversion.phantom import (
+    jacobian_determinant,
+    make_pair,
+    pair_from_image,
+)
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.images import (
+    Grid,
+    array,
+    image_like,
+    read_image,
+    read_mask,
+    write_image,
+)
 
 REAL_DATA = os.environ.get("NNUNET_LIVER_REAL_DATA")
 REAL_IMAGES = {"mr_2mm_amos0540": 6, "mr_3mm": 5, "ct_3mm": 5}  # name: liver label
@@ -19,7 +30,8 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def stand_in() -> tuple[sitk.Image, sitk.Image]:
-    """A synthetic T1 with the quirks of real files: RAS orientation, huge intensities, an organ label map."""
+    """A synthetic T1 with the quirks of real files: RAS orientation, huge intensities, an organ
+    label map."""
     pair = make_pair(2, difficulty="demo")
     image = sitk.DICOMOrient(sitk.Cast(pair.t1, sitk.sitkFloat64) * 3210.7, "RAS")
     return image, sitk.DICOMOrient(pair.t1_true_mask * 6, "RAS")
@@ -42,8 +54,15 @@ def check_pair_made_of(image: sitk.Image, mask: sitk.Image, label: int, seed: in
 
 
 def check_livers(pair) -> None:
-    inside = sitk.Resample(sitk.Cast(pair.t1_mask * 0 + 1, sitk.sitkFloat32), pair.t2, pair.transform(), sitk.sitkLinear)
-    warped = sitk.Resample(sitk.Cast(pair.t1_mask, sitk.sitkFloat32), pair.t2, pair.transform(), sitk.sitkLinear)
+    inside = sitk.Resample(
+        sitk.Cast(pair.t1_mask * 0 + 1, sitk.sitkFloat32),
+        pair.t2,
+        pair.transform(),
+        sitk.sitkLinear,
+    )
+    warped = sitk.Resample(
+        sitk.Cast(pair.t1_mask, sitk.sitkFloat32), pair.t2, pair.transform(), sitk.sitkLinear
+    )
     seen, true = array(inside) > 0.99, array(pair.t2_true_mask) > 0
     assert dice((array(warped) > 0.5)[seen], true[seen]) > 0.93
     assert 0.8 < dice(array(pair.t2_mask) > 0, true) < 1
@@ -57,11 +76,14 @@ def test_determinism(stand_in):
     first, again, other = (pair_from_image(*stand_in, seed) for seed in (4, 4, 5))
     for name in ("t2", "t2_mask", "deformation"):
         np.testing.assert_array_equal(array(getattr(first, name)), array(getattr(again, name)))
-    assert first.t2.GetSize() != other.t2.GetSize() or not np.array_equal(array(first.t2), array(other.t2))
+    assert first.t2.GetSize() != other.t2.GetSize() or not np.array_equal(
+        array(first.t2), array(other.t2)
+    )
 
 
 def test_the_contrast_is_another_one_and_no_function_of_it_alone(stand_in):
-    """T1's intensities, warped onto T2, do not rise and fall with T2's: their rank correlation is far from one."""
+    """T1's intensities, warped onto T2, do not rise and fall with T2's: their rank correlation is
+    far from one."""
     from scipy.stats import spearmanr
 
     image, mask = stand_in
@@ -122,4 +144,6 @@ def test_image_like_masks_survive_being_written(stand_in, tmp_path: Path):
     write_image(pair.t2_mask, tmp_path / "mask.nii.gz")
     read = read_mask(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(array(read), array(pair.t2_mask))
-    assert Grid.of(read).matches(Grid.of(image_like(array(pair.t2), Grid.of(pair.t2))), tolerance=0.01)
+    assert Grid.of(read).matches(
+        Grid.of(image_like(array(pair.t2), Grid.of(pair.t2))), tolerance=0.01
+    )

@@ -5,7 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.phantom import PhantomImage, make_image, make_pair, write_image_studies
+from nnunet_liver_ext.dataset_conversion.phantom import (
+    PhantomImage,
+    make_image,
+    make_pair,
+    write_image_studies,
+)
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import Tissue
 from nnunet_liver_ext.dataset_conversion.phantom.tomography import HOUNSFIELD
 from nnunet_liver_ext.errors import InputError
@@ -13,7 +18,10 @@ from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 
 
 def test_the_mr_image_is_the_t1_of_the_pair():
-    made, pair = make_image(3, difficulty="demo", lesions=2), make_pair(3, difficulty="demo", lesions=2)
+    made, pair = (
+        make_image(3, difficulty="demo", lesions=2),
+        make_pair(3, difficulty="demo", lesions=2),
+    )
     np.testing.assert_array_equal(array(made.image), array(pair.t1))
     np.testing.assert_array_equal(array(made.mask), array(pair.t1_mask))
     np.testing.assert_array_equal(array(made.lesions), array(pair.t1_lesions))
@@ -34,7 +42,11 @@ def test_ct_shows_hounsfield_units():
     assert np.median(values[:, 0, 0]) == pytest.approx(-1000, abs=15)  # a corner: air
     assert values.max() > 300  # bone
     assert Grid.of(made.mask) == Grid.of(made.image) == Grid.of(made.lesions)
-    assert 0.9 < 2 * (liver & (array(made.mask) > 0)).sum() / (liver.sum() + array(made.mask).sum()) < 1
+    assert (
+        0.9
+        < 2 * (liver & (array(made.mask) > 0)).sum() / (liver.sum() + array(made.mask).sum())
+        < 1
+    )
 
 
 def test_the_same_image_for_the_same_seed_and_another_at_the_patient_s_next_visit():
@@ -42,7 +54,9 @@ def test_the_same_image_for_the_same_seed_and_another_at_the_patient_s_next_visi
     np.testing.assert_array_equal(array(again.image), array(tomogram().image))
     later = make_image(2, modality="CT", difficulty="demo", lesions=3, anatomy_seed=1)
     assert not np.array_equal(array(later.image), array(again.image))
-    assert int(array(later.true_mask).sum()) == pytest.approx(int(array(again.true_mask).sum()), rel=0.02)
+    assert int(array(later.true_mask).sum()) == pytest.approx(
+        int(array(again.true_mask).sum()), rel=0.02
+    )
 
 
 def test_files_and_table(tmp_path: Path):

@@ -43,7 +43,9 @@ def test_visits_share_the_patient_but_not_the_motion(folder: Path):
     assert plan[0].anatomy_seed == plan[2].anatomy_seed != plan[1].anatomy_seed
     assert len({study.seed for study in plan}) == 3
     expected = make_pair(plan[2].seed, anatomy_seed=plan[2].anatomy_seed, difficulty="demo")
-    np.testing.assert_array_equal(array(read_image(folder / "phantom001_visit2_T2.nii.gz")), array(expected.t2))
+    np.testing.assert_array_equal(
+        array(read_image(folder / "phantom001_visit2_T2.nii.gz")), array(expected.t2)
+    )
 
 
 def test_complete_studies_are_kept_and_missing_ones_made(folder: Path):
@@ -69,7 +71,11 @@ def test_other_options_are_refused(folder: Path):
 
 def test_lesion_labels_and_other_endings(tmp_path: Path):
     table = rows(write_studies(tmp_path, pairs=2, seed=1, ending=".mha", with_lesion_labels=True))
-    found = {int(value) for row in table for value in np.unique(array(read_mask(tmp_path / row["t1_mask"])))}
+    found = {
+        int(value)
+        for row in table
+        for value in np.unique(array(read_mask(tmp_path / row["t1_mask"])))
+    }
     assert found == {0, 1, 2}
     assert table[0]["t1"].endswith(".mha")
 

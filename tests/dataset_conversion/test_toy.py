@@ -1,4 +1,5 @@
-"""Toy pairs: what is known of their masks, what their images show and hide, and the dataset that is made of them."""
+"""Toy pairs: what is known of their masks, what their images show and hide, and the dataset that is
+made of them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from typer.testing import CliRunner
 from nnunet_liver_ext import cli
 from nnunet_liver_ext.dataset_conversion.toy import make_pair, scaled_max_shift, write_toy_dataset
 from nnunet_liver_ext.dataset_conversion.toy import write_dataset as dataset
-from nnunet_liver_ext.dataset_conversion.toy.patterns import BACKGROUND_STRETCH, FOREGROUND_STRETCH, period_px
+from nnunet_liver_ext.dataset_conversion.toy.patterns import (
+    BACKGROUND_STRETCH,
+    FOREGROUND_STRETCH,
+    period_px,
+)
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
@@ -24,11 +29,14 @@ ARRAYS = ("image_1", "image_2", "mask_1", "mask_2", "visible_mask_2")
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
-    return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
+    return (
+        2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
+    )
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """The Dice at the best of all shifts; right because the masks keep their distance from the edges."""
+    """The Dice at the best of all shifts; right because the masks keep their distance from the
+    edges."""
     spectra = [fft.rfft2(mask.astype(float)) for mask in (first, second)]
     overlap = fft.irfft2(np.conj(spectra[0]) * spectra[1], first.shape).max()
     return 2 * round(overlap) / (np.count_nonzero(first) + np.count_nonzero(second))
@@ -77,7 +85,9 @@ def test_the_largest_shift_is_the_papers_and_smaller_in_small_images():
     shifts = np.array([make_pair(seed, size=64, max_shift=3).shift for seed in range(60)])
     assert set(shifts.ravel().tolist()) == set(range(-3, 4))
     assert make_pair(0, size=64, max_shift=0).shift == (0, 0)
-    assert max(abs(n) for seed in range(20) for n in make_pair(seed, size=64, max_shift=16).shift) > 10
+    assert (
+        max(abs(n) for seed in range(20) for n in make_pair(seed, size=64, max_shift=16).shift) > 10
+    )
 
 
 def test_without_difference_the_masks_are_equal_up_to_the_shift():
@@ -90,7 +100,10 @@ def test_without_difference_the_masks_are_equal_up_to_the_shift():
 def test_difference_is_about_one_minus_dice_and_lowers_the_similarity():
     levels = (0.02, 0.05, 0.1, 0.2)
     pairs = [[make_pair(seed, size=96, difference=level) for seed in range(25)] for level in levels]
-    aligned = [np.mean([dice(moved(pair.mask_1, pair.shift), pair.mask_2) for pair in own]) for own in pairs]
+    aligned = [
+        np.mean([dice(moved(pair.mask_1, pair.shift), pair.mask_2) for pair in own])
+        for own in pairs
+    ]
     found = [np.mean([similarity(pair.mask_1, pair.mask_2) for pair in own]) for own in pairs]
     assert aligned == pytest.approx([1 - level for level in levels], abs=0.03)
     assert sorted(found, reverse=True) == found
@@ -122,13 +135,18 @@ def test_annotation_noise_is_in_the_annotation_only():
 
 
 def rank_share(values: np.ndarray, mask: np.ndarray) -> float:
-    """How often a foreground pixel is brighter than a background pixel (area under the ROC curve)."""
+    """How often a foreground pixel is brighter than a background pixel (area under the ROC
+    curve)."""
     ranks = values.ravel().argsort().argsort() + 1.0
     inside = np.count_nonzero(mask)
-    return float((ranks[mask.ravel()].sum() - inside * (inside + 1) / 2) / (inside * (mask.size - inside)))
+    return float(
+        (ranks[mask.ravel()].sum() - inside * (inside + 1) / 2) / (inside * (mask.size - inside))
+    )
 
 
-def gradient_energies(image: np.ndarray, period: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gradient_energies(
+    image: np.ndarray, period: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Local energy of the derivative along y, along x, and of the image itself."""
     smooth = ndimage.gaussian_filter(image, period / 8)
     along_y, along_x = np.gradient(smooth)
@@ -141,7 +159,9 @@ def test_no_grey_value_tells_the_blob(number: int):
     means, deviations, ranks = [], [], []
     for seed in range(30):
         pair = make_pair(seed, size=96)
-        image, mask = (pair.image_1, pair.mask_1) if number == 1 else (pair.image_2, pair.visible_mask_2)
+        image, mask = (
+            (pair.image_1, pair.mask_1) if number == 1 else (pair.image_2, pair.visible_mask_2)
+        )
         means.append(image[mask].mean() - image[~mask].mean())
         deviations.append(image[mask].std() - image[~mask].std())
         ranks.append(rank_share(image, mask))
@@ -194,10 +214,14 @@ def test_the_dataset(raw: Path):
     manifest = Manifest.load(folder)
     assert [case.folder for _, case in sorted(manifest.cases.items())] == ["Tr"] * 4 + ["Ts"] * 2
     splits = json.loads((folder / "splits_final.json").read_text())
-    assert sorted(case for fold in splits for case in fold["val"]) == [f"P{n:03d}_S1" for n in range(1, 5)]
+    assert sorted(case for fold in splits for case in fold["val"]) == [
+        f"P{n:03d}_S1" for n in range(1, 5)
+    ]
     for part, names in (("Tr", range(1, 5)), ("Ts", range(5, 7))):
         cases = [f"P{n:03d}_S1" for n in names]
-        assert sorted(path.name for path in (folder / f"labels{part}").iterdir()) == [f"{case}.nii.gz" for case in cases]
+        assert sorted(path.name for path in (folder / f"labels{part}").iterdir()) == [
+            f"{case}.nii.gz" for case in cases
+        ]
         images = sorted(path.name for path in (folder / f"images{part}").iterdir())
         assert images == [f"{case}_{channel:04d}.nii.gz" for case in cases for channel in range(2)]
 
@@ -251,11 +275,15 @@ def test_the_number_of_processes_changes_nothing(raw: Path):
 def test_a_dataset_that_is_there(raw: Path):
     folder = write_toy_dataset(601, **SMALL)
     before = fingerprint(folder)
-    with pytest.raises(InputError, match=r"was made with difference 0\.1 rather than 0\.2; use the same"):
+    with pytest.raises(
+        InputError, match=r"was made with difference 0\.1 rather than 0\.2; use the same"
+    ):
         write_toy_dataset(601, **SMALL, difference=0.2)
     with pytest.raises(InputError, match="was made with seed 0 rather than 1"):
         write_toy_dataset(601, **{**SMALL, "pairs": 6}, seed=1, add=True)
-    with pytest.raises(InputError, match="pair0005 is new since this dataset was converted; take it in with --add"):
+    with pytest.raises(
+        InputError, match="pair0005 is new since this dataset was converted; take it in with --add"
+    ):
         write_toy_dataset(601, **{**SMALL, "pairs": 6})
     with pytest.raises(InputError, match="holds studies that are not asked for"):
         write_toy_dataset(601, **{**SMALL, "pairs": 3})
@@ -322,11 +350,38 @@ def test_datasets_that_are_impossible(options: dict, message: str, raw: Path):
 
 
 def test_the_command(raw: Path):
-    arguments = ["-d", "601", "--name", "Mine", "--pairs", "3", "--test-pairs", "1", "--size", "64", "--max-shift", "5"]
-    arguments += ["--difference", "0.05", "--annotation-noise", "0.02", "--noise", "0", "--seed", "2", "--folds", "3"]
+    arguments = [
+        "-d",
+        "601",
+        "--name",
+        "Mine",
+        "--pairs",
+        "3",
+        "--test-pairs",
+        "1",
+        "--size",
+        "64",
+        "--max-shift",
+        "5",
+    ]
+    arguments += [
+        "--difference",
+        "0.05",
+        "--annotation-noise",
+        "0.02",
+        "--noise",
+        "0",
+        "--seed",
+        "2",
+        "--folds",
+        "3",
+    ]
     environment = {"COLUMNS": "200"}
     result = CliRunner().invoke(
-        cli.app, ["convert", "toy", *arguments, "--processes", "1"], catch_exceptions=False, env=environment
+        cli.app,
+        ["convert", "toy", *arguments, "--processes", "1"],
+        catch_exceptions=False,
+        env=environment,
     )
     assert result.exit_code == 0, result.output
     folder = raw / "Dataset601_Mine"
@@ -335,7 +390,14 @@ def test_the_command(raw: Path):
     assert "Next: nnunet_liver plan -d 601" in result.output
     content = json.loads((folder / "dataset.json").read_text())
     found = content["toy"]
-    numbers = {"size": 64, "max_shift": 5, "difference": 0.05, "annotation_noise": 0.02, "noise": 0.0, "seed": 2}
+    numbers = {
+        "size": 64,
+        "max_shift": 5,
+        "difference": 0.05,
+        "annotation_noise": 0.02,
+        "noise": 0.0,
+        "seed": 2,
+    }
     assert found == {"version": dataset.APPEARANCE_VERSION, **numbers}
     assert len(json.loads((folder / "splits_final.json").read_text())) == 3
 

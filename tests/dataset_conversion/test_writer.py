@@ -18,7 +18,14 @@ from nnunet_liver_ext.dataset_json.manifest import Manifest, Source
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.pairing import decode_pair
 from nnunet_liver_ext.space.common_grid import image_on_grid, mask_on_grid
-from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.images import (
+    Grid,
+    array,
+    image_like,
+    read_image,
+    read_mask,
+    write_image,
+)
 from nnunet_liver_ext.space.intensities import Intensities
 from nnunet_liver_ext.studies.pair_studies import read_studies
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, T2_GRID, ball, fingerprint
@@ -45,7 +52,12 @@ def test_what_a_dataset_consists_of(raw: Path, studies):
     )
     assert json.loads((folder / "dataset.json").read_text()) == {
         "channel_names": {"0": "T1", "1": "T2"},
-        "labels": {"background": 0, "T1 liver only": 1, "T2 liver only": 2, "T1 liver and T2 liver": 3},
+        "labels": {
+            "background": 0,
+            "T1 liver only": 1,
+            "T2 liver only": 2,
+            "T1 liver and T2 liver": 3,
+        },
         "numTraining": 4,
         "file_ending": ".nii.gz",
         "pair": {"modalities": ["T1", "T2"], "classes": ["background", "liver"]},
@@ -73,7 +85,9 @@ def test_each_case_is_both_images_and_both_masks_on_one_grid(raw: Path, studies)
     carl = studies[0]
     joint = read_mask(folder / "labelsTr" / "P003_S1.nii.gz")
     assert Grid.of(joint).matches(case.grid)
-    for channel, (modality, mask) in enumerate(zip(("T1", "T2"), decode_pair(array(joint)), strict=True)):
+    for channel, (modality, mask) in enumerate(
+        zip(("T1", "T2"), decode_pair(array(joint)), strict=True)
+    ):
         native = read_mask(carl.masks[modality])
         np.testing.assert_array_equal(mask, array(mask_on_grid(native, case.grid, 2)))
         assert mask.any()
@@ -99,7 +113,9 @@ def test_the_manifest_knows_sources_and_native_grids(raw: Path, studies):
 
 
 @pytest.mark.parametrize("root", ["source", "elsewhere"])
-def test_paths_of_sources_do_not_lead_out_of_their_folder(raw: Path, tmp_path: Path, studies, root: str):
+def test_paths_of_sources_do_not_lead_out_of_their_folder(
+    raw: Path, tmp_path: Path, studies, root: str
+):
     folder = write_dataset(studies, **OPTIONS, source_root=tmp_path / root)
     assert Manifest.load(folder).cases["P001_S1"].sources["T2 mask"].path == "anna_1_T2_mask.nii.gz"
 
@@ -114,17 +130,32 @@ def test_held_out_patients_and_studies_without_masks_are_test_cases(raw: Path, s
     studies = [*studies, make_study("dora", masks=False), make_study("emil", seed=9)]
     folder = write_dataset(studies, **OPTIONS, hold_out=["anna"])
     cases = Manifest.load(folder).cases
-    assert {name for name, case in cases.items() if case.folder == "Ts"} == {"P001_S1", "P001_S2", "P004_S1"}
-    assert sorted(path.name for path in (folder / "labelsTs").iterdir()) == ["P001_S1.nii.gz", "P001_S2.nii.gz"]
+    assert {name for name, case in cases.items() if case.folder == "Ts"} == {
+        "P001_S1",
+        "P001_S2",
+        "P004_S1",
+    }
+    assert sorted(path.name for path in (folder / "labelsTs").iterdir()) == [
+        "P001_S1.nii.gz",
+        "P001_S2.nii.gz",
+    ]
     assert (folder / "imagesTs" / "P004_S1_0001.nii.gz").exists()
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 3
     splits = json.loads((folder / "splits_final.json").read_text())
-    assert {case for fold in splits for case in fold["train"] + fold["val"]} == {"P002_S1", "P003_S1", "P005_S1"}
+    assert {case for fold in splits for case in fold["train"] + fold["val"]} == {
+        "P002_S1",
+        "P003_S1",
+        "P005_S1",
+    }
 
 
 def test_an_inference_set_needs_no_folds(raw: Path, make_study):
     folder = write_dataset([make_study(masks=False)], **OPTIONS)
-    assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "imagesTs", "pairs.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "dataset.json",
+        "imagesTs",
+        "pairs.json",
+    ]
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 0
 
 
@@ -137,7 +168,9 @@ def test_several_classes_are_remapped_by_name(raw: Path, make_study):
             values[ball(grid, (0, 0, 0), 8)] = 9
             values[0, 0, 0] = 4  # the spleen
             write_image(image_like(values, grid), study.masks[modality])
-    settings = Settings(spacing=COARSE, labels={"liver": (6,), "tumour": (8, 9)}, ignored_labels=(4,))
+    settings = Settings(
+        spacing=COARSE, labels={"liver": (6,), "tumour": (8, 9)}, ignored_labels=(4,)
+    )
     folder = write_dataset(studies, **OPTIONS | {"settings": settings})
     content = json.loads((folder / "dataset.json").read_text())
     assert content["pair"]["classes"] == ["background", "liver", "tumour"]
@@ -149,7 +182,9 @@ def test_several_classes_are_remapped_by_name(raw: Path, make_study):
         assert (mask == 1).sum() > (mask == 2).sum() > 0
 
 
-@pytest.mark.parametrize("options", [{"labels": {"liver": (1,), "tumour": (1,)}}, {"labels": {"liver": (0,)}}])
+@pytest.mark.parametrize(
+    "options", [{"labels": {"liver": (1,), "tumour": (1,)}}, {"labels": {"liver": (0,)}}]
+)
 def test_a_mask_value_belongs_to_one_class(options):
     with pytest.raises(InputError, match="used twice"):
         Settings(**options)
@@ -166,11 +201,18 @@ def test_a_dataset_of_an_earlier_version_can_be_continued(raw: Path, studies, ma
     write_dataset([make_study("dora", seed=9)], **OPTIONS, add=True)
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 5
     with pytest.raises(InputError, match="another intensities"):
-        write_dataset(studies, **OPTIONS | {"settings": Settings(spacing=COARSE, intensities=Intensities("patient"))})
+        write_dataset(
+            studies,
+            **OPTIONS | {"settings": Settings(spacing=COARSE, intensities=Intensities("patient"))},
+        )
 
 
 def test_a_dataset_is_continued_with_the_same_reader_only(raw: Path, studies):
-    own = OPTIONS | {"settings": Settings(spacing=COARSE, dataset="own-kind", reading={"margin": 1.5, "grid": [1.0, 2.0]})}
+    own = OPTIONS | {
+        "settings": Settings(
+            spacing=COARSE, dataset="own-kind", reading={"margin": 1.5, "grid": [1.0, 2.0]}
+        )
+    }
     folder = write_dataset(studies, **own)
     assert {key: Manifest.load(folder).settings[key] for key in ("dataset", "reading")} == {
         "dataset": "own-kind",
@@ -180,14 +222,21 @@ def test_a_dataset_is_continued_with_the_same_reader_only(raw: Path, studies):
     write_dataset(studies, **own)
     for change, message in (
         ({"reading": {"margin": 2.0, "grid": [1.0, 2.0]}}, "another --margin;"),
-        ({"reading": {"margin": 2.0, "grid": [2.0, 2.0]}}, "another --(grid and --margin|margin and --grid);"),
+        (
+            {"reading": {"margin": 2.0, "grid": [2.0, 2.0]}},
+            "another --(grid and --margin|margin and --grid);",
+        ),
         ({"dataset": "other-kind", "reading": {}}, "another dataset;"),
         ({"dataset": None, "reading": {}}, "another dataset;"),
     ):
         for add in (False, True):
             with pytest.raises(InputError, match=message):
-                write_dataset(studies, **own | {"settings": replace(own["settings"], **change)}, add=add)
-    later = replace(own["settings"], reading={**own["settings"].reading, "option-of-a-later-version": 1})
+                write_dataset(
+                    studies, **own | {"settings": replace(own["settings"], **change)}, add=add
+                )
+    later = replace(
+        own["settings"], reading={**own["settings"].reading, "option-of-a-later-version": 1}
+    )
     write_dataset(studies, **own | {"settings": later})
 
 
@@ -196,7 +245,10 @@ def test_what_an_earlier_version_did_not_note_of_the_reader_is_not_compared(raw:
     content = json.loads(path.read_text())
     del content["settings"]["dataset"], content["settings"]["reading"]
     path.write_text(json.dumps(content))
-    write_dataset(studies, **OPTIONS | {"settings": replace(SETTINGS, dataset="own-kind", reading={"margin": 1.5})})
+    write_dataset(
+        studies,
+        **OPTIONS | {"settings": replace(SETTINGS, dataset="own-kind", reading={"margin": 1.5})},
+    )
     assert json.loads(path.read_text()) == content
 
 
@@ -212,7 +264,10 @@ def test_a_repeated_run_changes_nothing(raw: Path, studies):
     [
         ({"settings": Settings(spacing=(5.0, 5.0, 5.0))}, "another spacing"),
         ({"settings": Settings(spacing=COARSE, interpolation="linear")}, "another interpolation"),
-        ({"settings": Settings(spacing=COARSE, labels={"organ": (1,)})}, "another classes and labels"),
+        (
+            {"settings": Settings(spacing=COARSE, labels={"organ": (1,)})},
+            "another classes and labels",
+        ),
         ({"folds": 3}, "another folds"),
         ({"hold_out": 1}, "another hold_out"),
         ({"name": "Other"}, "has the number 501 already"),
@@ -258,9 +313,18 @@ def test_new_and_corrected_studies_come_in_with_add(raw: Path, studies, make_stu
         for case in ("P001_S3", "P004_S1")
         for kind, channel in (("imagesTr", "_0000"), ("imagesTr", "_0001"), ("labelsTr", ""))
     }
-    assert changed >= {"imagesTr/P002_S1_0000.nii.gz", "labelsTr/P002_S1.nii.gz", "dataset.json", "pairs.json"}
-    assert not any(name.startswith(("imagesTr/P001", "imagesTr/P003", "labelsTr/P003")) for name in changed)
-    for old, new in zip(splits, json.loads((folder / "splits_final.json").read_text()), strict=True):
+    assert changed >= {
+        "imagesTr/P002_S1_0000.nii.gz",
+        "labelsTr/P002_S1.nii.gz",
+        "dataset.json",
+        "pairs.json",
+    }
+    assert not any(
+        name.startswith(("imagesTr/P001", "imagesTr/P003", "labelsTr/P003")) for name in changed
+    )
+    for old, new in zip(
+        splits, json.loads((folder / "splits_final.json").read_text()), strict=True
+    ):
         assert set(old["val"]) <= set(new["val"])
         assert ("P001_S1" in new["val"]) == ("P001_S3" in new["val"])
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 6
@@ -284,7 +348,9 @@ def test_the_others_are_converted_when_one_fails_and_it_is_tried_again(raw: Path
     broken = studies[3].masks["T2"]
     content = broken.read_bytes()
     broken.write_bytes(content[:-40])
-    with pytest.raises(SomeCasesFailed, match=r"1 of 4 cases could not be processed:\n  ben_1: .*damaged") as error:
+    with pytest.raises(
+        SomeCasesFailed, match=r"1 of 4 cases could not be processed:\n  ben_1: .*damaged"
+    ) as error:
         write_dataset(studies, **OPTIONS | {"processes": 2})
     assert [failure.case for failure in error.value.failures] == ["ben_1"]
     folder = raw / "Dataset501_Test"
@@ -298,7 +364,10 @@ def test_the_others_are_converted_when_one_fails_and_it_is_tried_again(raw: Path
 def test_a_dataset_with_too_few_patients_left_is_not_finished(raw: Path, studies):
     for study in studies[:3]:
         study.masks["T1"].write_bytes(b"")
-    with pytest.raises(InputError, match=r"3 of 4 cases(.|\n)*Dataset501_Test has no dataset\.json yet: too few patients"):
+    with pytest.raises(
+        InputError,
+        match=r"3 of 4 cases(.|\n)*Dataset501_Test has no dataset\.json yet: too few patients",
+    ):
         write_dataset(studies, **OPTIONS)
     assert not (raw / "Dataset501_Test" / "dataset.json").exists()
     assert not (raw / "Dataset501_Test" / "splits_final.json").exists()
@@ -316,7 +385,9 @@ def test_after_a_run_without_success_everything_may_be_asked_anew(raw: Path, stu
     assert set(Manifest.load(raw / "Dataset501_Test").cases) == {"P001_S1", "P001_S2", "P002_S1"}
 
 
-def test_a_full_disk_leaves_nothing_of_the_case(raw: Path, studies, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_leaves_nothing_of_the_case(
+    raw: Path, studies, monkeypatch: pytest.MonkeyPatch
+):
     write = sitk.WriteImage
 
     def full(image: sitk.Image, name: str, compress: bool) -> None:
@@ -336,7 +407,9 @@ def test_a_full_disk_leaves_nothing_of_the_case(raw: Path, studies, monkeypatch:
     assert fingerprint(folder) == complete
 
 
-def test_a_file_that_itk_could_only_write_in_part_is_noticed(raw: Path, studies, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_that_itk_could_only_write_in_part_is_noticed(
+    raw: Path, studies, monkeypatch: pytest.MonkeyPatch
+):
     """ITK's NIfTI writer says nothing when the disk is full."""
     write = sitk.WriteImage
 
@@ -350,12 +423,16 @@ def test_a_file_that_itk_could_only_write_in_part_is_noticed(raw: Path, studies,
     assert not list((raw / "Dataset501_Test").rglob("*.nii.gz"))
 
 
-def test_a_manifest_that_cannot_be_written_is_one_sentence(raw: Path, studies, monkeypatch: pytest.MonkeyPatch):
+def test_a_manifest_that_cannot_be_written_is_one_sentence(
+    raw: Path, studies, monkeypatch: pytest.MonkeyPatch
+):
     def full(self: Manifest, folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Manifest, "save", full)
-    with pytest.raises(InputError, match=r"Dataset501_Test: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        InputError, match=r"Dataset501_Test: cannot be written \(No space left on device\)"
+    ):
         write_dataset(studies, **OPTIONS)
 
 
@@ -374,7 +451,8 @@ class SlowReader(PlainReader):
 if __name__ == "__main__":
     write_dataset(
         read_studies(Path(sys.argv[1])),
-        dataset_id=501, name="Test", settings=Settings(spacing=(4.0, 4.0, 6.0)), folds=2, processes=2, reader=SlowReader(),
+        dataset_id=501, name="Test", settings=Settings(spacing=(4.0, 4.0, 6.0)),
+        folds=2, processes=2, reader=SlowReader(),
     )
 """
 
@@ -385,9 +463,14 @@ def test_a_killed_run_repeated_gives_the_same_dataset(raw: Path, tmp_path: Path,
     studies = read_studies(tmp_path / "source")
     script = tmp_path / "run.py"
     script.write_text(KILLED_RUN)
-    command, folder = [sys.executable, str(script), str(tmp_path / "source")], raw / "Dataset501_Test"
+    command, folder = (
+        [sys.executable, str(script), str(tmp_path / "source")],
+        raw / "Dataset501_Test",
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not (folder / "pairs.json").exists() or len(Manifest.load(folder).cases) < 2:
         assert process.poll() is None, "the run was over before it could be killed"

@@ -20,13 +20,21 @@ CASES = IncompleteCases.from_dataset_json(
 def test_which_cases_lack_something():
     assert CASES
     assert CASES.complete(["c", "a", "d", "b"]) == ["c", "d"]
-    assert CASES.annotated(["a", "b", "c"], PAIR.modalities) == [[True, False, True], [False, True, True]]
+    assert CASES.annotated(["a", "b", "c"], PAIR.modalities) == [
+        [True, False, True],
+        [False, True, True],
+    ]
     assert CASES.annotated(["c", "d"], PAIR.modalities) is None
-    assert CASES.unmeasurable(PAIR) == {"a": {"T2 liver", "T2 spleen"}, "b": {"T1 liver", "T1 spleen"}}
+    assert CASES.unmeasurable(PAIR) == {
+        "a": {"T2 liver", "T2 spleen"},
+        "b": {"T1 liver", "T1 spleen"},
+    }
 
 
 def test_a_mask_of_no_image_is_none():
-    cases = IncompleteCases.from_dataset_json({"incomplete": {"a": {"images": ["T1"], "masks": ["T1", "T2"]}}})
+    cases = IncompleteCases.from_dataset_json(
+        {"incomplete": {"a": {"images": ["T1"], "masks": ["T1", "T2"]}}}
+    )
     assert not cases.has_mask("a", "T2")
 
 
@@ -39,5 +47,7 @@ def test_complete_datasets_have_no_entry():
 
 @pytest.mark.parametrize("entry", [["a"], {"a": ["T1"]}, {"a": {"images": ["T1"]}}])
 def test_a_damaged_entry_is_one_sentence(entry):
-    with pytest.raises(InputError, match=r"dataset.json: `incomplete` must name the images and masks"):
+    with pytest.raises(
+        InputError, match=r"dataset.json: `incomplete` must name the images and masks"
+    ):
         IncompleteCases.from_dataset_json({"incomplete": entry})

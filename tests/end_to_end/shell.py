@@ -11,7 +11,8 @@ BIN = Path(sys.executable).parent
 
 
 class Shell:
-    """Runs commands of this environment with nnU-Net's folders in one place; every command has a time limit."""
+    """Runs commands of this environment with nnU-Net's folders in one place; every command has a
+    time limit."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -28,7 +29,12 @@ class Shell:
 
     def run(self, *command: str | Path, fails: bool = False) -> str:
         done = subprocess.run(
-            [str(word) for word in command], env=self.environment, capture_output=True, text=True, timeout=400, check=False
+            [str(word) for word in command],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
         )
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output[-4000:]
@@ -36,5 +42,9 @@ class Shell:
 
     def start(self, *command: str) -> subprocess.Popen:
         return subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )

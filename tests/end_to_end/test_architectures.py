@@ -1,6 +1,8 @@
-"""Each architecture and protocol from images to scores, as a user types it, on plans that train within a minute or two.
+"""Each architecture and protocol from images to scores, as a user types it, on plans that train
+within a minute or two.
 
-Slow: `make test` leaves them out; `pytest -m slow tests/end_to_end/test_architectures.py` runs them.
+Slow: `make test` leaves them out; `pytest -m slow tests/end_to_end/test_architectures.py` runs
+them.
 """
 
 from __future__ import annotations
@@ -36,9 +38,19 @@ class Chain:
 
 
 CHAINS = {
-    "nnunet": Chain(PAIRS, ("--architecture", "nnunet"), "nnUNetPlans", "nnUNetTrainerSingleInput", 0.6),
-    "resenc": Chain(PAIRS, ("--architecture", "resenc"), "nnUNetPlansResEnc", "nnUNetTrainerDualInput", 0.6),
-    "anisotropic": Chain(PAIRS, ("--architecture", "anisotropic"), "nnUNetPlansAnisotropic", "nnUNetTrainerDiceBCE", 0.6),
+    "nnunet": Chain(
+        PAIRS, ("--architecture", "nnunet"), "nnUNetPlans", "nnUNetTrainerSingleInput", 0.6
+    ),
+    "resenc": Chain(
+        PAIRS, ("--architecture", "resenc"), "nnUNetPlansResEnc", "nnUNetTrainerDualInput", 0.6
+    ),
+    "anisotropic": Chain(
+        PAIRS,
+        ("--architecture", "anisotropic"),
+        "nnUNetPlansAnisotropic",
+        "nnUNetTrainerDiceBCE",
+        0.6,
+    ),
     "couteaux2021": Chain(
         PAIRS,
         ("--protocol", "couteaux2021"),
@@ -47,7 +59,9 @@ CHAINS = {
         0.3,
         ("num_epochs=25",),  # batches of one, and every tile has statistics of its own
     ),
-    "yang2017": Chain(CT, ("--protocol", "yang2017"), "nnUNetPlansDI2IN", "nnUNetTrainerDI2IN", 0.6),
+    "yang2017": Chain(
+        CT, ("--protocol", "yang2017"), "nnUNetPlansDI2IN", "nnUNetTrainerDI2IN", 0.6
+    ),
     "yang2017, adversarial": Chain(
         CT,
         ("--protocol", "yang2017", "-p", "Adversarial"),
@@ -57,7 +71,13 @@ CHAINS = {
         ("warmup_epochs=8", "companion_batch_size=4", "companion_steps=2"),
     ),
     "antaros": Chain(CT, ("--protocol", "antaros"), "nnUNetPlansSlice", "nnUNetTrainerLiver", 0.5),
-    "hansch2022": Chain(LESIONS, ("--protocol", "hansch2022"), "nnUNetPlansAnisotropic", "nnUNetTrainerLiverTumor", 0.1),
+    "hansch2022": Chain(
+        LESIONS,
+        ("--protocol", "hansch2022"),
+        "nnUNetPlansAnisotropic",
+        "nnUNetTrainerLiverTumor",
+        0.1,
+    ),
 }
 
 
@@ -65,15 +85,40 @@ CHAINS = {
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """Phantoms: pairs, CT with the liver, MR with lesions and a liver mask beside them."""
     shell = Shell(tmp_path_factory.mktemp("architectures"))
-    shell.environment["nnUNet_extTrainer"] = shell.run("nnunet_liver", "env").strip().partition("=")[2]
+    shell.environment["nnUNet_extTrainer"] = (
+        shell.run("nnunet_liver", "env").strip().partition("=")[2]
+    )
     common = ("--folds", "2", "--processes", "2", "--difficulty", "demo")
     for dataset, options in (
         (PAIRS, ("--pairs", "8", "--spacing", "3,3,6")),
         (CT, ("--layout", "images", "--modality", "CT", "--pairs", "8")),
-        (LESIONS, ("--layout", "images", "--modality", "MR", "--lesions", "--intensities", "organ", "--pairs", "10")),
+        (
+            LESIONS,
+            (
+                "--layout",
+                "images",
+                "--modality",
+                "MR",
+                "--lesions",
+                "--intensities",
+                "organ",
+                "--pairs",
+                "10",
+            ),
+        ),
     ):
         studies = shell.root / f"studies_{dataset}"
-        shell.run("nnunet_liver", "convert", "phantom", "-d", dataset, "--studies", studies, *common, *options)
+        shell.run(
+            "nnunet_liver",
+            "convert",
+            "phantom",
+            "-d",
+            dataset,
+            "--studies",
+            studies,
+            *common,
+            *options,
+        )
     new = {"images": 2, "seed": 77, "difficulty": "demo"}
     write_studies(shell.root / f"new_{PAIRS}", pairs=2, seed=77, difficulty="demo")
     write_image_studies(shell.root / f"new_{CT}", modality="CT", **new)
@@ -92,7 +137,10 @@ def test_from_images_to_scores(shell: Shell, name: str):
         studies, labels = with_liver_masks(studies), ("--label", "tumour=2")
     shell.run("nnunet_liver", "predict", "-m", model, "-i", studies, "-o", out, "--device", "cpu")
     scores = evaluate(shell, out, studies, *labels)
-    print(f"\n{name}: Dice {scores.mean():.3f} of {len(scores)} masks ({', '.join(f'{score:.2f}' for score in scores)})")
+    print(
+        f"\n{name}: Dice {scores.mean():.3f} of {len(scores)} masks"
+        f" ({', '.join(f'{score:.2f}' for score in scores)})"
+    )
     assert scores.mean() > chain.dice
 
 
@@ -103,7 +151,9 @@ def test_from_images_to_scores(shell: Shell, name: str):
         ("mr_3mm", "MR", ("--protocol", "antaros"), "nnUNetTrainerLiver"),
     ],
 )
-def test_real_images_go_through(shell: Shell, file: str, modality: str, plan: tuple[str, ...], trainer: str):
+def test_real_images_go_through(
+    shell: Shell, file: str, modality: str, plan: tuple[str, ...], trainer: str
+):
     """Trained and tested on one and the same image: that the chain works, nothing else."""
     folder = Path(os.environ.get("NNUNET_LIVER_REAL_DATA", "nowhere"))
     if not folder.is_dir():
@@ -120,9 +170,22 @@ def test_real_images_go_through(shell: Shell, file: str, modality: str, plan: tu
                 target = link / f"{file}{kind}.nii.gz"
                 if not target.exists():
                     target.symlink_to(folder / f"{file}{kind}.nii.gz")
-            writer.writerow([f"p{copy}", "1", f"{link.name}/{file}.nii.gz", f"{link.name}/{file}_labels.nii.gz"])
+            writer.writerow(
+                [f"p{copy}", "1", f"{link.name}/{file}.nii.gz", f"{link.name}/{file}_labels.nii.gz"]
+            )
     shell.run(
-        *("nnunet_liver", "convert", "images", table, "-d", dataset, "--modality", modality, "--folds", "2"),
+        *(
+            "nnunet_liver",
+            "convert",
+            "images",
+            table,
+            "-d",
+            dataset,
+            "--modality",
+            modality,
+            "--folds",
+            "2",
+        ),
         *("--label", "liver=5", "--ignore-other-labels", "--processes", "2", "--name", "Real"),
     )
     model = train(shell, Chain(dataset, (*plan, "-p", "Real"), "Real", trainer, 0.0))
@@ -136,10 +199,39 @@ def test_real_images_go_through(shell: Shell, file: str, modality: str, plan: tu
 def train(shell: Shell, chain: Chain) -> Path:
     """Plans, preprocesses and trains fold 0; the model's folder."""
     numbers = [word for number in chain.numbers for word in ("--set", number)]
-    shell.run("nnunet_liver", "plan", "-d", chain.dataset, *chain.plan, "--tiny", "--processes", "2", *numbers)
-    shell.run("nnUNetv2_preprocess", "-d", chain.dataset, "-plans_name", chain.plans_name, "-c", "3d_fullres", "-np", "2")
     shell.run(
-        *("nnUNetv2_train", chain.dataset, "3d_fullres", "0", "-tr", chain.trainer, "-p", chain.plans_name),
+        "nnunet_liver",
+        "plan",
+        "-d",
+        chain.dataset,
+        *chain.plan,
+        "--tiny",
+        "--processes",
+        "2",
+        *numbers,
+    )
+    shell.run(
+        "nnUNetv2_preprocess",
+        "-d",
+        chain.dataset,
+        "-plans_name",
+        chain.plans_name,
+        "-c",
+        "3d_fullres",
+        "-np",
+        "2",
+    )
+    shell.run(
+        *(
+            "nnUNetv2_train",
+            chain.dataset,
+            "3d_fullres",
+            "0",
+            "-tr",
+            chain.trainer,
+            "-p",
+            chain.plans_name,
+        ),
         *("-device", "cpu"),
     )
     results = next((shell.root / "results").glob(f"Dataset{chain.dataset}_*"))
@@ -147,9 +239,12 @@ def train(shell: Shell, chain: Chain) -> Path:
 
 
 def with_liver_masks(table: Path) -> Path:
-    """The studies with a liver mask each (the liver with its lesions), which a tumour model needs."""
+    """The studies with a liver mask each (the liver with its lesions), which a tumour model
+    needs."""
     studies = pd.read_csv(table)
-    studies["liver_mask"] = [f"{Path(mask).name.split('.')[0]}_of_liver.nii.gz" for mask in studies["mask"]]
+    studies["liver_mask"] = [
+        f"{Path(mask).name.split('.')[0]}_of_liver.nii.gz" for mask in studies["mask"]
+    ]
     for mask, liver in zip(studies["mask"], studies["liver_mask"], strict=True):
         labels = read_mask(table.parent / mask)
         write_image(image_like(array(labels) > 0, Grid.of(labels)), table.parent / liver)

@@ -19,7 +19,9 @@ def test_own_studies_from_beginning_to_end(tmp_path: Path, monkeypatch):
     for kind in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{kind}", "")  # the demo sets its own; put back afterwards
     source = write_studies(tmp_path / "studies", pairs=5, seed=3, difficulty="demo")
-    settings = Settings(out=tmp_path / "out", source=source, hold_out=1, epochs=1, spacing=(9.0, 9.0, 12.0))
+    settings = Settings(
+        out=tmp_path / "out", source=source, hold_out=1, epochs=1, spacing=(9.0, 9.0, 12.0)
+    )
     results = run_demo(settings, Console(file=io.StringIO()))
     assert set(results) == {
         "nnUNetTrainerSingleInput",
@@ -41,7 +43,10 @@ def test_own_studies_from_beginning_to_end(tmp_path: Path, monkeypatch):
     for trainer, table in results.items():
         pd.testing.assert_frame_equal(table, again[trainer])
     with pytest.raises(InputError, match="was begun with other settings"):
-        run_demo(Settings(out=tmp_path / "out", source=source, hold_out=1, epochs=2), Console(file=io.StringIO()))
+        run_demo(
+            Settings(out=tmp_path / "out", source=source, hold_out=1, epochs=2),
+            Console(file=io.StringIO()),
+        )
 
 
 def test_held_out_are_the_last_patients():
@@ -54,7 +59,12 @@ def test_held_out_are_the_last_patients():
 def test_the_csv_is_read_back(tmp_path: Path):
     for name in ("t1", "t2", "mask"):
         (tmp_path / f"{name}.nii.gz").touch()
-    study = Study("p", "s", {"T1": tmp_path / "t1.nii.gz", "T2": tmp_path / "t2.nii.gz"}, {"T2": tmp_path / "mask.nii.gz"})
+    study = Study(
+        "p",
+        "s",
+        {"T1": tmp_path / "t1.nii.gz", "T2": tmp_path / "t2.nii.gz"},
+        {"T2": tmp_path / "mask.nii.gz"},
+    )
     write_csv([study], tmp_path / "csv" / "studies.csv")
     (found,) = read_studies(tmp_path / "csv" / "studies.csv")
     assert (found.patient, found.study) == ("p", "s")

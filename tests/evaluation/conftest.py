@@ -23,7 +23,8 @@ BLOCK_ML = BLOCK_VOXELS * 6.75 / 1000
 
 
 def block(shift: int = 0, label: int = 1, grid: Grid = GRID) -> np.ndarray:
-    """A block of 4 x 8 x 8 voxels, shifted along x: by n of its 8 columns, Dice with the unshifted one is (8 - n) / 8."""
+    """A block of 4 x 8 x 8 voxels, shifted along x: by n of its 8 columns, Dice with the unshifted
+    one is (8 - n) / 8."""
     labels = np.zeros(grid.size[::-1], np.uint8)
     labels[2:6, 3:11, 4 + shift : 12 + shift] = label
     return labels

@@ -17,7 +17,8 @@ from nnunet_liver_ext.evaluation.agreement import (
     threshold_agreement,
 )
 
-# Peak expiratory flow in l/min with two meters (Bland & Altman, Lancet 1986, table 1, first measurements).
+# Peak expiratory flow in l/min with two meters (Bland & Altman, Lancet 1986, table 1, first
+# measurements).
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
 MINI_WRIGHT = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
 
@@ -34,12 +35,15 @@ def test_limits_of_bland_and_altman_1986():
     assert found.std == pytest.approx(38.8, abs=0.05)
     assert found.mean_interval == pytest.approx((-22.0, 17.8), abs=0.1)
     # They take 2 for 1.96 and √(3/n) for the root: -79.7, 75.5; -114.3 to -45.1.
-    assert (found.lower, found.upper) == pytest.approx((-2.12 - 1.96 * 38.77, -2.12 + 1.96 * 38.77), abs=0.05)
+    assert (found.lower, found.upper) == pytest.approx(
+        (-2.12 - 1.96 * 38.77, -2.12 + 1.96 * 38.77), abs=0.05
+    )
     assert found.lower_interval == pytest.approx((-114.3, -45.1), abs=2.0)
 
 
 def test_limits_of_bland_and_altman_1999():
-    """Section 2: 85 differences of blood pressure in mmHg, of which the paper gives the mean and the standard deviation."""
+    """Section 2: 85 differences of blood pressure in mmHg, of which the paper gives the mean and
+    the standard deviation."""
     found = limits_of_agreement(with_moments(85, -16.29, 19.61))
     assert (found.lower, found.upper) == pytest.approx((-54.7, 22.1), abs=0.05)
     assert found.lower_interval == pytest.approx((-61.9, -47.5), abs=0.15)
@@ -51,7 +55,9 @@ def test_limits_by_hand():
     found = limits_of_agreement([-2, 0, 2])
     assert (found.mean, found.std, found.lower, found.upper) == pytest.approx((0, 2, -3.92, 3.92))
     assert found.mean_interval.upper == pytest.approx(4.302653 * 2 / math.sqrt(3))
-    assert found.upper_interval.upper == pytest.approx(3.92 + 4.302653 * 2 * math.sqrt(1 / 3 + 1.96**2 / 4))
+    assert found.upper_interval.upper == pytest.approx(
+        3.92 + 4.302653 * 2 * math.sqrt(1 / 3 + 1.96**2 / 4)
+    )
 
 
 def test_what_is_not_finite_is_left_out_and_counted():
@@ -64,7 +70,9 @@ def test_what_is_not_finite_is_left_out_and_counted():
 def test_limits_need_two_errors(errors, mean):
     found = limits_of_agreement(errors)
     assert found.mean == pytest.approx(mean, nan_ok=True)
-    assert all(math.isnan(value) for value in (found.std, found.lower, found.upper, *found.mean_interval))
+    assert all(
+        math.isnan(value) for value in (found.std, found.lower, found.upper, *found.mean_interval)
+    )
     assert all(math.isnan(value) for value in (*found.lower_interval, *found.upper_interval))
 
 
@@ -76,7 +84,9 @@ def test_equal_errors_have_limits_of_no_width():
 def test_relative_errors_in_percent():
     found = relative_errors([110, 90, 5, 0, -3], [100, 100, 0, 0, -2])
     assert found == pytest.approx([10, 10, math.nan, math.nan, 50], nan_ok=True)
-    assert relative_errors([math.nan, 1, math.inf], [1, math.nan, 1]) == pytest.approx([math.nan] * 3, nan_ok=True)
+    assert relative_errors([math.nan, 1, math.inf], [1, math.nan, 1]) == pytest.approx(
+        [math.nan] * 3, nan_ok=True
+    )
 
 
 def test_summary_by_hand():
@@ -89,7 +99,9 @@ def test_summary_by_hand():
     assert found.max_relative_percent == pytest.approx(5)
     assert (found.within_percent, found.share_within) == (5, 1)
     assert found.limits == limits_of_agreement([5, -10, 0, 4, 7])
-    assert summarise_errors([105, 190, 300, 404], [100, 200, 300, 400], within=4.9).share_within == 0.5
+    assert (
+        summarise_errors([105, 190, 300, 404], [100, 200, 300, 400], within=4.9).share_within == 0.5
+    )
 
 
 def test_a_relative_error_that_equals_the_limit_up_to_rounding_is_within():
@@ -121,11 +133,16 @@ def test_what_is_constant_has_no_correlation():
 
 def test_few_cases_have_nan_instead_of_numbers():
     one = summarise_errors([11, math.nan], [10, 10])
-    assert (one.count, one.left_out, one.mean_error, one.max_relative_percent) == pytest.approx((1, 1, 1, 10))
+    assert (one.count, one.left_out, one.mean_error, one.max_relative_percent) == pytest.approx(
+        (1, 1, 1, 10)
+    )
     assert all(math.isnan(value) for value in (one.pearson_r, one.concordance, one.limits.std))
     none = summarise_errors([], [])
     assert none.count == 0
-    assert all(math.isnan(value) for value in (none.mean_error, none.mean_absolute_error, none.share_within))
+    assert all(
+        math.isnan(value)
+        for value in (none.mean_error, none.mean_absolute_error, none.share_within)
+    )
     assert math.isnan(summarise_errors([1], [0]).median_relative_percent)
 
 
@@ -134,9 +151,16 @@ def test_threshold_by_hand():
     measured = [8.0, 8.0, 5.56, 3.0, 2.0, math.nan]
     reference = [7.0, 5.56, 9.0, 2.0, 1.0, 9.0]
     found = threshold_agreement(measured, reference)
-    assert (found.true_positives, found.false_positives, found.false_negatives, found.true_negatives) == (1, 1, 1, 2)
+    assert (
+        found.true_positives,
+        found.false_positives,
+        found.false_negatives,
+        found.true_negatives,
+    ) == (1, 1, 1, 2)
     assert (found.count, found.left_out, found.threshold) == (5, 1, 5.56)
-    assert (found.sensitivity, found.specificity, found.accuracy) == pytest.approx((1 / 2, 2 / 3, 3 / 5))
+    assert (found.sensitivity, found.specificity, found.accuracy) == pytest.approx(
+        (1 / 2, 2 / 3, 3 / 5)
+    )
     assert found.kappa == pytest.approx((3 / 5 - 13 / 25) / (1 - 13 / 25))
 
 
@@ -147,12 +171,19 @@ def test_undefined_rates_are_nan():
     assert math.isnan(lean.kappa)
     assert threshold_agreement([9, 9], [1, 1]).kappa == 0
     none = threshold_agreement([], [])
-    assert all(math.isnan(value) for value in (none.sensitivity, none.specificity, none.accuracy, none.kappa))
+    assert all(
+        math.isnan(value)
+        for value in (none.sensitivity, none.specificity, none.accuracy, none.kappa)
+    )
 
 
 @pytest.mark.parametrize("values", [[1, "liver"], [[1, 2]], 3.0, "liver", [[1], [2, 3]]])
 def test_what_is_no_list_of_numbers_is_refused(values):
-    for call in (limits_of_agreement, lambda v: relative_errors(v, [1]), lambda v: threshold_agreement([1], v)):
+    for call in (
+        limits_of_agreement,
+        lambda v: relative_errors(v, [1]),
+        lambda v: threshold_agreement([1], v),
+    ):
         with pytest.raises(InputError, match="must be a list of numbers"):
             call(values)
 
@@ -179,15 +210,25 @@ def test_limits_follow_a_shift_and_a_scale(pair, shift, scale):
     before, after = limits_of_agreement(pair[0]), limits_of_agreement(scale * pair[0] + shift)
     assert after.std == pytest.approx(scale * before.std, abs=1e-9)
     for name in ("mean", "lower", "upper"):
-        assert getattr(after, name) == pytest.approx(scale * getattr(before, name) + shift, abs=1e-9)
-    assert before.lower_interval.lower <= before.lower <= before.mean <= before.upper <= before.upper_interval.upper
+        assert getattr(after, name) == pytest.approx(
+            scale * getattr(before, name) + shift, abs=1e-9
+        )
+    assert (
+        before.lower_interval.lower
+        <= before.lower
+        <= before.mean
+        <= before.upper
+        <= before.upper_interval.upper
+    )
 
 
 @given(lists)
 def test_concordance_is_symmetric_and_never_more_than_pearson(pair):
     measured, reference = pair
     found = summarise_errors(measured, reference)
-    assert found.concordance == pytest.approx(summarise_errors(reference, measured).concordance, nan_ok=True)
+    assert found.concordance == pytest.approx(
+        summarise_errors(reference, measured).concordance, nan_ok=True
+    )
     if not math.isnan(found.pearson_r):
         assert abs(found.concordance) <= abs(found.pearson_r) + 1e-9
     assert abs(found.mean_error) <= found.mean_absolute_error + 1e-12
@@ -199,6 +240,8 @@ def test_kappa_is_that_of_scikit_learn(pair, threshold):
     found = threshold_agreement(measured, reference, threshold)
     assert found.count == len(measured)
     if not math.isnan(found.kappa):
-        assert found.kappa == pytest.approx(cohen_kappa_score(measured > threshold, reference > threshold))
+        assert found.kappa == pytest.approx(
+            cohen_kappa_score(measured > threshold, reference > threshold)
+        )
     else:
         assert found.accuracy == 1

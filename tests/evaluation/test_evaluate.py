@@ -37,12 +37,18 @@ def four_pairs(tmp_path, put) -> Path:
 
 
 def evaluate(root: Path, options: Options = Options(), **more) -> pd.DataFrame:
-    return evaluate_folders(root / "predictions", root / "references", root / "out", options, **more)
+    return evaluate_folders(
+        root / "predictions", root / "references", root / "out", options, **more
+    )
 
 
 def test_the_three_files_and_their_numbers(four_pairs):
     table = evaluate(four_pairs, processes=1)
-    assert sorted(path.name for path in (four_pairs / "out").glob("[!.]*")) == ["report.html", "results.csv", "results.json"]
+    assert sorted(path.name for path in (four_pairs / "out").glob("[!.]*")) == [
+        "report.html",
+        "results.csv",
+        "results.json",
+    ]
     for case, shifts in SHIFTS.items():
         dice = table[(table.case == case) & (table.metric == "dice")]
         assert list(dice.value) == pytest.approx([(8 - shift) / 8 for shift in shifts])
@@ -93,7 +99,10 @@ def test_problems_are_listed_everywhere_and_the_others_evaluated(four_pairs, put
     content = json.loads((four_pairs / "out/results.json").read_text())
     report = Page.of(four_pairs / "out/report.html").text
     for case, words in (("P002 T1", "different grids"), ("P003 T2", "no prediction")):
-        assert any(failure["case"] == case and words in failure["reason"] for failure in content["failures"])
+        assert any(
+            failure["case"] == case and words in failure["reason"]
+            for failure in content["failures"]
+        )
         assert re.search(f"{case}: [^\n]*{words}", report)
     assert [note["case"] for note in content["notes"]] == ["P009 T1"]
     assert "P009 T1: P009_T1.nii.gz has no reference" in report
@@ -111,12 +120,18 @@ def test_if_no_case_can_be_evaluated_nothing_is_written(tmp_path, put):
 def test_the_report_has_a_picture_of_each_image(four_pairs):
     evaluate(four_pairs, images=four_pairs / "images", processes=1)
     page = Page.of(four_pairs / "out/report.html")
-    assert [image.attributes["alt"][:8] for image in page.all("img")] == [f"{case}, T{n}" for case in SHIFTS for n in (1, 2)]
+    assert [image.attributes["alt"][:8] for image in page.all("img")] == [
+        f"{case}, T{n}" for case in SHIFTS for n in (1, 2)
+    ]
     assert "without its image" not in page.html
     assert len(page.all("path", "ref")) == len(page.all("path", "pred")) == 8
-    reference, prediction = (page.all("path", css)[6].attributes["d"] for css in ("ref", "pred"))  # of P004 T1
+    reference, prediction = (
+        page.all("path", css)[6].attributes["d"] for css in ("ref", "pred")
+    )  # of P004 T1
     first = re.compile(r"M(\d+)")
-    assert int(first.match(prediction)[1]) > int(first.match(reference)[1])  # is moved to the patient's left
+    assert int(first.match(prediction)[1]) > int(
+        first.match(reference)[1]
+    )  # is moved to the patient's left
 
 
 def test_without_images_the_pictures_are_grey_and_say_so(four_pairs):
@@ -173,12 +188,22 @@ def test_plain_maps_end_to_end(tmp_path, put):
 
 
 def arguments(root: Path) -> list[str]:
-    return ["evaluate", "-p", str(root / "predictions"), "-r", str(root / "references"), "-o", str(root / "out")]
+    return [
+        "evaluate",
+        "-p",
+        str(root / "predictions"),
+        "-r",
+        str(root / "references"),
+        "-o",
+        str(root / "out"),
+    ]
 
 
 def test_the_command_prints_a_summary(four_pairs):
     result = CliRunner().invoke(
-        app, [*arguments(four_pairs), "--processes", "1", "--tolerance", "1"], env={"COLUMNS": "120"}
+        app,
+        [*arguments(four_pairs), "--processes", "1", "--tolerance", "1"],
+        env={"COLUMNS": "120"},
     )
     assert result.exit_code == 0
     assert "T1 label 1" in result.output
@@ -189,6 +214,8 @@ def test_the_command_prints_a_summary(four_pairs):
 def test_the_command_fails_after_the_summary_if_a_prediction_is_missing(four_pairs):
     (four_pairs / "predictions/P003_T2.nii.gz").unlink()
     result = CliRunner().invoke(app, arguments(four_pairs), env={"COLUMNS": "120"})
-    assert isinstance(result.exception, SomeCasesFailed)  # which `main` turns into its message and exit code 1
+    assert isinstance(
+        result.exception, SomeCasesFailed
+    )  # which `main` turns into its message and exit code 1
     assert "T1 label 1" in result.output
     assert (four_pairs / "out/results.csv").exists()

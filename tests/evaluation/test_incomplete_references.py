@@ -1,4 +1,5 @@
-"""In a joint label map a mask that does not exist looks like an empty one; dataset.json tells them apart."""
+"""In a joint label map a mask that does not exist looks like an empty one; dataset.json tells them
+apart."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ def test_a_missing_mask_is_not_measured_and_named(folder: str, tmp_path: Path, p
     content["incomplete"] = {"P002_S1": {"images": ["T1", "T2"], "masks": ["T1"]}}
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     table = evaluate_folders(
-        tmp_path / "predictions", tmp_path / folder, tmp_path / "out", Options(similarity="translation"), processes=1
+        tmp_path / "predictions",
+        tmp_path / folder,
+        tmp_path / "out",
+        Options(similarity="translation"),
+        processes=1,
     )
     dice = table[table.metric == "dice"].set_index(["case", "modality"]).value
     assert dict(dice) == {

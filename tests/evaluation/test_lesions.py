@@ -1,4 +1,5 @@
-"""Known correspondences and counts, the exact search against all partitions, invariants, bad input."""
+"""Known correspondences and counts, the exact search against all partitions, invariants, bad
+input."""
 
 import math
 from functools import cache
@@ -26,7 +27,8 @@ SPACING_MM = (3.0, 1.5, 1.5)
 
 
 def line(labels):
-    """A volume of one row; "0110" is a mask with one lesion of two voxels, "1122" a map of two that touch."""
+    """A volume of one row; "0110" is a mask with one lesion of two voxels, "1122" a map of two that
+    touch."""
     return np.array([int(label) for label in labels])[None, None]
 
 
@@ -40,13 +42,16 @@ def counts(match):
 
 
 def graph(overlaps, ref_rest=0, pred_rest=0):
-    """A graph from the voxels that reference lesion i (row) and predicted lesion j share, and those that each has alone."""
+    """A graph from the voxels that reference lesion i (row) and predicted lesion j share, and those
+    that each has alone."""
     table = np.array(overlaps)
     n_ref, n_pred = table.shape
     volumes = [*(table.sum(1) + ref_rest).tolist(), *(table.sum(0) + pred_rest).tolist()]
     whole = np.zeros((n_ref + n_pred,) * 2, int)
     whole[:n_ref, n_ref:], whole[n_ref:, :n_ref] = table, table.T
-    return OverlapGraph(volumes, [{b: count for b, count in enumerate(row) if count} for row in whole.tolist()])
+    return OverlapGraph(
+        volumes, [{b: count for b, count in enumerate(row) if count} for row in whole.tolist()]
+    )
 
 
 def dice_of(own, lesions):
@@ -60,7 +65,9 @@ def dice_sum(own, correspondences):
 
 def greedy_sum(own):
     """Of one-to-one pairs, best Dice first."""
-    edges = [(-dice_of(own, (a, b)), a, b) for a, near in enumerate(own.overlaps) for b in near if a < b]
+    edges = [
+        (-dice_of(own, (a, b)), a, b) for a, near in enumerate(own.overlaps) for b in near if a < b
+    ]
     used, total = set(), 0.0
     for dice, a, b in sorted(edges):
         if not used & {a, b}:
@@ -70,7 +77,8 @@ def greedy_sum(own):
 
 
 def best_of_all_partitions(own):
-    """Largest sum of Dice, then most correspondences, then most lesions, over all set partitions, connected or not."""
+    """Largest sum of Dice, then most correspondences, then most lesions, over all set partitions,
+    connected or not."""
     value = cache(lambda block: dice_of(own, block))
 
     def partitions(lesions):
@@ -132,7 +140,9 @@ def test_an_empty_mask_has_no_lesions():
     assert find_lesions(np.zeros((0, 4, 5), bool)).shape == (0, 4, 5)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 5), (1, 3, 7), (3, 3, 3), (5, 1, 9), (9, 9, 9), (2, 4, 6)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 5), (1, 3, 7), (3, 3, 3), (5, 1, 9), (9, 9, 9), (2, 4, 6)]
+)
 def test_single_voxels_fill_small_volumes(shape):
     mask = np.zeros(shape, bool)
     mask[::2, ::2, ::2] = True
@@ -165,7 +175,9 @@ def test_two_lesions_predicted_as_one_are_one_hit():
 
 def test_a_piece_stays_out_if_it_would_lower_the_dice():
     match = match_lesions(line("111111111100"), line("111111110111"))
-    assert pairs(match) == [((1,), (1,))]  # 16/18; with the piece, of which one voxel in three is covered, 18/21
+    assert pairs(match) == [
+        ((1,), (1,))
+    ]  # 16/18; with the piece, of which one voxel in three is covered, 18/21
     assert match.unmatched_prediction == (2,)
     assert counts(match) == (1, 1, 0)
 
@@ -184,7 +196,8 @@ def test_a_chain_is_cut_at_its_weak_link():
 
 
 def test_a_chain_with_a_strong_middle_stays_whole():
-    """Voxels shared along the chain: 1, 10, 1. Whole: Dice 1; the middle pair alone 20/22, the two outer pairs 2·2/12."""
+    """Voxels shared along the chain: 1, 10, 1. Whole: Dice 1; the middle pair alone 20/22, the two
+    outer pairs 2·2/12."""
     match = match_lesions(line("122222222222"), line("111111111112"))
     assert pairs(match) == [((1, 2), (1, 2))]
     assert match.dice_sum == 1
@@ -202,7 +215,8 @@ def test_equal_sums_go_to_more_correspondences():
 
 
 def test_two_by_three_can_be_best_as_one():
-    """Each of the six overlaps is one voxel: whole 12/12; as 1:2 and 1:1 it is 4/7 + 2/5 = 0.971."""
+    """Each of the six overlaps is one voxel: whole 12/12; as 1:2 and 1:1 it is 4/7 + 2/5 =
+    0.971."""
     assert best_partition(graph([[1, 1, 1], [1, 1, 1]])).correspondences == [(0, 1, 2, 3, 4)]
 
 
@@ -221,7 +235,11 @@ def test_a_label_in_pieces_is_one_lesion():
 
 def test_lesions_that_only_touch_do_not_correspond():
     match = match_lesions(line("0110000"), line("0001100"))
-    assert (match.correspondences, match.unmatched_reference, match.unmatched_prediction) == ((), (1,), (1,))
+    assert (match.correspondences, match.unmatched_reference, match.unmatched_prediction) == (
+        (),
+        (1,),
+        (1,),
+    )
     assert counts(match) == (0, 1, 1)
 
 
@@ -249,7 +267,9 @@ def test_volumes_are_in_voxels_and_ml():
     assert match.reference_ml == pytest.approx({1: 4 * 0.00675, 2: 4 * 0.00675})
     assert match.prediction_ml == pytest.approx({1: 0.0675})
     without = match_lesions(line("1111011110"), line("1111111111"))
-    assert without.correspondences[0].reference_ml is without.reference_ml is without.voxel_ml is None
+    assert (
+        without.correspondences[0].reference_ml is without.reference_ml is without.voxel_ml is None
+    )
 
 
 def test_2d_gives_what_a_volume_of_one_slice_gives():
@@ -277,14 +297,20 @@ def test_input_is_left_as_it_was_and_memory_order_does_not_matter():
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize(("n_ref", "n_pred", "density"), [(4, 4, 0.9), (4, 4, 0.5), (3, 5, 0.6), (2, 6, 0.5), (1, 7, 0.9)])
+@pytest.mark.parametrize(
+    ("n_ref", "n_pred", "density"),
+    [(4, 4, 0.9), (4, 4, 0.5), (3, 5, 0.6), (2, 6, 0.5), (1, 7, 0.9)],
+)
 def test_no_partition_is_better(n_ref, n_pred, density, seed):
     own = random_graph(np.random.default_rng(seed), n_ref, n_pred, density)
     found = best_partition(own)
     total, correspondences, lesions = best_of_all_partitions(own)
     assert found.exact
     assert dice_sum(own, found.correspondences) == pytest.approx(total, abs=1e-9)
-    assert (len(found.correspondences), sum(map(len, found.correspondences))) == (correspondences, lesions)
+    assert (len(found.correspondences), sum(map(len, found.correspondences))) == (
+        correspondences,
+        lesions,
+    )
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -293,16 +319,22 @@ def test_lesion_maps_are_matched_as_well_as_by_all_partitions(seed):
     ref, pred = (rng.integers(1, 5, (2, 3, 4)).repeat(2, axis=2) for _ in range(2))
     pred = np.roll(pred, 1, axis=2)
     table = [[np.count_nonzero((ref == i) & (pred == j)) for j in range(1, 5)] for i in range(1, 5)]
-    assert match_lesions(ref, pred).dice_sum == pytest.approx(best_of_all_partitions(graph(table))[0], abs=1e-9)
+    assert match_lesions(ref, pred).dice_sum == pytest.approx(
+        best_of_all_partitions(graph(table))[0], abs=1e-9
+    )
 
 
 def test_many_pieces_of_one_lesion_are_exact():
-    """40 pieces of 10 voxels, of which k % 11 are covered: those with the largest share join, as sorting them shows."""
+    """40 pieces of 10 voxels, of which k % 11 are covered: those with the largest share join, as
+    sorting them shows."""
     covered = [k % 11 for k in range(1, 41) if k % 11]
     own = graph([covered], 100, [10 - k for k in covered])
     found = best_partition(own)
     assert found.exact
-    best = max(2 * sum(part) / (own.volumes[0] + 10 * len(part)) for part in prefixes(sorted(covered, reverse=True)))
+    best = max(
+        2 * sum(part) / (own.volumes[0] + 10 * len(part))
+        for part in prefixes(sorted(covered, reverse=True))
+    )
     assert dice_sum(own, found.correspondences) == pytest.approx(best)
 
 
@@ -328,7 +360,9 @@ def test_the_windows_reach_nearly_the_exact_sum(seed, monkeypatch):
     monkeypatch.setattr(lesion_matching, "EXACT_CORE", 0)
     found = best_partition(own)
     assert not found.exact
-    assert max(greedy_sum(own), 0.95 * exact) <= dice_sum(own, found.correspondences) <= exact + 1e-9
+    assert (
+        max(greedy_sum(own), 0.95 * exact) <= dice_sum(own, found.correspondences) <= exact + 1e-9
+    )
 
 
 def test_the_bound_counts_lesions_that_overlap_two_or_more():
@@ -364,13 +398,19 @@ def test_ten_thousand_lesions_in_one_large_one():
 def test_noise_with_thousands_of_lesions():
     rng = np.random.default_rng(0)
     ref = rng.random((50, 50, 50)) < 0.1
-    match = match_lesions(ref, np.where(rng.random(ref.shape) < 0.5, ref, rng.random(ref.shape) < 0.1))
-    seen = [n for own in match.correspondences for n in own.reference] + list(match.unmatched_reference)
+    match = match_lesions(
+        ref, np.where(rng.random(ref.shape) < 0.5, ref, rng.random(ref.shape) < 0.1)
+    )
+    seen = [n for own in match.correspondences for n in own.reference] + list(
+        match.unmatched_reference
+    )
     assert sorted(seen) == list(range(1, len(match.reference_voxels) + 1))
     assert len(seen) > 1000
 
 
-maps = st.integers(1, 3).flatmap(lambda depth: arrays(np.uint8, (2, depth, 6, 6), elements=st.integers(0, 3)))
+maps = st.integers(1, 3).flatmap(
+    lambda depth: arrays(np.uint8, (2, depth, 6, 6), elements=st.integers(0, 3))
+)
 
 
 @settings(max_examples=60)
@@ -379,14 +419,19 @@ def test_exchanging_reference_and_prediction_exchanges_the_errors(both):
     match, back = match_lesions(*both), match_lesions(*both[::-1])
     assert match.dice_sum == pytest.approx(back.dice_sum)
     assert len(match.correspondences) == len(back.correspondences)
-    seen = [n for own in match.correspondences for n in own.prediction] + list(match.unmatched_prediction)
+    seen = [n for own in match.correspondences for n in own.prediction] + list(
+        match.unmatched_prediction
+    )
     assert sorted(seen) == sorted(match.prediction_voxels)
 
 
 @settings(max_examples=60)
 @given(maps, st.permutations([1, 2, 3]), st.permutations([4, 5, 60]))
 def test_names_and_axes_do_not_matter(both, ref_names, pred_names):
-    renamed = [np.array([0, *names])[own].swapaxes(0, 2) for own, names in zip(both, (ref_names, pred_names), strict=True)]
+    renamed = [
+        np.array([0, *names])[own].swapaxes(0, 2)
+        for own, names in zip(both, (ref_names, pred_names), strict=True)
+    ]
     match, other = match_lesions(*both), match_lesions(*renamed)
     assert match.dice_sum == pytest.approx(other.dice_sum)
     assert len(match.correspondences) == len(other.correspondences)
@@ -397,7 +442,9 @@ def test_names_and_axes_do_not_matter(both, ref_names, pred_names):
 
 def test_no_lesions_have_defined_scores():
     empty, some = line("00000"), line("01101")
-    neither, missed, invented = (match_lesions(*own) for own in ((empty, empty), (some, empty), (empty, some)))
+    neither, missed, invented = (
+        match_lesions(*own) for own in ((empty, empty), (some, empty), (empty, some))
+    )
     assert detection_scores(neither) == DetectionScores(0, 0, 0)
     assert ratios(neither) == pytest.approx((math.nan, math.nan, math.nan), nan_ok=True)
     assert (counts(missed), missed.unmatched_reference) == ((0, 0, 2), (1, 2))
@@ -418,7 +465,8 @@ def test_ratios_follow_from_the_counts():
 
 
 def test_a_weak_correspondence_is_one_miss_and_one_invention_whatever_its_size():
-    """Two reference lesions of five voxels under one prediction that covers a voxel of each: Dice 2·2 / (10 + 11) < 0.2."""
+    """Two reference lesions of five voxels under one prediction that covers a voxel of each: Dice
+    2·2 / (10 + 11) < 0.2."""
     ref = np.zeros((1, 9, 7), bool)
     ref[0, :5, 0] = ref[0, :5, 6] = True
     pred = np.zeros_like(ref)
@@ -461,18 +509,30 @@ def test_hits_have_the_size_of_their_reference_and_false_positives_their_own():
     together = match_lesions(blocks(20, 20), np.ones((4, 40, 80), bool), 0, spacing_mm=(1, 1, 1))
     assert scores_by_size(together, (14, 20))[14, 20] == DetectionScores(1, 0, 0)
     weak = match_lesions(blocks(10), np.ones((4, 40, 40), bool), spacing_mm=(1, 1, 1))
-    assert scores_by_size(weak, (10,)) == {(0, 10): DetectionScores(0, 0, 1), (10, math.inf): DetectionScores(0, 1, 0)}
+    assert scores_by_size(weak, (10,)) == {
+        (0, 10): DetectionScores(0, 0, 1),
+        (10, math.inf): DetectionScores(0, 1, 0),
+    }
 
 
 def test_a_size_at_an_edge_is_in_the_upper_class():
     ref = line("1")
     match = match_lesions(ref, ref, spacing_mm=(1, 1, 1))
-    assert scores_by_size(match, (sphere_diameter_mm(1e-3),))[sphere_diameter_mm(1e-3), math.inf].true_positives == 1
+    assert (
+        scores_by_size(match, (sphere_diameter_mm(1e-3),))[
+            sphere_diameter_mm(1e-3), math.inf
+        ].true_positives
+        == 1
+    )
 
 
 def test_size_follows_the_spacing():
     ref = blocks(20)
-    for spacing_mm, expected in [((1, 1, 1), (10, 20)), ((5, 2, 2), (20, math.inf)), ((0.5, 0.5, 0.5), (0, 10))]:
+    for spacing_mm, expected in [
+        ((1, 1, 1), (10, 20)),
+        ((5, 2, 2), (20, math.inf)),
+        ((0.5, 0.5, 0.5), (0, 10)),
+    ]:
         scores = scores_by_size(match_lesions(ref, ref, spacing_mm=spacing_mm))
         assert [bounds for bounds, own in scores.items() if own.true_positives] == [expected]
 
@@ -481,7 +541,11 @@ def test_pooled_scores_sum_the_counts():
     cases = [DetectionScores(3, 0, 1), DetectionScores(1, 4, 1), DetectionScores(0, 5, 0)]
     pooled = pooled_scores(cases)
     assert pooled.scores == DetectionScores(4, 9, 2)
-    assert (pooled.cases, pooled.false_positives_per_case_median, pooled.false_positives_per_case_mean) == (3, 4, 3)
+    assert (
+        pooled.cases,
+        pooled.false_positives_per_case_median,
+        pooled.false_positives_per_case_mean,
+    ) == (3, 4, 3)
     match = match_lesions(line("01101"), line("01100"))
     assert pooled_scores([match, match]).scores == DetectionScores(2, 0, 2)
 
@@ -530,7 +594,9 @@ def test_the_threshold_must_be_a_dice(min_dice):
         match_lesions(line("01"), line("01"), min_dice)
 
 
-@pytest.mark.parametrize("spacing_mm", [(1, 1), (1, 0, 1), (1, -1, 1), (1, math.nan, 1), (math.inf, 1, 1), 1.0, "abc"])
+@pytest.mark.parametrize(
+    "spacing_mm", [(1, 1), (1, 0, 1), (1, -1, 1), (1, math.nan, 1), (math.inf, 1, 1), 1.0, "abc"]
+)
 def test_spacing_must_be_three_positive_numbers(spacing_mm):
     with pytest.raises(InputError, match="spacing_mm must be three positive numbers"):
         match_lesions(line("01"), line("01"), spacing_mm=spacing_mm)
@@ -541,7 +607,9 @@ def test_volumes_need_3d():
         match_lesions(np.eye(3), np.eye(3), spacing_mm=(1, 1))
 
 
-@pytest.mark.parametrize("edges_mm", [(20, 10), (10, 10), (0, 10), (-1,), (math.nan,), (10, math.inf)])
+@pytest.mark.parametrize(
+    "edges_mm", [(20, 10), (10, 10), (0, 10), (-1,), (math.nan,), (10, math.inf)]
+)
 def test_size_classes_must_ascend(edges_mm):
     match = match_lesions(line("01"), line("01"), spacing_mm=(1, 1, 1))
     with pytest.raises(InputError, match="edges_mm must be positive, finite and ascending"):

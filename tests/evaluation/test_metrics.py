@@ -1,4 +1,5 @@
-"""Known values, invariants, bad input; comparisons with other implementations are in test_metrics_references.py."""
+"""Known values, invariants, bad input; comparisons with other implementations are in
+test_metrics_references.py."""
 
 import math
 
@@ -53,12 +54,16 @@ def test_dice_of_half_overlap_is_one_half():
 
 
 def test_dice_counts_voxels():
-    assert dice(block((0, 2), (0, 2), (0, 2)), block((0, 2), (0, 2), (0, 1))) == pytest.approx(2 * 4 / 12)
+    assert dice(block((0, 2), (0, 2), (0, 2)), block((0, 2), (0, 2), (0, 1))) == pytest.approx(
+        2 * 4 / 12
+    )
     assert dice(block((0, 2), (0, 2), (0, 2)), block((5, 7), (0, 2), (0, 2))) == 0
 
 
 def test_iou_counts_voxels():
-    assert iou(block((0, 2), (0, 2), (0, 2)), block((0, 2), (0, 2), (1, 4))) == pytest.approx(4 / 16)
+    assert iou(block((0, 2), (0, 2), (0, 2)), block((0, 2), (0, 2), (1, 4))) == pytest.approx(
+        4 / 16
+    )
     assert iou(block((0, 2), (0, 2), (0, 2)), block((5, 7), (0, 2), (0, 2))) == 0
 
 
@@ -67,7 +72,10 @@ def test_relative_volume_difference_is_of_the_reference_and_signed():
     assert relative_volume_difference(large, small) == pytest.approx(150)
     assert relative_volume_difference(small, large) == pytest.approx(-60)
     empty = np.zeros_like(small)
-    assert (relative_volume_difference(empty, small), relative_volume_difference(small, empty)) == (-100, math.inf)
+    assert (relative_volume_difference(empty, small), relative_volume_difference(small, empty)) == (
+        -100,
+        math.inf,
+    )
     assert relative_volume_difference(empty, empty) == 0
 
 
@@ -80,7 +88,9 @@ def test_two_voxels_are_as_far_apart_as_their_centres():
 @pytest.mark.parametrize(("axis", "spacing"), list(enumerate(SPACING_MM)))
 def test_spacing_follows_the_axes(axis, spacing):
     ref = voxels((1, 1, 1))
-    assert hausdorff_distance(np.roll(ref, 2, axis=axis), ref, SPACING_MM) == pytest.approx(2 * spacing)
+    assert hausdorff_distance(np.roll(ref, 2, axis=axis), ref, SPACING_MM) == pytest.approx(
+        2 * spacing
+    )
 
 
 def test_the_border_of_a_block_is_its_shell():
@@ -90,13 +100,19 @@ def test_the_border_of_a_block_is_its_shell():
 
 
 def test_a_shell_in_a_block_by_hand():
-    """A 5³ block against the 3³ block inside it: corners are √3, edges √2, faces and inner voxels 1 away."""
+    """A 5³ block against the 3³ block inside it: corners are √3, edges √2, faces and inner voxels 1
+    away."""
     outer, inner = block((4, 9), (4, 9), (4, 9)), block((5, 8), (5, 8), (5, 8))
     corners, edges, faces, inner_border = 8, 12 * 3, 6 * 9, 26
     total = corners * math.sqrt(3) + edges * math.sqrt(2) + faces + inner_border
     assert hausdorff_distance(outer, inner, MM) == pytest.approx(math.sqrt(3))
-    assert average_surface_distance(outer, inner, MM) == pytest.approx(total / (corners + edges + faces + inner_border))
-    directed = (corners * math.sqrt(3) + edges * math.sqrt(2) + faces) / (corners + edges + faces), 1
+    assert average_surface_distance(outer, inner, MM) == pytest.approx(
+        total / (corners + edges + faces + inner_border)
+    )
+    directed = (
+        (corners * math.sqrt(3) + edges * math.sqrt(2) + faces) / (corners + edges + faces),
+        1,
+    )
     assert mean_average_surface_distance(outer, inner, MM) == pytest.approx(sum(directed) / 2)
     within_one = (faces + inner_border) / (corners + edges + faces + inner_border)
     assert surface_dice(outer, inner, MM, 1) == pytest.approx(within_one)
@@ -106,7 +122,9 @@ def test_a_shell_in_a_block_by_hand():
 
 def test_a_distance_that_equals_the_tolerance_up_to_rounding_is_within():
     ref = voxels((1, 1, 1))
-    assert surface_dice(np.roll(ref, 3, axis=0), ref, (0.1, 1, 1), 0.3) == 1  # 3 * 0.1 > 0.3 in floating point
+    assert (
+        surface_dice(np.roll(ref, 3, axis=0), ref, (0.1, 1, 1), 0.3) == 1
+    )  # 3 * 0.1 > 0.3 in floating point
 
 
 def test_volume_in_ml():
@@ -115,16 +133,25 @@ def test_volume_in_ml():
 
 
 def test_pooled_hd95_dilutes_a_one_sided_outlier():
-    """Three of the prediction's 30 voxels are far off; all of the reference's 80 are within 1 mm of the prediction."""
+    """Three of the prediction's 30 voxels are far off; all of the reference's 80 are within 1 mm of
+    the prediction."""
     ref = np.zeros((3, 5, 200), bool)
     ref[0, 0, :80] = True
     pred = np.zeros_like(ref)
     pred[0, 0, 1:80:3] = True  # 27 voxels on the reference; no reference voxel is farther than 1 mm
     pred[0, 0, [90, 91, 92]] = True  # 3 of 30 prediction voxels at 11, 12, 13 mm
     directed = hausdorff_distance(pred, ref, MM, 95)
-    assert directed == pytest.approx(np.percentile([0] * 27 + [11, 12, 13], 95)) == pytest.approx(11.55)
+    assert (
+        directed
+        == pytest.approx(np.percentile([0] * 27 + [11, 12, 13], 95))
+        == pytest.approx(11.55)
+    )
     pooled = hausdorff_distance(pred, ref, MM, 95, pooled=True)
-    assert pooled == pytest.approx(np.percentile([0] * 27 + [11, 12, 13] + [0] * 27 + [1] * 53, 95)) == pytest.approx(1)
+    assert (
+        pooled
+        == pytest.approx(np.percentile([0] * 27 + [11, 12, 13] + [0] * 27 + [1] * 53, 95))
+        == pytest.approx(1)
+    )
     assert hausdorff_distance(pred, ref, MM, pooled=True) == hausdorff_distance(pred, ref, MM) == 13
 
 
@@ -134,7 +161,12 @@ def test_empty_masks_have_defined_values(convention):
     assert dice(empty, empty) == iou(empty, empty) == 1
     assert all_measures(empty, empty, convention=convention) == (0, 0, 0, 0)
     assert surface_dice(empty, empty, MM, 2, convention=convention) == 1
-    for pred, ref in ((empty, some), (some, empty), (np.ones_like(some), empty), (empty, np.ones_like(some))):
+    for pred, ref in (
+        (empty, some),
+        (some, empty),
+        (np.ones_like(some), empty),
+        (empty, np.ones_like(some)),
+    ):
         assert dice(pred, ref) == iou(pred, ref) == 0
         assert all_measures(pred, ref, convention=convention) == (math.inf,) * 4
         assert hausdorff_distance(pred, ref, MM, 95, pooled=True, convention=convention) == math.inf
@@ -147,21 +179,27 @@ def test_arrays_without_voxels_are_empty_masks():
 
 
 def test_a_mask_at_the_edge_of_the_volume():
-    """The reference fills the lower half, the prediction one plane more: only the tops differ inside the volume."""
+    """The reference fills the lower half, the prediction one plane more: only the tops differ
+    inside the volume."""
     ref, pred = block((0, 10), (0, 20), (0, 20)), block((0, 11), (0, 20), (0, 20))
     assert len(surface_distances(pred, ref, MM, convention="chaos").pred_to_ref_mm) == 400
     assert average_surface_distance(pred, ref, MM, convention="chaos") == pytest.approx(1)
     sides = 4 * 20 - 4
     assert len(surface_distances(pred, ref, MM).ref_to_pred_mm) == 2 * 400 + 8 * sides
     assert hausdorff_distance(pred, ref, MM) == 1
-    # The reference's top lies inside the prediction, but its outermost ring is on the prediction's sides.
+    # The reference's top lies inside the prediction, but its outermost ring is on the prediction's
+    # sides.
     moved = 400 + (400 - sides)
-    assert average_surface_distance(pred, ref, MM) == pytest.approx(moved / (2 * 400 + 8 * sides + 2 * 400 + 9 * sides))
+    assert average_surface_distance(pred, ref, MM) == pytest.approx(
+        moved / (2 * 400 + 8 * sides + 2 * 400 + 9 * sides)
+    )
 
 
 def test_the_edge_conventions_agree_away_from_the_edge():
     pred, ref = block((2, 9), (3, 9), (4, 9)), block((4, 12), (3, 10), (2, 9))
-    assert all_measures(pred, ref, SPACING_MM) == all_measures(pred, ref, SPACING_MM, convention="chaos")
+    assert all_measures(pred, ref, SPACING_MM) == all_measures(
+        pred, ref, SPACING_MM, convention="chaos"
+    )
 
 
 def test_a_mask_that_fills_the_volume_has_no_border_in_the_chaos_convention():
@@ -190,7 +228,9 @@ def test_input_is_left_as_it_was():
     assert all_measures(pred, ref)[0] > 0
 
 
-@pytest.mark.parametrize("measure", [dice, hausdorff_distance, average_surface_distance, surface_dice])
+@pytest.mark.parametrize(
+    "measure", [dice, hausdorff_distance, average_surface_distance, surface_dice]
+)
 def test_different_shapes_are_refused(measure):
     rest = {dice: (), surface_dice: (MM, 2)}.get(measure, (MM,))
     with pytest.raises(InputError, match=r"differ in shape: \(3, 3, 3\) and \(3, 3, 4\)"):
@@ -215,7 +255,18 @@ def test_what_is_no_mask_is_refused(pred, message):
 
 
 @pytest.mark.parametrize(
-    "spacing_mm", [(1, 1), (1, 1, 1, 1), (1, 0, 1), (1, -1, 1), (1, math.nan, 1), (math.inf, 1, 1), 1.0, "abc", None]
+    "spacing_mm",
+    [
+        (1, 1),
+        (1, 1, 1, 1),
+        (1, 0, 1),
+        (1, -1, 1),
+        (1, math.nan, 1),
+        (math.inf, 1, 1),
+        1.0,
+        "abc",
+        None,
+    ],
 )
 def test_spacing_must_be_three_positive_numbers(spacing_mm):
     mask = np.ones((3, 3, 3), bool)
@@ -247,11 +298,16 @@ spacings = st.tuples(*[st.floats(0.2, 8)] * 3)
 
 @given(masks, masks, spacings, st.sampled_from(["standard", "chaos"]))
 def test_measures_are_symmetric(pred, ref, spacing_mm, convention):
-    forth, back = (all_measures(*pair, spacing_mm, convention=convention) for pair in ((pred, ref), (ref, pred)))
+    forth, back = (
+        all_measures(*pair, spacing_mm, convention=convention)
+        for pair in ((pred, ref), (ref, pred))
+    )
     assert forth == pytest.approx(back)
     assert dice(pred, ref) == dice(ref, pred)
     assert iou(pred, ref) == iou(ref, pred)
-    assert surface_dice(pred, ref, spacing_mm, 1.5) == pytest.approx(surface_dice(ref, pred, spacing_mm, 1.5))
+    assert surface_dice(pred, ref, spacing_mm, 1.5) == pytest.approx(
+        surface_dice(ref, pred, spacing_mm, 1.5)
+    )
 
 
 @given(masks, spacings, st.sampled_from(["standard", "chaos"]))
@@ -265,14 +321,18 @@ def test_a_mask_is_zero_away_from_itself(mask, spacing_mm, convention):
 @given(masks, masks, spacings, st.floats(0.1, 10))
 def test_distances_scale_with_the_spacing(pred, ref, spacing_mm, factor):
     scaled = all_measures(pred, ref, tuple(factor * value for value in spacing_mm))
-    assert scaled == pytest.approx([factor * value for value in all_measures(pred, ref, spacing_mm)])
+    assert scaled == pytest.approx(
+        [factor * value for value in all_measures(pred, ref, spacing_mm)]
+    )
 
 
 @settings(max_examples=50)
 @given(masks, masks, spacings, st.permutations([0, 1, 2]), st.integers(0, 3))
 def test_axes_and_margins_do_not_matter(pred, ref, spacing_mm, axes, margin):
     turned = [np.pad(mask.transpose(axes), margin) for mask in (pred, ref)]
-    assert all_measures(*turned, [spacing_mm[axis] for axis in axes]) == pytest.approx(all_measures(pred, ref, spacing_mm))
+    assert all_measures(*turned, [spacing_mm[axis] for axis in axes]) == pytest.approx(
+        all_measures(pred, ref, spacing_mm)
+    )
 
 
 @given(masks, masks, spacings)
@@ -282,4 +342,6 @@ def test_measures_are_in_order(pred, ref, spacing_mm):
     assert 0 <= masd <= hd
     assert 0 <= iou(pred, ref) <= dice(pred, ref)
     assert 0 <= hd95 <= hd
-    assert 0 <= surface_dice(pred, ref, spacing_mm, 0) <= surface_dice(pred, ref, spacing_mm, 3) <= 1
+    assert (
+        0 <= surface_dice(pred, ref, spacing_mm, 0) <= surface_dice(pred, ref, spacing_mm, 3) <= 1
+    )

@@ -1,4 +1,5 @@
-"""The same numbers from other implementations: scipy on the full volume, MONAI, and CHAOS's own recipe."""
+"""The same numbers from other implementations: scipy on the full volume, MONAI, and CHAOS's own
+recipe."""
 
 from itertools import pairwise
 
@@ -8,7 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import (
+    compute_average_surface_distance,
+    compute_hausdorff_distance,
+    compute_surface_dice,
+)
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 from scipy.spatial import KDTree
 
@@ -22,8 +27,11 @@ from nnunet_liver_ext.evaluation.metrics import (
 
 
 def full_volume_distances(pred, ref, spacing_mm, border_value=0):
-    """Both directions' distances by a distance transform of the whole volume; border_value=1 is CHAOS's."""
-    pred_border, ref_border = (mask & ~binary_erosion(mask, border_value=border_value) for mask in (pred, ref))
+    """Both directions' distances by a distance transform of the whole volume; border_value=1 is
+    CHAOS's."""
+    pred_border, ref_border = (
+        mask & ~binary_erosion(mask, border_value=border_value) for mask in (pred, ref)
+    )
     return [
         distance_transform_edt(~other, sampling=spacing_mm)[own]
         for own, other in ((pred_border, ref_border), (ref_border, pred_border))
@@ -31,9 +39,15 @@ def full_volume_distances(pred, ref, spacing_mm, border_value=0):
 
 
 def rough_ball(shape, spacing_mm, centre_mm, radius_mm, seed, bumps=0.1):
-    axes = np.meshgrid(*[np.arange(n) * s for n, s in zip(shape, spacing_mm, strict=True)], indexing="ij")
-    distance = np.sqrt(sum((axis - centre) ** 2 for axis, centre in zip(axes, centre_mm, strict=True)))
-    noise = gaussian_filter(np.random.default_rng(seed).standard_normal(shape), [8 / s for s in spacing_mm])
+    axes = np.meshgrid(
+        *[np.arange(n) * s for n, s in zip(shape, spacing_mm, strict=True)], indexing="ij"
+    )
+    distance = np.sqrt(
+        sum((axis - centre) ** 2 for axis, centre in zip(axes, centre_mm, strict=True))
+    )
+    noise = gaussian_filter(
+        np.random.default_rng(seed).standard_normal(shape), [8 / s for s in spacing_mm]
+    )
     return distance < radius_mm * (1 + bumps * noise / noise.std())
 
 
@@ -57,15 +71,23 @@ def test_equal_to_a_distance_transform_of_the_whole_volume(name, convention, way
     monkeypatch.setattr(surface, "TRANSFORM_NS", 0.0 if way == "transform" else np.inf)
     surface._border_distances.cache_clear()
     prediction = PREDICTIONS[name]
-    expected = full_volume_distances(prediction, REFERENCE, SPACING_MM, border_value=int(convention == "chaos"))
+    expected = full_volume_distances(
+        prediction, REFERENCE, SPACING_MM, border_value=int(convention == "chaos")
+    )
     found = surface_distances(prediction, REFERENCE, SPACING_MM, convention=convention)
-    np.testing.assert_allclose(np.sort(found.pred_to_ref_mm), np.sort(expected[0]), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(np.sort(found.ref_to_pred_mm), np.sort(expected[1]), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        np.sort(found.pred_to_ref_mm), np.sort(expected[0]), rtol=0, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        np.sort(found.ref_to_pred_mm), np.sort(expected[1]), rtol=0, atol=1e-9
+    )
     assert found.hausdorff_distance() == pytest.approx(max(map(np.max, expected)), abs=1e-9)
     directed = max(np.percentile(distances, 95) for distances in expected)
     assert found.hausdorff_distance(percentile=95) == pytest.approx(directed, abs=1e-9)
     pooled = np.concatenate(expected)
-    assert found.hausdorff_distance(percentile=95, pooled=True) == pytest.approx(np.percentile(pooled, 95), abs=1e-9)
+    assert found.hausdorff_distance(percentile=95, pooled=True) == pytest.approx(
+        np.percentile(pooled, 95), abs=1e-9
+    )
     assert found.average_surface_distance() == pytest.approx(pooled.mean(), abs=1e-9)
 
 
@@ -81,18 +103,28 @@ def test_equal_to_a_distance_transform_for_any_masks(pred, ref, spacing_mm, bord
     if not (borders[0].any() and borders[1].any()):
         return  # what then holds is in test_metrics.py
     expected = full_volume_distances(pred, ref, spacing_mm, border_value)
-    found = surface_distances(pred, ref, spacing_mm, convention="chaos" if border_value else "standard")
-    np.testing.assert_allclose(np.sort(found.pred_to_ref_mm), np.sort(expected[0]), rtol=0, atol=1e-9)
-    np.testing.assert_allclose(np.sort(found.ref_to_pred_mm), np.sort(expected[1]), rtol=0, atol=1e-9)
+    found = surface_distances(
+        pred, ref, spacing_mm, convention="chaos" if border_value else "standard"
+    )
+    np.testing.assert_allclose(
+        np.sort(found.pred_to_ref_mm), np.sort(expected[0]), rtol=0, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        np.sort(found.ref_to_pred_mm), np.sort(expected[1]), rtol=0, atol=1e-9
+    )
 
 
-@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (5, 0.7, 0.7), (0.5, 2, 9), (1e-3, 1, 50), (100, 0.1, 0.1)])
+@pytest.mark.parametrize(
+    "spacing_mm", [(1, 1, 1), (5, 0.7, 0.7), (0.5, 2, 9), (1e-3, 1, 50), (100, 0.1, 0.1)]
+)
 def test_offsets_are_the_shortest_ones_and_none_is_left_out(spacing_mm):
     rings = surface._offset_rings(tuple(map(float, spacing_mm)))
     found = {tuple(offset) for ring in rings for offset in ring.offsets}
     assert len(found) == sum(len(ring.offsets) for ring in rings)
     reach = np.abs(np.array(list(found))).max(axis=0) + 1
-    around = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), -1).reshape(-1, 3)
+    around = np.stack(
+        np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), -1
+    ).reshape(-1, 3)
     left_out = np.array([offset for offset in around if tuple(offset) not in found])
     assert rings[0].length_mm == 0
     assert rings[-1].length_mm <= np.linalg.norm(left_out * spacing_mm, axis=1).min() * (1 + 1e-12)
@@ -107,10 +139,14 @@ def test_equal_to_monai(name, spacing_mm):
     options = {"include_background": True, "spacing": list(spacing_mm)}
     for percentile in (None, 95, 50):
         expected = float(compute_hausdorff_distance(*tensors, percentile=percentile, **options))
-        found = hausdorff_distance(prediction, REFERENCE, spacing_mm, 100 if percentile is None else percentile)
+        found = hausdorff_distance(
+            prediction, REFERENCE, spacing_mm, 100 if percentile is None else percentile
+        )
         assert found == pytest.approx(expected, abs=1e-4)
     expected = float(compute_average_surface_distance(*tensors, symmetric=True, **options))
-    assert average_surface_distance(prediction, REFERENCE, spacing_mm) == pytest.approx(expected, abs=1e-4)
+    assert average_surface_distance(prediction, REFERENCE, spacing_mm) == pytest.approx(
+        expected, abs=1e-4
+    )
     expected = float(compute_surface_dice(*tensors, [2.0], **options))
     assert surface_dice(prediction, REFERENCE, spacing_mm, 2.0) == pytest.approx(expected, abs=1e-4)
 
@@ -119,7 +155,9 @@ def test_measures_asked_for_one_after_the_other_search_once(monkeypatch):
     surface._border_distances.cache_clear()
     searches = []
     search = surface._nearest_distances
-    monkeypatch.setattr(surface, "_nearest_distances", lambda *rest: searches.append(1) or search(*rest))
+    monkeypatch.setattr(
+        surface, "_nearest_distances", lambda *rest: searches.append(1) or search(*rest)
+    )
     prediction = PREDICTIONS["similar"].copy()
     hausdorff_distance(prediction, REFERENCE, SPACING_MM)
     hausdorff_distance(prediction, REFERENCE, SPACING_MM, 95)
@@ -132,11 +170,15 @@ def test_measures_asked_for_one_after_the_other_search_once(monkeypatch):
 
 @pytest.mark.parametrize("name", ["similar", "cut off by the volume"])
 def test_equal_to_the_recipe_of_chaos(name):
-    """ASSD and MSSD as Kavur et al. publish them: eroded with border_value=1, k-d trees, both directions pooled."""
+    """ASSD and MSSD as Kavur et al. publish them: eroded with border_value=1, k-d trees, both
+    directions pooled."""
     points = [
-        np.argwhere(mask ^ binary_erosion(mask, border_value=1)) * SPACING_MM for mask in (PREDICTIONS[name], REFERENCE)
+        np.argwhere(mask ^ binary_erosion(mask, border_value=1)) * SPACING_MM
+        for mask in (PREDICTIONS[name], REFERENCE)
     ]
-    pooled = np.concatenate([KDTree(points[1]).query(points[0])[0], KDTree(points[0]).query(points[1])[0]])
+    pooled = np.concatenate(
+        [KDTree(points[1]).query(points[0])[0], KDTree(points[0]).query(points[1])[0]]
+    )
     found = surface_distances(PREDICTIONS[name], REFERENCE, SPACING_MM, convention="chaos")
     assert found.average_surface_distance() == pytest.approx(pooled.mean(), abs=1e-9)
     assert found.hausdorff_distance() == pytest.approx(pooled.max(), abs=1e-9)

@@ -1,4 +1,5 @@
-"""Known values, invariants and bad input of what points at odd cases; the body on synthetic and real images."""
+"""Known values, invariants and bad input of what points at odd cases; the body on synthetic and
+real images."""
 
 import math
 import os
@@ -28,8 +29,12 @@ from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, r
 REAL_DATA = os.environ.get("NNUNET_LIVER_REAL_DATA")
 REAL_IMAGES = {"mr_2mm_amos0540": 6, "mr_3mm": 5, "ct_3mm": 5}  # name: liver label
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-LEFTWARDS = Grid((10, 4, 3), (2.0, 2.0, 5.0), (-9.0, 0.0, 0.0), IDENTITY)  # voxel centres at x = -9, -7, ..., 9
-RIGHTWARDS = Grid((10, 4, 3), (2.0, 2.0, 5.0), (9.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+LEFTWARDS = Grid(
+    (10, 4, 3), (2.0, 2.0, 5.0), (-9.0, 0.0, 0.0), IDENTITY
+)  # voxel centres at x = -9, -7, ..., 9
+RIGHTWARDS = Grid(
+    (10, 4, 3), (2.0, 2.0, 5.0), (9.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+)
 
 
 def columns(*indices, grid=LEFTWARDS):
@@ -40,7 +45,9 @@ def columns(*indices, grid=LEFTWARDS):
 
 def results(values, metric="dice", modality="T1"):
     cases = [f"P{number:03d}" for number in range(len(values))]
-    return pd.DataFrame({"case": cases, "modality": modality, "class": "liver", "metric": metric, "value": values})
+    return pd.DataFrame(
+        {"case": cases, "modality": modality, "class": "liver", "metric": metric, "value": values}
+    )
 
 
 # --- robust z and outliers
@@ -50,7 +57,9 @@ def test_robust_z_by_hand():
     """Median 3, deviations 2 1 0 1 97, their median 1: 97 / 1.4826."""
     found = robust_z([1, 2, 3, 4, 100])
     assert found == pytest.approx(np.array([-2, -1, 0, 1, 97]) / 1.482602, rel=1e-6)
-    assert found == pytest.approx(0.6745 * np.array([-2, -1, 0, 1, 97]), rel=1e-4)  # as Iglewicz & Hoaglin write it
+    assert found == pytest.approx(
+        0.6745 * np.array([-2, -1, 0, 1, 97]), rel=1e-4
+    )  # as Iglewicz & Hoaglin write it
 
 
 def test_without_a_median_deviation_the_mean_one_is_taken():
@@ -65,7 +74,9 @@ def test_equal_values_have_z_0(values):
 
 def test_infinite_values_and_nan_stay():
     found = robust_z([1, 2, 3, math.inf, -math.inf, math.nan])
-    assert found == pytest.approx([-1 / 1.482602, 0, 1 / 1.482602, math.inf, -math.inf, math.nan], nan_ok=True, rel=1e-6)
+    assert found == pytest.approx(
+        [-1 / 1.482602, 0, 1 / 1.482602, math.inf, -math.inf, math.nan], nan_ok=True, rel=1e-6
+    )
     assert robust_z([4, 4, math.inf]) == pytest.approx([0, 0, math.inf])
     assert robust_z([math.inf, math.nan]) == pytest.approx([math.inf, math.nan], nan_ok=True)
     assert robust_z([]).shape == (0,)
@@ -86,18 +97,29 @@ def test_only_the_bad_side_is_listed_worst_first():
 
 @pytest.mark.parametrize(
     ("metric", "expected"),
-    [("hd95", ["high"]), ("dice", ["low"]), ("volume_difference", ["high", "low"]), ("unknown", ["high", "low"])],
+    [
+        ("hd95", ["high"]),
+        ("dice", ["low"]),
+        ("volume_difference", ["high", "low"]),
+        ("unknown", ["high", "low"]),
+    ],
 )
 def test_the_bad_side_depends_on_the_metric(metric, expected):
     table = results([-1, 0, 1, -1, 0, 1, 90, -80], metric)
-    names = table.case.where(~table.case.isin(["P006", "P007"]), table.case.map({"P006": "high", "P007": "low"}))
+    names = table.case.where(
+        ~table.case.isin(["P006", "P007"]), table.case.map({"P006": "high", "P007": "low"})
+    )
     assert outliers(table.assign(case=names), metric).case.tolist() == expected
 
 
 def test_each_modality_has_its_own_others():
-    table = pd.concat([results(DICE), results([0.8] * 7 + [0.81], modality="T2"), results([9.0], "hd")])
+    table = pd.concat(
+        [results(DICE), results([0.8] * 7 + [0.81], modality="T2"), results([9.0], "hd")]
+    )
     assert outliers(table).empty
-    both = pd.concat([results([*DICE, 0.5]), results([*DICE, 0.4], modality="T2")])  # the same index twice
+    both = pd.concat(
+        [results([*DICE, 0.5]), results([*DICE, 0.4], modality="T2")]
+    )  # the same index twice
     found = outliers(both)
     assert list(zip(found.modality, found.case, strict=True)) == [("T2", "P007"), ("T1", "P007")]
 
@@ -114,7 +136,11 @@ def test_tables_without_what_is_needed():
         outliers(results(DICE), "hd")
 
 
-@given(arrays(float, st.integers(1, 15), elements=st.integers(-50, 50)), st.integers(-9, 9), st.sampled_from([0.5, 2, -4]))
+@given(
+    arrays(float, st.integers(1, 15), elements=st.integers(-50, 50)),
+    st.integers(-9, 9),
+    st.sampled_from([0.5, 2, -4]),
+)
 def test_robust_z_has_no_unit(values, shift, factor):
     assert robust_z(factor * values + shift) == pytest.approx(np.sign(factor) * robust_z(values))
 
@@ -154,7 +180,10 @@ def test_left_is_where_x_grows():
     assert left_share(columns(7, 8, 9), LEFTWARDS) == 1
     assert left_share(columns(0, 1, 9), LEFTWARDS) == pytest.approx(1 / 3)
     assert left_share(columns(7, 8, 9), RIGHTWARDS) == 0
-    assert (is_left(columns(7, 8, 0), LEFTWARDS), is_left(columns(7, 8, 0), RIGHTWARDS)) == (True, False)
+    assert (is_left(columns(7, 8, 0), LEFTWARDS), is_left(columns(7, 8, 0), RIGHTWARDS)) == (
+        True,
+        False,
+    )
 
 
 def test_a_given_midline():
@@ -175,7 +204,8 @@ def test_an_empty_mask_is_on_no_side():
 
 
 def test_an_oblique_grid():
-    """x of a voxel (i, j, k) is 0.8·i + 0.6·j, so of these four those with j = 1 are on the left of 0.5."""
+    """x of a voxel (i, j, k) is 0.8·i + 0.6·j, so of these four those with j = 1 are on the left of
+    0.5."""
     turned = (0.8, 0.6, 0.0, -0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
     grid = Grid((2, 2, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), turned)
     mask = np.ones((1, 2, 2), bool)
@@ -200,7 +230,8 @@ def pair():
 
 
 def oval(modality="MR"):
-    """A body of 240 x 160 mm with fat, lungs and noise, a detached arm and a table; and where the body is."""
+    """A body of 240 x 160 mm with fat, lungs and noise, a detached arm and a table; and where the
+    body is."""
     grid = Grid((120, 90, 8), (3.0, 3.0, 6.0), (-178.5, -133.5, 0.0), IDENTITY)
     x, y = np.meshgrid(-178.5 + 3 * np.arange(120), -133.5 + 3 * np.arange(90))
     radius = np.hypot(x / 120, y / 80)
@@ -240,7 +271,10 @@ def test_the_body_does_not_depend_on_the_intensities_unit():
 def test_weak_ghosts_are_not_body():
     image, _ = oval()
     values = array(image)
-    ghosts = image_like(values + 0.05 * np.roll(values, 30, axis=1) + 0.05 * np.roll(values, -30, axis=1), Grid.of(image))
+    ghosts = image_like(
+        values + 0.05 * np.roll(values, 30, axis=1) + 0.05 * np.roll(values, -30, axis=1),
+        Grid.of(image),
+    )
     assert body_mask(ghosts).sum() == pytest.approx(body_mask(image).sum(), rel=0.02)
 
 
@@ -261,7 +295,9 @@ def test_the_phantom_s_liver_is_in_the_body_and_on_the_right(pair, name):
     midline_mm = body_midline_mm(image)
     share = left_share(mask, grid, midline_mm=midline_mm)
     assert 0.02 < share < 0.25
-    assert is_left(mask[..., ::-1], grid, midline_mm=2 * float(grid.corners()[:, 0].mean()) - midline_mm)
+    assert is_left(
+        mask[..., ::-1], grid, midline_mm=2 * float(grid.corners()[:, 0].mean()) - midline_mm
+    )
     assert pieces(mask, grid.spacing_mm).share_outside_largest < 0.01
 
 
@@ -280,7 +316,9 @@ def test_outside_body_by_hand():
 
 
 def test_bad_arguments_are_refused(pair):
-    with pytest.raises(InputError, match=r"shape \(3, 4, 9\) is not that of the grid: \(3, 4, 10\)"):
+    with pytest.raises(
+        InputError, match=r"shape \(3, 4, 9\) is not that of the grid: \(3, 4, 10\)"
+    ):
         left_share(columns(1)[..., 1:], LEFTWARDS)
     with pytest.raises(InputError, match="must be 3D"):
         left_share(columns(1)[0], LEFTWARDS)

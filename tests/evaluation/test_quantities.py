@@ -42,11 +42,14 @@ def block(z, y, x, shape=(20, 20, 20)):
     ],
 )
 def test_a_margin_of_a_block_with_thick_slices(margin_mm, left):
-    np.testing.assert_array_equal(eroded(block((5, 15), (5, 15), (5, 15)), SPACING_MM, margin_mm), left)
+    np.testing.assert_array_equal(
+        eroded(block((5, 15), (5, 15), (5, 15)), SPACING_MM, margin_mm), left
+    )
 
 
 def test_a_margin_is_round():
-    """A single hole of 1 mm voxels: within 1.5 mm are its 6 face and 12 edge neighbours, and not its 8 corners (√3 mm)."""
+    """A single hole of 1 mm voxels: within 1.5 mm are its 6 face and 12 edge neighbours, and not
+    its 8 corners (√3 mm)."""
     mask = np.ones((9, 9, 9), bool)
     mask[4, 4, 4] = False
     lost = mask & ~eroded(mask, MM, 1.5)
@@ -61,7 +64,9 @@ def test_beyond_the_volume_is_background():
 
 
 def test_a_margin_that_equals_the_spacing_up_to_rounding_takes_a_layer():
-    assert np.count_nonzero(eroded(np.ones((9, 9, 9), bool), (0.1, 0.1, 0.1), 0.3)) == 3**3  # 3 * 0.1 > 0.3 in floats
+    assert (
+        np.count_nonzero(eroded(np.ones((9, 9, 9), bool), (0.1, 0.1, 0.1), 0.3)) == 3**3
+    )  # 3 * 0.1 > 0.3 in floats
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (0, 4, 4)])
@@ -77,7 +82,9 @@ def test_fat_fraction_by_hand():
     image, mask = np.zeros((5, 5, 5)), block((1, 4), (1, 4), (1, 4), shape=(5, 5, 5))
     image[mask] = 90  # partial volume
     image[2, 2, 2] = 4
-    assert fat_fraction(image, mask, MM) == FatFraction(pytest.approx((26 * 90 + 4) / 27), 90, 27, 0)
+    assert fat_fraction(image, mask, MM) == FatFraction(
+        pytest.approx((26 * 90 + 4) / 27), 90, 27, 0
+    )
     assert fat_fraction(image, mask, MM, margin_mm=1) == FatFraction(4, 4, 1, 1)
     assert math.isnan(fat_fraction(image, mask, MM, margin_mm=2).mean_percent)
 
@@ -139,7 +146,9 @@ def test_fat_fraction_image_by_hand():
 
 
 def test_large_integers_do_not_overflow():
-    assert fat_fraction_image(np.array([60000], np.uint16), np.array([60000], np.uint16)) == pytest.approx(50)
+    assert fat_fraction_image(
+        np.array([60000], np.uint16), np.array([60000], np.uint16)
+    ) == pytest.approx(50)
 
 
 def test_the_phantom_s_fat_fraction():
@@ -147,7 +156,9 @@ def test_the_phantom_s_fat_fraction():
     composite = fat_fraction_image(array(pair.fat), array(pair.water))
     np.testing.assert_allclose(composite, array(pair.fat_fraction), atol=0.5)
     liver, spacing_mm = array(pair.t1_true_mask), Grid.of(pair.t1).spacing_mm
-    whole, core = (fat_fraction(composite, liver, spacing_mm, margin_mm=margin) for margin in (0, 8))
+    whole, core = (
+        fat_fraction(composite, liver, spacing_mm, margin_mm=margin) for margin in (0, 8)
+    )
     assert core.voxels < whole.voxels
     assert core.median_percent == pytest.approx(whole.median_percent, abs=1)
     assert 2 < core.median_percent < 23
@@ -188,7 +199,9 @@ def test_bad_arguments_are_refused():
 
 
 shapes = st.shared(array_shapes(min_dims=3, max_dims=3, max_side=5), key="shape")
-masks = shapes.flatmap(lambda shape: arrays(bool, shape, elements=st.sampled_from([True, True, True, False])))
+masks = shapes.flatmap(
+    lambda shape: arrays(bool, shape, elements=st.sampled_from([True, True, True, False]))
+)
 spacings = st.tuples(*[st.sampled_from([0.75, 1.0, 2.0, 3.5])] * 3)
 margins = st.sampled_from([0.0, 0.9, 1.1, 2.3, 4.1])
 
@@ -198,13 +211,17 @@ def test_a_voxel_stays_if_all_within_the_margin_belong_to_the_mask(mask, spacing
     outside = np.argwhere(~np.pad(mask, 3)) - 3
     expected = np.zeros_like(mask)
     for voxel in np.argwhere(mask):
-        expected[tuple(voxel)] = np.linalg.norm((outside - voxel) * spacing_mm, axis=1).min() > margin_mm
+        expected[tuple(voxel)] = (
+            np.linalg.norm((outside - voxel) * spacing_mm, axis=1).min() > margin_mm
+        )
     np.testing.assert_array_equal(eroded(mask, spacing_mm, margin_mm), expected)
 
 
 @given(masks, spacings, margins, margins)
 def test_a_larger_margin_leaves_less(mask, spacing_mm, one, other):
-    less, more = (eroded(mask, spacing_mm, margin_mm) for margin_mm in sorted((one, other), reverse=True))
+    less, more = (
+        eroded(mask, spacing_mm, margin_mm) for margin_mm in sorted((one, other), reverse=True)
+    )
     assert not (less & ~more).any()
     assert not (more & ~mask).any()
 

@@ -11,7 +11,11 @@ from hypothesis.extra.numpy import arrays
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.lesions import DetectionScores
-from nnunet_liver_ext.evaluation.raters import rater_detection, rater_scores, uncertainty_aware_score
+from nnunet_liver_ext.evaluation.raters import (
+    rater_detection,
+    rater_scores,
+    uncertainty_aware_score,
+)
 
 
 def line(labels):
@@ -45,7 +49,8 @@ def test_a_prediction_equal_to_one_of_two_raters_loses_half_of_alpha():
 
 
 def test_raters_of_different_agreement():
-    """Pairs 1/2, 0 and 0: mean ε 5/6. The prediction shares 0, 1 and 1 of its two voxels with the raters: mean ε 13/18."""
+    """Pairs 1/2, 0 and 0: mean ε 5/6. The prediction shares 0, 1 and 1 of its two voxels with the
+    raters: mean ε 13/18."""
     scores = rater_scores(line("00000110"), {"a": FIRST, "b": SECOND, "c": line("00000011")})
     assert scores.dice == pytest.approx({"a": 0, "b": 2 / 6, "c": 2 / 4})
     assert scores.pairwise_dice == pytest.approx({("a", "b"): 1 / 2, ("a", "c"): 0, ("b", "c"): 0})
@@ -61,7 +66,9 @@ def test_phi_is_not_negative():
     """Raters of 8 and 7 voxels, and a prediction beside them: 1 - 0.1 · 1 / (1/15) < 0."""
     nearly = [line("111111110"), line("111111100")]
     assert uncertainty_aware_score(line("000000001"), nearly) == 0
-    assert uncertainty_aware_score(line("000000001"), nearly, alpha=0.01) == pytest.approx(1 - 0.01 * 15)
+    assert uncertainty_aware_score(line("000000001"), nearly, alpha=0.01) == pytest.approx(
+        1 - 0.01 * 15
+    )
 
 
 def test_alpha_zero_forgives_everything_where_raters_differ():
@@ -79,7 +86,9 @@ def test_empty_masks_have_defined_scores():
     assert uncertainty_aware_score(EMPTY, [EMPTY, EMPTY]) == 1
     assert uncertainty_aware_score(FIRST, [EMPTY, EMPTY]) == 0
     assert uncertainty_aware_score(EMPTY, [FIRST, FIRST]) == 0
-    assert uncertainty_aware_score(EMPTY, [FIRST, EMPTY]) == pytest.approx(0.95)  # Dice 0 and 1; between the raters 0
+    assert uncertainty_aware_score(EMPTY, [FIRST, EMPTY]) == pytest.approx(
+        0.95
+    )  # Dice 0 and 1; between the raters 0
     assert uncertainty_aware_score(EMPTY, [FIRST, SECOND]) == pytest.approx(0.8)
 
 

@@ -1,4 +1,5 @@
-"""The deformation of T1 onto T2: millimetres and directions, the moved mask, and the files that prediction writes."""
+"""The deformation of T1 onto T2: millimetres and directions, the moved mask, and the files that
+prediction writes."""
 
 from __future__ import annotations
 
@@ -31,7 +32,14 @@ from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.networks.registor import ElasticRegistor, Registor
 from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 from nnunet_liver_ext.studies.pair_studies import read_studies
-from tests.trained_models import OBLIQUE, T1_GRID, T2_GRID, add_conversion, random_probabilities, write_study
+from tests.trained_models import (
+    OBLIQUE,
+    T1_GRID,
+    T2_GRID,
+    add_conversion,
+    random_probabilities,
+    write_study,
+)
 from tests.training import make_trainer, run_epochs
 
 CPU = torch.device("cpu")
@@ -53,16 +61,26 @@ class Shift(Registor):
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
         self.seen = tuple(first.shape)
-        return first.new_tensor(self.voxels).view(1, -1, *[1] * len(self.voxels)).expand(len(first), -1, *first.shape[2:])
+        return (
+            first.new_tensor(self.voxels)
+            .view(1, -1, *[1] * len(self.voxels))
+            .expand(len(first), -1, *first.shape[2:])
+        )
 
     def describe(self) -> str:
         return "shift"
 
 
-def model_with(*registors: Registor, spacing: tuple[float, ...], forward: tuple[int, ...] = (0, 1, 2)):
+def model_with(
+    *registors: Registor, spacing: tuple[float, ...], forward: tuple[int, ...] = (0, 1, 2)
+):
     """What the deformation asks of a model."""
-    plans = SimpleNamespace(transpose_forward=list(forward), transpose_backward=np.argsort(forward).tolist())
-    predictor = SimpleNamespace(plans_manager=plans, configuration_manager=SimpleNamespace(spacing=spacing), device=CPU)
+    plans = SimpleNamespace(
+        transpose_forward=list(forward), transpose_backward=np.argsort(forward).tolist()
+    )
+    predictor = SimpleNamespace(
+        plans_manager=plans, configuration_manager=SimpleNamespace(spacing=spacing), device=CPU
+    )
     return SimpleNamespace(predictor=predictor, modalities=("T1", "T2"), registors=registors)
 
 
@@ -78,14 +96,20 @@ def as_transform(field: sitk.Image) -> sitk.Transform:
 
 
 def test_voxels_become_millimetres_of_physical_space():
-    displacement_zyx = np.broadcast_to(np.array([1.0, 2.0, 3.0])[:, None, None, None], (3, *GRID.size[::-1]))
+    displacement_zyx = np.broadcast_to(
+        np.array([1.0, 2.0, 3.0])[:, None, None, None], (3, *GRID.size[::-1])
+    )
     image = vectors_in_mm(displacement_zyx, GRID)
     assert Grid.of(image) == GRID
-    np.testing.assert_array_equal(vectors(image), np.tile([-2 * 2.0, 3 * 1.5, 1 * 4.0], (7 * 6 * 5, 1)))
+    np.testing.assert_array_equal(
+        vectors(image), np.tile([-2 * 2.0, 3 * 1.5, 1 * 4.0], (7 * 6 * 5, 1))
+    )
 
 
 def test_the_transform_maps_a_point_of_image_2_to_that_of_image_1():
-    field = vectors_in_mm(np.broadcast_to(np.array([1.0, 2.0, 3.0])[:, None, None, None], (3, *GRID.size[::-1])), GRID)
+    field = vectors_in_mm(
+        np.broadcast_to(np.array([1.0, 2.0, 3.0])[:, None, None, None], (3, *GRID.size[::-1])), GRID
+    )
     point = field.TransformIndexToPhysicalPoint((2, 1, 3))
     moved = as_transform(field).TransformPoint(point)
     assert GRID.empty_image().TransformPhysicalPointToIndex(moved) == (5, 3, 4)
@@ -96,18 +120,26 @@ def test_the_axes_that_nnunet_transposes_are_put_back(forward):
     spacing = tuple(GRID.spacing_mm[axis] for axis in forward)
     registor = Shift(*SHIFT)
     probabilities = random_probabilities(GRID.size[::-1], 2)
-    image = displacement_image(model_with(registor, spacing=spacing, forward=forward), probabilities, probabilities, GRID)
+    image = displacement_image(
+        model_with(registor, spacing=spacing, forward=forward), probabilities, probabilities, GRID
+    )
     z, y, x = (SHIFT[forward.index(axis)] for axis in range(3))
     assert registor.seen == (1, 1, *(GRID.size[::-1][axis] for axis in forward))
     assert Grid.of(image) == GRID
-    np.testing.assert_allclose(vectors(image), np.tile([-2.0 * y, 1.5 * x, 4.0 * z], (7 * 6 * 5, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        vectors(image), np.tile([-2.0 * y, 1.5 * x, 4.0 * z], (7 * 6 * 5, 1)), atol=1e-6
+    )
 
 
 def test_another_spacing_of_the_network_is_respected():
     registor, probabilities = Shift(*SHIFT), random_probabilities(GRID.size[::-1], 2)
-    image = displacement_image(model_with(registor, spacing=(2.0, 4.0, 3.0)), probabilities, probabilities, GRID)
+    image = displacement_image(
+        model_with(registor, spacing=(2.0, 4.0, 3.0)), probabilities, probabilities, GRID
+    )
     assert registor.seen == (1, 1, 10, 3, 4)
-    np.testing.assert_allclose(vectors(image), np.tile([-4.0 * 2, 3.0 * -3, 2.0 * 1], (10 * 3 * 4, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        vectors(image), np.tile([-4.0 * 2, 3.0 * -3, 2.0 * 1], (10 * 3 * 4, 1)), atol=1e-6
+    )
 
 
 def test_the_networks_grid_has_the_same_centre_and_covers_the_other():
@@ -119,16 +151,22 @@ def test_the_networks_grid_has_the_same_centre_and_covers_the_other():
 
 def test_a_2d_network_sees_slices_and_moves_nothing_across_them():
     registor, probabilities = Shift(1.0, -2.0), random_probabilities(GRID.size[::-1], 2)
-    image = displacement_image(model_with(registor, spacing=(2.0, 1.5)), probabilities, probabilities, GRID)
+    image = displacement_image(
+        model_with(registor, spacing=(2.0, 1.5)), probabilities, probabilities, GRID
+    )
     assert registor.seen == (5, 1, 6, 7)
-    np.testing.assert_allclose(vectors(image), np.tile([-2.0 * 1, 1.5 * -2, 0], (7 * 6 * 5, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        vectors(image), np.tile([-2.0 * 1, 1.5 * -2, 0], (7 * 6 * 5, 1)), atol=1e-6
+    )
 
 
 def test_displacements_of_several_folds_are_averaged():
     probabilities = random_probabilities(GRID.size[::-1], 2)
     model = model_with(Shift(1, 2, 3), Shift(3, 0, -3), spacing=GRID.spacing_mm)
     image = displacement_image(model, probabilities, probabilities, GRID)
-    np.testing.assert_allclose(vectors(image), np.tile([-2.0 * 1, 0, 4.0 * 2], (7 * 6 * 5, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        vectors(image), np.tile([-2.0 * 1, 0, 4.0 * 2], (7 * 6 * 5, 1)), atol=1e-6
+    )
 
 
 def test_on_the_native_grid_vectors_are_interpolated_and_go_on_beyond_the_last():
@@ -138,7 +176,9 @@ def test_on_the_native_grid_vectors_are_interpolated_and_go_on_beyond_the_last()
     found = vectors(field_on(vectors_in_mm(ramp, GRID), native))
     np.testing.assert_allclose(found[:, 1], 0.75 * np.arange(9), atol=1e-5)
     wider = Grid((3, 1, 1), (9.0, 2.0, 4.0), GRID.origin, TURNED)
-    np.testing.assert_allclose(vectors(field_on(vectors_in_mm(ramp, GRID), wider))[:, 1], [0, 9, 9], atol=1e-5)
+    np.testing.assert_allclose(
+        vectors(field_on(vectors_in_mm(ramp, GRID), wider))[:, 1], [0, 9, 9], atol=1e-5
+    )
 
 
 # ------------------------------------------------------------------ the moved mask
@@ -157,9 +197,13 @@ def elastic_registor(spacing: tuple[float, ...], size: tuple[int, ...]) -> Elast
 def test_simpleitk_moves_the_mask_as_the_registors_own_warp_does():
     grid = Grid((20, 18, 16), (1.5, 1.6, 3.0), (4.0, 5.0, 6.0), OBLIQUE)
     forward, size = (1, 0, 2), grid.size[::-1]
-    registor = elastic_registor(tuple(grid.spacing_mm[axis] for axis in forward), tuple(size[axis] for axis in forward))
+    registor = elastic_registor(
+        tuple(grid.spacing_mm[axis] for axis in forward), tuple(size[axis] for axis in forward)
+    )
     first, second = random_probabilities(size, 3), random_probabilities(size, 3)[:, ::-1]
-    model = model_with(registor, spacing=tuple(grid.spacing_mm[axis] for axis in forward), forward=forward)
+    model = model_with(
+        registor, spacing=tuple(grid.spacing_mm[axis] for axis in forward), forward=forward
+    )
     found = find_deformation(model, {"T1": first, "T2": second}, grid, {"T2": grid})
 
     seen = [torch.from_numpy(one[1:].transpose(0, 2, 1, 3).copy())[None] for one in (first, second)]
@@ -170,7 +214,9 @@ def test_simpleitk_moves_the_mask_as_the_registors_own_warp_does():
     expected = np.concatenate([1 - warped.sum(0, keepdims=True), warped])
     best = np.sort(expected, 0)
     ones = warp(torch.ones_like(seen[0][:, :1]), displacement)[0, 0].numpy().transpose(1, 0, 2)
-    clear = (best[-1] - best[-2] > 1e-4) & (ones > 1 - 1e-5)  # beyond the border the two fade out differently
+    clear = (best[-1] - best[-2] > 1e-4) & (
+        ones > 1 - 1e-5
+    )  # beyond the border the two fade out differently
     assert clear.mean() > 0.5
     np.testing.assert_array_equal(array(found.mask)[clear], expected.argmax(0)[clear])
 
@@ -180,7 +226,9 @@ def test_the_class_is_decided_between_interpolated_probabilities():
     probabilities = np.zeros((3, 1, 1, 4), np.float32)
     probabilities[:, 0, 0] = np.array([[1, 0, 0], [0.1, 0.9, 0], [0.3, 0.2, 0.5], [0, 0, 1]]).T
     displacement = np.zeros((3, 1, 1, 4))
-    displacement[2] = 0.4  # between voxels 1 and 2 class 1 keeps 0.62, between 2 and 3 class 2 has 0.7
+    displacement[2] = (
+        0.4  # between voxels 1 and 2 class 1 keeps 0.62, between 2 and 3 class 2 has 0.7
+    )
     moved = moved_mask(probabilities, grid, vectors_in_mm(displacement, grid))
     np.testing.assert_array_equal(array(moved)[0, 0], [0, 1, 2, 2])
     displacement[2] = 2
@@ -197,7 +245,9 @@ def test_the_moved_mask_is_the_native_probabilities_of_image_1_moved_by_the_fiel
     probabilities = np.stack([1 - liver, liver])
     model = model_with(registor, spacing=common.spacing_mm)
     found = find_deformation(model, {"T1": probabilities, "T2": probabilities}, common, native)
-    again = moved_mask(on_native_grid(probabilities, common, T1_GRID).probabilities, T1_GRID, found.field)
+    again = moved_mask(
+        on_native_grid(probabilities, common, T1_GRID).probabilities, T1_GRID, found.field
+    )
     mask = array(found.mask)
     assert mask.sum() > 1000
     assert (array(again) != mask).sum() < 0.02 * mask.sum()  # interpolated once more
@@ -207,7 +257,13 @@ def test_the_moved_mask_is_the_native_probabilities_of_image_1_moved_by_the_fiel
 
 
 def train(root: Path, results: Path, name: str, **numbers) -> Path:
-    quick = {"num_epochs": 2, "num_iterations_per_epoch": 1, "warmup_epochs": 1, "companion_epochs": 0, **numbers}
+    quick = {
+        "num_epochs": 2,
+        "num_iterations_per_epoch": 1,
+        "warmup_epochs": 1,
+        "companion_epochs": 0,
+        **numbers,
+    }
     trainer = make_trainer(root, results, name, **quick)
     run_epochs(trainer, quick["num_epochs"], end=True)
     folder = Path(trainer.output_folder_base)
@@ -235,8 +291,21 @@ def cooperating(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def predict_deformation(model: Path, studies: Path, out: Path, *options: str):
-    arguments = ["predict", "-m", str(model), "-i", str(studies), "-o", str(out), "--deformation", "--device", "cpu"]
-    return CliRunner().invoke(app, [*arguments, "--no-mirroring", "--tile-step", "1", *options], env={"COLUMNS": "200"})
+    arguments = [
+        "predict",
+        "-m",
+        str(model),
+        "-i",
+        str(studies),
+        "-o",
+        str(out),
+        "--deformation",
+        "--device",
+        "cpu",
+    ]
+    return CliRunner().invoke(
+        app, [*arguments, "--no-mirroring", "--tile-step", "1", *options], env={"COLUMNS": "200"}
+    )
 
 
 def test_the_command_writes_the_deformation_and_the_moved_mask(cooperating, tmp_path: Path):
@@ -249,16 +318,24 @@ def test_the_command_writes_the_deformation_and_the_moved_mask(cooperating, tmp_
     field = sitk.ReadImage(str(tmp_path / "out" / "case_deformation.nii.gz"))
     assert field.GetPixelID() == sitk.sitkVectorFloat32
     assert Grid.of(field).matches(T2_GRID, 1e-4)
-    common = np.array(Grid.of(sitk.DICOMOrient(read_image(paths["T1"]), "LPS")).direction).reshape(3, 3)
-    expected_mm = common @ (np.array([1, 1, 1]) * [1.5, 1.5, 3.0])  # mean of the folds, on the common grid
-    np.testing.assert_allclose(vectors(field), np.tile(expected_mm, (len(vectors(field)), 1)), atol=1e-4)
+    common = np.array(Grid.of(sitk.DICOMOrient(read_image(paths["T1"]), "LPS")).direction).reshape(
+        3, 3
+    )
+    expected_mm = common @ (
+        np.array([1, 1, 1]) * [1.5, 1.5, 3.0]
+    )  # mean of the folds, on the common grid
+    np.testing.assert_allclose(
+        vectors(field), np.tile(expected_mm, (len(vectors(field)), 1)), atol=1e-4
+    )
 
     mask = read_mask(tmp_path / "out" / "case_T1_on_T2.nii.gz")
     assert Grid.of(mask).matches(T2_GRID, 1e-4)
     model = load_model(cooperating, **AS_THE_COMMAND)
     prepared = prepare(model, {name: read_image(path) for name, path in paths.items()})
     probabilities = probabilities_on_common_grid(model, prepared)["T1"]
-    np.testing.assert_array_equal(array(mask), array(moved_mask(probabilities, prepared.grid, field)))
+    np.testing.assert_array_equal(
+        array(mask), array(moved_mask(probabilities, prepared.grid, field))
+    )
 
 
 def test_deformations_are_done_anew_only_when_missing_or_asked_for(cooperating, tmp_path: Path):
@@ -279,21 +356,29 @@ def test_deformations_are_done_anew_only_when_missing_or_asked_for(cooperating, 
     assert deformation.stat().st_mtime_ns > second > first
 
 
-def test_the_registor_is_built_from_what_was_saved_with_the_model(nnunet_root: Path, tmp_path: Path):
+def test_the_registor_is_built_from_what_was_saved_with_the_model(
+    nnunet_root: Path, tmp_path: Path
+):
     name = "nnUNetTrainerSimilarityTranslation"
     folder = train(nnunet_root, tmp_path, name, num_epochs=1, warmup_epochs=0, max_shift_voxels=3.5)
     registor = registor_of(folder, "0", "checkpoint_final.pth", CPU)
     assert registor.max_shift_voxels == (3.5, 3.5, 3.5)
-    saved = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)["nnunet_liver_ext"]["objective"]
+    saved = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)[
+        "nnunet_liver_ext"
+    ]["objective"]
     for key, value in registor.state_dict().items():
         torch.testing.assert_close(value, saved[f"companion.{key}"], rtol=0, atol=0)
 
 
 def test_a_model_without_a_registor_is_one_sentence(model_folders, tmp_path: Path):
     write_study(tmp_path / "studies", "case")
-    result = predict_deformation(model_folders["nnUNetTrainerDualInput"], tmp_path / "studies", tmp_path / "out")
+    result = predict_deformation(
+        model_folders["nnUNetTrainerDualInput"], tmp_path / "studies", tmp_path / "out"
+    )
     assert isinstance(result.exception, InputError)
-    assert "a model of nnUNetTrainerDualInput has no registor, so it knows no deformation" in str(result.exception)
+    assert "a model of nnUNetTrainerDualInput has no registor, so it knows no deformation" in str(
+        result.exception
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -305,6 +390,8 @@ def test_a_lone_image_has_no_deformation(cooperating, tmp_path: Path):
 
 
 def test_joint_maps_have_no_deformation(tmp_path: Path):
-    result = CliRunner().invoke(app, ["predict", "--split", str(tmp_path), "-o", str(tmp_path / "out"), "--deformation"])
+    result = CliRunner().invoke(
+        app, ["predict", "--split", str(tmp_path), "-o", str(tmp_path / "out"), "--deformation"]
+    )
     assert result.exit_code == 2
     assert "nor --deformation" in " ".join(result.output.replace("│", " ").split())

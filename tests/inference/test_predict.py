@@ -16,7 +16,14 @@ from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.model import load_model, opened
 from nnunet_liver_ext.inference.native import on_native_grid, predict_prepared, prepare
 from nnunet_liver_ext.inference.predict import predict_studies
-from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask, write_image
+from nnunet_liver_ext.space.images import (
+    Grid,
+    array,
+    image_like,
+    read_image,
+    read_mask,
+    write_image,
+)
 from nnunet_liver_ext.studies.pair_studies import Study, read_studies
 from tests.conftest import blob_pair
 from tests.trained_models import T1_GRID, T2_GRID, random_probabilities, write_study
@@ -51,7 +58,10 @@ def test_each_mask_has_exactly_its_images_grid(dual, tmp_path: Path):
         assert probabilities.shape == (2, *array(image).shape)
         np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
         np.testing.assert_array_equal(probabilities.argmax(0), array(mask))
-    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"] == {"background": 0, "liver": 1}
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"] == {
+        "background": 0,
+        "liver": 1,
+    }
     assert str(tmp_path) not in (tmp_path / "out" / "prediction.json").read_text()
 
 
@@ -68,7 +78,9 @@ def test_marginals_are_those_of_nnunets_joint_logits(dual, tmp_path: Path):
         dual.predictor.configuration_manager,
         dual.dataset_json,
     )
-    logits = dual.predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).float().numpy()
+    logits = (
+        dual.predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).float().numpy()
+    )
     joint = softmax(logits, axis=0)
     liver_t2 = joint[2] + joint[3]
     expected = on_native_grid(np.stack([1 - liver_t2, liver_t2]), prepared.grid, T2_GRID)
@@ -77,22 +89,31 @@ def test_marginals_are_those_of_nnunets_joint_logits(dual, tmp_path: Path):
 
 def test_a_lone_image_is_segmented_as_beside_the_other(single):
     images = dict(
-        zip(("T1", "T2"), (image_like(image, T1_GRID) for image in blob_pair(3, T1_GRID.size[::-1])[0]), strict=True)
+        zip(
+            ("T1", "T2"),
+            (image_like(image, T1_GRID) for image in blob_pair(3, T1_GRID.size[::-1])[0]),
+            strict=True,
+        )
     )
     together = predict_prepared(single, prepare(single, images))
     for modality in ("T1", "T2"):
         alone = predict_prepared(single, prepare(single, {modality: images[modality]}))
         assert list(alone) == [modality]
-        # towards the volume's corners nnU-Net's float16 weights are so small that they round logits to whole numbers
+        # towards the volume's corners nnU-Net's float16 weights are so small that they round logits
+        # to whole numbers
         inside = (slice(None), slice(6, -6), slice(12, -12), slice(12, -12))
         np.testing.assert_allclose(
-            alone[modality].probabilities[inside], together[modality].probabilities[inside], atol=5e-3
+            alone[modality].probabilities[inside],
+            together[modality].probabilities[inside],
+            atol=5e-3,
         )
 
 
 def test_a_lone_image_keeps_its_own_grid(single, tmp_path: Path):
     image = read_image(write_study(tmp_path, "case")["T2"])
-    assert Grid.of(predict_prepared(single, prepare(single, {"T2": image}))["T2"].mask).matches(T2_GRID)
+    assert Grid.of(predict_prepared(single, prepare(single, {"T2": image}))["T2"].mask).matches(
+        T2_GRID
+    )
 
 
 def test_what_is_there_is_kept_and_an_interrupted_run_goes_on(single, tmp_path: Path):
@@ -132,14 +153,19 @@ def test_bad_studies_are_listed_and_the_others_predicted(dual, tmp_path: Path):
     assert "has no T2 image, and nnUNetTrainerDualInput needs T1 and T2" in reasons["lone"]
     assert "damaged or incomplete" in reasons["damaged"]
     assert "do not overlap" in reasons["far"]
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["good_T1.nii.gz", "good_T2.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [
+        "good_T1.nii.gz",
+        "good_T2.nii.gz",
+    ]
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(single, tmp_path: Path, monkeypatch):
     import SimpleITK as sitk
 
     def half_written(image, name, compress):
-        Path(name).write_bytes(b"\x1f\x8b" + bytes(100))  # what ITK leaves on a full disk, without a word
+        Path(name).write_bytes(
+            b"\x1f\x8b" + bytes(100)
+        )  # what ITK leaves on a full disk, without a word
 
     write_study(tmp_path / "studies", "case")
     studies = read_studies(tmp_path / "studies")
@@ -200,7 +226,10 @@ def test_a_damaged_checkpoint_is_one_sentence(model_folders, tmp_path: Path):
 
 
 def test_folders_that_are_no_model(model_folders, tmp_path: Path):
-    with pytest.raises(InputError, match="neither a model folder nor a zip"), opened(tmp_path / "nothing.zip"):
+    with (
+        pytest.raises(InputError, match="neither a model folder nor a zip"),
+        opened(tmp_path / "nothing.zip"),
+    ):
         pass
     with pytest.raises(InputError, match=r"has no plans\.json"):
         load(tmp_path)
@@ -222,15 +251,21 @@ def test_folders_that_are_no_model(model_folders, tmp_path: Path):
 def test_models_that_only_nnunets_predictor_takes(model_folders, tmp_path: Path):
     copy = tmp_path / "model"
     shutil.copytree(model_folders["nnUNetTrainerPreregistered"], copy)
-    content, plans = (json.loads((copy / name).read_text()) for name in ("dataset.json", "plans.json"))
+    content, plans = (
+        json.loads((copy / name).read_text()) for name in ("dataset.json", "plans.json")
+    )
     regions = content | {"labels": {"background": 0, "whole": [1]}, "regions_class_order": [1]}
     (copy / "dataset.json").write_text(json.dumps(regions))
-    with pytest.raises(InputError, match="was trained on regions instead of classes; use nnUNetv2_predict"):
+    with pytest.raises(
+        InputError, match="was trained on regions instead of classes; use nnUNetv2_predict"
+    ):
         load(copy)
     (copy / "dataset.json").write_text(json.dumps(content))
     turning = plans | {"image_reader_writer": "NibabelIOWithReorient"}
     (copy / "plans.json").write_text(json.dumps(turning))
-    with pytest.raises(InputError, match="read by nnU-Net's NibabelIOWithReorient, which may turn axes; use nnU"):
+    with pytest.raises(
+        InputError, match="read by nnU-Net's NibabelIOWithReorient, which may turn axes; use nnU"
+    ):
         load(copy)
 
 

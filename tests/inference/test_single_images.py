@@ -1,4 +1,5 @@
-"""Models of ordinary datasets: one image, perhaps a liver mask beside it. Networks are thresholds here."""
+"""Models of ordinary datasets: one image, perhaps a liver mask beside it. Networks are thresholds
+here."""
 
 from __future__ import annotations
 
@@ -24,13 +25,16 @@ LIVER, TUMOUR = 100.0, 300.0
 
 
 class Threshold:
-    """Stands for nnU-Net's predictor: the foreground is where the first channel is above a value."""
+    """Stands for nnU-Net's predictor: the foreground is where the first channel is above a
+    value."""
 
     def __init__(self, value: float) -> None:
         self.value = value
         self.seen: np.ndarray | None = None
 
-    def predict_single_npy_array(self, channels: np.ndarray, properties: dict, *_: Any) -> tuple[None, np.ndarray]:
+    def predict_single_npy_array(
+        self, channels: np.ndarray, properties: dict, *_: Any
+    ) -> tuple[None, np.ndarray]:
         self.seen = channels
         assert properties["spacing"] == pytest.approx(GRID.spacing_mm)
         inside = (channels[0] > self.value).astype(np.float32)
@@ -41,7 +45,12 @@ def model(value: float, name: str, **entries: Any) -> Model:
     dataset_json = {
         "channel_names": {"0": "MR"},
         "labels": {"background": 0, name: 1},
-        "conversion": {"layout": "images", "modalities": ["MR"], "spacing": "native", "interpolation": "bspline"},
+        "conversion": {
+            "layout": "images",
+            "modalities": ["MR"],
+            "spacing": "native",
+            "interpolation": "bspline",
+        },
         **entries,
     }
     return Model(
@@ -59,12 +68,16 @@ def model(value: float, name: str, **entries: Any) -> Model:
 
 
 def tumour_model(**entries: Any) -> Model:
-    channels = {"channel_names": {"0": "noNorm", "1": "noNorm"}, "organ_mask": {"name": "liver", "channel": 1}}
+    channels = {
+        "channel_names": {"0": "noNorm", "1": "noNorm"},
+        "organ_mask": {"name": "liver", "channel": 1},
+    }
     return model(TUMOUR / 2, "tumour", **channels, **entries)
 
 
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image, its liver, and what is bright: a tumour within, a thin spur at the border, something outside."""
+    """An image, its liver, and what is bright: a tumour within, a thin spur at the border,
+    something outside."""
     liver = np.zeros(GRID.size[::-1], bool)
     liver[2:8, 5:24, 5:25] = True
     bright = np.zeros_like(liver)
@@ -81,7 +94,9 @@ def study(tmp_path: Path) -> Study:
     image, liver, _ = scene()
     write_image(image_like(image, GRID), tmp_path / "a.nii.gz")
     write_image(image_like(liver, GRID), tmp_path / "a_liver_mask.nii.gz")
-    return Study("a", "a", {"MR": tmp_path / "a.nii.gz"}, {"liver": tmp_path / "a_liver_mask.nii.gz"})
+    return Study(
+        "a", "a", {"MR": tmp_path / "a.nii.gz"}, {"liver": tmp_path / "a_liver_mask.nii.gz"}
+    )
 
 
 def test_the_mask_is_named_as_the_study_and_lies_on_its_grid(study: Study, tmp_path: Path):
@@ -113,7 +128,9 @@ def test_a_liver_model_finds_the_mask(study: Study, tmp_path: Path):
     predict_studies(tumour_model(), [alone], tmp_path / "out", organ_model=liver_model)
     _image, liver, bright = scene()
     organ = array(read_mask(tmp_path / "out" / "liver" / "a.nii.gz")) > 0
-    assert np.array_equal(organ, liver | (bright & (np.indices(bright.shape)[1] > 3)))  # its largest piece
+    assert np.array_equal(
+        organ, liver | (bright & (np.indices(bright.shape)[1] > 3))
+    )  # its largest piece
     assert (array(read_mask(tmp_path / "out" / "a.nii.gz")) > 0)[4, 14, 14]
     described = json.loads((tmp_path / "out" / "prediction.json").read_text())["organ_found_by"]
     assert described["weights_sha256"] == "liver"
@@ -121,7 +138,10 @@ def test_a_liver_model_finds_the_mask(study: Study, tmp_path: Path):
 
 def test_a_tumour_model_without_a_liver_mask_is_one_sentence(study: Study, tmp_path: Path):
     alone = Study("a", "a", study.images, {})
-    with pytest.raises(SomeCasesFailed, match=r"a: has no liver mask, which nnUNetTrainerLiver needs: put .* --liver-model"):
+    with pytest.raises(
+        SomeCasesFailed,
+        match=r"a: has no liver mask, which nnUNetTrainerLiver needs: put .* --liver-model",
+    ):
         predict_studies(tumour_model(), [alone], tmp_path / "out")
 
 
@@ -129,7 +149,10 @@ def test_a_tumour_model_without_a_liver_mask_is_one_sentence(study: Study, tmp_p
     ("finder", "sentence"),
     [
         (model(1, "spleen"), "has no such class; it has spleen"),
-        (model(1, "liver", conversion={"layout": "images", "modalities": ["CT"]}), "takes CT, but the studies have MR"),
+        (
+            model(1, "liver", conversion={"layout": "images", "modalities": ["CT"]}),
+            "takes CT, but the studies have MR",
+        ),
         (tumour_model(labels={"background": 0, "liver": 1}), "needs an organ mask itself"),
     ],
 )
@@ -139,7 +162,9 @@ def test_a_finder_that_cannot_find(study: Study, tmp_path: Path, finder: Model, 
 
 
 def test_nothing_to_find(study: Study, tmp_path: Path):
-    with pytest.raises(InputError, match="needs no organ mask, so there is nothing for a second model to find"):
+    with pytest.raises(
+        InputError, match="needs no organ mask, so there is nothing for a second model to find"
+    ):
         predict_studies(model(1, "liver"), [study], tmp_path / "out", organ_model=model(1, "liver"))
 
 
@@ -152,7 +177,9 @@ def test_intensities_are_those_of_conversion():
     images = {"MR": image_like(image, GRID), "liver": image_like(liver, GRID)}
     prepared = prepare(tumour_model(conversion=conversion), images)
     low, high = np.percentile(image[liver], (2, 98))
-    np.testing.assert_allclose(prepared.channels[0], (image - low) / (high - low), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        prepared.channels[0], (image - low) / (high - low), rtol=1e-5, atol=1e-5
+    )
     assert np.array_equal(prepared.channels[1], liver)
 
 
@@ -167,17 +194,28 @@ def test_a_dataset_of_another_tool_has_its_channels_for_images():
     found = Conversion.from_dataset_json({"channel_names": {"0": "CT", "1": "PET"}, "labels": {}})
     assert (found.layout, found.modalities, found.spacing) == ("images", ("CT", "PET"), "native")
     assert found.intensities.kind == "none"
-    old = Conversion.from_dataset_json({"preregistered": {"fixed": "T2", "moving": "T1"}, "conversion": {}})
-    assert (old.layout, old.modalities, old.channels) == ("preregistered", ("T1", "T2"), ("T2", "T1"))
+    old = Conversion.from_dataset_json(
+        {"preregistered": {"fixed": "T2", "moving": "T1"}, "conversion": {}}
+    )
+    assert (old.layout, old.modalities, old.channels) == (
+        "preregistered",
+        ("T1", "T2"),
+        ("T2", "T1"),
+    )
 
 
 def test_channels_that_share_a_name_are_told_apart():
-    found = Conversion.from_dataset_json({"channel_names": {"0": "noNorm", "1": "noNorm"}, "labels": {}})
+    found = Conversion.from_dataset_json(
+        {"channel_names": {"0": "noNorm", "1": "noNorm"}, "labels": {}}
+    )
     assert found.modalities == ("noNorm_0000", "noNorm_0001")
 
 
 def test_an_ignore_label_is_no_class():
-    assert model(1, "liver", labels={"background": 0, "liver": 1, "ignore": 2}).class_names == ("background", "liver")
+    assert model(1, "liver", labels={"background": 0, "liver": 1, "ignore": 2}).class_names == (
+        "background",
+        "liver",
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,9 +226,13 @@ def test_an_ignore_label_is_no_class():
         ([], "either studies"),
     ],
 )
-def test_the_command_refuses_what_does_not_go_together(arguments: list[str], sentence: str, tmp_path: Path):
+def test_the_command_refuses_what_does_not_go_together(
+    arguments: list[str], sentence: str, tmp_path: Path
+):
     from nnunet_liver_ext.cli import app
 
-    result = CliRunner().invoke(app, ["predict", "-o", str(tmp_path), "-m", str(tmp_path), *arguments])
+    result = CliRunner().invoke(
+        app, ["predict", "-o", str(tmp_path), "-m", str(tmp_path), *arguments]
+    )
     assert result.exit_code == 2
     assert sentence in " ".join(result.output.replace("│", " ").split())

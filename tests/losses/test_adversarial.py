@@ -43,14 +43,18 @@ def test_the_minima_are_zero_and_on_the_right_side():
 
 
 def test_the_discriminator_learns_annotations_up_and_predictions_down():
-    annotations, predictions = torch.zeros(SHAPE, requires_grad=True), torch.zeros(SHAPE, requires_grad=True)
+    annotations, predictions = (
+        torch.zeros(SHAPE, requires_grad=True),
+        torch.zeros(SHAPE, requires_grad=True),
+    )
     discriminator_loss(annotations, predictions).backward()
     assert (annotations.grad < 0).all()
     assert (predictions.grad > 0).all()
 
 
 def test_deceiving_pushes_up_and_does_not_saturate():
-    """Where D is sure that a mask is predicted, the segmentor has its full gradient: −1 per region, not 0."""
+    """Where D is sure that a mask is predicted, the segmentor has its full gradient: −1 per region,
+    not 0."""
     logits = torch.full(SHAPE, -50.0, requires_grad=True)
     deception_loss(logits).backward()
     assert torch.allclose(logits.grad, torch.full(SHAPE, -1 / logits.numel()))
@@ -80,7 +84,9 @@ def test_gradient_penalty_of_a_discriminator_that_is_not_linear():
     weight = torch.randn(6, generator=generator).requires_grad_()
     masks = torch.rand((4, 1, 6), generator=generator).requires_grad_()
     penalty = gradient_penalty((masks @ weight) ** 3, masks)
-    by_hand = (9 * (masks.detach() @ weight.detach()) ** 4 * weight.detach().square().sum()).mean() / 2
+    by_hand = (
+        9 * (masks.detach() @ weight.detach()) ** 4 * weight.detach().square().sum()
+    ).mean() / 2
     assert penalty.item() == pytest.approx(by_hand.item(), rel=1e-5)
     penalty.backward()
     assert weight.grad.abs().sum() > 0
@@ -89,8 +95,14 @@ def test_gradient_penalty_of_a_discriminator_that_is_not_linear():
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("size", [0.0, 1e4, -1e4])
 def test_half_precision_of_any_size_is_finite(dtype: torch.dtype, size: float):
-    logits, other = (torch.full(SHAPE, value, dtype=dtype, requires_grad=True) for value in (size, -size))
-    for loss in (discriminator_loss(logits, other), deception_loss(logits), embedding_loss(logits, other)):
+    logits, other = (
+        torch.full(SHAPE, value, dtype=dtype, requires_grad=True) for value in (size, -size)
+    )
+    for loss in (
+        discriminator_loss(logits, other),
+        deception_loss(logits),
+        embedding_loss(logits, other),
+    ):
         assert loss.dtype == torch.float32
         assert torch.isfinite(loss)
         loss.backward()

@@ -25,7 +25,9 @@ def test_bets_by_hand():
 
 def test_the_mean_bet_of_each_sample_is_one():
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn((3, 1, 4, 5, 6), generator=generator) * torch.tensor([0.1, 3.0, 50.0]).view(3, 1, 1, 1, 1)
+    logits = torch.randn((3, 1, 4, 5, 6), generator=generator) * torch.tensor(
+        [0.1, 3.0, 50.0]
+    ).view(3, 1, 1, 1, 1)
     bets = betting_map(logits)
     assert bets.shape == (3, 4, 5, 6)
     assert bets.mean((1, 2, 3)).tolist() == pytest.approx([1.0] * 3, rel=1e-5)
@@ -41,7 +43,9 @@ def test_a_sample_does_not_bet_with_the_budget_of_another():
 
 def test_the_floor_limits_how_unequal_the_bets_can_be():
     logits = torch.tensor([[[1e4, -1e4]]])
-    assert betting_map(logits, 0.02)[0, 0] / betting_map(logits, 0.02)[0, 1] == pytest.approx(1.02 / 0.02, rel=1e-4)
+    assert betting_map(logits, 0.02)[0, 0] / betting_map(logits, 0.02)[0, 1] == pytest.approx(
+        1.02 / 0.02, rel=1e-4
+    )
 
 
 def test_voxel_errors_are_the_cross_entropy():
@@ -59,7 +63,9 @@ def test_winnings_by_hand():
 def test_even_bets_win_the_mean_cross_entropy():
     logits, labels = logits_of(0, 1, 1), torch.tensor([[[0, 0, 1]]])
     errors = voxel_errors(logits, labels)
-    assert winnings(betting_map(torch.zeros(1, 1, 3)), errors).item() == pytest.approx(errors.mean().item())
+    assert winnings(betting_map(torch.zeros(1, 1, 3)), errors).item() == pytest.approx(
+        errors.mean().item()
+    )
 
 
 def test_the_gambler_bets_more_on_wrong_voxels_and_less_on_right_ones():
@@ -108,7 +114,9 @@ def test_without_any_error_the_gambler_has_nothing_to_win_and_no_gradient():
 @pytest.mark.parametrize("size", [0.0, 1e4, -1e4])
 def test_half_precision_of_any_size_is_finite(dtype: torch.dtype, size: float):
     stakes = torch.tensor([size, -size, size, 0.0], dtype=dtype).view(1, 1, 4).requires_grad_()
-    logits = torch.tensor([[size, -size, 0.0, size], [-size, size, size, size]], dtype=dtype)[None].requires_grad_()
+    logits = torch.tensor([[size, -size, 0.0, size], [-size, size, size, size]], dtype=dtype)[
+        None
+    ].requires_grad_()
     labels = torch.tensor([[[0, 0, 1, 1]]], dtype=torch.int16)
     bets, errors = betting_map(stakes), voxel_errors(logits, labels)
     assert bets.dtype == errors.dtype == torch.float32

@@ -52,7 +52,8 @@ def test_similarity_loss_trains_the_prediction_alone():
 
 
 def test_registration_loss_trains_the_displacement():
-    """A bar that lies a voxel too far is moved back: what pulls must look further along that axis, and that axis only."""
+    """A bar that lies a voxel too far is moved back: what pulls must look further along that axis,
+    and that axis only."""
     line = torch.zeros(1, 1, 12, 4)
     line[:, :, 4:7] = 1
     displacement = torch.zeros((1, 2, 12, 4), requires_grad=True)

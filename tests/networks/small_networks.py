@@ -1,4 +1,5 @@
-"""Small versions of the four architectures, with the layers of the real ones, for tests of several files."""
+"""Small versions of the four architectures, with the layers of the real ones, for tests of several
+files."""
 
 from __future__ import annotations
 
@@ -8,13 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunet_liver_ext.networks import DI2IN, AnisotropicUNet, ModelsGenesisUNet, SegmentationNetwork, SliceUNet
+from nnunet_liver_ext.networks import (
+    DI2IN,
+    AnisotropicUNet,
+    ModelsGenesisUNet,
+    SegmentationNetwork,
+    SliceUNet,
+)
 from nnunet_liver_ext.networks.models_genesis_unet import BatchStatisticsNorm3d
 
 Build = Callable[..., SegmentationNetwork]
 SMALL = {"features_per_stage": (2, 3, 4), "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2))}
 SMALL_ANISOTROPIC = {**SMALL, "kernel_sizes": ((1, 3, 3), (3, 3, 3), (3, 3, 3))}
-SMALL_SLICES = {"features_per_stage": (2, 3, 4), "strides": ((1, 1, 1), (1, 2, 2), (1, 2, 2)), "norm_op": nn.BatchNorm3d}
+SMALL_SLICES = {
+    "features_per_stage": (2, 3, 4),
+    "strides": ((1, 1, 1), (1, 2, 2), (1, 2, 2)),
+    "norm_op": nn.BatchNorm3d,
+}
 
 
 def _build(network: type[Any], **fixed: Any) -> Build:
@@ -47,7 +58,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def made_positive(network: SegmentationNetwork) -> SegmentationNetwork:
-    """All kernels 1, no biases, no norms, in float64: an output is zero unless it sees something that is not."""
+    """All kernels 1, no biases, no norms, in float64: an output is zero unless it sees something
+    that is not."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d | BatchStatisticsNorm3d):
@@ -58,7 +70,8 @@ def made_positive(network: SegmentationNetwork) -> SegmentationNetwork:
 
 
 def outputs_along(network: SegmentationNetwork, axis: int, lit: Tensor, others: int = 4) -> Tensor:
-    """Outputs (N, L) along a line in the middle, for images whose planes across `axis` are lit as in (N, L)."""
+    """Outputs (N, L) along a line in the middle, for images whose planes across `axis` are lit as
+    in (N, L)."""
     size = [others] * 3
     size[axis] = lit.shape[1]
     shape = [1, 1, 1]

@@ -62,13 +62,21 @@ def test_layers_are_those_of_figure_1():
     network, ran = on_meta(), []
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-            module.register_forward_hook(lambda module, *_: ran.append((module.kernel_size, module.out_channels)))
+            module.register_forward_hook(
+                lambda module, *_: ran.append((module.kernel_size, module.out_channels))
+            )
     network.train()(torch.empty(1, 1, 72, 236, 236, device="meta"))
     assert ran == FIGURE_1
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
     rectifiers = [module for module in network.modules() if isinstance(module, nn.ReLU)]
-    assert len(norms) == len(rectifiers) == sum(kernel in ((1, 3, 3), (3, 1, 1)) for kernel, _ in FIGURE_1)
-    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout3d)] == [0.25] * 4
+    assert (
+        len(norms)
+        == len(rectifiers)
+        == sum(kernel in ((1, 3, 3), (3, 1, 1)) for kernel, _ in FIGURE_1)
+    )
+    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout3d)] == [
+        0.25
+    ] * 4
 
 
 def test_same_padding_has_the_same_layers():
@@ -85,7 +93,9 @@ def test_the_margin_is_what_an_output_lacks(arguments):
         axes = network.geometry.axes
         size = [axis.smallest_output + extra * axis.step + 2 * axis.margin for axis in axes]
         output = network(torch.empty(1, 1, *size, device="meta"))
-        assert [n - m for n, m in zip(size, output.shape[2:], strict=True)] == [2 * n for n in network.margin]
+        assert [n - m for n, m in zip(size, output.shape[2:], strict=True)] == [
+            2 * n for n in network.margin
+        ]
 
 
 @pytest.mark.parametrize("arguments", UNPADDED.values(), ids=UNPADDED)
@@ -93,7 +103,9 @@ def test_sizes_that_fit_are_those_that_divide_all_the_way(arguments):
     """Found anew by following the sizes through the stages."""
     for axis in on_meta(**arguments).geometry.axes:
         fitting = {size: _output_size(axis, size) for size in range(1, 300)}
-        assert {size for size, output in fitting.items() if output} == {n for n in range(1, 300) if axis.takes(n)}
+        assert {size for size, output in fitting.items() if output} == {
+            n for n in range(1, 300) if axis.takes(n)
+        }
         assert all(output == size - 2 * axis.margin for size, output in fitting.items() if output)
 
 
@@ -113,7 +125,10 @@ def _output_size(axis: Axis, size: int) -> int | None:
 
 
 def test_a_patch_that_does_not_fit_is_refused_with_those_that_do():
-    with pytest.raises(InputError, match=r"40 x 200 x 236 voxels.* such as 44 x 188/204 x 236, which are 40 x 184 x 184"):
+    with pytest.raises(
+        InputError,
+        match=r"40 x 200 x 236 voxels.* such as 44 x 188/204 x 236, which are 40 x 184 x 184",
+    ):
         on_meta().train()(torch.empty(1, 1, 40, 200, 236, device="meta"))
     with pytest.raises(InputError, match="44 x 188"):
         on_meta().compute_conv_feature_map_size((4, 8, 8))
@@ -179,20 +194,34 @@ def test_no_tile_is_larger_than_allowed():
     network.encoder[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
     network(torch.empty(1, 1, 3, 15, 20, device="meta"))
     assert len(seen) == 2 * 2 * 2
-    assert all(n <= most + 2 * m for n, most, m in zip(seen[0], (2, 8, 12), network.margin, strict=True))
+    assert all(
+        n <= most + 2 * m for n, most, m in zip(seen[0], (2, 8, 12), network.margin, strict=True)
+    )
 
 
 def test_same_padding_supervises_all_stages_of_the_decoder():
     network = on_meta(padding="same", deep_supervision=True)
-    assert network.supervised_scales == [[1, 1, 1], [1, 1 / 2, 1 / 2], [1, 1 / 4, 1 / 4], [1 / 2, 1 / 8, 1 / 8]]
+    assert network.supervised_scales == [
+        [1, 1, 1],
+        [1, 1 / 2, 1 / 2],
+        [1, 1 / 4, 1 / 4],
+        [1 / 2, 1 / 8, 1 / 8],
+    ]
     levels = network(torch.empty(1, 1, 8, 32, 48, device="meta"))
-    assert [tuple(level.shape[2:]) for level in levels] == [(8, 32, 48), (8, 16, 24), (8, 8, 12), (4, 4, 6)]
+    assert [tuple(level.shape[2:]) for level in levels] == [
+        (8, 32, 48),
+        (8, 16, 24),
+        (8, 8, 12),
+        (4, 4, 6),
+    ]
     assert network.margin == (0, 0, 0)
     assert network.whole_volume is False
 
 
 def test_levels_of_odd_sizes_have_the_sizes_that_nnunet_gives_their_targets():
-    from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
+    from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import (
+        DownsampleSegForDSTransform,
+    )
 
     network = BUILD["anisotropic_same"](deep_supervision=True)
     image = noise(1, 1, 5, 11, 13)

@@ -91,7 +91,9 @@ def test_discriminators_give_a_logit_for_each_region(patch, spacing_mm, spectral
 def test_what_comes_out_of_each_layer(channels: int):
     network = Discriminator(channels, patch_size=PATCH, spacing_mm=SPACING_MM)
     masks = torch.rand((2, channels, *PATCH), generator=torch.Generator().manual_seed(0))
-    shapes = [tuple(network.features(masks, layer).shape) for layer in range(1, len(network.layers) + 1)]
+    shapes = [
+        tuple(network.features(masks, layer).shape) for layer in range(1, len(network.layers) + 1)
+    ]
     assert shapes == [(2, 32, 16, 16, 16), (2, 64, 8, 8, 8), (2, 128, 4, 4, 4)]
     assert torch.equal(network(masks), network.answer(network.features(masks, 3)))
     assert network(masks).shape == (2, 1, 4, 4, 4)
@@ -102,7 +104,10 @@ def test_the_amount_of_foreground_is_seen():
     network = Discriminator(1, patch_size=PATCH, spacing_mm=SPACING_MM)
     masks = (torch.rand((1, 1, *PATCH), generator=torch.Generator().manual_seed(0)) > 0.5).float()
     assert not any("Norm" in type(module).__name__ for module in network.layers[0].modules())
-    assert all(any("Norm" in type(module).__name__ for module in layer.modules()) for layer in list(network.layers)[1:])
+    assert all(
+        any("Norm" in type(module).__name__ for module in layer.modules())
+        for layer in list(network.layers)[1:]
+    )
     with torch.no_grad():
         assert not torch.allclose(network.features(masks, 1), network.features(masks / 2, 1))
 
@@ -147,7 +152,9 @@ def test_a_gradient_penalty_reaches_every_convolution(spectral: bool):
     gradient_penalty(network(masks), masks).backward()
     kernels = [parameter for name, parameter in network.named_parameters() if parameter.ndim == 5]
     assert len(kernels) == len(network.layers) + 1
-    assert all(torch.isfinite(kernel.grad).all() and kernel.grad.abs().sum() > 0 for kernel in kernels)
+    assert all(
+        torch.isfinite(kernel.grad).all() and kernel.grad.abs().sum() > 0 for kernel in kernels
+    )
 
 
 @pytest.mark.parametrize(("patch", "spacing_mm"), SMALL)
@@ -176,7 +183,9 @@ def test_the_gambler_takes_crops_of_any_size(size: tuple[int, int, int]):
     x = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(0))
     multiples = gambler.multiple
     assert all(n % multiple == 0 for n, multiple in zip(PATCH, multiples, strict=True))
-    padded = torch.zeros(1, 2, *[-(-n // multiple) * multiple for n, multiple in zip(size, multiples, strict=True)])
+    padded = torch.zeros(
+        1, 2, *[-(-n // multiple) * multiple for n, multiple in zip(size, multiples, strict=True)]
+    )
     z, y, x_size = size
     padded[:, :, :z, :y, :x_size] = x
     with torch.no_grad():

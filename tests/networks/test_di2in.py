@@ -34,11 +34,15 @@ def test_branches_are_interpolated_and_the_final_output_is_a_convolution_over_al
     with torch.no_grad():
         final, *branches = network(noise(1, 1, 16, 16, 32))
         for branch, logits, factor in zip(branches, coarse, (1, 4, 16), strict=True):
-            expected = functional.interpolate(logits, scale_factor=factor, mode="trilinear", align_corners=False)
+            expected = functional.interpolate(
+                logits, scale_factor=factor, mode="trilinear", align_corners=False
+            )
             assert torch.allclose(branch, expected, atol=1e-6)
         layer = network.decoder.final
         leaky = functional.leaky_relu(torch.cat(branches, 1), 0.01)
-        assert torch.allclose(final, functional.conv3d(leaky, layer.weight, layer.bias, padding=1), atol=1e-6)
+        assert torch.allclose(
+            final, functional.conv3d(leaky, layer.weight, layer.bias, padding=1), atol=1e-6
+        )
 
 
 def test_bridges_are_concatenated():
@@ -54,7 +58,11 @@ def test_every_convolution_is_3x3x3_and_all_but_the_outputs_are_normalised():
     assert {conv.kernel_size for conv in convolutions} == {(3, 3, 3)}
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
     assert len(norms) == len(convolutions) - 4 == 2 * (5 + 4)
-    assert not [module for module in network.modules() if isinstance(module, nn.ConvTranspose3d | nn.MaxPool3d)]
+    assert not [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.ConvTranspose3d | nn.MaxPool3d)
+    ]
 
 
 def test_all_outputs_are_logits_of_either_sign():

@@ -31,13 +31,25 @@ UNITS = {
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"out_tr.final_conv.weight": (1, 64, 1, 1, 1), "out_tr.final_conv.bias": (1,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "out_tr.final_conv.weight": (1, 64, 1, 1, 1),
+        "out_tr.final_conv.bias": (1,),
+    }
     for unit, (inputs, features) in UNITS.items():
-        shapes |= {f"{unit}.conv1.weight": (features, inputs, 3, 3, 3), f"{unit}.conv1.bias": (features,)}
-        shapes |= {f"{unit}.bn1.{name}": (features,) for name in ("weight", "bias", "running_mean", "running_var")}
+        shapes |= {
+            f"{unit}.conv1.weight": (features, inputs, 3, 3, 3),
+            f"{unit}.conv1.bias": (features,),
+        }
+        shapes |= {
+            f"{unit}.bn1.{name}": (features,)
+            for name in ("weight", "bias", "running_mean", "running_var")
+        }
         shapes[f"{unit}.bn1.num_batches_tracked"] = ()
     for stage, features in (("up_tr256", 512), ("up_tr128", 256), ("up_tr64", 128)):
-        shapes |= {f"{stage}.up_conv.weight": (features, features, 2, 2, 2), f"{stage}.up_conv.bias": (features,)}
+        shapes |= {
+            f"{stage}.up_conv.weight": (features, features, 2, 2, 2),
+            f"{stage}.up_conv.bias": (features,),
+        }
     return shapes
 
 
@@ -45,7 +57,9 @@ def test_names_and_shapes_are_the_checkpoint_s():
     with torch.device("meta"):
         network = ModelsGenesisUNet(1, 1)
     assert network.num_parameters == 19_073_665
-    assert {name: tuple(value.shape) for name, value in network.state_dict().items()} == published_shapes()
+    assert {
+        name: tuple(value.shape) for name, value in network.state_dict().items()
+    } == published_shapes()
     assert len(network.state_dict()) == 106
 
 
@@ -57,8 +71,13 @@ def test_it_computes_what_its_description_says(training: bool):
     image = noise(2, 2, 8, 16, 8)
 
     def unit(x: Tensor, name: str) -> Tensor:
-        x = functional.conv3d(x, weights[f"{name}.conv1.weight"], weights[f"{name}.conv1.bias"], padding=1)
-        mean, var = x.mean((0, 2, 3, 4), keepdim=True), x.var((0, 2, 3, 4), correction=0, keepdim=True)
+        x = functional.conv3d(
+            x, weights[f"{name}.conv1.weight"], weights[f"{name}.conv1.bias"], padding=1
+        )
+        mean, var = (
+            x.mean((0, 2, 3, 4), keepdim=True),
+            x.var((0, 2, 3, 4), correction=0, keepdim=True),
+        )
         return ((x - mean) / (var + 1e-5).sqrt()).clamp(min=0)  # weights of 1 and biases of 0
 
     def stage(x: Tensor, name: str) -> Tensor:
@@ -66,14 +85,18 @@ def test_it_computes_what_its_description_says(training: bool):
 
     def up(x: Tensor, skip: Tensor, name: str) -> Tensor:
         weight, bias = weights[f"{name}.up_conv.weight"], weights[f"{name}.up_conv.bias"]
-        return stage(torch.cat([functional.conv_transpose3d(x, weight, bias, stride=2), skip], 1), name)
+        return stage(
+            torch.cat([functional.conv_transpose3d(x, weight, bias, stride=2), skip], 1), name
+        )
 
     fine = stage(image, "down_tr64")
     middle = stage(functional.max_pool3d(fine, 2), "down_tr128")
     coarse = stage(functional.max_pool3d(middle, 2), "down_tr256")
     x = stage(functional.max_pool3d(coarse, 2), "down_tr512")
     x = up(up(up(x, coarse, "up_tr256"), middle, "up_tr128"), fine, "up_tr64")
-    expected = functional.conv3d(x, weights["out_tr.final_conv.weight"], weights["out_tr.final_conv.bias"])
+    expected = functional.conv3d(
+        x, weights["out_tr.final_conv.weight"], weights["out_tr.final_conv.bias"]
+    )
     with torch.no_grad():
         assert torch.allclose(network(image), expected, atol=1e-4)
 

@@ -10,7 +10,13 @@ from torch import nn
 
 from nnunet_liver_ext import networks
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks import DI2IN, AnisotropicUNet, ModelsGenesisUNet, SegmentationNetwork, SliceUNet
+from nnunet_liver_ext.networks import (
+    DI2IN,
+    AnisotropicUNet,
+    ModelsGenesisUNet,
+    SegmentationNetwork,
+    SliceUNet,
+)
 from tests.networks.small_networks import BUILD, FITTING, made_positive, noise, outputs_along
 
 EVERY = pytest.mark.parametrize("name", list(BUILD))
@@ -55,7 +61,9 @@ def test_the_samples_of_a_batch_are_segmented_alone_unless_the_network_says_othe
 
 @EVERY
 def test_every_parameter_learns(name: str):
-    network = BUILD[name](deep_supervision=True, **({} if name == "models_genesis" else {"nonlin": nn.Softplus}))
+    network = BUILD[name](
+        deep_supervision=True, **({} if name == "models_genesis" else {"nonlin": nn.Softplus})
+    )
     outputs = network(noise(2, 1, *FITTING[name]))
     sum((output**2).mean() for output in outputs).backward()
     for parameter_name, parameter in network.named_parameters():
@@ -79,7 +87,10 @@ def test_deep_supervision_gives_a_list_finest_first(name: str):
     assert isinstance(levels, list)
     assert torch.equal(levels[0], plain)
     scales = network.supervised_scales
-    sizes = [tuple(round(n * scale) for n, scale in zip(image.shape[2:], level, strict=True)) for level in scales]
+    sizes = [
+        tuple(round(n * scale) for n, scale in zip(image.shape[2:], level, strict=True))
+        for level in scales
+    ]
     assert [tuple(level.shape) for level in levels] == [(2, 3, *size) for size in sizes]
     assert network.supervision_weights in (None, [1.0] * len(scales))
 
@@ -87,7 +98,10 @@ def test_deep_supervision_gives_a_list_finest_first(name: str):
 @EVERY
 def test_deep_supervision_does_not_change_the_state(name: str):
     shapes = [
-        {key: value.shape for key, value in BUILD[name](deep_supervision=enabled).state_dict().items()}
+        {
+            key: value.shape
+            for key, value in BUILD[name](deep_supervision=enabled).state_dict().items()
+        }
         for enabled in (False, True)
     ]
     assert shapes[0] == shapes[1]
@@ -96,11 +110,15 @@ def test_deep_supervision_does_not_change_the_state(name: str):
 @EVERY
 @pytest.mark.parametrize("deep_supervision", [False, True])
 def test_feature_maps_are_those_that_the_convolutions_give(name: str, deep_supervision: bool):
-    network = BUILD[name](input_channels=2, num_classes=3, deep_supervision=deep_supervision).train()
+    network = BUILD[name](
+        input_channels=2, num_classes=3, deep_supervision=deep_supervision
+    ).train()
     found = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-            module.register_forward_hook(lambda module, inputs, output: found.append(output.numel()))
+            module.register_forward_hook(
+                lambda module, inputs, output: found.append(output.numel())
+            )
     sizes = [FITTING[name]] if name == "anisotropic_valid" else [FITTING[name], (5, 9, 11)]
     for size in sizes:
         found.clear()
@@ -112,10 +130,14 @@ def test_feature_maps_are_those_that_the_convolutions_give(name: str, deep_super
 @EVERY
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_receptive_field_is_what_an_output_depends_on(name: str, axis: int):
-    """Of one voxel after another: all that it must not see is lit, then the first that it must see, then the last."""
+    """Of one voxel after another: all that it must not see is lit, then the first that it must see,
+    then the last."""
     network = made_positive(BUILD[name]())
     expected, period = network.receptive_field[axis], network.size_multiple[axis]
-    begin = -min(network.voxels_seen(axis, voxel)[0] for voxel in range(period)) // period * period + period
+    begin = (
+        -min(network.voxels_seen(axis, voxel)[0] for voxel in range(period)) // period * period
+        + period
+    )
     voxels = range(begin, begin + period)
     length = max(network.voxels_seen(axis, voxel)[1] for voxel in voxels) + 2
     widths = []
@@ -155,9 +177,14 @@ def test_compiled_in_one_graph(name: str, training: bool):
     network.train(training)
     image = noise(2, 1, *FITTING[name])
     with torch.no_grad():
-        found, expected = torch.compile(network, backend="eager", fullgraph=True)(image), network(image)
+        found, expected = (
+            torch.compile(network, backend="eager", fullgraph=True)(image),
+            network(image),
+        )
     assert len(found) == len(network.supervised_scales)
-    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(found, expected, strict=True))
+    assert all(
+        torch.allclose(one, other, atol=1e-5) for one, other in zip(found, expected, strict=True)
+    )
 
 
 @EVERY
@@ -165,17 +192,29 @@ def test_nnunet_builds_it_from_plans(name: str):
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     expected = BUILD[name]()
-    kwargs = {"strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2]], "features_per_stage": [2, 4, 6], "n_stages": 3}
+    kwargs = {
+        "strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2]],
+        "features_per_stage": [2, 4, 6],
+        "n_stages": 3,
+    }
     if name == "models_genesis":
-        kwargs = {"strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]], "features_per_stage": [2, 4, 6, 8]}
+        kwargs = {
+            "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
+            "features_per_stage": [2, 4, 6, 8],
+        }
     if name.startswith("anisotropic"):
         kwargs |= {"padding": name.split("_")[1], "kernel_sizes": [[1, 3, 3], [1, 3, 3], [3, 3, 3]]}
     kwargs["conv_op"] = "torch.nn.modules.conv.Conv3d"
     path = f"nnunet_liver_ext.networks.{type(expected).__name__}"
-    network = get_network_from_plans(path, kwargs, ["conv_op"], 3, 5, allow_init=True, deep_supervision=True)
+    network = get_network_from_plans(
+        path, kwargs, ["conv_op"], 3, 5, allow_init=True, deep_supervision=True
+    )
     assert type(network) is type(expected)
     assert network.decoder.deep_supervision is True
-    assert next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)).in_channels % 3 == 0
+    assert (
+        next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)).in_channels % 3
+        == 0
+    )
     assert network.supervised_scales[0] == [1, 1, 1]
 
 
@@ -183,12 +222,16 @@ def test_nnunet_builds_it_from_plans(name: str):
 def test_initialize_is_what_it_says(name: str):
     network = BUILD[name]()
     network.apply(network.initialize)
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
+    convolutions = [
+        module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)
+    ]
     assert all(module.bias.abs().max() == 0 for module in convolutions)
     wide = type(convolutions[0])(64, 64, 3)
     network.initialize(wide)
     fan = 64 * prod(wide.kernel_size)
-    expected = {"Ani": 1 / fan, "DI2": 2 / fan, "Sli": 2 / fan, "Mod": 2 / fan}[type(network).__name__[:3]]
+    expected = {"Ani": 1 / fan, "DI2": 2 / fan, "Sli": 2 / fan, "Mod": 2 / fan}[
+        type(network).__name__[:3]
+    ]
     assert wide.weight.var().item() == pytest.approx(expected, rel=0.05)
 
 
@@ -197,7 +240,10 @@ def test_initialize_is_what_it_says(name: str):
     ("arguments", "words"),
     [
         ({"conv_op": nn.Conv2d}, ["conv_op", "Conv2d", "Conv3d", "2D"]),
-        ({"n_conv_per_stage_decoder": 2}, ["n_conv_per_stage_decoder", "it has", "features_per_stage"]),
+        (
+            {"n_conv_per_stage_decoder": 2},
+            ["n_conv_per_stage_decoder", "it has", "features_per_stage"],
+        ),
         ({"num_classes": 0}, ["num_classes 0"]),
         ({"input_channels": 0}, ["input_channels 0"]),
         ({"n_stages": 9}, ["n_stages 9", "strides"]),

@@ -1,4 +1,5 @@
-"""Registors: their grids, bounds and conventions, and that they learn to register masks they have not seen."""
+"""Registors: their grids, bounds and conventions, and that they learn to register masks they have
+not seen."""
 
 from __future__ import annotations
 
@@ -26,10 +27,18 @@ SIZES = {2: (48, 64), 3: (8, 24, 32)}
 SPACING_MM = {2: (1.5, 1.5), 3: (3.0, 1.5, 1.5)}
 
 
-def build(transforms: str, dims: int = 2, *, channels: int = 1, seed: int = 0, **bounds: float) -> Registor:
+def build(
+    transforms: str, dims: int = 2, *, channels: int = 1, seed: int = 0, **bounds: float
+) -> Registor:
     torch.manual_seed(seed)
     size, spacing_mm = SIZES[dims], SPACING_MM[dims]
-    return build_registor(transforms, channels=channels, patch_size=size, spacing_mm=spacing_mm, bounds=Bounds(**bounds))
+    return build_registor(
+        transforms,
+        channels=channels,
+        patch_size=size,
+        spacing_mm=spacing_mm,
+        bounds=Bounds(**bounds),
+    )
 
 
 def blobs(batch: int, size: tuple[int, ...], seed: int, *, classes: int = 1) -> Tensor:
@@ -57,7 +66,9 @@ def dice(prediction: Tensor, reference: Tensor) -> float:
     return (2 * (a & b).sum(1) / (a.sum(1) + b.sum(1))).mean().item()
 
 
-def train(registor: Registor, transforms: str, size: tuple[int, ...], *, steps: int, batch: int) -> list[float]:
+def train(
+    registor: Registor, transforms: str, size: tuple[int, ...], *, steps: int, batch: int
+) -> list[float]:
     """L_g of every step, on blobs moved by random transforms of the class."""
     optimizer = torch.optim.Adam(registor.parameters(), lr=1e-3)
     losses = []
@@ -65,7 +76,9 @@ def train(registor: Registor, transforms: str, size: tuple[int, ...], *, steps: 
         first = blobs(batch, size, seed=1000 + step)
         spacing_mm = [1.0] * len(size)
         pitch = control_grid_pitch(size, spacing_mm)
-        displacement = random_displacement(transforms, size=size, spacing_mm=spacing_mm, batch=batch, pitch=pitch)
+        displacement = random_displacement(
+            transforms, size=size, spacing_mm=spacing_mm, batch=batch, pitch=pitch
+        )
         second = warp(first, displacement)
         loss = (blur(warp(first, registor(first, second))) - blur(second)).square().mean()
         optimizer.zero_grad()
@@ -107,7 +120,11 @@ def test_gradient_reaches_every_parameter_and_both_masks(transforms, dims):
 def test_empty_and_full_masks_give_finite_displacements_and_gradients(transforms, masks):
     registor = build(transforms)
     full = masks(1, 1, *SIZES[2])
-    for first, second in [(full, full), (full, torch.zeros_like(full)), (torch.zeros_like(full), full)]:
+    for first, second in [
+        (full, full),
+        (full, torch.zeros_like(full)),
+        (torch.zeros_like(full), full),
+    ]:
         displacement = registor(first, second)
         displacement.square().sum().backward()
         assert displacement.abs().max() < 0.1
@@ -129,17 +146,23 @@ def test_autocast_and_half_precision_masks(transforms, dtype):
 def test_result_does_not_depend_on_the_other_cases_of_the_batch(transforms):
     registor = build(transforms)
     first, second = blobs(3, SIZES[2], 0), blobs(3, SIZES[2], 1)
-    torch.testing.assert_close(registor(first, second)[1:2], registor(first[1:2], second[1:2]), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(
+        registor(first, second)[1:2], registor(first[1:2], second[1:2]), atol=1e-5, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("transforms", TRANSFORMS)
 def test_too_small_patch_is_refused(transforms):
-    with pytest.raises(InputError, match="at least 4 voxels along each axis, but the patch is 3 x 64 x 64"):
+    with pytest.raises(
+        InputError, match="at least 4 voxels along each axis, but the patch is 3 x 64 x 64"
+    ):
         build_registor(transforms, channels=1, patch_size=(3, 64, 64), spacing_mm=(3, 1, 1))
 
 
 def test_unknown_transforms_are_refused():
-    with pytest.raises(InputError, match="'projective', but there are only translation, rigid, affine, elastic"):
+    with pytest.raises(
+        InputError, match="'projective', but there are only translation, rigid, affine, elastic"
+    ):
         build("projective")
 
 
@@ -147,7 +170,9 @@ def test_unknown_transforms_are_refused():
 def test_description_names_the_class_and_its_extent(transforms):
     description = build(transforms, 3).describe()
     assert description.startswith(transforms)
-    assert {"elastic": "4 x 8 x 16 voxels (12 x 12 x 24 mm)"}.get(transforms, "2.667 x 8 x 10.67 voxels") in description
+    assert {"elastic": "4 x 8 x 16 voxels (12 x 12 x 24 mm)"}.get(
+        transforms, "2.667 x 8 x 10.67 voxels"
+    ) in description
 
 
 # --- elastic ---
@@ -156,7 +181,11 @@ def test_description_names_the_class_and_its_extent(transforms):
 @pytest.mark.parametrize(
     ("patch_size", "spacing_mm", "pitch"),
     [
-        ((32, 128, 128), (3, 1.5, 1.5), (16, 16, 16)),  # the paper's data: section 3.2.2, "a factor 16"
+        (
+            (32, 128, 128),
+            (3, 1.5, 1.5),
+            (16, 16, 16),
+        ),  # the paper's data: section 3.2.2, "a factor 16"
         ((48, 192, 192), (3, 1.5, 1.5), (16, 16, 16)),
         ((16, 128, 128), (3, 1.5, 1.5), (8, 16, 16)),  # two vectors along the thin axis
         ((31, 33, 64), (1, 1, 1), (8, 16, 16)),
@@ -214,9 +243,13 @@ def test_cross_correlation_is_the_sum_over_voxels(size):
     norms = (first.flatten(1).norm(dim=1) * second.flatten(1).norm(dim=1)).tolist()
     for shift in [(0, 0, 0), (4, 5, 6), (-4, 2, -1), (1, -5, 3)]:
         d = shift[: len(size)]
-        displacement = torch.tensor(d, dtype=torch.float32).view(1, -1, *[1] * len(size)).expand(2, -1, *size)
+        displacement = (
+            torch.tensor(d, dtype=torch.float32).view(1, -1, *[1] * len(size)).expand(2, -1, *size)
+        )
         expected = (warp(first, displacement) * second).flatten(1).sum(1) / torch.tensor(norms)
-        torch.testing.assert_close(found[(slice(None), *[r + n for r, n in zip(reach, d, strict=True)])], expected)
+        torch.testing.assert_close(
+            found[(slice(None), *[r + n for r, n in zip(reach, d, strict=True)])], expected
+        )
 
 
 def test_correlation_beyond_the_size_of_the_masks_is_zero():
@@ -261,7 +294,9 @@ def test_translation_registor_registers_masks_it_has_not_seen():
 def test_rotation_in_millimetres_on_anisotropic_voxels():
     """A quarter turn takes 1 voxel of 3 mm to 2 voxels of 1.5 mm."""
     matrix = linear_map(torch.tensor([[math.pi / 2]]), None, spacing_mm=(3.0, 1.5))[0]
-    torch.testing.assert_close(matrix.abs() @ torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        matrix.abs() @ torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]), atol=1e-6, rtol=0
+    )
     assert torch.linalg.det(matrix).item() == pytest.approx(1)
 
 
@@ -285,7 +320,9 @@ def test_rotation_never_exceeds_its_bound():
 def test_centroid():
     masks = torch.zeros(2, 2, 5, 9)
     masks[0, 0, 1, 2] = masks[0, 1, 3, 8] = 1
-    torch.testing.assert_close(centroid(masks), torch.tensor([[2.0, 5.0], [2.0, 4.0]]), atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        centroid(masks), torch.tensor([[2.0, 5.0], [2.0, 4.0]]), atol=5e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -293,10 +330,14 @@ def test_centroid():
 def test_rigid_and_affine_stay_within_their_bounds(transforms, dims):
     registor = build(transforms, dims, max_rotation_deg=20, max_log_stretch=0.1)
     registor.look.layers[-1].weight.data.mul_(1e5)
-    matrix_mm = registor.matrix(blobs(3, SIZES[dims], 0), blobs(3, SIZES[dims], 1)).detach().double()
+    matrix_mm = (
+        registor.matrix(blobs(3, SIZES[dims], 0), blobs(3, SIZES[dims], 1)).detach().double()
+    )
     spacing = torch.tensor(SPACING_MM[dims], dtype=torch.float64)
     left, singular, right = torch.linalg.svd(matrix_mm * spacing[:, None] / spacing)
-    angle = torch.rad2deg((((left @ right).diagonal(dim1=1, dim2=2).sum(1) - (dims - 2)) / 2).acos())
+    angle = torch.rad2deg(
+        (((left @ right).diagonal(dim1=1, dim2=2).sum(1) - (dims - 2)) / 2).acos()
+    )
     assert angle.max().item() == pytest.approx(20, abs=0.1)
     stretch = 0 if transforms == "rigid" else dims * 0.1
     assert singular.log().abs().max() <= stretch + 1e-5
@@ -320,7 +361,9 @@ def test_random_displacements_are_reproducible_fresh_and_do_not_fold(transforms,
     pitch = control_grid_pitch(size, spacing_mm)
 
     def draw(generator: torch.Generator | None = None) -> Tensor:
-        return random_displacement(transforms, size=size, spacing_mm=spacing_mm, batch=12, pitch=pitch, generator=generator)
+        return random_displacement(
+            transforms, size=size, spacing_mm=spacing_mm, batch=12, pitch=pitch, generator=generator
+        )
 
     torch.manual_seed(5)
     first, second = draw(), draw()
@@ -354,21 +397,33 @@ def test_random_elastic_magnitude_is_in_millimetres():
     assert torch.equal(shift, shift[..., :1, :1].expand_as(shift))
     torch.testing.assert_close(shift[..., 0, 0].std(0), torch.tensor([3.0, 1.5]), rtol=0.2, atol=0)
     bend = random_displacement("elastic", **small, bend_mm=4, shift_mm=0)
-    torch.testing.assert_close(bend[..., 56, 56].std(0), torch.tensor([2.0, 1.0]), rtol=0.25, atol=0)
+    torch.testing.assert_close(
+        bend[..., 56, 56].std(0), torch.tensor([2.0, 1.0]), rtol=0.25, atol=0
+    )
 
 
 def test_random_elastic_shift_leaves_thin_patches_something():
     shift = random_displacement(
-        "elastic", size=(8, 64, 64), spacing_mm=(3, 1, 1), pitch=(4, 16, 16), batch=500, bend_mm=0, shift_mm=100
+        "elastic",
+        size=(8, 64, 64),
+        spacing_mm=(3, 1, 1),
+        pitch=(4, 16, 16),
+        batch=500,
+        bend_mm=0,
+        shift_mm=100,
     )
-    torch.testing.assert_close(shift[..., 0, 0, 0].std(0), torch.tensor([0.8, 6.4, 6.4]), rtol=0.15, atol=0)
+    torch.testing.assert_close(
+        shift[..., 0, 0, 0].std(0), torch.tensor([0.8, 6.4, 6.4]), rtol=0.15, atol=0
+    )
     assert (shift.abs().amax((0, 2, 3, 4)) <= torch.tensor([2.0, 16.0, 16.0])).all()
 
 
 def test_random_translation_is_uniform_within_its_bounds():
     torch.manual_seed(0)
     bounds = Bounds(max_shift_voxels=10)
-    shift = random_displacement("translation", size=(96, 12), spacing_mm=(1, 1), batch=500, bounds=bounds)
+    shift = random_displacement(
+        "translation", size=(96, 12), spacing_mm=(1, 1), batch=500, bounds=bounds
+    )
     largest = shift.abs().amax((0, 2, 3))
     assert (largest <= torch.tensor([10.0, 4.0])).all()
     assert (largest > torch.tensor([9.5, 3.8])).all()
@@ -378,7 +433,9 @@ def test_random_translation_is_uniform_within_its_bounds():
 def test_random_rotation_turns_about_the_given_centre():
     bounds = Bounds(max_shift_voxels=0, max_rotation_deg=25)
     centre = torch.tensor([[5.0, 9.0], [1.0, 2.0]])
-    displacement = random_displacement("rigid", size=(20, 20), spacing_mm=(1, 1), batch=2, bounds=bounds, centre=centre)
+    displacement = random_displacement(
+        "rigid", size=(20, 20), spacing_mm=(1, 1), batch=2, bounds=bounds, centre=centre
+    )
     assert displacement[0, :, 5, 9].abs().max() == 0
     assert displacement[1, :, 1, 2].abs().max() == 0
     assert displacement.abs().max() > 0

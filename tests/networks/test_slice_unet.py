@@ -12,9 +12,15 @@ from nnunet_liver_ext.networks import SliceUNet
 from nnunet_liver_ext.networks.slice_unet import with_neighbours
 from tests.networks.small_networks import SMALL_SLICES, noise
 
-VGG11_SHAPES = {0: (64, 3), 3: (128, 64), 6: (256, 128), 8: (256, 256), 11: (512, 256), 13: (512, 512), 16: (512, 512)} | {
-    18: (512, 512)
-}
+VGG11_SHAPES = {
+    0: (64, 3),
+    3: (128, 64),
+    6: (256, 128),
+    8: (256, 256),
+    11: (512, 256),
+    13: (512, 512),
+    16: (512, 512),
+} | {18: (512, 512)}
 """Features and input channels of torchvision's convolutions."""
 
 
@@ -32,12 +38,18 @@ def test_a_slice_depends_on_its_neighbours_alone(neighbours: int, residual: bool
         whole = network(volume)
         for first, last in ((0, 10), (3, 14), (2, 12)):
             slab = network(volume[:, :, first:last])
-            inner = slice(neighbours if first else 0, slab.shape[2] - (neighbours if last < 14 else 0))
-            assert torch.allclose(slab[:, :, inner], whole[:, :, first:last][:, :, inner], atol=1e-5)
+            inner = slice(
+                neighbours if first else 0, slab.shape[2] - (neighbours if last < 14 else 0)
+            )
+            assert torch.allclose(
+                slab[:, :, inner], whole[:, :, first:last][:, :, inner], atol=1e-5
+            )
         changed = volume.clone()
         changed[:, :, 6] += 1
         moved = (network(changed) - whole).abs().amax((0, 1, 3, 4)) > 1e-6
-    assert moved.nonzero().flatten().tolist() == list(range(max(0, 6 - neighbours), 6 + neighbours + 1))
+    assert moved.nonzero().flatten().tolist() == list(
+        range(max(0, 6 - neighbours), 6 + neighbours + 1)
+    )
 
 
 @pytest.mark.parametrize("neighbours", [0, 2])
@@ -55,7 +67,9 @@ def test_chunks_give_what_all_slices_at_once_give(neighbours: int, at_once: int)
 def test_chunks_bound_what_is_computed_at_once():
     network, seen = small(neighbours=1).eval(), []
     network.slices_at_once = 3
-    network.encoder[0].register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    network.encoder[0].register_forward_pre_hook(
+        lambda _, inputs: seen.append(tuple(inputs[0].shape))
+    )
     with torch.no_grad():
         network(noise(2, 1, 7, 8, 8))
     assert seen == [(6, 3, 8, 8), (6, 3, 8, 8), (2, 3, 8, 8)]
@@ -81,14 +95,18 @@ def test_it_is_the_2d_network_on_every_slice():
     volume = noise(1, 1, 3, 8, 8)
 
     def convolved(x, name):
-        return functional.relu(functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1))
+        return functional.relu(
+            functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1)
+        )
 
     def block(x, name):
         return convolved(convolved(x, f"{name}.units.0.convolution"), f"{name}.units.1.convolution")
 
     def upsampled(x, stage):
         name = f"decoder.transposed.{stage}"
-        return functional.conv_transpose2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=2)
+        return functional.conv_transpose2d(
+            x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=2
+        )
 
     for index in range(3):
         fine = block(volume[:, :, index], "encoder.0")
@@ -96,7 +114,9 @@ def test_it_is_the_2d_network_on_every_slice():
         x = block(functional.max_pool2d(middle, 2), "encoder.2")
         x = block(torch.cat([upsampled(x, 1), middle], 1), "decoder.blocks.1")
         x = block(torch.cat([upsampled(x, 0), fine], 1), "decoder.blocks.0")
-        head = functional.conv2d(x, weights["decoder.seg_layers.0.weight"], weights["decoder.seg_layers.0.bias"])
+        head = functional.conv2d(
+            x, weights["decoder.seg_layers.0.weight"], weights["decoder.seg_layers.0.bias"]
+        )
         with torch.no_grad():
             assert torch.allclose(network(volume)[:, :, index], head, atol=1e-5)
 
@@ -113,17 +133,38 @@ def test_a_short_skip_passes_over_a_block():
 def test_the_base_network_has_four_poolings_and_dropout_in_the_two_deepest_blocks():
     network = SliceUNet(1, 2)
     assert network.size_multiple == (1, 16, 16)
-    assert [block.units[-1].convolution.out_channels for block in network.encoder] == [64, 128, 256, 512, 1024]
-    assert [isinstance(block.dropout, nn.Dropout) for block in network.encoder] == [False, False, False, True, True]
+    assert [block.units[-1].convolution.out_channels for block in network.encoder] == [
+        64,
+        128,
+        256,
+        512,
+        1024,
+    ]
+    assert [isinstance(block.dropout, nn.Dropout) for block in network.encoder] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
     assert network.encoder[4].dropout.p == 0.5
-    assert {module.padding for module in network.modules() if isinstance(module, nn.Conv2d)} == {(1, 1), (0, 0)}
+    assert {module.padding for module in network.modules() if isinstance(module, nn.Conv2d)} == {
+        (1, 1),
+        (0, 0),
+    }
 
 
 @pytest.mark.parametrize(("v", "r", "t"), list(product((0, 1), (False, True), ("plain", "vgg11"))))
 def test_the_report_s_options_go_together(v: int, r: bool, t: str):
     with torch.device("meta"):
         network = SliceUNet(1, 2, neighbours=v, residual=r, encoder=t)
-    assert network.eval()(torch.empty(1, 1, 1, 256, 256, device="meta")).shape == (1, 2, 1, 256, 256)
+    assert network.eval()(torch.empty(1, 1, 1, 256, 256, device="meta")).shape == (
+        1,
+        2,
+        1,
+        256,
+        256,
+    )
     shortcuts = [name for name in network.state_dict() if "shortcut" in name]
     assert bool(shortcuts) is r
 
@@ -134,7 +175,9 @@ def test_vgg11_s_names_are_torchvision_s(channels: int, neighbours: int):
     with torch.device("meta"):
         network = SliceUNet(channels, 2, encoder="vgg11", neighbours=neighbours)
     names, state = network.vgg11_names(), network.state_dict()
-    assert list(names) == [f"features.{layer}.{kind}" for layer in VGG11_SHAPES for kind in ("weight", "bias")]
+    assert list(names) == [
+        f"features.{layer}.{kind}" for layer in VGG11_SHAPES for kind in ("weight", "bias")
+    ]
     assert len(set(names.values())) == 16
     for layer, (features, inputs) in VGG11_SHAPES.items():
         inputs = channels * (2 * neighbours + 1) if layer == 0 else inputs
@@ -143,18 +186,23 @@ def test_vgg11_s_names_are_torchvision_s(channels: int, neighbours: int):
 
 
 def test_vgg11_s_encoder_computes_vgg11_s_features():
-    """torchvision's chain: a convolution and a ReLU for each number, a pooling after 1, 4, 9 and 14."""
+    """torchvision's chain: a convolution and a ReLU for each number, a pooling after 1, 4, 9 and
+    14."""
     torch.manual_seed(0)
     network = SliceUNet(3, 2, encoder="vgg11").eval()
     state = {theirs: network.state_dict()[ours] for theirs, ours in network.vgg11_names().items()}
-    assert sum(value.numel() for value in state.values()) == 9_220_480  # of torchvision's vgg11().features
+    assert (
+        sum(value.numel() for value in state.values()) == 9_220_480
+    )  # of torchvision's vgg11().features
     x, expected = noise(1, 3, 16, 16), []
     for layer in VGG11_SHAPES:
         if layer in (3, 6, 11, 16):
             expected.append(x)
             x = functional.max_pool2d(x, 2)
         x = functional.relu(
-            functional.conv2d(x, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], padding=1)
+            functional.conv2d(
+                x, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], padding=1
+            )
         )
     expected.append(x)
     found = []
@@ -162,7 +210,10 @@ def test_vgg11_s_encoder_computes_vgg11_s_features():
         block.register_forward_hook(lambda _, inputs, output: found.append(output))
     with torch.no_grad():
         network(noise(1, 3, 16, 16)[:, :, None])
-    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-6) for one, other in zip(found, expected, strict=True))
+    assert all(
+        torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+        for one, other in zip(found, expected, strict=True)
+    )
 
 
 def test_a_plain_encoder_has_no_vgg11_names():
@@ -175,7 +226,10 @@ def test_a_plain_encoder_has_no_vgg11_names():
     [
         ({"neighbours": -1}, "neighbours of 0 or more, but has -1"),
         ({"encoder": "resnet"}, "'plain' or 'vgg11', not 'resnet'"),
-        ({"strides": [[1, 1, 1], [2, 2, 2]], "features_per_stage": [4, 4]}, "cannot pool across slices"),
+        (
+            {"strides": [[1, 1, 1], [2, 2, 2]], "features_per_stage": [4, 4]},
+            "cannot pool across slices",
+        ),
         ({"encoder": "vgg11", "features_per_stage": [4] * 5}, "64, 128, 256, 512, 512"),
         ({"encoder": "vgg11", "n_conv_per_stage": 2}, "1, 1, 2, 2, 2"),
         ({"norm_op": nn.GroupNorm}, "not GroupNorm"),

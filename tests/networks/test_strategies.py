@@ -1,4 +1,5 @@
-"""What each strategy does with the plans' network, on nnU-Net's own U-Net and on stubs that reveal their input."""
+"""What each strategy does with the plans' network, on nnU-Net's own U-Net and on stubs that reveal
+their input."""
 
 from __future__ import annotations
 
@@ -14,11 +15,16 @@ from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy, images_se
 from nnunet_liver_ext.pairing import join_logits
 
 PAIRS = sorted(name for name, strategy in STRATEGIES.items() if strategy.is_pair)
-NETWORKS = {name: 2 if name in ("single_input_specialized", "dual_input_specialized") else 1 for name in STRATEGIES}
+NETWORKS = {
+    name: 2 if name in ("single_input_specialized", "dual_input_specialized") else 1
+    for name in STRATEGIES
+}
 SIZES = {3: (8, 16, 16), 2: (16, 16)}
 
 
-def unet(inputs: int, outputs: int, *, dims: int = 3, norm: type[nn.Module] | None = None, **norm_kwargs) -> nn.Module:
+def unet(
+    inputs: int, outputs: int, *, dims: int = 3, norm: type[nn.Module] | None = None, **norm_kwargs
+) -> nn.Module:
     instance_norm = nn.InstanceNorm3d if dims == 3 else nn.InstanceNorm2d
     return PlainConvUNet(
         input_channels=inputs,
@@ -40,7 +46,9 @@ def unet(inputs: int, outputs: int, *, dims: int = 3, norm: type[nn.Module] | No
 
 def build(name: str, num_classes: int = 2, **kwargs) -> Strategy:
     torch.manual_seed(0)
-    return STRATEGIES[name].build(lambda inputs, outputs: unet(inputs, outputs, **kwargs), 2, num_classes**2)
+    return STRATEGIES[name].build(
+        lambda inputs, outputs: unet(inputs, outputs, **kwargs), 2, num_classes**2
+    )
 
 
 def batch(dims: int = 3, size: int = 2, seed: int = 1) -> Tensor:
@@ -48,14 +56,17 @@ def batch(dims: int = 3, size: int = 2, seed: int = 1) -> Tensor:
 
 
 class Echo(nn.Module):
-    """Channel i of its answer is i + 1 times input channel i, so the answer tells what was put in and where."""
+    """Channel i of its answer is i + 1 times input channel i, so the answer tells what was put in
+    and where."""
 
     def __init__(self) -> None:
         super().__init__()
         self.decoder = SimpleNamespace(deep_supervision=True)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        fine = torch.cat([x[:, i : i + 1] * (i + 1) for i in range(x.shape[1])], 1).repeat_interleave(2, 1)
+        fine = torch.cat(
+            [x[:, i : i + 1] * (i + 1) for i in range(x.shape[1])], 1
+        ).repeat_interleave(2, 1)
         return [fine, fine[..., ::2]]
 
 
@@ -68,9 +79,13 @@ def test_shapes(name: str, dims: int, num_classes: int):
     fine, coarse = SIZES[dims], tuple(n // 2 for n in SIZES[dims])
     with torch.no_grad():
         views = strategy(x)
-        assert [[level.shape for level in view] for view in views] == [[(2, num_classes, *s) for s in (fine, coarse)]] * 2
+        assert [[level.shape for level in view] for view in views] == [
+            [(2, num_classes, *s) for s in (fine, coarse)]
+        ] * 2
         levels = strategy.eval()(x)
-        assert [level.shape for level in levels] == [(2, num_classes**2, *s) for s in (fine, coarse)]
+        assert [level.shape for level in levels] == [
+            (2, num_classes**2, *s) for s in (fine, coarse)
+        ]
         strategy.decoder.deep_supervision = False
         assert strategy(x).shape == (2, num_classes**2, *fine)
         assert [view.shape for view in strategy.train()(x)] == [(2, num_classes, *fine)] * 2
@@ -83,11 +98,14 @@ def test_evaluation_joins_the_views(name: str):
         views, joint = strategy.views(x), strategy(x)
     for level, u, v in zip(joint, *views, strict=True):
         torch.testing.assert_close(level.softmax(1), join_logits(u, v).softmax(1))
-        torch.testing.assert_close(level.exp().sum(1), torch.ones_like(level[:, 0]))  # log-probabilities
+        torch.testing.assert_close(
+            level.exp().sum(1), torch.ones_like(level[:, 0])
+        )  # log-probabilities
 
 
 def test_doubt_about_one_image_survives_float16_beside_certainty_about_the_other():
-    """nnU-Net adds up tiles in float16, whose steps are 1 at 2000: plain logits would lose u's preference here."""
+    """nnU-Net adds up tiles in float16, whose steps are 1 at 2000: plain logits would lose u's
+    preference here."""
     strategy = build("single_input").eval()
     u, v = torch.tensor([[0.0, 0.05]]), torch.tensor([[2000.0, -2000.0]])
     joint = strategy.nnunet_logits([u[..., None], v[..., None]]).half()
@@ -129,7 +147,9 @@ def test_dual_output_swaps_cases_at_random_and_swaps_them_back():
     x[:, 1] = 10
     torch.manual_seed(0)
     (first, first_coarse), (second, second_coarse) = strategy(x)
-    swapped = first[:, 0, 0] == 2  # image 1 went in as the second, and its logits come back as those of image 1
+    swapped = (
+        first[:, 0, 0] == 2
+    )  # image 1 went in as the second, and its logits come back as those of image 1
     assert torch.equal(first[:, :, 0], torch.where(swapped, 2.0, 1.0)[:, None].expand(-1, 2))
     assert torch.equal(second[:, :, 0], torch.where(swapped, 10.0, 20.0)[:, None].expand(-1, 2))
     assert torch.equal(first_coarse, first[..., ::2])
@@ -137,7 +157,9 @@ def test_dual_output_swaps_cases_at_random_and_swaps_them_back():
     assert abs(int(swapped.sum()) - size / 2) < 4 * (size / 4) ** 0.5
 
 
-@pytest.mark.parametrize(("name", "training"), [("dual_output", False), ("dual_output_specialized", True)])
+@pytest.mark.parametrize(
+    ("name", "training"), [("dual_output", False), ("dual_output_specialized", True)]
+)
 def test_no_swapping_in_evaluation_nor_when_specialized(name: str, training: bool):
     strategy = STRATEGIES[name].build(lambda inputs, outputs: Echo(), 2, 4).train(training)
     x = torch.ones(50, 2, 4)
@@ -152,7 +174,9 @@ def test_no_swapping_in_evaluation_nor_when_specialized(name: str, training: boo
 def test_one_batch_of_two_b_equals_two_calls(name: str, training: bool):
     strategy, x = build(name).train(training), batch()
     with torch.no_grad():
-        for view, image in zip(strategy.views(x), images_seen(x, strategy.inputs_per_image), strict=True):
+        for view, image in zip(
+            strategy.views(x), images_seen(x, strategy.inputs_per_image), strict=True
+        ):
             for found, expected in zip(view, strategy.networks[0](image), strict=True):
                 torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -176,13 +200,17 @@ def test_deep_supervision_is_switched_in_all_networks(name: str):
     for enabled in (False, True):
         strategy.decoder.deep_supervision = enabled
         assert strategy.decoder.deep_supervision is enabled
-        assert [network.decoder.deep_supervision for network in strategy.networks] == [enabled] * NETWORKS[name]
+        assert [network.decoder.deep_supervision for network in strategy.networks] == [
+            enabled
+        ] * NETWORKS[name]
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_what_is_no_pair(name: str):
     for channels in (1, 3):
-        with pytest.raises(InputError, match=f"needs a pair of images, but the dataset has {channels} channels"):
+        with pytest.raises(
+            InputError, match=f"needs a pair of images, but the dataset has {channels} channels"
+        ):
             STRATEGIES[name].build(unet, channels, 4)
     for labels in (2, 3, 5):
         with pytest.raises(InputError, match=f"{labels} labels are no pair code"):

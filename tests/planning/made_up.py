@@ -10,8 +10,17 @@ from nnunet_liver_ext.pairing import PairLabels
 
 CASES = 100
 PAIR = PairLabels(("T1", "T2"), ("background", "liver"))
-COMMON = {"numTraining": CASES, "file_ending": ".nii.gz", "overwrite_image_reader_writer": "SimpleITKIO"}
-PAIRS = {**COMMON, "channel_names": {"0": "T1", "1": "T2"}, "labels": PAIR.dataset_labels(), "pair": PAIR.to_json()}
+COMMON = {
+    "numTraining": CASES,
+    "file_ending": ".nii.gz",
+    "overwrite_image_reader_writer": "SimpleITKIO",
+}
+PAIRS = {
+    **COMMON,
+    "channel_names": {"0": "T1", "1": "T2"},
+    "labels": PAIR.dataset_labels(),
+    "pair": PAIR.to_json(),
+}
 IMAGES = {**COMMON, "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}
 TUMOURS = {
     **COMMON,
@@ -28,7 +37,8 @@ def write_dataset(
     shape: tuple[int, int, int] = (72, 210, 265),
     number: int = 601,
 ) -> tuple[Path, Path]:
-    """(raw, preprocessed) of a dataset whose images all have this spacing (mm) and shape (z, y, x)."""
+    """(raw, preprocessed) of a dataset whose images all have this spacing (mm) and shape (z, y,
+    x)."""
     name = f"Dataset{number}_MadeUp"
     raw, preprocessed = root / "raw" / name, root / "preprocessed" / name
     for folder in (raw, preprocessed):

@@ -1,4 +1,5 @@
-"""What a training needs: against nnU-Net's own reference, and against real steps on small images."""
+"""What a training needs: against nnU-Net's own reference, and against real steps on small
+images."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ def nnunets(dims: int, *, residual: bool = False) -> dict[str, Any]:
     features = [32, 64, 128, 256, 320, 320] if dims == 3 else [32, 64, 128, 256, 512, 512, 512, 512]
     stages = len(features)
     convolutions = (
-        {"n_blocks_per_stage": [1, 3, 4, 6, 6, 6, 6, 6][:stages], "n_conv_per_stage_decoder": [1] * (stages - 1)}
+        {
+            "n_blocks_per_stage": [1, 3, 4, 6, 6, 6, 6, 6][:stages],
+            "n_conv_per_stage_decoder": [1] * (stages - 1),
+        }
         if residual
         else {"n_conv_per_stage": [2] * stages, "n_conv_per_stage_decoder": [2] * (stages - 1)}
     )
@@ -51,19 +55,27 @@ def nnunets(dims: int, *, residual: bool = False) -> dict[str, Any]:
 
 
 def numbers_in_feature_maps(architecture: dict[str, Any], patch: tuple[int, ...]) -> float:
-    of_plans = [architecture[key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")]
+    of_plans = [
+        architecture[key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    ]
     with torch.device("meta"):
-        return get_network_from_plans(*of_plans, 1, 3, allow_init=False).compute_conv_feature_map_size(patch)
+        return get_network_from_plans(
+            *of_plans, 1, 3, allow_init=False
+        ).compute_conv_feature_map_size(patch)
 
 
 ORDINARY = Training(Recipe(strategy="one_view"), None, 1, 3)
 
 
 @pytest.mark.parametrize(
-    ("dims", "patch", "batch", "reference"), [(3, (128, 128, 160), 2, 560e6), (2, (512, 512), 12, 85e6)]
+    ("dims", "patch", "batch", "reference"),
+    [(3, (128, 128, 160), 2, 560e6), (2, (512, 512), 12, 85e6)],
 )
-def test_nnunets_reference_is_eight_gigabytes(dims: int, patch: tuple[int, ...], batch: int, reference: float):
-    """`ExperimentPlanner`: 560e6 numbers in the feature maps of a sample, two in a batch, 85e6 and twelve in 2D."""
+def test_nnunets_reference_is_eight_gigabytes(
+    dims: int, patch: tuple[int, ...], batch: int, reference: float
+):
+    """`ExperimentPlanner`: 560e6 numbers in the feature maps of a sample, two in a batch, 85e6 and
+    twelve in 2D."""
     architecture = nnunets(dims)
     memory = estimate(ORDINARY, Sizes(architecture, patch, (1.0,) * dims, batch))
     scaled = memory.activations_gb * reference / numbers_in_feature_maps(architecture, patch)
@@ -74,15 +86,24 @@ def test_nnunets_reference_is_eight_gigabytes(dims: int, patch: tuple[int, ...],
 
 def test_nnunets_residual_encoder_takes_what_its_planner_says():
     """`nnUNetPlannerResEncM`: "Target is ~9-11 GB VRAM max"."""
-    memory = estimate(ORDINARY, Sizes(nnunets(3, residual=True), (128, 128, 128), (1.0, 1.0, 1.0), 2))
+    memory = estimate(
+        ORDINARY, Sizes(nnunets(3, residual=True), (128, 128, 128), (1.0, 1.0, 1.0), 2)
+    )
     assert 9.0 <= memory.total_gb <= 11.0
 
 
 def tiny_sizes(name: str, options: dict[str, Any] | None = None) -> Sizes:
     """A small configuration of one of our networks."""
-    tiny = TINY_UNPADDED if options else TINY_NETWORKS[ARCHITECTURES[name].network.rpartition(".")[2]]
-    entry = architecture_entry(ARCHITECTURES[name], (3.0, 1.5, 1.5), (16, 64, 64), {**(options or {}), **tiny.arguments()})
-    patch = tuple(min(n, most) for n, most in zip(tiny.patch, (18, 52, 52) if options else (16, 32, 32), strict=True))
+    tiny = (
+        TINY_UNPADDED if options else TINY_NETWORKS[ARCHITECTURES[name].network.rpartition(".")[2]]
+    )
+    entry = architecture_entry(
+        ARCHITECTURES[name], (3.0, 1.5, 1.5), (16, 64, 64), {**(options or {}), **tiny.arguments()}
+    )
+    patch = tuple(
+        min(n, most)
+        for n, most in zip(tiny.patch, (18, 52, 52) if options else (16, 32, 32), strict=True)
+    )
     return Sizes(entry, patch, (3.0, 1.5, 1.5), 2)
 
 
@@ -102,7 +123,9 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("name", "options", "training"), STEPS)
-def test_the_traced_step_needs_what_the_real_one_needs(name: str, options: dict[str, Any] | None, training: Training):
+def test_the_traced_step_needs_what_the_real_one_needs(
+    name: str, options: dict[str, Any] | None, training: Training
+):
     sizes = tiny_sizes(name, options)
     traced = trace_step(training, sizes, mixed=False)
     step = TrainingStep(training, sizes)
@@ -114,7 +137,8 @@ def test_the_traced_step_needs_what_the_real_one_needs(name: str, options: dict[
 
 @pytest.mark.parametrize("name", ["anisotropic", "slice"])
 def test_what_is_kept_is_what_autograd_saves(name: str):
-    """torch.autograd.graph.saved_tensors_hooks, each storage once; beside it are the batch and the outputs."""
+    """torch.autograd.graph.saved_tensors_hooks, each storage once; beside it are the batch and the
+    outputs."""
     training, sizes = of_pairs("single_input", "dice_ce"), tiny_sizes(name)
     step, saved, known = TrainingStep(training, sizes), [0], {}
 
@@ -125,7 +149,10 @@ def test_what_is_kept_is_what_autograd_saves(name: str):
             saved[0] += storage.nbytes()
         return tensor
 
-    with LiveStorages() as live, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with (
+        LiveStorages() as live,
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
         kept = step.run(live, mixed=False)
     assert 0.85 * kept <= saved[0] <= 1.02 * kept
 
@@ -139,21 +166,30 @@ def test_half_precision_halves_what_is_kept():
 def test_both_images_of_a_pair_are_a_batch_of_twice_as_many():
     sizes = tiny_sizes("anisotropic")
     pairs = trace_step(of_pairs("single_input", "dice_ce"), sizes)
-    ordinary = trace_step(training_of(IMAGES, Recipe(strategy="one_view")), replace(sizes, batch_size=4))
+    ordinary = trace_step(
+        training_of(IMAGES, Recipe(strategy="one_view")), replace(sizes, batch_size=4)
+    )
     assert pairs.peak == pytest.approx(ordinary.peak, rel=0.03)
     assert pairs.segmentor_parameters == ordinary.segmentor_parameters
 
 
 def test_two_networks_are_counted():
     sizes = tiny_sizes("anisotropic")
-    one, two = (of_pairs(strategy, "dice_ce") for strategy in ("single_input", "single_input_specialized"))
-    assert trace_step(two, sizes).segmentor_parameters == 2 * trace_step(one, sizes).segmentor_parameters
+    one, two = (
+        of_pairs(strategy, "dice_ce") for strategy in ("single_input", "single_input_specialized")
+    )
+    assert (
+        trace_step(two, sizes).segmentor_parameters
+        == 2 * trace_step(one, sizes).segmentor_parameters
+    )
 
 
 @pytest.mark.parametrize("objective", ["gan", "embedding", "gambling"])
 def test_companions_are_counted(objective: str):
     sizes = tiny_sizes("anisotropic")
-    alone, with_companion = (trace_step(of_pairs("single_input", key), sizes) for key in ("dice_ce", objective))
+    alone, with_companion = (
+        trace_step(of_pairs("single_input", key), sizes) for key in ("dice_ce", objective)
+    )
     assert with_companion.companion_parameters > 1000
     assert alone.companion_parameters == 0
     assert with_companion.peak > alone.peak
@@ -161,7 +197,12 @@ def test_companions_are_counted(objective: str):
 
 @pytest.mark.parametrize(
     ("numbers", "bytes_per_weight"),
-    [({}, 8), ({"optimizer": "adam"}, 12), ({"momentum": 0.0}, 4), ({"optimizer": "adamw", "momentum": 0.0}, 12)],
+    [
+        ({}, 8),
+        ({"optimizer": "adam"}, 12),
+        ({"momentum": 0.0}, 4),
+        ({"optimizer": "adamw", "momentum": 0.0}, 12),
+    ],
 )
 def test_weights_and_optimizers(numbers: dict[str, Any], bytes_per_weight: int):
     training, sizes = of_pairs("single_input", "dice_ce", **numbers), tiny_sizes("models-genesis")
@@ -178,6 +219,8 @@ def test_an_organ_mask_is_no_input():
 
 def test_more_patches_need_more():
     training, sizes = of_pairs("single_input", "dice_ce"), tiny_sizes("di2in")
-    totals = [estimate(training, replace(sizes, batch_size=batch)).activations_gb for batch in (2, 3, 4)]
+    totals = [
+        estimate(training, replace(sizes, batch_size=batch)).activations_gb for batch in (2, 3, 4)
+    ]
     assert totals[2] - totals[1] == pytest.approx(totals[1] - totals[0], rel=0.02)
     assert totals[1] > 1.4 * totals[0]

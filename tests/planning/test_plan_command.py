@@ -27,13 +27,24 @@ def run(*arguments: str, code: int = 0) -> str:
 
 def test_the_estimate_is_shown_and_kept(empty_root: Path):
     _, preprocessed = write_dataset(empty_root, PAIRS)
-    output = run("--architecture", "anisotropic", "--objective", "gan", "--tiny", "--gpu-memory", "6")
-    kept = json.loads((preprocessed / "nnUNetPlansAnisotropic.json").read_text())["configurations"]["3d_fullres"]["memory"]
+    output = run(
+        "--architecture", "anisotropic", "--objective", "gan", "--tiny", "--gpu-memory", "6"
+    )
+    kept = json.loads((preprocessed / "nnUNetPlansAnisotropic.json").read_text())["configurations"][
+        "3d_fullres"
+    ]["memory"]
     assert kept["strategy"] == "single_input"
-    assert f"{kept['estimated_gb']:.2f} GB of 6 (single_input, gan): {kept['activations_gb']:.2f} activations" in output
-    assert kept["estimated_gb"] == pytest.approx(kept["activations_gb"] + kept["weights_gb"] + kept["reserved_gb"], abs=2e-3)
+    assert (
+        f"{kept['estimated_gb']:.2f} GB of 6 (single_input, gan): {kept['activations_gb']:.2f}"
+        " activations" in output
+    )
+    assert kept["estimated_gb"] == pytest.approx(
+        kept["activations_gb"] + kept["weights_gb"] + kept["reserved_gb"], abs=2e-3
+    )
     assert "nnUNetv2_preprocess -d 601 -plans_name nnUNetPlansAnisotropic -c 3d_fullres" in output
-    assert "nnUNetv2_train 601 3d_fullres 0 -p nnUNetPlansAnisotropic -tr nnUNetTrainerGAN" in output
+    assert (
+        "nnUNetv2_train 601 3d_fullres 0 -p nnUNetPlansAnisotropic -tr nnUNetTrainerGAN" in output
+    )
 
 
 def test_a_variant_has_an_estimate_of_its_own(empty_root: Path):
@@ -63,7 +74,10 @@ def test_a_protocol_is_shown_and_has_its_trainer(empty_root: Path):
     ("arguments", "message"),
     [
         (["--spacing", "1,x,2"], "'1,x,2': write Z,Y,X in mm"),
-        (["--architecture-option", "neighbours"], "'neighbours': write KEY=VALUE, for example neighbours=1"),
+        (
+            ["--architecture-option", "neighbours"],
+            "'neighbours': write KEY=VALUE, for example neighbours=1",
+        ),
         (["--set", "num_epochs"], "write KEY=VALUE, for example num_epochs=500"),
     ],
 )
@@ -79,7 +93,10 @@ def test_help_names_all_architectures_and_protocols():
 
 
 def test_help_loads_no_network():
-    code = "import sys, nnunet_liver_ext.commands.plan; print('torch' in sys.modules, 'nnunetv2' in sys.modules)"
+    code = (
+        "import sys, nnunet_liver_ext.commands.plan; print('torch' in sys.modules, 'nnunetv2' in"
+        " sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
@@ -98,7 +115,9 @@ def test_plans_that_keep_no_estimate_have_no_suggestion():
         ("dual_output_specialized", "similarity_rigid", "nnUNetTrainerSimilarityRigid"),
     ],
 )
-def test_the_suggested_trainer_has_the_strategy_and_the_objective(strategy: str, objective: str, trainer: str):
+def test_the_suggested_trainer_has_the_strategy_and_the_objective(
+    strategy: str, objective: str, trainer: str
+):
     memory = {"strategy": strategy, "objective": objective}
     entry = {"memory": memory, "architecture": {"network_class_name": "somewhere.PlainConvUNet"}}
     assert suggested_trainer({"configurations": {"3d_fullres": entry}}, "3d_fullres") == trainer

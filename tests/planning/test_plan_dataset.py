@@ -21,7 +21,8 @@ OTHER_SPLITS = [{"train": CASES[1:], "val": CASES[:1]}]
 
 @pytest.fixture
 def folders(nnunet_root: Path, tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
-    """(raw, preprocessed) of copies of the pair dataset, the latter with plans and splits but without data."""
+    """(raw, preprocessed) of copies of the pair dataset, the latter with plans and splits but
+    without data."""
     for kind in ("raw", "preprocessed"):
         monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
     raw, preprocessed = tmp_path / "raw" / DATASET, tmp_path / "preprocessed" / DATASET
@@ -75,10 +76,14 @@ def test_numbers_and_variants_go_into_existing_plans(folders, planner_calls):
 
 @pytest.mark.parametrize("plans_name", ["nnUNetPlans", "otherPlans"])
 @pytest.mark.parametrize("name", [None, "mine"])
-def test_an_unknown_number_is_an_error_before_anything_is_done(plans_name: str, name: str | None, folders, planner_calls):
+def test_an_unknown_number_is_an_error_before_anything_is_done(
+    plans_name: str, name: str | None, folders, planner_calls
+):
     _, preprocessed = folders
     before = {path: path.read_bytes() for path in preprocessed.iterdir()}
-    with pytest.raises(InputError, match=r"--set: unknown recipe keys \['epochs'\]; known are adversarial_weight"):
+    with pytest.raises(
+        InputError, match=r"--set: unknown recipe keys \['epochs'\]; known are adversarial_weight"
+    ):
         plan_dataset(501, plans_name=plans_name, name=name, numbers={"epochs": 3})
     assert {path: path.read_bytes() for path in preprocessed.iterdir()} == before
     assert planner_calls == []
@@ -89,7 +94,9 @@ def test_outdated_plans_are_refused(folders, planner_calls):
     plans = preprocessed / "nnUNetPlans.json"
     later = plans.stat().st_mtime + 10
     os.utime(raw / "dataset.json", (later, later))
-    with pytest.raises(InputError, match=r"nnUNetPlans\.json: older than the dataset; plan anew with --overwrite"):
+    with pytest.raises(
+        InputError, match=r"nnUNetPlans\.json: older than the dataset; plan anew with --overwrite"
+    ):
         plan_dataset(501, numbers={"num_epochs": 3})
     assert planner_calls == []
     plan_dataset(501, overwrite=True)
@@ -102,7 +109,10 @@ def test_other_splits_are_refused_and_then_replaced_with_a_copy_kept(folders, pl
     (raw / "splits_final.json").write_text(json.dumps(OTHER_SPLITS))
     shutil.copyfile(preprocessed / "nnUNetPlans.json", preprocessed / "kept.json")
     (preprocessed / "nnUNetPlans.json").unlink()
-    with pytest.raises(InputError, match=r"splits_final\.json: differs from the dataset's splits; --overwrite replaces it"):
+    with pytest.raises(
+        InputError,
+        match=r"splits_final\.json: differs from the dataset's splits; --overwrite replaces it",
+    ):
         plan_dataset(501)
     assert read(preprocessed / "splits_final.json") == before
     assert planner_calls == []
@@ -114,7 +124,8 @@ def test_other_splits_are_refused_and_then_replaced_with_a_copy_kept(folders, pl
 
 
 def test_variants_survive_planning_anew(folders):
-    """With nnU-Net's own planner: tiny plans become full ones, the variant stays, and the recipe of the base is gone."""
+    """With nnU-Net's own planner: tiny plans become full ones, the variant stays, and the recipe of
+    the base is gone."""
     plan_dataset(501, name="mine", numbers={"num_epochs": 4})
     path = plan_dataset(501, overwrite=True, processes=1)
     found = read(path)["configurations"]
@@ -146,8 +157,20 @@ def test_files_that_are_missing_or_damaged(folders, planner_calls):
 def test_the_command_shows_what_it_planned(folders, planner_calls):
     from nnunet_liver_ext.cli import app
 
-    arguments = ["plan", "-d", "501", "--set", "num_epochs=7", "--set", "patch_size=[8,16,16]", "--name", "small"]
-    result = CliRunner().invoke(app, [*arguments, "--set", "optimizer=adam"], env={"COLUMNS": "200"})
+    arguments = [
+        "plan",
+        "-d",
+        "501",
+        "--set",
+        "num_epochs=7",
+        "--set",
+        "patch_size=[8,16,16]",
+        "--name",
+        "small",
+    ]
+    result = CliRunner().invoke(
+        app, [*arguments, "--set", "optimizer=adam"], env={"COLUMNS": "200"}
+    )
     assert result.exit_code == 0, result.output
     assert "8 x 16 x 16" in result.stdout
     found = read(folders[1] / "nnUNetPlans.json")["configurations"]["small"]

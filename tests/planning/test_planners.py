@@ -1,4 +1,5 @@
-"""Plans from fingerprints: topology, patch and batch by memory, for every architecture and protocol."""
+"""Plans from fingerprints: topology, patch and batch by memory, for every architecture and
+protocol."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from nnunetv2.experiment_planning import plan_and_preprocess_api as planner_api
-from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+    ExperimentPlanner,
+)
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_liver_ext.console import quiet
@@ -30,9 +33,16 @@ LARGE = {"spacing": (4.0, 1.0, 1.0), "shape": (64, 360, 400)}
 
 
 def planned(
-    root: Path, dataset_json: dict[str, Any], *, spacing: Any = None, shape: Any = None, **asked: Any
+    root: Path,
+    dataset_json: dict[str, Any],
+    *,
+    spacing: Any = None,
+    shape: Any = None,
+    **asked: Any,
 ) -> dict[str, Any]:
-    more = {key: value for key, value in (("spacing", spacing), ("shape", shape)) if value is not None}
+    more = {
+        key: value for key, value in (("spacing", spacing), ("shape", shape)) if value is not None
+    }
     if not any((root / "raw").iterdir()):
         write_dataset(root, dataset_json, **more)
     return json.loads(plan_dataset(601, **asked).read_text())
@@ -54,15 +64,21 @@ def test_every_architecture_is_planned_within_memory(
     architecture: str, dataset_json: dict[str, Any], empty_root: Path, memory_by_voxels: Any
 ):
     asked = {"architecture": architecture, "gpu_memory_gb": 2.2}
-    plans = planned(empty_root, dataset_json, spacing=(4.0, 1.0, 1.0), shape=(48, 128, 144), **asked)
+    plans = planned(
+        empty_root, dataset_json, spacing=(4.0, 1.0, 1.0), shape=(48, 128, 144), **asked
+    )
     entry = plans["configurations"]["3d_fullres"]
     assert entry["architecture"]["network_class_name"] == ARCHITECTURES[architecture].network
     assert entry["architecture"]["arch_kwargs"]["strides"][0] == [1, 1, 1]
     assert entry["preprocessor_name"] == "DefaultPreprocessor"
-    assert plans["experiment_planner_used"] == ("ResEncUNetPlanner" if architecture == "resenc" else "ExperimentPlanner")
+    assert plans["experiment_planner_used"] == (
+        "ResEncUNetPlanner" if architecture == "resenc" else "ExperimentPlanner"
+    )
     assert ("2d" in plans["configurations"]) == (architecture in ("nnunet", "resenc"))
     memory = entry["memory"]
-    needed = by_voxels(training_of(dataset_json, Recipe(strategy="one_view")), sizes_of(plans, "3d_fullres")).total_gb
+    needed = by_voxels(
+        training_of(dataset_json, Recipe(strategy="one_view")), sizes_of(plans, "3d_fullres")
+    ).total_gb
     assert memory["estimated_gb"] == pytest.approx(needed, abs=1e-3)
     assert needed <= 2.2
     network, patch, _ = build(plans)
@@ -90,34 +106,58 @@ def test_more_memory_is_used(architecture: str, empty_root: Path, memory_by_voxe
 
 
 @pytest.mark.parametrize("slices_mm", [3.0, 4.0, 5.0])
-def test_the_papers_topology_comes_out_of_its_data(slices_mm: float, empty_root: Path, memory_by_voxels: Any):
-    plans = planned(empty_root, IMAGES, spacing=(slices_mm, 1.0, 1.0), shape=(64, 360, 400), architecture="anisotropic")
+def test_the_papers_topology_comes_out_of_its_data(
+    slices_mm: float, empty_root: Path, memory_by_voxels: Any
+):
+    plans = planned(
+        empty_root,
+        IMAGES,
+        spacing=(slices_mm, 1.0, 1.0),
+        shape=(64, 360, 400),
+        architecture="anisotropic",
+    )
     arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     assert arguments["strides"] == [list(stride) for stride in STRIDES]
     assert arguments["kernel_sizes"] == [list(kernel) for kernel in KERNEL_SIZES]
-    assert (arguments["features_per_stage"], arguments["padding"]) == ([16, 32, 64, 128, 256], "same")
+    assert (arguments["features_per_stage"], arguments["padding"]) == (
+        [16, 32, 64, 128, 256],
+        "same",
+    )
 
 
 def test_di2in_takes_whole_volumes_of_3_mm(empty_root: Path, memory_by_voxels: Any):
-    entry = planned(empty_root, IMAGES, **LARGE, architecture="di2in")["configurations"]["3d_fullres"]
+    entry = planned(empty_root, IMAGES, **LARGE, architecture="di2in")["configurations"][
+        "3d_fullres"
+    ]
     assert entry["spacing"] == [3.0, 3.0, 3.0]
     assert entry["median_image_size_in_voxels"] == [85.0, 120.0, 133.0]
     assert entry["patch_size"] == [96, 128, 144]
     assert entry["data_identifier"] == "nnUNetPlansDI2IN_3d_fullres_3x3x3mm"
 
 
-def test_di2in_rather_takes_one_whole_volume_than_two_parts(empty_root: Path, memory_by_voxels: Any):
+def test_di2in_rather_takes_one_whole_volume_than_two_parts(
+    empty_root: Path, memory_by_voxels: Any
+):
     whole_gb = 96 * 128 * 144 * 1e-6 + 1.25
     entry = planned(empty_root, IMAGES, **LARGE, architecture="di2in", gpu_memory_gb=whole_gb + 0.1)
     entry = entry["configurations"]["3d_fullres"]
     assert (entry["patch_size"], entry["batch_size"]) == ([96, 128, 144], 1)
 
 
-@pytest.mark.parametrize(("options", "slices"), [({}, 4), ({"neighbours": 1}, 6), ({"neighbours": 4}, 12)])
+@pytest.mark.parametrize(
+    ("options", "slices"), [({}, 4), ({"neighbours": 1}, 6), ({"neighbours": 4}, 12)]
+)
 def test_slabs_have_four_slices_with_all_their_neighbours(
     options: dict[str, Any], slices: int, empty_root: Path, memory_by_voxels: Any
 ):
-    entry = planned(empty_root, IMAGES, spacing=(4.0, 1.0, 1.0), shape=(40, 230, 400), architecture="slice", options=options)
+    entry = planned(
+        empty_root,
+        IMAGES,
+        spacing=(4.0, 1.0, 1.0),
+        shape=(40, 230, 400),
+        architecture="slice",
+        options=options,
+    )
     entry = entry["configurations"]["3d_fullres"]
     assert entry["patch_size"] == [slices, 240, 256]
     assert entry["architecture"]["arch_kwargs"]["neighbours"] == options.get("neighbours", 0)
@@ -130,10 +170,16 @@ def test_vgg11_has_its_own_features(empty_root: Path, memory_by_voxels: Any):
 
 def test_unpadded_patches_fit_the_network_and_the_memory(empty_root: Path, memory_by_voxels: Any):
     def patch(gb: float) -> list[int]:
-        asked = {"architecture": "anisotropic", "options": {"padding": "valid"}, "gpu_memory_gb": gb}
+        asked = {
+            "architecture": "anisotropic",
+            "options": {"padding": "valid"},
+            "gpu_memory_gb": gb,
+        }
         plans = planned(empty_root, IMAGES, **LARGE, **asked, plans_name=f"plans_{gb:g}")
         _, size, output = build(plans)
-        assert tuple(output.shape[2:]) == tuple(n - 2 * margin for n, margin in zip(size, (20, 92, 92), strict=True))
+        assert tuple(output.shape[2:]) == tuple(
+            n - 2 * margin for n, margin in zip(size, (20, 92, 92), strict=True)
+        )
         return list(size)
 
     assert patch(20.0) == [72, 236, 236]
@@ -143,7 +189,9 @@ def test_unpadded_patches_fit_the_network_and_the_memory(empty_root: Path, memor
 
 
 def test_too_little_memory_says_how_much_would_do(empty_root: Path, memory_by_voxels: Any):
-    with pytest.raises(InputError, match=r"^1\.3 GB are too little for this training: .* needs 1\.4 GB; plan with"):
+    with pytest.raises(
+        InputError, match=r"^1\.3 GB are too little for this training: .* needs 1\.4 GB; plan with"
+    ):
         planned(empty_root, IMAGES, **LARGE, architecture="models-genesis", gpu_memory_gb=1.3)
     least = planned(empty_root, IMAGES, architecture="models-genesis", gpu_memory_gb=1.4)
     patch = least["configurations"]["3d_fullres"]["patch_size"]
@@ -154,8 +202,12 @@ def test_too_little_memory_says_how_much_would_do(empty_root: Path, memory_by_vo
 
 
 def test_single_slices_are_nothing_for_volumes(empty_root: Path, memory_by_voxels: Any):
-    with pytest.raises(InputError, match=r"holds single slices, and slice is for volumes: .* configuration 2d"):
-        planned(empty_root, IMAGES, spacing=(999.0, 1.0, 1.0), shape=(1, 300, 300), architecture="slice")
+    with pytest.raises(
+        InputError, match=r"holds single slices, and slice is for volumes: .* configuration 2d"
+    ):
+        planned(
+            empty_root, IMAGES, spacing=(999.0, 1.0, 1.0), shape=(1, 300, 300), architecture="slice"
+        )
     assert list(planned(empty_root, IMAGES)["configurations"]) == ["2d"]
 
 
@@ -163,13 +215,25 @@ def test_single_slices_are_nothing_for_volumes(empty_root: Path, memory_by_voxel
     ("protocol", "dataset_json", "expected"),
     [
         ("couteaux2021", PAIRS, {"batch_size": 1, "spacing": [4.0, 1.0, 1.0]}),
-        ("yang2017", IMAGES, {"batch_size": 4, "spacing": [3.0, 3.0, 3.0], "patch_size": [96, 128, 144]}),
+        (
+            "yang2017",
+            IMAGES,
+            {"batch_size": 4, "spacing": [3.0, 3.0, 3.0], "patch_size": [96, 128, 144]},
+        ),
         ("antaros", IMAGES, {"batch_size": 1, "spacing": [1.5, 1.5], "patch_size": [4, 240, 256]}),
-        ("hansch2022", TUMOURS, {"batch_size": 2, "spacing": [1.0, 1.0], "patch_size": [72, 236, 236]}),
+        (
+            "hansch2022",
+            TUMOURS,
+            {"batch_size": 2, "spacing": [1.0, 1.0], "patch_size": [72, 236, 236]},
+        ),
     ],
 )
 def test_protocols(
-    protocol: str, dataset_json: dict[str, Any], expected: dict[str, Any], empty_root: Path, memory_by_voxels
+    protocol: str,
+    dataset_json: dict[str, Any],
+    expected: dict[str, Any],
+    empty_root: Path,
+    memory_by_voxels,
 ):
     plans = planned(empty_root, dataset_json, **LARGE, protocol=protocol, gpu_memory_gb=11.0)
     assert plans["plans_name"] == ARCHITECTURES[PROTOCOLS[protocol].architecture].plans_name
@@ -203,40 +267,61 @@ def test_the_slices_are_those_of_the_file_unless_another_axis_is_far_coarser(
     assert [forward[plans["transpose_backward"][axis]] for axis in range(3)] == [0, 1, 2]
     size = [round(n * mm / 1.5) for n, mm in zip(shape, spacing, strict=True)]
     expected = [shape[forward[0]], size[forward[1]], size[forward[2]]]
-    assert plans["configurations"]["3d_fullres"]["median_image_size_in_voxels"] == pytest.approx(expected, abs=1)
+    assert plans["configurations"]["3d_fullres"]["median_image_size_in_voxels"] == pytest.approx(
+        expected, abs=1
+    )
 
 
-def test_data_at_nnunets_own_spacing_serve_all_architectures(empty_root: Path, memory_by_voxels: Any):
+def test_data_at_nnunets_own_spacing_serve_all_architectures(
+    empty_root: Path, memory_by_voxels: Any
+):
     names = {
-        planned(empty_root, IMAGES, architecture=name)["configurations"]["3d_fullres"]["data_identifier"]
+        planned(empty_root, IMAGES, architecture=name)["configurations"]["3d_fullres"][
+            "data_identifier"
+        ]
         for name in ("nnunet", "resenc", "anisotropic", "slice", "models-genesis")
     }
     assert names == {"nnUNetPlans_3d_fullres"}
 
 
 def test_an_ordinary_dataset_gets_nnunets_own_plan(empty_root: Path):
-    """With the traced step: patches of about 128³, for which nnU-Net's rule and ours agree on 8 GB."""
+    """With the traced step: patches of about 128³, for which nnU-Net's rule and ours agree on 8
+    GB."""
     plans = planned(empty_root, IMAGES, spacing=(5.0, 1.2, 1.2), shape=(44, 288, 320))
     with quiet():
         ExperimentPlanner(601, plans_name="stock").plan_experiment()
-    stock = json.loads((empty_root / "preprocessed" / "Dataset601_MadeUp" / "stock.json").read_text())
+    stock = json.loads(
+        (empty_root / "preprocessed" / "Dataset601_MadeUp" / "stock.json").read_text()
+    )
     for name, entry in stock["configurations"].items():
         found = plans["configurations"][name]
-        same = ("patch_size", "batch_size", "architecture", "spacing", "median_image_size_in_voxels")
+        same = (
+            "patch_size",
+            "batch_size",
+            "architecture",
+            "spacing",
+            "median_image_size_in_voxels",
+        )
         assert {key: found[key] for key in same} == {key: entry[key] for key in same}
         assert 0.8 * 8 < found["memory"]["estimated_gb"] <= 8.0
 
 
-def test_plans_of_something_else_are_not_taken_for_those_asked_for(empty_root: Path, memory_by_voxels: Any):
+def test_plans_of_something_else_are_not_taken_for_those_asked_for(
+    empty_root: Path, memory_by_voxels: Any
+):
     planned(empty_root, IMAGES, architecture="slice", plans_name="mine")
     planned(empty_root, IMAGES, plans_name="mine")  # nothing is said of the network: they are kept
-    with pytest.raises(InputError, match=r"mine\.json: was planned for .*SliceUNet; give other plans another name"):
+    with pytest.raises(
+        InputError, match=r"mine\.json: was planned for .*SliceUNet; give other plans another name"
+    ):
         planned(empty_root, IMAGES, architecture="di2in", plans_name="mine")
     with pytest.raises(InputError, match="another name"):
         planned(empty_root, IMAGES, protocol="antaros", plans_name="mine")
 
 
-def test_a_failure_leaves_no_half_of_a_plan(empty_root: Path, memory_by_voxels: Any, monkeypatch: pytest.MonkeyPatch):
+def test_a_failure_leaves_no_half_of_a_plan(
+    empty_root: Path, memory_by_voxels: Any, monkeypatch: pytest.MonkeyPatch
+):
     def fail(*arguments: Any) -> None:
         raise InputError("it does not fit.")
 

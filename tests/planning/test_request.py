@@ -26,9 +26,15 @@ PREREGISTERED = {**IMAGES, "preregistered": {"fixed": "T2", "moving": "T1"}}
         (TUMOURS, "dice_ce", "image_alone"),
     ],
 )
-def test_the_strategy_that_a_dataset_has(dataset_json: dict[str, Any], objective: str, strategy: str):
+def test_the_strategy_that_a_dataset_has(
+    dataset_json: dict[str, Any], objective: str, strategy: str
+):
     request = resolve_request(dataset_json, objective=objective)
-    assert (request.architecture.name, request.strategy, request.spacing_mm) == ("nnunet", strategy, None)
+    assert (request.architecture.name, request.strategy, request.spacing_mm) == (
+        "nnunet",
+        strategy,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,12 +47,16 @@ def test_the_strategy_that_a_dataset_has(dataset_json: dict[str, Any], objective
         ("hansch2022", TUMOURS, "anisotropic", (1.0, 1.0)),
     ],
 )
-def test_what_a_protocol_says(protocol: str, dataset_json: dict[str, Any], architecture: str, spacing: Any):
+def test_what_a_protocol_says(
+    protocol: str, dataset_json: dict[str, Any], architecture: str, spacing: Any
+):
     request = resolve_request(dataset_json, protocol=protocol)
     assert (request.architecture.name, request.spacing_mm) == (architecture, spacing)
     assert request.options == PROTOCOLS[protocol].architecture_options
     recipe = recipe_of(request)
-    assert {key: getattr(recipe, key) for key in PROTOCOLS[protocol].numbers} == PROTOCOLS[protocol].numbers
+    assert {key: getattr(recipe, key) for key in PROTOCOLS[protocol].numbers} == PROTOCOLS[
+        protocol
+    ].numbers
 
 
 def test_what_is_asked_for_comes_after_the_protocol():
@@ -69,26 +79,66 @@ def test_options_of_a_protocols_network_are_not_those_of_another():
 
 def test_the_networks_own_spacing():
     assert resolve_request(IMAGES, architecture="di2in").spacing_mm == (3.0, 3.0, 3.0)
-    assert resolve_request(IMAGES, architecture="di2in", spacing_mm=(2, 2, 2)).spacing_mm == (2.0, 2.0, 2.0)
+    assert resolve_request(IMAGES, architecture="di2in", spacing_mm=(2, 2, 2)).spacing_mm == (
+        2.0,
+        2.0,
+        2.0,
+    )
 
 
 @pytest.mark.parametrize(
     ("dataset_json", "asked", "message"),
     [
-        (IMAGES, {"protocol": "hansch2022"}, "protocol hansch2022 needs an organ mask, .* convert the dataset"),
-        (IMAGES, {"protocol": "couteaux2021"}, "protocol couteaux2021 is for pairs of images, .* no `pair` entry"),
+        (
+            IMAGES,
+            {"protocol": "hansch2022"},
+            "protocol hansch2022 needs an organ mask, .* convert the dataset",
+        ),
+        (
+            IMAGES,
+            {"protocol": "couteaux2021"},
+            "protocol couteaux2021 is for pairs of images, .* no `pair` entry",
+        ),
         (PAIRS, {"protocol": "antaros"}, "protocol antaros is for datasets with one mask per case"),
-        (PAIRS, {"protocol": "none"}, "unknown protocol 'none'; known are couteaux2021, yang2017, antaros, hansch2022"),
-        (PAIRS, {"architecture": "unet"}, "no architecture 'unet': choose from nnunet, resenc, anisotropic"),
+        (
+            PAIRS,
+            {"protocol": "none"},
+            "unknown protocol 'none'; known are couteaux2021, yang2017, antaros, hansch2022",
+        ),
+        (
+            PAIRS,
+            {"architecture": "unet"},
+            "no architecture 'unet': choose from nnunet, resenc, anisotropic",
+        ),
         (PAIRS, {"strategy": "both"}, "no strategy 'both': choose from one_view"),
-        (PAIRS, {"strategy": "one_view"}, "one_view does not fit the dataset, which holds pairs: choose from single_input,"),
-        (IMAGES, {"strategy": "dual_input"}, "dual_input does not fit .* one mask per case: choose from one_view"),
-        (TUMOURS, {"strategy": "one_view"}, "one_view does not fit .* an organ mask: choose from image_alone"),
+        (
+            PAIRS,
+            {"strategy": "one_view"},
+            "one_view does not fit the dataset, which holds pairs: choose from single_input,",
+        ),
+        (
+            IMAGES,
+            {"strategy": "dual_input"},
+            "dual_input does not fit .* one mask per case: choose from one_view",
+        ),
+        (
+            TUMOURS,
+            {"strategy": "one_view"},
+            "one_view does not fit .* an organ mask: choose from image_alone",
+        ),
         (PAIRS, {"objective": "bce"}, "no objective 'bce': choose from dice_ce"),
         (PAIRS, {"spacing_mm": (1.0,)}, r"spacing 1\.0: give Z,Y,X in mm, or Y,X"),
         (PAIRS, {"spacing_mm": (0.0, 1.0, 1.0)}, "give Z,Y,X in mm"),
-        (IMAGES, {"objective": "gan", "protocol": "antaros"}, "gan has a companion network, .* three numbers of --spacing"),
-        (PAIRS, {"options": {"padding": "valid"}}, "architecture nnunet is planned by nnU-Net itself and takes no"),
+        (
+            IMAGES,
+            {"objective": "gan", "protocol": "antaros"},
+            "gan has a companion network, .* three numbers of --spacing",
+        ),
+        (
+            PAIRS,
+            {"options": {"padding": "valid"}},
+            "architecture nnunet is planned by nnU-Net itself and takes no",
+        ),
     ],
 )
 def test_what_does_not_fit(dataset_json: dict[str, Any], asked: dict[str, Any], message: str):
@@ -98,8 +148,15 @@ def test_what_does_not_fit(dataset_json: dict[str, Any], asked: dict[str, Any], 
 
 def test_architectures_have_plans_files_of_their_own():
     names = [
-        default_plans_name(architecture, None) for architecture in (None, "nnunet", "resenc", "di2in", "models-genesis")
+        default_plans_name(architecture, None)
+        for architecture in (None, "nnunet", "resenc", "di2in", "models-genesis")
     ]
-    assert names == ["nnUNetPlans", "nnUNetPlans", "nnUNetPlansResEnc", "nnUNetPlansDI2IN", "nnUNetPlansModelsGenesis"]
+    assert names == [
+        "nnUNetPlans",
+        "nnUNetPlans",
+        "nnUNetPlansResEnc",
+        "nnUNetPlansDI2IN",
+        "nnUNetPlansModelsGenesis",
+    ]
     assert default_plans_name(None, "yang2017") == "nnUNetPlansDI2IN"
     assert default_plans_name("resenc", "couteaux2021") == "nnUNetPlansResEnc"

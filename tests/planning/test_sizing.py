@@ -8,13 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_liver_ext.planning.sizing import batch_covering, first_patch, first_that_fits, ladder, largest_batch, multiples
+from nnunet_liver_ext.planning.sizing import (
+    batch_covering,
+    first_patch,
+    first_that_fits,
+    ladder,
+    largest_batch,
+    multiples,
+)
 
 
 def test_the_first_patch_is_nnunets():
     assert first_patch((1.0, 1.0, 1.0), (500, 500, 500)) == [256, 256, 256]
     isotropic_mm = first_patch((2.0, 1.0, 1.0), (900, 900, 900))
-    assert isotropic_mm == [round(256 / 2 ** (2 / 3)), round(256 * 2 ** (1 / 3)), round(256 * 2 ** (1 / 3))]
+    assert isotropic_mm == [
+        round(256 / 2 ** (2 / 3)),
+        round(256 * 2 ** (1 / 3)),
+        round(256 * 2 ** (1 / 3)),
+    ]
     assert first_patch((1.0, 1.0, 1.0), (40, 500.5, 200)) == [40, 256, 200]
 
 
@@ -38,7 +49,11 @@ def test_the_axis_that_is_longest_beside_the_images_becomes_shorter_first():
 
 
 @given(
-    sizes=st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=8, unique=True).map(sorted), min_size=2, max_size=3),
+    sizes=st.lists(
+        st.lists(st.integers(1, 300), min_size=1, max_size=8, unique=True).map(sorted),
+        min_size=2,
+        max_size=3,
+    ),
     limit=st.integers(0, 300**3),
 )
 def test_the_largest_that_fits_is_the_first_of_the_ladder(sizes: list[list[int]], limit: int):

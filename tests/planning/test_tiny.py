@@ -23,18 +23,27 @@ CASES = [(name, {}) for name in ARCHITECTURES] + [
 
 
 @pytest.mark.parametrize(("architecture", "options"), CASES)
-def test_a_tiny_network_takes_its_patch(architecture: str, options: dict[str, Any], empty_root: Path):
+def test_a_tiny_network_takes_its_patch(
+    architecture: str, options: dict[str, Any], empty_root: Path
+):
     write_dataset(empty_root, IMAGES)
-    plans = json.loads(plan_dataset(601, architecture=architecture, options=options, tiny=True).read_text())
+    plans = json.loads(
+        plan_dataset(601, architecture=architecture, options=options, tiny=True).read_text()
+    )
     assert list(plans["configurations"]) == ["3d_fullres"]
     entry = plans["configurations"]["3d_fullres"]
-    of_plans = [entry["architecture"][key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")]
+    of_plans = [
+        entry["architecture"][key]
+        for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    ]
     network = get_network_from_plans(*of_plans, 1, 2, deep_supervision=True).train()
     assert sum(parameter.numel() for parameter in network.parameters()) < 60_000
     assert torch.Size(entry["patch_size"]).numel() < 50_000
     output = network(torch.zeros(entry["batch_size"], 1, *entry["patch_size"]))
     margin = (8, 40, 40) if options.get("padding") == "valid" else (0, 0, 0)
-    assert list(output[0].shape[2:]) == [n - lost for n, lost in zip(entry["patch_size"], margin, strict=True)]
+    assert list(output[0].shape[2:]) == [
+        n - lost for n, lost in zip(entry["patch_size"], margin, strict=True)
+    ]
     assert entry["memory"]["activations_gb"] < 0.1
     assert entry["recipe"]["num_epochs"] == 10
     assert with_numbers(plans, "3d_fullres", {"patch_size": entry["patch_size"]})
@@ -49,7 +58,9 @@ def test_slabs_of_few_slices_are_not_thinner_than_four(empty_root: Path):
 
 def test_the_protocol_stays(empty_root: Path):
     write_dataset(empty_root, TUMOURS)
-    entry = json.loads(plan_dataset(601, protocol="hansch2022", tiny=True).read_text())["configurations"]["3d_fullres"]
+    entry = json.loads(plan_dataset(601, protocol="hansch2022", tiny=True).read_text())[
+        "configurations"
+    ]["3d_fullres"]
     assert entry["protocol"] == "hansch2022"
     assert entry["spacing"] == [1.0, 1.0]
     assert entry["memory"]["strategy"] == "image_alone"

@@ -7,7 +7,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from nnunetv2.experiment_planning.experiment_planners.network_topology import (
+    get_pool_and_conv_props,
+)
 
 from nnunet_liver_ext.networks.anisotropic_unet import FEATURES, KERNEL_SIZES, STRIDES
 from nnunet_liver_ext.planning.topology import anisotropic_topology, features_of
@@ -21,7 +23,10 @@ def as_lists(rows: tuple[tuple[int, ...], ...]) -> list[list[int]]:
 
 @pytest.mark.parametrize("slices_mm", [3.0, 4.0, 5.0])
 def test_the_papers_topology_at_its_spacings(slices_mm: float):
-    assert anisotropic_topology((slices_mm, 1.0, 1.0), LARGE) == (as_lists(STRIDES), as_lists(KERNEL_SIZES))
+    assert anisotropic_topology((slices_mm, 1.0, 1.0), LARGE) == (
+        as_lists(STRIDES),
+        as_lists(KERNEL_SIZES),
+    )
     assert features_of(5) == list(FEATURES)
 
 
@@ -68,4 +73,6 @@ def test_feature_maps_are_never_shorter_than_four_voxels_unless_the_images_are(s
         pooled = math.prod(stride[axis] for stride in strides)
         assert pooled == 1 or size[axis] / pooled >= 4
         sizes = [kernel[axis] for kernel in kernels]
-        assert sizes == sorted(sizes)  # an axis that is convolved once is convolved in all coarser stages
+        assert sizes == sorted(
+            sizes
+        )  # an axis that is convolved once is convolved in all coarser stages

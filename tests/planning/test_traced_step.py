@@ -37,12 +37,16 @@ def test_what_has_no_content_counts_as_if_it_had():
         return live.peak, live.bytes
 
     def build() -> nn.Module:
-        return nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.LeakyReLU(inplace=True), nn.MaxPool3d(2))
+        return nn.Sequential(
+            nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.LeakyReLU(inplace=True), nn.MaxPool3d(2)
+        )
 
     real = step(build())
     with without_content():
         assert step(build()) == real
-    assert real[1] == sum(parameter.numel() for parameter in build().parameters()) * FLOAT  # the gradients
+    assert (
+        real[1] == sum(parameter.numel() for parameter in build().parameters()) * FLOAT
+    )  # the gradients
 
 
 def test_a_terabyte_costs_nothing():
@@ -56,11 +60,17 @@ def test_a_terabyte_costs_nothing():
     [
         (lambda x: functional.conv3d(x, torch.zeros(2, 2, 1, 1, 1)), torch.bfloat16),
         (lambda x: functional.max_pool3d(x.bfloat16(), 2), torch.bfloat16),
-        (lambda x: functional.interpolate(x.bfloat16(), scale_factor=2, mode="trilinear"), torch.bfloat16),
+        (
+            lambda x: functional.interpolate(x.bfloat16(), scale_factor=2, mode="trilinear"),
+            torch.bfloat16,
+        ),
         (lambda x: nn.BatchNorm3d(2)(x.bfloat16()), torch.bfloat16),
         (lambda x: x.bfloat16().softmax(1), torch.float32),
         (lambda x: functional.log_softmax(x.bfloat16(), 1), torch.float32),
-        (lambda x: functional.cross_entropy(x.bfloat16(), torch.zeros(1, 2, 2, 2).long()), torch.float32),
+        (
+            lambda x: functional.cross_entropy(x.bfloat16(), torch.zeros(1, 2, 2, 2).long()),
+            torch.float32,
+        ),
         (lambda x: functional.mse_loss(x.bfloat16(), x.bfloat16()), torch.float32),
     ],
 )
@@ -72,4 +82,7 @@ def test_types_are_those_of_cudas_autocast(function, expected: torch.dtype):
 
 def test_without_mixed_precision_all_is_float32():
     with without_content(), mixed_precision(False):
-        assert functional.conv3d(torch.zeros(1, 2, 2, 2, 2), torch.zeros(2, 2, 1, 1, 1)).dtype == torch.float32
+        assert (
+            functional.conv3d(torch.zeros(1, 2, 2, 2, 2), torch.zeros(2, 2, 1, 1, 1)).dtype
+            == torch.float32
+        )

@@ -10,7 +10,12 @@ import pytest
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.tiny import TINY, tiny
-from nnunet_liver_ext.planning.variants import inherited, with_numbers, with_variant, without_cascade
+from nnunet_liver_ext.planning.variants import (
+    inherited,
+    with_numbers,
+    with_variant,
+    without_cascade,
+)
 
 
 @pytest.fixture
@@ -29,7 +34,12 @@ def plans() -> dict[str, Any]:
         },
         "_kw_requires_import": ["conv_op"],
     }
-    full = {"batch_size": 2, "patch_size": [32, 128, 128], "spacing": [3.0, 1.5, 1.5], "architecture": architecture}
+    full = {
+        "batch_size": 2,
+        "patch_size": [32, 128, 128],
+        "spacing": [3.0, 1.5, 1.5],
+        "architecture": architecture,
+    }
     full["median_image_size_in_voxels"] = [60.0, 220.0, 250.0]
     return {
         "plans_name": "nnUNetPlans",
@@ -44,7 +54,9 @@ def plans() -> dict[str, Any]:
 
 
 CHANGES = [
-    lambda plans: with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5, "patch_size": [16, 64, 64]}),
+    lambda plans: with_variant(
+        plans, "mine", "3d_fullres", {"num_epochs": 5, "patch_size": [16, 64, 64]}
+    ),
     lambda plans: with_numbers(plans, "3d_fullres", {"num_epochs": 5, "batch_size": 4}),
     tiny,
     without_cascade,
@@ -60,7 +72,10 @@ def test_what_goes_in_stays_as_it_is(change, plans):
 
 def test_a_variant_inherits_and_carries_its_numbers(plans):
     found = with_variant(
-        plans, "mine", "3d_fullres", {"num_epochs": 5, "seed": 1, "batch_size": 4, "patch_size": [16, 64, 64]}
+        plans,
+        "mine",
+        "3d_fullres",
+        {"num_epochs": 5, "seed": 1, "batch_size": 4, "patch_size": [16, 64, 64]},
     )
     assert found["configurations"]["mine"] == {
         "inherits_from": "3d_fullres",
@@ -68,7 +83,9 @@ def test_a_variant_inherits_and_carries_its_numbers(plans):
         "patch_size": [16, 64, 64],
         "recipe": {"num_epochs": 5, "seed": 1},
     }
-    assert {name: found["configurations"][name] for name in plans["configurations"]} == plans["configurations"]
+    assert {name: found["configurations"][name] for name in plans["configurations"]} == plans[
+        "configurations"
+    ]
     assert inherited(found, "mine", "spacing") == [3.0, 1.5, 1.5]
     assert inherited(found, "mine", "batch_size") == 4
 
@@ -76,12 +93,17 @@ def test_a_variant_inherits_and_carries_its_numbers(plans):
 def test_a_variant_of_a_variant(plans):
     found = with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
     found = with_variant(found, "mine_too", "mine", {"patch_size": [16, 64, 64]})
-    assert found["configurations"]["mine_too"] == {"inherits_from": "mine", "patch_size": [16, 64, 64]}
+    assert found["configurations"]["mine_too"] == {
+        "inherits_from": "mine",
+        "patch_size": [16, 64, 64],
+    }
     assert inherited(found, "mine_too", "recipe") == {"num_epochs": 5}
 
 
 def test_a_variant_without_numbers(plans):
-    assert with_variant(plans, "same", "2d", {})["configurations"]["same"] == {"inherits_from": "2d"}
+    assert with_variant(plans, "same", "2d", {})["configurations"]["same"] == {
+        "inherits_from": "2d"
+    }
 
 
 def test_numbers_are_added_to_those_that_are_there(plans):
@@ -107,10 +129,23 @@ def test_a_name_that_is_taken_and_a_base_that_is_missing(plans):
 
 
 @pytest.mark.parametrize(
-    "patch", [[31, 128, 128], [32, 124, 128], [32, 128], [32, 128, 128, 8], [0, 128, 128], [32.0, 128, 128], 32, "32", None]
+    "patch",
+    [
+        [31, 128, 128],
+        [32, 124, 128],
+        [32, 128],
+        [32, 128, 128, 8],
+        [0, 128, 128],
+        [32.0, 128, 128],
+        32,
+        "32",
+        None,
+    ],
 )
 def test_a_patch_that_does_not_fit_the_strides(patch, plans):
-    with pytest.raises(InputError, match=r"must be 3 multiples of the network's strides \[2, 8, 8\]"):
+    with pytest.raises(
+        InputError, match=r"must be 3 multiples of the network's strides \[2, 8, 8\]"
+    ):
         with_numbers(plans, "3d_fullres", {"patch_size": patch})
     assert with_numbers(plans, "3d_fullres", {"patch_size": [2, 8, 8]})
 
@@ -126,8 +161,16 @@ def flat_plans(plans) -> dict[str, Any]:
     """As nnU-Net writes them for a dataset of single slices: strides multiply to (8, 8)."""
     kwargs = deepcopy(plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"])
     kwargs |= {"strides": [[1, 1], [2, 2], [2, 2], [2, 2]], "kernel_sizes": [[3, 3]] * 4}
-    entry = {"batch_size": 12, "patch_size": [240, 240], "spacing": [1.0, 1.0], "architecture": {"arch_kwargs": kwargs}}
-    return {**plans, "configurations": {"2d": {**entry, "median_image_size_in_voxels": [240.0, 240.0]}}}
+    entry = {
+        "batch_size": 12,
+        "patch_size": [240, 240],
+        "spacing": [1.0, 1.0],
+        "architecture": {"arch_kwargs": kwargs},
+    }
+    return {
+        **plans,
+        "configurations": {"2d": {**entry, "median_image_size_in_voxels": [240.0, 240.0]}},
+    }
 
 
 @pytest.mark.parametrize(("name", "fixture"), [("3d_fullres", "plans"), ("2d", "flat_plans")])
@@ -139,12 +182,18 @@ def test_tiny_plans(name: str, fixture: str, request: pytest.FixtureRequest):
     assert entry["patch_size"] == list(TINY[name].patch)
     assert kwargs["features_per_stage"] == list(TINY[name].features)
     stages = len(TINY[name].features)
-    assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "n_conv_per_stage")] == [stages] * 3
-    assert {len(axes) for key in ("strides", "kernel_sizes") for axes in kwargs[key]} == {len(entry["patch_size"])}
+    assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "n_conv_per_stage")] == [
+        stages
+    ] * 3
+    assert {len(axes) for key in ("strides", "kernel_sizes") for axes in kwargs[key]} == {
+        len(entry["patch_size"])
+    }
     assert len(kwargs["n_conv_per_stage_decoder"]) == stages - 1
     assert kwargs["conv_bias"] is True
     assert entry["recipe"]["num_epochs"] == 10
-    assert with_numbers(found, name, {"patch_size": list(TINY[name].patch)})  # its patch fits its strides
+    assert with_numbers(
+        found, name, {"patch_size": list(TINY[name].patch)}
+    )  # its patch fits its strides
 
 
 def test_plans_that_cannot_be_tiny(plans):

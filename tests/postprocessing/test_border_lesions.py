@@ -16,7 +16,11 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.postprocessing.border_lesions import Kernels, postprocess_label_map, postprocess_lesions
+from nnunet_liver_ext.postprocessing.border_lesions import (
+    Kernels,
+    postprocess_label_map,
+    postprocess_lesions,
+)
 from nnunet_liver_ext.postprocessing.border_lesions_folder import postprocess_folder
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
 
@@ -47,7 +51,9 @@ def same(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_lesions_outside_the_liver_vanish():
-    same(postprocess_lesions(box(slice(8, 16), slice(0, 12)), LIVER), box(slice(8, 16), slice(2, 12)))
+    same(
+        postprocess_lesions(box(slice(8, 16), slice(0, 12)), LIVER), box(slice(8, 16), slice(2, 12))
+    )
     same(postprocess_lesions(box(slice(8, 16), slice(8, 16)), empty()), empty())
 
 
@@ -77,7 +83,8 @@ def test_a_lesion_that_reaches_into_the_border_keeps_its_rim_there():
 
 
 def test_slices_are_treated_one_by_one():
-    """Thin across slices is not thin: kernels lie in the plane. The outer slices of the liver are no border."""
+    """Thin across slices is not thin: kernels lie in the plane. The outer slices of the liver are
+    no border."""
     flat = box(slice(2, 5), slice(8, 11), slice(1, 2))
     same(postprocess_lesions(flat, LIVER), flat)
     first = box(slice(10, 11), slice(10, 11), slice(1))
@@ -101,7 +108,9 @@ def test_kernels_can_be_others():
     row = box(slice(12, 13), slice(2, 22))
     same(postprocess_lesions(row, LIVER, Kernels(border=3)), box(slice(12, 13), slice(3, 21)))
     for wrong in ({"border": 4}, {"opening": 0}):
-        with pytest.raises(InputError, match=f"the {next(iter(wrong))} kernel must be an odd number"):
+        with pytest.raises(
+            InputError, match=f"the {next(iter(wrong))} kernel must be an odd number"
+        ):
             Kernels(**wrong)
 
 
@@ -115,7 +124,9 @@ def test_it_is_what_scipys_plain_morphology_says(seed: int, sides: tuple[int, in
     inner = ndimage.binary_erosion(liver, square[0])
     border = liver & ~inner
     opened = ndimage.binary_opening(lesions & liver, square[1])
-    same(postprocess_lesions(lesions, liver, Kernels(*sides)), (lesions & inner) | (opened & border))
+    same(
+        postprocess_lesions(lesions, liver, Kernels(*sides)), (lesions & inner) | (opened & border)
+    )
 
 
 def test_shapes_must_agree():
@@ -157,8 +168,12 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
     predictions, livers = tmp_path / "predictions", tmp_path / "livers"
     for case in ("a", "b"):
         write_image(image_like(streaks(), GRID), predictions / f"{case}.nii.gz")
-        write_image(image_like(np.where(LIVER, 6, 0).astype(np.uint8), GRID), livers / f"{case}.nii.gz")
-    (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1}}))
+        write_image(
+            image_like(np.where(LIVER, 6, 0).astype(np.uint8), GRID), livers / f"{case}.nii.gz"
+        )
+    (predictions / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "tumour": 1}})
+    )
     (predictions / "prediction.json").write_text(json.dumps({"trainer": "A"}))
     return predictions, livers, tmp_path / "out"
 
@@ -173,7 +188,12 @@ def test_a_folder_with_liver_masks(folders):
     for case in ("a", "b"):
         same(result(out, case), KEPT.astype(np.uint8))
         assert Grid.of(read_mask(out / f"{case}.nii.gz")) == GRID
-    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "b.nii.gz", "dataset.json", "prediction.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.nii.gz",
+        "b.nii.gz",
+        "dataset.json",
+        "prediction.json",
+    ]
     assert json.loads((out / "prediction.json").read_text()) == {
         "trainer": "A",
         "lesion_postprocessing": {
@@ -187,11 +207,18 @@ def test_a_folder_with_liver_masks(folders):
 
 def test_an_images_folder_whose_last_channel_is_the_liver(folders):
     predictions, livers, out = folders
-    content = {"channel_names": {"0": "MR", "1": "noNorm"}, "organ_mask": {"name": "liver", "channel": 1}}
-    (predictions / "dataset.json").write_text(json.dumps(content | {"labels": {"background": 0, "tumour": 1}}))
+    content = {
+        "channel_names": {"0": "MR", "1": "noNorm"},
+        "organ_mask": {"name": "liver", "channel": 1},
+    }
+    (predictions / "dataset.json").write_text(
+        json.dumps(content | {"labels": {"background": 0, "tumour": 1}})
+    )
     for case in ("a", "b"):
         (livers / f"{case}.nii.gz").rename(livers / f"{case}_0001.nii.gz")
-        write_image(image_like(np.full(SHAPE, 0.3, np.float32), GRID), livers / f"{case}_0000.nii.gz")
+        write_image(
+            image_like(np.full(SHAPE, 0.3, np.float32), GRID), livers / f"{case}_0000.nii.gz"
+        )
     postprocess_folder(predictions, out, livers)
     same(result(out, "b"), KEPT.astype(np.uint8))
 
@@ -201,13 +228,19 @@ def test_the_livers_values_in_the_predictions(folders):
     labels = np.where(LIVER, 1, 0).astype(np.int16)
     labels[streaks()] = 2
     write_image(image_like(labels, GRID), predictions / "a.nii.gz")
-    write_image(image_like(np.where(KEPT, 2, labels > 0).astype(np.int16), GRID), predictions / "b.nii.gz")
-    (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": [1, 2], "tumour": 2}}))
+    write_image(
+        image_like(np.where(KEPT, 2, labels > 0).astype(np.int16), GRID), predictions / "b.nii.gz"
+    )
+    (predictions / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "liver": [1, 2], "tumour": 2}})
+    )
     assert postprocess_folder(predictions, out, (1, 2)) == 1
     for case in ("a", "b"):
         same(result(out, case), np.where(KEPT, 2, LIVER).astype(np.int16))
     for values in ((1,), (2,), (0, 1, 2)):
-        with pytest.raises(InputError, match=r"must be the values of the liver with its lesions \(tumour=2\)"):
+        with pytest.raises(
+            InputError, match=r"must be the values of the liver with its lesions \(tumour=2\)"
+        ):
             postprocess_folder(predictions, out, values, overwrite=True)
 
 
@@ -272,7 +305,9 @@ def test_folders_that_cannot_be_meant(folders, tmp_path: Path):
     with pytest.raises(InputError, match=r"prediction\.json: is no valid JSON"):
         postprocess_folder(predictions, out, livers)
     (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1}}))
-    with pytest.raises(InputError, match=r"no dataset\.json says what a lesion is; say it with --label"):
+    with pytest.raises(
+        InputError, match=r"no dataset\.json says what a lesion is; say it with --label"
+    ):
         postprocess_folder(predictions, out, livers)
     pair = {"modalities": ["T1", "T2"], "classes": ["background", "tumour"]}
     labels = {"background": 0, "T1": 1, "T2": 2, "T1+T2": 3}
@@ -289,11 +324,25 @@ def test_the_command(folders):
     assert result_of.exit_code == 0, result_of.output
     assert "2 label maps changed" in result_of.output
     same(result(out, "a"), KEPT.astype(np.uint8))
-    options = ["--label", "tumour=1", "--border-kernel", "5", "--opening-kernel", "1", "--overwrite"]
+    options = [
+        "--label",
+        "tumour=1",
+        "--border-kernel",
+        "5",
+        "--opening-kernel",
+        "1",
+        "--overwrite",
+    ]
     assert CliRunner().invoke(app, [*command, *options]).exit_code == 0
     same(result(out, "a"), streaks().astype(np.uint8))
-    for liver, message in (("1+2", None), ("1++2", "no such folder of liver masks"), ("1", "with its lesions")):
-        found = CliRunner().invoke(app, [*command[:3], "--liver", liver, "-o", str(out), "--overwrite"])
+    for liver, message in (
+        ("1+2", None),
+        ("1++2", "no such folder of liver masks"),
+        ("1", "with its lesions"),
+    ):
+        found = CliRunner().invoke(
+            app, [*command[:3], "--liver", liver, "-o", str(out), "--overwrite"]
+        )
         assert (message is None and found.exit_code == 0) or message in str(found.exception)
     assert CliRunner().invoke(app, [*command, "--label", "tumour"]).exit_code == 2
 
@@ -307,7 +356,8 @@ def test_it_needs_no_torch():
 
 
 @pytest.mark.parametrize(
-    ("mm", "expected"), [(1.0, (7, 3)), (0.7, (9, 5)), (1.5, (5, 1)), (2.0, (3, 1)), (8.0, (1, 1)), (0.5, (13, 5))]
+    ("mm", "expected"),
+    [(1.0, (7, 3)), (0.7, (9, 5)), (1.5, (5, 1)), (2.0, (3, 1)), (8.0, (1, 1)), (0.5, (13, 5))],
 )
 def test_kernels_are_about_as_wide_in_mm(mm: float, expected: tuple[int, int]):
     """7 and 3 mm: the odd number of voxels that is nearest; a slice may have two spacings."""

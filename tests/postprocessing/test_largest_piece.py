@@ -17,7 +17,13 @@ from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.model import load_model
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.pairing import decode_pair
-from nnunet_liver_ext.postprocessing.largest_piece import FILE_NAME, Rule, Rules, keep_largest, largest_piece
+from nnunet_liver_ext.postprocessing.largest_piece import (
+    FILE_NAME,
+    Rule,
+    Rules,
+    keep_largest,
+    largest_piece,
+)
 from nnunet_liver_ext.postprocessing.largest_piece_folder import apply_to_folder
 from nnunet_liver_ext.postprocessing.largest_piece_search import decide, find_rules, save_rules
 from nnunet_liver_ext.space.images import array, image_like, read_mask, write_image
@@ -39,7 +45,9 @@ def specks_in_t1(case: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rules_of(*kept: str, modalities: tuple[str, ...] = ("T1", "T2")) -> Rules:
-    return Rules(tuple(Rule(name, "liver", 1, name in kept, 0.8, 0.9, 5, 4, 0) for name in modalities))
+    return Rules(
+        tuple(Rule(name, "liver", 1, name in kept, 0.8, 0.9, 5, 4, 0) for name in modalities)
+    )
 
 
 # ---------------------------------------------------------------- pieces
@@ -82,7 +90,9 @@ def test_only_the_named_labels_lose_pieces():
     ],
 )
 def test_a_rule_is_kept_where_mean_and_patients_gain(gains: dict[str, float], kept: bool):
-    rows = pd.DataFrame({"patient": list(gains), "before": 0.5, "after": [0.5 + gain for gain in gains.values()]})
+    rows = pd.DataFrame(
+        {"patient": list(gains), "before": 0.5, "after": [0.5 + gain for gain in gains.values()]}
+    )
     rule = decide(rows, "T1", "liver", 1)
     assert rule.keep_largest is kept
     assert rule.dice_after == pytest.approx(0.5 + sum(gains.values()) / 3)
@@ -93,7 +103,9 @@ def test_a_rule_is_kept_where_mean_and_patients_gain(gains: dict[str, float], ke
 
 
 def test_two_cases_of_one_patient_count_once():
-    rows = pd.DataFrame({"patient": ["a", "a", "b", "b"], "before": 0.5, "after": [0.7, 0.7, 0.49, 0.49]})
+    rows = pd.DataFrame(
+        {"patient": ["a", "a", "b", "b"], "before": 0.5, "after": [0.7, 0.7, 0.49, 0.49]}
+    )
     assert decide(rows, "T1", "liver", 1).patients_worse == 1
     assert decide(rows, "T1", "liver", 1).keep_largest
 
@@ -101,7 +113,10 @@ def test_two_cases_of_one_patient_count_once():
 def test_rules_are_found_for_each_image_of_the_pair(root):
     folder = root.model("A", specks_in_t1)
     rules = find_rules(folder, processes=1)
-    assert [(rule.name, rule.keep_largest) for rule in rules.rules] == [("T1 liver", True), ("T2 liver", False)]
+    assert [(rule.name, rule.keep_largest) for rule in rules.rules] == [
+        ("T1 liver", True),
+        ("T2 liver", False),
+    ]
     first = rules.rules[0]
     assert first.dice_before == pytest.approx(WITH_SPECK)
     assert first.dice_after == 1
@@ -148,7 +163,9 @@ def test_a_preregistered_model_has_rules_for_its_fixed_image(root):
         "file_ending": ".nii.gz",
         "preregistered": {"fixed": "T2", "moving": "T1"},
     }
-    root.put = lambda folder, case, masks: write_image(image_like(masks[1], GRID), folder / f"{case}.nii.gz")
+    root.put = lambda folder, case, masks: write_image(
+        image_like(masks[1], GRID), folder / f"{case}.nii.gz"
+    )
     (root.preprocessed / "dataset.json").write_text(json.dumps(root.dataset_json))
     for case in CASES:
         root.put(root.preprocessed / "gt_segmentations", case, (block(), block()))
@@ -183,11 +200,14 @@ def test_damaged_and_later_rules(tmp_path: Path):
 
 @pytest.fixture
 def masks(tmp_path: Path) -> Path:
-    """Native masks of one case with a speck in each, what a deformation adds, and the descriptions."""
+    """Native masks of one case with a speck in each, what a deformation adds, and the
+    descriptions."""
     folder = tmp_path / "masks"
     for name in ("T1", "T2", "T1_on_T2"):
         write_image(image_like(block_and_speck(9), GRID), folder / f"case_{name}.nii.gz")
-    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"})
+    )
     (folder / "prediction.json").write_text(json.dumps({"trainer": "A", "postprocessing": []}))
     return folder
 
@@ -208,7 +228,10 @@ def test_masks_lose_specks_where_a_rule_says_so(masks, tmp_path: Path):
         "prediction.json",
     ]
     assert json.loads((out / "prediction.json").read_text())["postprocessing"] == ["T1 liver"]
-    assert array(read_mask(out / "case_T1.nii.gz")).dtype == array(read_mask(masks / "case_T1.nii.gz")).dtype
+    assert (
+        array(read_mask(out / "case_T1.nii.gz")).dtype
+        == array(read_mask(masks / "case_T1.nii.gz")).dtype
+    )
 
 
 def test_joint_maps_lose_specks_of_one_image(root, tmp_path: Path):
@@ -216,7 +239,9 @@ def test_joint_maps_lose_specks_of_one_image(root, tmp_path: Path):
     root.put(folder, "P001_S1", (block_and_speck(9), block_and_speck(5)))
     (folder / "dataset.json").write_text(json.dumps(root.dataset_json))
     assert apply(folder, tmp_path / "out", rules_of("T2")) == 1
-    first, second = decode_pair(array(read_mask(tmp_path / "out" / "P001_S1.nii.gz")), PAIR.num_classes)
+    first, second = decode_pair(
+        array(read_mask(tmp_path / "out" / "P001_S1.nii.gz")), PAIR.num_classes
+    )
     np.testing.assert_array_equal(first, block_and_speck(9))
     np.testing.assert_array_equal(second, block())
 
@@ -229,7 +254,9 @@ def test_predictions_are_changed_in_place_only_if_asked(masks):
     assert apply(masks, masks, rules_of("T1"), in_place=True) == 1
     assert apply(masks, masks, rules_of("T1"), in_place=True) == 0
     np.testing.assert_array_equal(array(read_mask(masks / "case_T1.nii.gz")), block())
-    np.testing.assert_array_equal(array(read_mask(masks / "case_T1_on_T2.nii.gz")), block_and_speck(9))
+    np.testing.assert_array_equal(
+        array(read_mask(masks / "case_T1_on_T2.nii.gz")), block_and_speck(9)
+    )
 
 
 def test_masks_that_are_there_stay(masks, tmp_path: Path):
@@ -243,12 +270,16 @@ def test_masks_that_are_there_stay(masks, tmp_path: Path):
 def test_rules_of_other_images_or_classes_are_refused(masks, tmp_path: Path):
     with pytest.raises(InputError, match="has no rules for T1, only for T2"):
         apply(masks, tmp_path / "out", rules_of(modalities=("T2",)))
-    (masks / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}}))
+    (masks / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2}})
+    )
     with pytest.raises(InputError, match="is for the class liver with label 1"):
         apply(masks, tmp_path / "out", rules_of("T1"))
     plain = tmp_path / "plain"
     write_image(image_like(block(), GRID), plain / "case.nii.gz")
-    with pytest.raises(InputError, match=r"name no image .* no dataset.json says that they are joint"):
+    with pytest.raises(
+        InputError, match=r"name no image .* no dataset.json says that they are joint"
+    ):
         apply(plain, tmp_path / "out", rules_of("T1"))
     assert not (tmp_path / "out").exists()
 
@@ -262,7 +293,9 @@ def test_a_damaged_mask_is_listed_and_the_others_written(masks, tmp_path: Path):
 
 def test_the_commands(root, masks, tmp_path: Path):
     folder = root.model("A", specks_in_t1)
-    result = CliRunner().invoke(app, ["postprocess", "find", str(folder), "--processes", "1"], env={"COLUMNS": "150"})
+    result = CliRunner().invoke(
+        app, ["postprocess", "find", str(folder), "--processes", "1"], env={"COLUMNS": "150"}
+    )
     assert result.exit_code == 0, result.output
     assert "T1 liver" in result.output
     again = CliRunner().invoke(app, ["postprocess", "find", str(folder)])
@@ -286,16 +319,30 @@ def test_prediction_follows_the_rules_of_the_model(model_folders, tmp_path: Path
     write_study(tmp_path / "studies", "case")
     studies, files = read_studies(tmp_path / "studies"), {}
     for name, follow in (("with", True), ("without", False)):
-        model = load_model(folder, device=torch.device("cpu"), mirroring=False, tile_step=1.0, postprocessing=follow)
+        model = load_model(
+            folder,
+            device=torch.device("cpu"),
+            mirroring=False,
+            tile_step=1.0,
+            postprocessing=follow,
+        )
         predict_studies(model, studies, tmp_path / name, probabilities=True)
         description = json.loads((tmp_path / name / "prediction.json").read_text())
         assert description["postprocessing"] == (["T1 liver"] if follow else [])
-        files[name] = {modality: array(read_mask(tmp_path / name / f"case_{modality}.nii.gz")) for modality in ("T1", "T2")}
-    assert not np.array_equal(files["with"]["T1"], files["without"]["T1"])  # the test would show nothing without specks
+        files[name] = {
+            modality: array(read_mask(tmp_path / name / f"case_{modality}.nii.gz"))
+            for modality in ("T1", "T2")
+        }
+    assert not np.array_equal(
+        files["with"]["T1"], files["without"]["T1"]
+    )  # the test would show nothing without specks
     np.testing.assert_array_equal(files["with"]["T1"], keep_largest(files["without"]["T1"], [1]))
     np.testing.assert_array_equal(files["with"]["T2"], files["without"]["T2"])
     for modality in ("T1", "T2"):
-        found = [np.load(tmp_path / name / f"case_{modality}.npz")["probabilities"] for name in ("with", "without")]
+        found = [
+            np.load(tmp_path / name / f"case_{modality}.npz")["probabilities"]
+            for name in ("with", "without")
+        ]
         np.testing.assert_array_equal(*found)
     with pytest.raises(InputError, match="another model, of other studies or with other options"):
         predict_studies(model, studies, tmp_path / "with")
@@ -309,5 +356,8 @@ def test_the_rules_of_another_model_are_refused(model_folders, tmp_path: Path):
     folder = tmp_path / "nnUNetTrainerDualInput__nnUNetPlans__3d_fullres"
     shutil.copytree(model_folders["nnUNetTrainerDualInput"], folder)
     Rules((Rule("T1", "spleen", 1, True, 0, 1, 1, 1, 0),)).save(folder / FILE_NAME)
-    with pytest.raises(InputError, match="is for the class spleen with label 1, but there are background 0, liver 1"):
+    with pytest.raises(
+        InputError,
+        match="is for the class spleen with label 1, but there are background 0, liver 1",
+    ):
         load_model(folder, device=torch.device("cpu"))

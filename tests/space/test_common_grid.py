@@ -3,7 +3,12 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, mask_on_grid, parse_spacing
+from nnunet_liver_ext.space.common_grid import (
+    common_grid,
+    image_on_grid,
+    mask_on_grid,
+    parse_spacing,
+)
 from nnunet_liver_ext.space.images import Grid, array, image_like
 from tests.dataset_conversion.conftest import AXIAL, T1_GRID, T2_GRID, ball
 
@@ -87,12 +92,17 @@ def test_outside_a_ct_is_air():
 def test_bspline_keeps_a_smooth_image_better_than_linear():
     def field(grid: Grid) -> np.ndarray:
         x, y, z = grid.size
-        points = np.array(grid.origin) + np.stack(np.meshgrid(*map(np.arange, (x, y, z)), indexing="ij"), -1) * grid.spacing
+        points = (
+            np.array(grid.origin)
+            + np.stack(np.meshgrid(*map(np.arange, (x, y, z)), indexing="ij"), -1) * grid.spacing
+        )
         return (np.sin(points / 6.0).sum(-1).transpose(2, 1, 0) * 100 + 500).astype(np.float32)
 
     fine = Grid((24, 20, 14), (1.1, 1.2, 1.3), (-14.0, -12.0, -10.0), AXIAL)
     errors = {
-        kind: np.abs(array(image_on_grid(on(T1_GRID, field(T1_GRID)), fine, kind)) - field(fine)).mean()
+        kind: np.abs(
+            array(image_on_grid(on(T1_GRID, field(T1_GRID)), fine, kind)) - field(fine)
+        ).mean()
         for kind in ("bspline", "linear")
     }
     assert errors["bspline"] < 0.3 * errors["linear"]

@@ -72,7 +72,9 @@ def test_a_change_of_any_file_with_voxels_is_noticed(tmp_path: Path, name: str):
     (tmp_path / "a.raw").write_bytes(VOXELS.tobytes())
     for number, plane in enumerate(VOXELS, start=1):
         (tmp_path / f"s{number}.raw").write_bytes(plane.tobytes())
-    np.testing.assert_array_equal(array(read_image(tmp_path / name)), VOXELS)  # ITK finds the same files
+    np.testing.assert_array_equal(
+        array(read_image(tmp_path / name)), VOXELS
+    )  # ITK finds the same files
     before = Source.of(tmp_path / name, tmp_path)
     assert before.has_content_of(Source.of(tmp_path / name, tmp_path))
     assert before.size == len(headers[name])

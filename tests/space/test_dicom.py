@@ -28,14 +28,23 @@ def test_every_voxel_is_where_its_header_says_in_an_oblique_coronal_series(tmp_p
     write_series(tmp_path, VALUES, orientation=(*row, *column), origin=(5, 6, 7), step=3.0)
     image = read_image(tmp_path)
     index = (4, 3, 2)  # x, y, z
-    expected = np.array([5, 6, 7]) + 4 * 1.5 * row + 3 * 1.25 * column + 2 * 3.0 * np.cross(row, column)
+    expected = (
+        np.array([5, 6, 7]) + 4 * 1.5 * row + 3 * 1.25 * column + 2 * 3.0 * np.cross(row, column)
+    )
     assert image.TransformIndexToPhysicalPoint(index) == pytest.approx(expected, abs=1e-4)
     assert image.GetPixel(index) == VALUES[2, 3, 4]
 
 
 def test_rescaling_of_each_file_is_applied(tmp_path: Path):
     write_series(tmp_path, VALUES[:3], slope=0.5, uid="1.2.3")
-    write_series(tmp_path, VALUES[3:], slope=2.0, uid="1.2.3", depths=[12, 16, 20], names=["x.dcm", "y.dcm", "z.dcm"])
+    write_series(
+        tmp_path,
+        VALUES[3:],
+        slope=2.0,
+        uid="1.2.3",
+        depths=[12, 16, 20],
+        names=["x.dcm", "y.dcm", "z.dcm"],
+    )
     values = sitk.GetArrayFromImage(read_series(tmp_path))
     np.testing.assert_allclose(values[:3], VALUES[:3] * 0.5)
     np.testing.assert_allclose(values[3:], VALUES[3:] * 2.0)
@@ -61,14 +70,18 @@ def test_other_files_and_names_without_ending_do_not_matter(tmp_path: Path):
 )
 def test_two_series_in_one_folder_are_refused(tmp_path: Path, other: dict, difference: str):
     write_series(tmp_path, VALUES, uid="1.2.3")
-    write_series(tmp_path, VALUES, names=[f"b{index}.dcm" for index in range(6)], origin=(0, 0, 500), **other)
+    write_series(
+        tmp_path, VALUES, names=[f"b{index}.dcm" for index in range(6)], origin=(0, 0, 500), **other
+    )
     with pytest.raises(InputError, match=f"holds 2 series that differ in {difference}"):
         read_series(tmp_path)
 
 
 def test_series_of_two_sizes_are_refused(tmp_path: Path):
     write_series(tmp_path, VALUES, uid="1.2.3")
-    write_series(tmp_path, VALUES[:, :8], uid="1.2.3", names=[f"b{index}.dcm" for index in range(6)])
+    write_series(
+        tmp_path, VALUES[:, :8], uid="1.2.3", names=[f"b{index}.dcm" for index in range(6)]
+    )
     with pytest.raises(InputError, match="differ in size"):
         read_series(tmp_path)
 
@@ -84,13 +97,17 @@ def test_uids_that_differ_in_every_file_are_accepted_on_request(tmp_path: Path):
     write_series(tmp_path, VALUES, uid_per_file=True)
     with pytest.raises(InputError, match="6 series that differ in SeriesInstanceUID"):
         read_series(tmp_path)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_series(tmp_path, same_uid=False)), VALUES)
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(read_series(tmp_path, same_uid=False)), VALUES
+    )
 
 
 def test_a_missing_slice_is_named(tmp_path: Path):
     paths = write_series(tmp_path, VALUES)
     paths[3].unlink()
-    with pytest.raises(InputError, match=f"8 mm between {paths[2].name} and {paths[4].name}, 4 mm between"):
+    with pytest.raises(
+        InputError, match=f"8 mm between {paths[2].name} and {paths[4].name}, 4 mm between"
+    ):
         read_series(tmp_path)
 
 
@@ -105,7 +122,9 @@ def test_uneven_slices_are_refused_and_rounding_is_not(tmp_path: Path):
 def test_tilted_slices_are_refused(tmp_path: Path):
     for index in range(6):
         origin = (-20.0, -30.0 + 1.5 * index, 100.0 + 4 * index)
-        write_series(tmp_path, VALUES[index : index + 1], uid="1.2.3", names=[f"{index}.dcm"], origin=origin)
+        write_series(
+            tmp_path, VALUES[index : index + 1], uid="1.2.3", names=[f"{index}.dcm"], origin=origin
+        )
     with pytest.raises(InputError, match=r"shifted sideways by up to 7\.5 mm"):
         read_series(tmp_path)
 
@@ -145,7 +164,10 @@ def test_small_differences_of_the_distances_that_add_up_are_refused(tmp_path: Pa
     depths = np.concatenate([[0], np.cumsum([4.0] * 12 + [4.3] * 12)])
     write_series(tmp_path, np.repeat(VALUES[:1], 25, axis=0), depths=depths)
     # half way lies at 48 mm, at half of 99.6 mm in a regular volume
-    with pytest.raises(InputError, match=r"varies from 4 to 4\.3 mm, so that .* lies 1\.8 mm from its place .*dcm2niix"):
+    with pytest.raises(
+        InputError,
+        match=r"varies from 4 to 4\.3 mm, so that .* lies 1\.8 mm from its place .*dcm2niix",
+    ):
         read_series(tmp_path)
 
 
@@ -156,9 +178,13 @@ def test_small_differences_of_the_distances_that_add_up_are_refused(tmp_path: Pa
         ([0, 4, 8, 16, 20, 24], "8 mm between .*, 4 mm between most others"),
     ],
 )
-def test_a_series_of_two_distances_names_the_folder_and_the_way_out(tmp_path: Path, depths: list[float], found: str):
+def test_a_series_of_two_distances_names_the_folder_and_the_way_out(
+    tmp_path: Path, depths: list[float], found: str
+):
     write_series(tmp_path, VALUES, depths=depths)
-    with pytest.raises(InputError, match=f"^{tmp_path}: .*{found}; fetch what is missing, or convert it to NIfTI"):
+    with pytest.raises(
+        InputError, match=f"^{tmp_path}: .*{found}; fetch what is missing, or convert it to NIfTI"
+    ):
         read_series(tmp_path)
 
 
@@ -167,7 +193,10 @@ def test_a_tilted_gantry_with_little_shear_in_each_slice_is_refused_over_the_vol
     for index in range(25):
         origin = (-20.0, -30.0 + 4 * index * np.tan(np.deg2rad(2)), 100.0 + 4 * index)
         write_series(tmp_path, VALUES[:1], uid="1.2.3", names=[f"{index}.dcm"], origin=origin)
-    with pytest.raises(InputError, match=r"sideways by up to 3\.35 mm \(tilted gantry\), .*give the NIfTI file instead"):
+    with pytest.raises(
+        InputError,
+        match=r"sideways by up to 3\.35 mm \(tilted gantry\), .*give the NIfTI file instead",
+    ):
         read_series(tmp_path)
 
 
@@ -178,15 +207,22 @@ def test_slices_that_are_tilted_as_a_whole_are_none_of_that(tmp_path: Path):
     assert read_series(tmp_path).GetDirection()[4] == pytest.approx(np.cos(angle))
 
 
-@pytest.mark.parametrize("orientation", [(1, 0, 0, 0.2, 0.98, 0), (2, 0, 0, 0, 1, 0), (0, 0, 0, 0, 1, 0)])
+@pytest.mark.parametrize(
+    "orientation", [(1, 0, 0, 0.2, 0.98, 0), (2, 0, 0, 0, 1, 0), (0, 0, 0, 0, 1, 0)]
+)
 def test_axes_that_are_no_axes_are_refused(tmp_path: Path, orientation: tuple[float, ...]):
     write_series(tmp_path, VALUES, ImageOrientationPatient=[str(value) for value in orientation])
-    with pytest.raises(InputError, match=r"\.dcm: its ImageOrientationPatient is no pair of unit vectors at a right angle"):
+    with pytest.raises(
+        InputError,
+        match=r"\.dcm: its ImageOrientationPatient is no pair of unit vectors at a right angle",
+    ):
         read_series(tmp_path)
 
 
 def test_one_slice_without_a_place_in_space(tmp_path: Path):
-    (path,) = write_series(tmp_path, VALUES[:1], slope=0.5, names=["image_0"], ImagePositionPatient=None)
+    (path,) = write_series(
+        tmp_path, VALUES[:1], slope=0.5, names=["image_0"], ImagePositionPatient=None
+    )
     np.testing.assert_array_equal(read_slice(path), VALUES[0] * 0.5)
     assert is_dicom(path)
     (tmp_path / "notes").write_text("not an image")

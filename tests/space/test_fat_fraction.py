@@ -16,7 +16,9 @@ def test_a_quarter_of_fat_is_25_percent_and_nothing_is_0():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float16, np.float32])
 def test_sums_neither_overflow_nor_lose_digits(dtype: type):
-    values = np.array([200, 3], np.uint8 if dtype is np.uint8 else dtype) * (1 if dtype is np.uint8 else dtype(100))
+    values = np.array([200, 3], np.uint8 if dtype is np.uint8 else dtype) * (
+        1 if dtype is np.uint8 else dtype(100)
+    )
     np.testing.assert_array_equal(fat_fraction_percent(values, values), [50, 50])
     third = fat_fraction_percent(np.array([2], dtype), np.array([1], dtype))
     assert third[0] == np.float32(100 / 3)

@@ -64,10 +64,16 @@ def test_nan_is_refused(tmp_path: Path, ending: str):
 
 
 def test_four_dimensional_and_colour_images_are_refused(tmp_path: Path):
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4, 5), np.float32), False), str(tmp_path / "time.nii.gz"))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.zeros((2, 3, 4, 5), np.float32), False),
+        str(tmp_path / "time.nii.gz"),
+    )
     with pytest.raises(InputError, match="4 axes"):
         read_image(tmp_path / "time.nii.gz")
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True), str(tmp_path / "rgb.nrrd"))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True),
+        str(tmp_path / "rgb.nrrd"),
+    )
     with pytest.raises(InputError, match="3 values per voxel"):
         read_image(tmp_path / "rgb.nrrd")
 
@@ -77,7 +83,9 @@ def test_a_spacing_of_nan_is_refused(tmp_path: Path):
     header = bytearray(gzip.decompress((tmp_path / "image.nii.gz").read_bytes()))
     header[80:84] = np.float32(np.nan).tobytes()  # pixdim[1]
     (tmp_path / "image.nii").write_bytes(header)
-    with pytest.raises(InputError, match=r"image.nii: its voxels are nan x .* mm \(x y z\); correct the header"):
+    with pytest.raises(
+        InputError, match=r"image.nii: its voxels are nan x .* mm \(x y z\); correct the header"
+    ):
         read_image(tmp_path / "image.nii")
 
 
@@ -87,7 +95,9 @@ def test_a_mask_must_hold_integers(tmp_path: Path):
         read_mask(tmp_path / "mask.nii.gz")
     write_image(image_like(np.rint(noise()), GRID), tmp_path / "mask.nii.gz")
     assert read_mask(tmp_path / "mask.nii.gz").GetPixelID() == sitk.sitkInt16
-    write_image(image_like(np.full(GRID.size[::-1], 65536, np.float32), GRID), tmp_path / "mask.nii.gz")
+    write_image(
+        image_like(np.full(GRID.size[::-1], 65536, np.float32), GRID), tmp_path / "mask.nii.gz"
+    )
     assert (sitk.GetArrayFromImage(read_mask(tmp_path / "mask.nii.gz")) == 65536).all()
 
 

@@ -24,7 +24,9 @@ def test_patient_maps_the_percentiles_to_0_and_1_and_clips_beyond():
 
 
 def test_slice_treats_each_slice_by_itself_and_an_even_slice_is_0():
-    values = np.stack([np.arange(101.0)[None], 1000 + 10 * np.arange(101.0)[None], np.full((1, 101), 7.0)])
+    values = np.stack(
+        [np.arange(101.0)[None], 1000 + 10 * np.arange(101.0)[None], np.full((1, 101), 7.0)]
+    )
     found = Intensities("slice", (0, 100)).apply(values)
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
     np.testing.assert_allclose(found[0, 0], np.arange(101) / 100, atol=1e-6)
@@ -53,9 +55,17 @@ def test_organ_takes_its_percentiles_from_the_liver_and_does_not_clip():
 @pytest.mark.parametrize(
     ("intensities", "organ", "message"),
     [
-        (Intensities("patient"), None, r"no contrast to normalise: percentiles 1 and 99 of the image are both 4"),
+        (
+            Intensities("patient"),
+            None,
+            r"no contrast to normalise: percentiles 1 and 99 of the image are both 4",
+        ),
         (Intensities("slice"), None, "no contrast to normalise"),
-        (Intensities.of("organ"), np.ones((2, 3, 3)), "percentiles 2 and 98 of the liver mask are both 4"),
+        (
+            Intensities.of("organ"),
+            np.ones((2, 3, 3)),
+            "percentiles 2 and 98 of the liver mask are both 4",
+        ),
         (Intensities.of("organ"), np.zeros((2, 3, 3)), "empty liver mask"),
         (Intensities.of("organ"), None, "no liver mask"),
     ],
@@ -78,7 +88,11 @@ def test_unknown_kinds_are_refused():
 
 @pytest.mark.parametrize(
     "intensities",
-    [Intensities(), Intensities.of("organ"), Intensities("dataset", (0.5, 99.5), ((-3.25, 1e4), (0.0, 1.0)))],
+    [
+        Intensities(),
+        Intensities.of("organ"),
+        Intensities("dataset", (0.5, 99.5), ((-3.25, 1e4), (0.0, 1.0))),
+    ],
 )
 def test_the_json_round_trip(intensities: Intensities):
     again = Intensities.from_json(json.loads(json.dumps(intensities.to_json())))
@@ -102,7 +116,8 @@ def test_pooled_percentiles_of_small_images_are_numpy_s(images: list[list[int]],
     samples = [Sample.of(np.array(values)) for values in images]
     every = np.concatenate([np.array(values) for values in images])
     low, high = (
-        np.percentile(every, max(0, min(100, percentile + shift)), method="inverted_cdf") for shift in (-1e-9, 1e-9)
+        np.percentile(every, max(0, min(100, percentile + shift)), method="inverted_cdf")
+        for shift in (-1e-9, 1e-9)
     )
     assert low <= pooled_percentiles(samples, [percentile])[0] <= high
 
@@ -113,6 +128,8 @@ def test_pooled_percentiles_of_large_images_are_off_by_less_than_a_rank():
     samples = [Sample.of(values) for values in images]
     assert [len(sample.values) for sample in samples] == [RANKS, RANKS, 300]
     every = np.sort(np.concatenate(images))
-    for percentile, found in zip((0.5, 1, 50, 99, 99.5), pooled_percentiles(samples, [0.5, 1, 50, 99, 99.5]), strict=True):
+    for percentile, found in zip(
+        (0.5, 1, 50, 99, 99.5), pooled_percentiles(samples, [0.5, 1, 50, 99, 99.5]), strict=True
+    ):
         share = np.searchsorted(every, found) / every.size
         assert share == pytest.approx(percentile / 100, abs=2 / RANKS)

@@ -17,7 +17,8 @@ SHIFT_MM = np.array([0.0, 0.0, 12.0])
 
 
 def body(grid: Grid, shift_mm: np.ndarray, *, inverted: bool = False) -> sitk.Image:
-    """Three organs of different brightness in a body, moved by a shift; optionally with inverted contrast."""
+    """Three organs of different brightness in a body, moved by a shift; optionally with inverted
+    contrast."""
     values = np.zeros(grid.size[::-1], np.float32)
     for centre, radius, value in [
         ((0, 0, 0), 70, 100),
@@ -25,7 +26,9 @@ def body(grid: Grid, shift_mm: np.ndarray, *, inverted: bool = False) -> sitk.Im
         ((30, 10, 0), 16, 50),
         ((5, 35, -10), 12, 240),
     ]:
-        values[ball(grid, tuple(np.array(centre) + shift_mm), radius)] = 300 - value if inverted else value
+        values[ball(grid, tuple(np.array(centre) + shift_mm), radius)] = (
+            300 - value if inverted else value
+        )
     return image_like(values, grid)
 
 
@@ -54,7 +57,9 @@ def test_the_warped_image_lies_on_the_fixed_one(pair):
     liver = ball(Grid.of(target), (-25, 5, 5), 26)
     assert np.median(array(target)[liver]) == pytest.approx(180)
     assert np.mean(np.abs(array(warped)[liver] - 120) < 20) > 0.97
-    unregistered = array(sitk.Resample(moving, target, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32))
+    unregistered = array(
+        sitk.Resample(moving, target, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    )
     assert np.mean(np.abs(unregistered[liver] - 120) < 20) < 0.9
 
 
@@ -66,20 +71,26 @@ def test_images_that_do_not_overlap_are_refused(pair):
         preregister_pair(moving, far, CONVERSION)
 
 
-def test_a_preregistered_dataset_has_two_channels_the_labels_of_t2_and_its_transforms(raw: Path, make_study):
+def test_a_preregistered_dataset_has_two_channels_the_labels_of_t2_and_its_transforms(
+    raw: Path, make_study
+):
     studies = [make_study(patient, seed=seed) for seed, patient in enumerate(["anna", "ben"])]
     for study in studies:
         study.masks["T1"].unlink()  # not needed
         del study.masks["T1"]
     settings = Settings(spacing=COARSE, preregister=True)
-    folder = write_dataset(studies, dataset_id=502, name="Warped", settings=settings, folds=2, processes=1)
+    folder = write_dataset(
+        studies, dataset_id=502, name="Warped", settings=settings, folds=2, processes=1
+    )
     content = json.loads((folder / "dataset.json").read_text())
     assert content["channel_names"] == {"0": "T2", "1": "T1 warped"}
     assert content["labels"] == {"background": 0, "liver": 1}
     assert content["preregistered"] == {"fixed": "T2", "moving": "T1"}
     assert content["conversion"]["preregistered"] is True
     assert "pair" not in content
-    channels = [read_image(folder / "imagesTr" / f"P001_S1_{channel:04d}.nii.gz") for channel in range(2)]
+    channels = [
+        read_image(folder / "imagesTr" / f"P001_S1_{channel:04d}.nii.gz") for channel in range(2)
+    ]
     label = read_mask(folder / "labelsTr" / "P001_S1.nii.gz")
     assert Grid.of(channels[0]).matches(Grid.of(channels[1]))
     assert Grid.of(channels[0]).matches(Grid.of(label))

@@ -17,19 +17,28 @@ def test_a_csv_gives_studies_with_paths_relative_to_it(tmp_path: Path):
     (tmp_path / "b" / "T1_dicom").mkdir(parents=True)
     csv = tmp_path / "studies.csv"
     csv.write_text(
-        "Patient, study ,T1,t2,t1_mask,t2_mask\nben, 2022,b/T1_dicom,,,\nanna,2021, a/t1.nii.gz,a/t2.nrrd,a/m1.nii.gz,\n"
+        "Patient, study ,T1,t2,t1_mask,t2_mask\nben, 2022,b/T1_dicom,,,\nanna,2021,"
+        " a/t1.nii.gz,a/t2.nrrd,a/m1.nii.gz,\n"
     )
     anna, ben = read_studies(csv)
     a = tmp_path / "a"
-    assert anna == Study("anna", "2021", {"T1": a / "t1.nii.gz", "T2": a / "t2.nrrd"}, {"T1": a / "m1.nii.gz"})
+    assert anna == Study(
+        "anna", "2021", {"T1": a / "t1.nii.gz", "T2": a / "t2.nrrd"}, {"T1": a / "m1.nii.gz"}
+    )
     assert ben == Study("ben", "2022", {"T1": tmp_path / "b" / "T1_dicom"}, {})
     assert (anna.name, ben.name) == ("anna_2021", "ben_2022")
 
 
 def test_what_files_a_study_has():
     paths = {name: Path(f"{name}.nii") for name in ("T1", "mask", "liver", "second")}
-    study = Study("a", "1", {"T1": paths["T1"]}, {"liver": paths["liver"]}, {"bea": {"T1": paths["second"]}})
-    assert study.files() == {"T1": paths["T1"], "liver mask": paths["liver"], "rater bea of T1": paths["second"]}
+    study = Study(
+        "a", "1", {"T1": paths["T1"]}, {"liver": paths["liver"]}, {"bea": {"T1": paths["second"]}}
+    )
+    assert study.files() == {
+        "T1": paths["T1"],
+        "liver mask": paths["liver"],
+        "rater bea of T1": paths["second"],
+    }
     assert not study.is_labelled
     assert Study("a", "1", {"T1": paths["T1"]}, {"T1": paths["mask"]}).is_labelled
 
@@ -52,12 +61,24 @@ def test_patient_or_study_alone_names_both(tmp_path: Path, column: str):
     [
         ("t1,t2\na.nii.gz,b.nii.gz\n", "neither a column patient nor study"),
         ("patient,image\nanna,a.nii.gz\n", "no image column"),
-        ("patient,t1\nanna,a.nii.gz\nben,nothing.nii.gz\n", r"row 3: nothing\.nii\.gz does not exist"),
+        (
+            "patient,t1\nanna,a.nii.gz\nben,nothing.nii.gz\n",
+            r"row 3: nothing\.nii\.gz does not exist",
+        ),
         ("patient,t1\nanna,\n", "row 2: study anna has no image"),
         ("patient,t1\n,a.nii.gz\n", "row 2: neither patient nor study"),
-        ("patient,study,t1\nanna,1,a.nii.gz\nanna,1,a.nii.gz\n", "two studies have the same name 'anna_1'"),
-        ("patient,study,t1\na b,1,a.nii.gz\na-b,1,a.nii.gz\n", "two studies have the same name 'a-b_1'"),
-        ("patient,t1,t1 mask\nanna,a.nii.gz,b.nii.gz\n", "column 't1 mask' is probably t1_mask; rename it"),
+        (
+            "patient,study,t1\nanna,1,a.nii.gz\nanna,1,a.nii.gz\n",
+            "two studies have the same name 'anna_1'",
+        ),
+        (
+            "patient,study,t1\na b,1,a.nii.gz\na-b,1,a.nii.gz\n",
+            "two studies have the same name 'a-b_1'",
+        ),
+        (
+            "patient,t1,t1 mask\nanna,a.nii.gz,b.nii.gz\n",
+            "column 't1 mask' is probably t1_mask; rename it",
+        ),
         ("patient,t1\n", "holds no studies"),
         ("", "no readable CSV"),
         ('patient,t1\n"anna,a.nii.gz\n', "no readable CSV"),
@@ -75,7 +96,9 @@ def test_files_side_by_side(tmp_path: Path):
     lone = tmp_path / "q_t2.mha"
     touch(*files, lone, tmp_path / "notes_T1.txt", tmp_path / "._p_1_T1.nii.gz")
     p, q = read_studies(tmp_path)
-    assert p == Study("p_1", "p_1", {"T1": files[0], "T2": files[1]}, {"T1": files[2], "T2": files[3]})
+    assert p == Study(
+        "p_1", "p_1", {"T1": files[0], "T2": files[1]}, {"T1": files[2], "T2": files[3]}
+    )
     assert q == Study("q", "q", {"T2": lone}, {})
 
 
@@ -90,11 +113,20 @@ def test_nnunet_names(tmp_path: Path):
 
 
 def test_a_folder_for_each_study(tmp_path: Path):
-    touch(tmp_path / "anna" / "T1" / "IM1.dcm", tmp_path / "anna" / "T2.nii.gz", tmp_path / "anna" / "t1_mask.nrrd")
+    touch(
+        tmp_path / "anna" / "T1" / "IM1.dcm",
+        tmp_path / "anna" / "T2.nii.gz",
+        tmp_path / "anna" / "t1_mask.nrrd",
+    )
     (tmp_path / "empty").mkdir()
     (study,) = read_studies(tmp_path)
     folder = tmp_path / "anna"
-    assert study == Study("anna", "anna", {"T1": folder / "T1", "T2": folder / "T2.nii.gz"}, {"T1": folder / "t1_mask.nrrd"})
+    assert study == Study(
+        "anna",
+        "anna",
+        {"T1": folder / "T1", "T2": folder / "T2.nii.gz"},
+        {"T1": folder / "t1_mask.nrrd"},
+    )
 
 
 def test_one_name_in_two_places_of_a_folder_is_refused(tmp_path: Path):
@@ -111,7 +143,9 @@ def test_two_files_for_one_image_are_refused(tmp_path: Path):
 
 def test_a_mask_without_image_is_refused(tmp_path: Path):
     touch(tmp_path / "anna_T1.nii.gz", tmp_path / "bea_T1_mask.nii.gz")
-    with pytest.raises(InputError, match=r"bea_T1_mask\.nii\.gz: is a mask, but there is no image of bea"):
+    with pytest.raises(
+        InputError, match=r"bea_T1_mask\.nii\.gz: is a mask, but there is no image of bea"
+    ):
         read_studies(tmp_path)
 
 

@@ -1,4 +1,5 @@
-"""Each network of this package through training, final validation and prediction, at a size that takes seconds."""
+"""Each network of this package through training, final validation and prediction, at a size that
+takes seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ LEVELS = {"strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]], "features_per_stage": [4
 ANISOTROPIC = LEVELS | {"kernel_sizes": [[1, 3, 3], [1, 3, 3], [3, 3, 3]]}
 
 
-def plans_entry(module: str, name: str, arch_kwargs: dict[str, Any], **entries: Any) -> dict[str, Any]:
+def plans_entry(
+    module: str, name: str, arch_kwargs: dict[str, Any], **entries: Any
+) -> dict[str, Any]:
     architecture = {
         "network_class_name": f"{NETWORKS}.{module}.{name}",
         "arch_kwargs": arch_kwargs,
@@ -30,16 +33,30 @@ def plans_entry(module: str, name: str, arch_kwargs: dict[str, Any], **entries: 
     return {"architecture": architecture, **entries}
 
 
-TUMOUR = plans_entry("anisotropic_unet", "AnisotropicUNet", ANISOTROPIC | {"padding": "valid"}, patch_size=[16, 52, 52])
+TUMOUR = plans_entry(
+    "anisotropic_unet",
+    "AnisotropicUNet",
+    ANISOTROPIC | {"padding": "valid"},
+    patch_size=[16, 52, 52],
+)
 SAME = plans_entry("anisotropic_unet", "AnisotropicUNet", ANISOTROPIC | {"padding": "same"})
 SLICES = plans_entry(
     "slice_unet",
     "SliceUNet",
-    {"strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2]], "features_per_stage": [4, 8, 8], "neighbours": 1},
+    {
+        "strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2]],
+        "features_per_stage": [4, 8, 8],
+        "neighbours": 1,
+    },
     patch_size=[4, 32, 32],
     batch_size=1,
 )
-GENESIS = plans_entry("models_genesis_unet", "ModelsGenesisUNet", {"strides": [[1, 1, 1], *[[2, 2, 2]] * 3]}, batch_size=1)
+GENESIS = plans_entry(
+    "models_genesis_unet",
+    "ModelsGenesisUNet",
+    {"strides": [[1, 1, 1], *[[2, 2, 2]] * 3]},
+    batch_size=1,
+)
 CHAINS = {
     "valid": ("nnUNetTrainerLiverTumor", TUMOUR, {"deep_supervision": False}),
     "valid, unsupervised levels": ("nnUNetTrainerLiverTumor", TUMOUR, {}),
@@ -53,7 +70,9 @@ WHOLE = ("valid", "slices", "pairs of slices", "DI2IN")
 
 def made(name: str, root: Path, results: Path, **numbers: Any) -> Any:
     trainer, entry, own = CHAINS[name]
-    return make_trainer(root, results, trainer, entry, num_epochs=1, num_iterations_per_epoch=2, **own, **numbers)
+    return make_trainer(
+        root, results, trainer, entry, num_epochs=1, num_iterations_per_epoch=2, **own, **numbers
+    )
 
 
 @pytest.fixture(scope="module", params=CHAINS)
@@ -66,7 +85,8 @@ def trained(request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def study_of(trainer: Any, folder: Path) -> Study:
-    """A study with the native images of the first validation case, and its liver mask if the trainer needs one."""
+    """A study with the native images of the first validation case, and its liver mask if the
+    trainer needs one."""
     (first, second), (liver, _) = blob_pair(3)
     grid = Grid((40, 40, 20), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     names = {"one": first, "two": second, "liver": liver}
@@ -84,7 +104,9 @@ def test_it_learns_and_is_scored_on_whole_cases(trained):
     assert np.isfinite(trainer.logger.get_value("train_losses", -1))
     folder = Path(trainer.output_folder) / "validation"
     summary = json.loads((folder / "summary.json").read_text())
-    assert {case["prediction_file"] for case in summary["metric_per_case"]} == {f"{case}.nii.gz" for case in CASES[3:]}
+    assert {case["prediction_file"] for case in summary["metric_per_case"]} == {
+        f"{case}.nii.gz" for case in CASES[3:]
+    }
     assert array(read_mask(folder / f"{CASES[3]}.nii.gz")).shape == (20, 40, 40)
     assert trainer.network.whole_volume == (name in WHOLE or name.startswith("valid"))
 
@@ -94,7 +116,9 @@ def test_the_final_validation_is_what_predict_gives(trained, tmp_path: Path):
     from nnunet_liver_ext.inference.predict import predict_studies
 
     _, trainer = trained
-    model = load_model(Path(trainer.output_folder_base), device=torch.device("cpu"), postprocessing=False)
+    model = load_model(
+        Path(trainer.output_folder_base), device=torch.device("cpu"), postprocessing=False
+    )
     study = study_of(trainer, tmp_path)
     predict_studies(model, [study], tmp_path / "out")
     single = model.conversion.layout == "images"
@@ -102,7 +126,9 @@ def test_the_final_validation_is_what_predict_gives(trained, tmp_path: Path):
     for name in names:
         assert array(read_mask(tmp_path / "out" / f"{name}.nii.gz")).shape == (20, 40, 40)
     if single:  # the very images of the validation case, on the very grid
-        validated = array(read_mask(Path(trainer.output_folder) / "validation" / f"{CASES[3]}.nii.gz"))
+        validated = array(
+            read_mask(Path(trainer.output_folder) / "validation" / f"{CASES[3]}.nii.gz")
+        )
         assert (array(read_mask(tmp_path / "out" / "P.nii.gz")) == validated).mean() > 0.99
 
 
@@ -116,7 +142,9 @@ def test_a_tile_is_not_all_that_is_seen(trained):
     trainer.set_deep_supervision_enabled(False)
     predictor = quietly(_predictor, trainer)
     predictor.use_mirroring = False
-    channels = 2 if name == "pairs of slices" or trainer.organ is not None else trainer.num_input_channels
+    channels = (
+        2 if name == "pairs of slices" or trainer.organ is not None else trainer.num_input_channels
+    )
     volume = torch.randn(channels, 21, 39, 45, generator=torch.Generator().manual_seed(0))
     found = predictor.predict_sliding_window_return_logits(volume)
     with torch.no_grad():
@@ -136,7 +164,9 @@ def test_what_is_wished_for_lies_in_the_output(nnunet_root: Path, tmp_path: Path
             (view,) = trainer._forward(batch)
             assert view.labels.shape[2:] == (8, 12, 12)
             assert (view.labels == 1).flatten(1).any(1).all()
-            beyond |= bool((batch["data"] == 0).flatten(2).all(2).any()) or bool((batch["data"][:, :, :, 0] == 0).all())
+            beyond |= bool((batch["data"] == 0).flatten(2).all(2).any()) or bool(
+                (batch["data"][:, :, :, 0] == 0).all()
+            )
         assert beyond  # 52 voxels of an image of 40
     finally:
         for one in (loader, other):
@@ -159,7 +189,9 @@ def test_a_gpu_that_is_too_small_sees_tiles(nnunet_root: Path, tmp_path: Path, m
         return small(x)
 
     monkeypatch.setattr(predictor, "_internal_maybe_mirror_and_predict", runs_out)
-    with pytest.warns(UserWarning, match="20 x 40 x 40 voxels do not fit into the GPU's memory at once"):
+    with pytest.warns(
+        UserWarning, match="20 x 40 x 40 voxels do not fit into the GPU's memory at once"
+    ):
         found = quietly(predictor.predict_sliding_window_return_logits, torch.randn(2, 20, 40, 40))
     assert found.shape == (2, 20, 40, 40)
 
@@ -178,7 +210,10 @@ def test_models_genesis_takes_views_one_at_a_time(nnunet_root: Path, tmp_path: P
 
 
 def test_a_trainer_of_one_network_refuses_others(nnunet_root: Path, tmp_path: Path):
-    with pytest.raises(InputError, match=r"nnUNetTrainerDI2IN trains the network DI2IN, but configuration 3d_fullres .* "):
+    with pytest.raises(
+        InputError,
+        match=r"nnUNetTrainerDI2IN trains the network DI2IN, but configuration 3d_fullres .* ",
+    ):
         make_trainer(nnunet_root, tmp_path, "nnUNetTrainerDI2IN", SAME)
 
 
@@ -186,7 +221,10 @@ def test_an_organ_mask_is_no_image(nnunet_root: Path, tmp_path: Path, monkeypatc
     import tests.training
 
     monkeypatch.setitem(tests.training.DATASETS, "one_view", "Dataset503_Tumours")
-    with pytest.raises(InputError, match="nnUNetTrainerLiver would take the liver mask of Dataset503_Tumours for an image"):
+    with pytest.raises(
+        InputError,
+        match="nnUNetTrainerLiver would take the liver mask of Dataset503_Tumours for an image",
+    ):
         make_trainer(nnunet_root, tmp_path, "nnUNetTrainerLiver")
 
 
@@ -194,5 +232,8 @@ def test_tumours_need_an_organ_mask(nnunet_root: Path, tmp_path: Path, monkeypat
     import tests.training
 
     monkeypatch.setitem(tests.training.DATASETS, "image_alone", "Dataset502_Preregistered")
-    with pytest.raises(InputError, match=r"nnUNetTrainerLiverTumor needs an organ mask, but dataset.json of Dataset502"):
+    with pytest.raises(
+        InputError,
+        match=r"nnUNetTrainerLiverTumor needs an organ mask, but dataset.json of Dataset502",
+    ):
         make_trainer(nnunet_root, tmp_path, "nnUNetTrainerLiverTumor")

@@ -1,4 +1,5 @@
-"""Datasets that do not fit a trainer: one sentence, nothing created. And what does fit, to the end of an epoch."""
+"""Datasets that do not fit a trainer: one sentence, nothing created. And what does fit, to the end
+of an epoch."""
 
 from __future__ import annotations
 
@@ -76,53 +77,169 @@ def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("trainer", "change", "configuration", "message"),
     [
-        (PAIRED, no_pair, "3d_fullres", f"{PAIRED} needs pairs, but dataset.json of Dataset501_Blobs has no `pair` entry"),
-        (PAIRED, two_labels, "3d_fullres", "make 4 pair codes, but the labels are background, liver"),
-        (PAIRED, ignore_label, "3d_fullres", "an ignore label or regions are not possible in pairs"),
+        (
+            PAIRED,
+            no_pair,
+            "3d_fullres",
+            f"{PAIRED} needs pairs, but dataset.json of Dataset501_Blobs has no `pair` entry",
+        ),
+        (
+            PAIRED,
+            two_labels,
+            "3d_fullres",
+            "make 4 pair codes, but the labels are background, liver",
+        ),
+        (
+            PAIRED,
+            ignore_label,
+            "3d_fullres",
+            "an ignore label or regions are not possible in pairs",
+        ),
         (PAIRED, regions, "3d_fullres", "has regions, which are not possible in pairs"),
-        (PAIRED, third_channel, "3d_fullres", "needs a pair of images, but Dataset501_Blobs has 3 channels"),
-        (PAIRED, cascade, "cascade", "configuration cascade is a cascade, which is not possible with pairs"),
-        (PAIRED, cascade, "3d_ful", "have no configuration 3d_ful; there are 3d_fullres, 3d_lowres, cascade"),
-        (ORDINARY, None, "3d_fullres", "is for datasets with one mask per case, but Dataset501_Blobs holds pairs"),
-        (SIMILAR, no_pair, "3d_fullres", f"{SIMILAR} needs pairs, but dataset.json of Dataset501_Blobs has no `pair` entry"),
+        (
+            PAIRED,
+            third_channel,
+            "3d_fullres",
+            "needs a pair of images, but Dataset501_Blobs has 3 channels",
+        ),
+        (
+            PAIRED,
+            cascade,
+            "cascade",
+            "configuration cascade is a cascade, which is not possible with pairs",
+        ),
+        (
+            PAIRED,
+            cascade,
+            "3d_ful",
+            "have no configuration 3d_ful; there are 3d_fullres, 3d_lowres, cascade",
+        ),
+        (
+            ORDINARY,
+            None,
+            "3d_fullres",
+            "is for datasets with one mask per case, but Dataset501_Blobs holds pairs",
+        ),
+        (
+            SIMILAR,
+            no_pair,
+            "3d_fullres",
+            f"{SIMILAR} needs pairs, but dataset.json of Dataset501_Blobs has no `pair` entry",
+        ),
         (
             SIMILAR,
             thin_patch,
             "3d_fullres",
             "registor needs patches of at least 4 voxels along each axis, but the patch is 2 x 32",
         ),
-        (SIMILAR, numbers(lambda_p=-1), "3d_fullres", "recipe: lambda_p must lie in [0, 1000], found -1"),
-        (SIMILAR, numbers(lambda_r="0.1"), "3d_fullres", "recipe: lambda_r must be float or int, found '0.1'"),
-        (SIMILAR, numbers(lambda_g=float("nan")), "3d_fullres", "recipe: lambda_g must lie in [0, 1000], found nan"),
-        (SIMILAR, numbers(registor_gate=1.5), "3d_fullres", "recipe: registor_gate must lie in [0, 1], found 1.5"),
+        (
+            SIMILAR,
+            numbers(lambda_p=-1),
+            "3d_fullres",
+            "recipe: lambda_p must lie in [0, 1000], found -1",
+        ),
+        (
+            SIMILAR,
+            numbers(lambda_r="0.1"),
+            "3d_fullres",
+            "recipe: lambda_r must be float or int, found '0.1'",
+        ),
+        (
+            SIMILAR,
+            numbers(lambda_g=float("nan")),
+            "3d_fullres",
+            "recipe: lambda_g must lie in [0, 1000], found nan",
+        ),
+        (
+            SIMILAR,
+            numbers(registor_gate=1.5),
+            "3d_fullres",
+            "recipe: registor_gate must lie in [0, 1], found 1.5",
+        ),
         (SIMILAR, numbers(lambda_q=1), "3d_fullres", "unknown recipe keys ['lambda_q']"),
         (
             SIMILAR,
             numbers(warmup_epochs=3, companion_epochs=2),
             "3d_fullres",
-            "warmup_epochs (3) and companion_epochs (2) are longer than the training (num_epochs: 4)",
+            (
+                "warmup_epochs (3) and companion_epochs (2) are longer than the training"
+                " (num_epochs: 4)"
+            ),
         ),
-        (ADVERSARIAL, numbers(warmup_epochs=5), "3d_fullres", "warmup_epochs (5) and companion_epochs (0) are longer"),
-        (ADVERSARIAL, numbers(budget_floor=0), "3d_fullres", "recipe: budget_floor must lie in [1e-06, 1], found 0"),
-        (ADVERSARIAL, numbers(companion_steps=0), "3d_fullres", "recipe: companion_steps must lie in [1, 1e+06], found 0"),
-        (ADVERSARIAL, numbers(segmentor_checkpoint=5), "3d_fullres", "segmentor_checkpoint must be str or null, found 5"),
-        (ADVERSARIAL, numbers(dice_weight=0, ce_weight=0), "3d_fullres", "dice_weight and ce_weight are both 0"),
-        (ADVERSARIAL, numbers(companion_batch_size=3), "3d_fullres", "must be a multiple of the batch size (2)"),
+        (
+            ADVERSARIAL,
+            numbers(warmup_epochs=5),
+            "3d_fullres",
+            "warmup_epochs (5) and companion_epochs (0) are longer",
+        ),
+        (
+            ADVERSARIAL,
+            numbers(budget_floor=0),
+            "3d_fullres",
+            "recipe: budget_floor must lie in [1e-06, 1], found 0",
+        ),
+        (
+            ADVERSARIAL,
+            numbers(companion_steps=0),
+            "3d_fullres",
+            "recipe: companion_steps must lie in [1, 1e+06], found 0",
+        ),
+        (
+            ADVERSARIAL,
+            numbers(segmentor_checkpoint=5),
+            "3d_fullres",
+            "segmentor_checkpoint must be str or null, found 5",
+        ),
+        (
+            ADVERSARIAL,
+            numbers(dice_weight=0, ce_weight=0),
+            "3d_fullres",
+            "dice_weight and ce_weight are both 0",
+        ),
+        (
+            ADVERSARIAL,
+            numbers(companion_batch_size=3),
+            "3d_fullres",
+            "must be a multiple of the batch size (2)",
+        ),
         (
             ADVERSARIAL,
             numbers(companion_batch_size=4, crop_sizes=3),
             "3d_fullres",
             "companion_batch_size joins several batches, which crop_sizes gives different sizes",
         ),
-        (ADVERSARIAL, two_spacings, "3d_fullres", "its companion network needs the distance of slices"),
-        (PAIRED, numbers(foreground_share=0.9), "3d_fullres", "recipe: foreground_share needs an organ mask"),
-        (PAIRED, numbers(contrast_low=1.2), "3d_fullres", "contrast_low (1.2) must not be above contrast_high (1.0)"),
-        (PAIRED, unknown_protocol, "3d_fullres", "unknown protocol 'nobody2020'; known are couteaux2021"),
+        (
+            ADVERSARIAL,
+            two_spacings,
+            "3d_fullres",
+            "its companion network needs the distance of slices",
+        ),
+        (
+            PAIRED,
+            numbers(foreground_share=0.9),
+            "3d_fullres",
+            "recipe: foreground_share needs an organ mask",
+        ),
+        (
+            PAIRED,
+            numbers(contrast_low=1.2),
+            "3d_fullres",
+            "contrast_low (1.2) must not be above contrast_high (1.0)",
+        ),
+        (
+            PAIRED,
+            unknown_protocol,
+            "3d_fullres",
+            "unknown protocol 'nobody2020'; known are couteaux2021",
+        ),
         (
             "nnUNetTrainerEmbedding",
             numbers(embedding_layer=4),
             "3d_fullres",
-            "embedding_layer is 4, but the discriminator of patches of 16 x 32 x 32 voxels has 3 layers",
+            (
+                "embedding_layer is 4, but the discriminator of patches of 16 x 32 x 32 voxels has"
+                " 3 layers"
+            ),
         ),
         (
             "nnUNetTrainerEmbedding",
@@ -133,7 +250,13 @@ def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
     ],
 )
 def test_refused_before_anything_is_created(
-    trainer: str, change: Change | None, configuration: str, message: str, nnunet_root: Path, tmp_path: Path, monkeypatch
+    trainer: str,
+    change: Change | None,
+    configuration: str,
+    message: str,
+    nnunet_root: Path,
+    tmp_path: Path,
+    monkeypatch,
 ):
     plans, dataset_json = read_inputs(nnunet_root, PAIRED)
     if change is not None:
@@ -147,7 +270,8 @@ def test_refused_before_anything_is_created(
 
 @pytest.fixture
 def ordinary(nnunet_root: Path, tmp_path: Path, monkeypatch):
-    """ordinary(labels, ...) -> a trainer on a preprocessed dataset whose label maps hold 0, 1 and a few slices of 2."""
+    """ordinary(labels, ...) -> a trainer on a preprocessed dataset whose label maps hold 0, 1 and a
+    few slices of 2."""
 
     def prepare(labels: dict[str, Any], **more: Any) -> Any:
         from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
@@ -159,17 +283,25 @@ def ordinary(nnunet_root: Path, tmp_path: Path, monkeypatch):
         data = preprocessed / plans["configurations"]["3d_fullres"]["data_identifier"]
         data.mkdir(parents=True)
         for name in ("dataset_fingerprint.json", "splits_final.json"):
-            shutil.copyfile(nnunet_root / "preprocessed" / PREREGISTERED / name, preprocessed / name)
+            shutil.copyfile(
+                nnunet_root / "preprocessed" / PREREGISTERED / name, preprocessed / name
+            )
         manager, raw = PlansManager(plans), nnunet_root / "raw" / PREREGISTERED
         preprocessor = DefaultPreprocessor(verbose=False)
         for case in CASES:
-            images = [str(raw / "imagesTr" / f"{case}_{channel:04d}.nii.gz") for channel in range(2)]
+            images = [
+                str(raw / "imagesTr" / f"{case}_{channel:04d}.nii.gz") for channel in range(2)
+            ]
             label = with_twos(raw / "labelsTr" / f"{case}.nii.gz", tmp_path / f"{case}.nii.gz")
             configuration = manager.get_configuration("3d_fullres")
-            preprocessor.run_case_save(str(data / case), images, str(label), manager, configuration, dataset_json)
+            preprocessor.run_case_save(
+                str(data / case), images, str(label), manager, configuration, dataset_json
+            )
         monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
         monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-        return quietly(find_trainer(ORDINARY), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+        return quietly(
+            find_trainer(ORDINARY), plans, "3d_fullres", 0, dataset_json, torch.device("cpu")
+        )
 
     return prepare
 
@@ -186,18 +318,32 @@ def with_twos(source: Path, target: Path) -> Path:
     ("labels", "more", "heads", "names"),
     [
         ({"background": 0, "liver": 1, "ignore": 2}, {}, 2, ["liver"]),
-        ({"background": 0, "liver": [1, 2], "tumour": 2}, {"regions_class_order": [1, 2]}, 2, ["liver", "tumour"]),
-        ({"background": 0, "organ": [1, 2], "ignore": 3}, {"regions_class_order": [1]}, 1, ["organ"]),
+        (
+            {"background": 0, "liver": [1, 2], "tumour": 2},
+            {"regions_class_order": [1, 2]},
+            2,
+            ["liver", "tumour"],
+        ),
+        (
+            {"background": 0, "organ": [1, 2], "ignore": 3},
+            {"regions_class_order": [1]},
+            1,
+            ["organ"],
+        ),
     ],
 )
-def test_an_ordinary_dataset_may_have_an_ignore_label_and_regions(labels, more, heads: int, names: list[str], ordinary):
+def test_an_ordinary_dataset_may_have_an_ignore_label_and_regions(
+    labels, more, heads: int, names: list[str], ordinary
+):
     trainer = ordinary(labels, **more)
     quietly(trainer.initialize)
     assert trainer.label_manager.num_segmentation_heads == heads
     before = weights(trainer)
     run_epochs(trainer, 1)
     assert any(not torch.equal(value, before[key]) for key, value in weights(trainer).items())
-    curves = {name: curve for name, curve in trainer.history.items() if name.startswith("pseudo Dice")}
+    curves = {
+        name: curve for name, curve in trainer.history.items() if name.startswith("pseudo Dice")
+    }
     assert list(curves) == [f"pseudo Dice: {name}" for name in names]
     assert np.isfinite([value for curve in trainer.history.values() for value in curve]).all()
 
@@ -212,7 +358,8 @@ THREE_CLASSES = [
 
 @pytest.mark.parametrize("name", THREE_CLASSES)
 def test_three_classes_in_pairs(name: str, nnunet_root: Path, tmp_path: Path, monkeypatch):
-    """The codes 0..3 of the stored label maps read with K = 3: 1 and 2 are two organs in T1, 3 is the first in T2."""
+    """The codes 0..3 of the stored label maps read with K = 3: 1 and 2 are two organs in T1, 3 is
+    the first in T2."""
     pair = PairLabels(("T1", "T2"), ("background", "liver", "spleen"))
     plans, dataset_json = read_inputs(nnunet_root, PAIRED, warmup_epochs=0, companion_epochs=0)
     dataset_json |= {"labels": pair.dataset_labels(), "pair": pair.to_json()}
@@ -225,12 +372,21 @@ def test_three_classes_in_pairs(name: str, nnunet_root: Path, tmp_path: Path, mo
     assert {name for name in trainer.history if name.startswith("pseudo Dice: ")} == {
         f"pseudo Dice: {name}" for name in pair.regions()
     }
-    terms = {name: curve for name, curve in trainer.history.items() if name.startswith("training loss: ")}
+    terms = {
+        name: curve for name, curve in trainer.history.items() if name.startswith("training loss: ")
+    }
     assert {"training loss: CE T1", "training loss: CE T2"} < set(terms)
     assert all(np.isfinite(curve).all() for curve in terms.values())
 
 
-TWO_DIMENSIONAL = [PAIRED, "nnUNetTrainerDualOutputSpecialized", ORDINARY, ADVERSARIAL, "nnUNetTrainerGambling", SIMILAR]
+TWO_DIMENSIONAL = [
+    PAIRED,
+    "nnUNetTrainerDualOutputSpecialized",
+    ORDINARY,
+    ADVERSARIAL,
+    "nnUNetTrainerGambling",
+    SIMILAR,
+]
 TWO_DIMENSIONAL += ["nnUNetTrainerSimilarityAffine"]
 
 
@@ -253,7 +409,11 @@ def test_two_dimensional_configurations(name: str, nnunet_root: Path, tmp_path: 
     before = weights(trainer)
     run_epochs(trainer, 1)
     assert any(not torch.equal(value, before[key]) for key, value in weights(trainer).items())
-    assert all(np.isfinite(curve).all() for name, curve in trainer.history.items() if "loss" in name or "pseudo" in name)
+    assert all(
+        np.isfinite(curve).all()
+        for name, curve in trainer.history.items()
+        if "loss" in name or "pseudo" in name
+    )
 
 
 def test_no_seed_draws_another_one_each_time(nnunet_root: Path, tmp_path: Path):

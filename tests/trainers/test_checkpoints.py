@@ -19,7 +19,8 @@ from tests.training import make_trainer, quietly, read_inputs, run_epochs, weigh
 NAME = "nnUNetTrainerSingleInput"
 PLANS_NAME = "plansOfTheKilled"
 LONG = {"num_epochs": 60, "warmup_epochs": 0}
-"""More epochs than a run reaches before it is killed; with a companion network both learn from the first one on."""
+"""More epochs than a run reaches before it is killed; with a companion network both learn from the
+first one on."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,8 @@ def changed(written: Path, target: Path, **extra: Any) -> Path:
 
 
 def refusal(nnunet_root: Path, results: Path, path: Path, name: str = NAME) -> str:
-    """The sentence with which a new trainer refuses a checkpoint; nothing of it must have been taken over."""
+    """The sentence with which a new trainer refuses a checkpoint; nothing of it must have been
+    taken over."""
     trainer = make_trainer(nnunet_root, results, name)
     quietly(trainer.initialize)
     before = weights(trainer)
@@ -61,7 +63,8 @@ run_training({dataset!r}, "3d_fullres", 0, {trainer!r}, {plans!r}, device=torch.
 
 
 def train_until_killed(nnunet_root: Path, results: Path, name: str) -> Path:
-    """Trains in another process through nnU-Net's own function and kills it in an epoch; returns its fold's folder."""
+    """Trains in another process through nnU-Net's own function and kills it in an epoch; returns
+    its fold's folder."""
     plans, _ = read_inputs(nnunet_root, name, **LONG)
     plans["plans_name"] = PLANS_NAME
     del plans["continue_training"]
@@ -70,11 +73,18 @@ def train_until_killed(nnunet_root: Path, results: Path, name: str) -> Path:
     code = KILLED.format(dataset=DATASET, trainer=name, plans=PLANS_NAME)
     environment = {**os.environ, "nnUNet_results": str(results)}
     run = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         deadline = time.monotonic() + 120
-        while not (fold / "checkpoint_latest.pth").exists() and run.poll() is None and time.monotonic() < deadline:
+        while (
+            not (fold / "checkpoint_latest.pth").exists()
+            and run.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         time.sleep(0.3)
         assert run.poll() is None, "the training ended before it could be killed"
@@ -85,7 +95,9 @@ def train_until_killed(nnunet_root: Path, results: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", [NAME, "nnUNetTrainerGAN"])
-def test_killed_in_an_epoch_and_continued_equals_straight_through(name: str, nnunet_root: Path, tmp_path: Path, monkeypatch):
+def test_killed_in_an_epoch_and_continued_equals_straight_through(
+    name: str, nnunet_root: Path, tmp_path: Path, monkeypatch
+):
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
     fold = train_until_killed(nnunet_root, tmp_path, name)
@@ -139,7 +151,10 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(
 
 def test_a_checkpoint_of_another_trainer(written: Path, nnunet_root: Path, tmp_path: Path):
     message = refusal(nnunet_root, tmp_path, written, "nnUNetTrainerDualInput")
-    assert "was written by nnUNetTrainerSingleInput and cannot be continued by nnUNetTrainerDualInput" in message
+    assert (
+        "was written by nnUNetTrainerSingleInput and cannot be continued by nnUNetTrainerDualInput"
+        in message
+    )
 
 
 def test_a_checkpoint_of_stock_nnunet(nnunet_root: Path, tmp_path: Path):
@@ -147,11 +162,15 @@ def test_a_checkpoint_of_stock_nnunet(nnunet_root: Path, tmp_path: Path):
     quietly(stock.initialize)
     path = tmp_path / "checkpoint_final.pth"
     stock.save_checkpoint(str(path))
-    assert "was written by nnUNetTrainer and cannot be continued" in refusal(nnunet_root, tmp_path, path)
+    assert "was written by nnUNetTrainer and cannot be continued" in refusal(
+        nnunet_root, tmp_path, path
+    )
 
 
 @pytest.mark.parametrize("version", ["99.0.0", "1.0rc1", "0.2.0.dev1"])
-def test_a_checkpoint_of_a_later_version(version: str, written: Path, nnunet_root: Path, tmp_path: Path, monkeypatch):
+def test_a_checkpoint_of_a_later_version(
+    version: str, written: Path, nnunet_root: Path, tmp_path: Path, monkeypatch
+):
     monkeypatch.setattr("nnunet_liver_ext.trainers.checkpoint.__version__", "0.1.7")
     path = changed(written, tmp_path / "later.pth", version=version)
     message = refusal(nnunet_root, tmp_path, path)
@@ -165,14 +184,18 @@ def test_a_checkpoint_of_an_earlier_or_equal_release(
 ):
     monkeypatch.setattr("nnunet_liver_ext.trainers.checkpoint.__version__", "0.1.7")
     trainer = make_trainer(nnunet_root, tmp_path, NAME)
-    quietly(trainer.load_checkpoint, str(changed(written, tmp_path / "earlier.pth", version=version)))
+    quietly(
+        trainer.load_checkpoint, str(changed(written, tmp_path / "earlier.pth", version=version))
+    )
     assert trainer.current_epoch == 1
 
 
 def test_a_model_of_a_later_version_is_not_built(nnunet_root: Path, tmp_path: Path, monkeypatch):
     trainer = make_trainer(nnunet_root, tmp_path, NAME)
     trainer.plans_manager.plans["nnunet_liver_ext"]["version"] = "99.0"
-    with pytest.raises(InputError, match=r"plans\.json of the model: was written by nnunet_liver_ext 99\.0"):
+    with pytest.raises(
+        InputError, match=r"plans\.json of the model: was written by nnunet_liver_ext 99\.0"
+    ):
         quietly(trainer.initialize)
 
 
@@ -186,14 +209,18 @@ def test_a_truncated_checkpoint(keep: float, written: Path, nnunet_root: Path, t
 
 def test_a_file_that_is_something_else_and_one_that_is_missing(nnunet_root: Path, tmp_path: Path):
     torch.save([1, 2, 3], tmp_path / "list.pth")
-    assert "is no complete nnU-Net checkpoint" in refusal(nnunet_root, tmp_path, tmp_path / "list.pth")
+    assert "is no complete nnU-Net checkpoint" in refusal(
+        nnunet_root, tmp_path, tmp_path / "list.pth"
+    )
     assert "no such checkpoint" in refusal(nnunet_root, tmp_path, tmp_path / "missing.pth")
 
 
 def test_another_strategy_under_the_same_name(written: Path, nnunet_root: Path, tmp_path: Path):
     recipe = torch.load(written, weights_only=False)["nnunet_liver_ext"]["recipe"]
     path = changed(written, tmp_path / "dual.pth", recipe={**recipe, "strategy": "dual_input"})
-    assert f"was trained with strategy dual_input, {NAME} has single_input" in refusal(nnunet_root, tmp_path, path)
+    assert f"was trained with strategy dual_input, {NAME} has single_input" in refusal(
+        nnunet_root, tmp_path, path
+    )
 
 
 def test_changed_numbers_are_warned_of_in_the_log(written: Path, nnunet_root: Path, tmp_path: Path):
@@ -217,7 +244,9 @@ def test_the_best_epoch_so_far_is_remembered(written: Path, nnunet_root: Path, t
     assert trainer._best_ema == max(trainer.logger.get_value("ema_fg_dice", None))
 
 
-def test_a_drawn_seed_is_continued_and_a_given_one_counts(written: Path, nnunet_root: Path, tmp_path: Path):
+def test_a_drawn_seed_is_continued_and_a_given_one_counts(
+    written: Path, nnunet_root: Path, tmp_path: Path
+):
     without = make_trainer(nnunet_root, tmp_path, NAME, seed=None)
     another = make_trainer(nnunet_root, tmp_path, NAME, seed=None)
     assert without.seed != another.seed
@@ -239,7 +268,9 @@ def test_without_checkpointing_nothing_is_written(nnunet_root: Path, tmp_path: P
     assert (Path(trainer.output_folder) / "progress.png").exists()
 
 
-def test_nnunets_own_pretraining_takes_our_checkpoint(written: Path, nnunet_root: Path, tmp_path: Path):
+def test_nnunets_own_pretraining_takes_our_checkpoint(
+    written: Path, nnunet_root: Path, tmp_path: Path
+):
     from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
     trainer = make_trainer(nnunet_root, tmp_path, NAME, seed=99)
@@ -260,7 +291,9 @@ def test_stock_nnunet_ignores_our_entry(nnunet_root: Path, tmp_path: Path):
     quietly(stock.initialize)
     path = tmp_path / "stock.pth"
     stock.save_checkpoint(str(path))
-    torch.save({**torch.load(path, weights_only=False), "nnunet_liver_ext": {"version": "0.1.0"}}, path)
+    torch.save(
+        {**torch.load(path, weights_only=False), "nnunet_liver_ext": {"version": "0.1.0"}}, path
+    )
     other = make_trainer(nnunet_root, tmp_path / "other", "nnUNetTrainer")
     quietly(other.load_checkpoint, str(path))
     assert all(torch.equal(value, weights(stock)[key]) for key, value in weights(other).items())

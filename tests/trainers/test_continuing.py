@@ -1,4 +1,5 @@
-"""What a companion's checkpoint must fit before it is continued, and when a registor shows what it is worth."""
+"""What a companion's checkpoint must fit before it is continued, and when a registor shows what it
+is worth."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ PHASES = {"num_epochs": 4, "warmup_epochs": 1, "companion_epochs": 1}
 def quick(monkeypatch):
     """No workers, and no search for the best transform."""
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    monkeypatch.setattr(Similarity, "_best_dice", lambda self, first, second: torch.ones(len(first)))
+    monkeypatch.setattr(
+        Similarity, "_best_dice", lambda self, first, second: torch.ones(len(first))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +37,16 @@ def latest(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_other_numbers_that_move_the_phases(latest: Path, nnunet_root: Path, tmp_path: Path):
-    trainer = make_trainer(nnunet_root, tmp_path, NAME, **{**PHASES, "num_epochs": 8, "warmup_epochs": 4})
+    trainer = make_trainer(
+        nnunet_root, tmp_path, NAME, **{**PHASES, "num_epochs": 8, "warmup_epochs": 4}
+    )
     quietly(trainer.initialize)
     before = weights(trainer)
     with pytest.raises(
-        InputError, match="trained segmentor and companion network, with these numbers it would have trained the"
+        InputError,
+        match=(
+            "trained segmentor and companion network, with these numbers it would have trained the"
+        ),
     ):
         quietly(trainer.load_checkpoint, str(latest))
     assert trainer.current_epoch == 0
@@ -53,7 +61,9 @@ def test_more_epochs_in_the_last_phase_are_fine(latest: Path, nnunet_root: Path,
 
 def test_a_registor_that_is_built_otherwise(latest: Path, nnunet_root: Path, tmp_path: Path):
     trainer = make_trainer(nnunet_root, tmp_path, NAME, **PHASES, max_shift_voxels=3.0)
-    with pytest.raises(InputError, match="its companion network is another one: registor, translation by at most"):
+    with pytest.raises(
+        InputError, match="its companion network is another one: registor, translation by at most"
+    ):
         quietly(trainer.load_checkpoint, str(latest))
 
 
@@ -75,6 +85,8 @@ def test_a_gradient_that_is_nan_spoils_no_weights(nnunet_root: Path, tmp_path: P
     before = weights(trainer)
     parameter = next(trainer.network.parameters())
     parameter.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(NonFiniteLoss, match='epoch 0: the loss "the gradient of a finite loss" is nan'):
+    with pytest.raises(
+        NonFiniteLoss, match='epoch 0: the loss "the gradient of a finite loss" is nan'
+    ):
         trainer.train_step(next(trainer.dataloader_train))
     assert all(torch.equal(value, before[name]) for name, value in weights(trainer).items())

@@ -42,7 +42,9 @@ def shifted(masks: Tensor) -> Tensor:
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("key", SIMILARITY)
-def test_the_segmentation_loss_keeps_the_sum_over_the_two_images(key: str, num_classes: int, levels: int):
+def test_the_segmentation_loss_keeps_the_sum_over_the_two_images(
+    key: str, num_classes: int, levels: int
+):
     objective = build(key, num_classes=num_classes, levels=levels, lambda_r=0.3, lambda_p=0.7)
     views = pair_of_views(num_classes=num_classes, levels=levels)
     warmup = objective.segmentor_loss(views, SEGMENTOR)
@@ -64,9 +66,13 @@ def test_both_losses_of_a_known_deformation_and_one_for_all_classes(num_classes:
     squared = (shifted(first) - second).square()
     squared[..., -1] = 0  # fetched from beyond the patch: unknown
     expected = squared.mean().item()
-    assert objective.segmentor_loss(views, BOTH).terms["similarity (L_p)"].item() == pytest.approx(expected, rel=1e-4)
+    assert objective.segmentor_loss(views, BOTH).terms["similarity (L_p)"].item() == pytest.approx(
+        expected, rel=1e-4
+    )
     losses = objective.companion_loss([one.detached() for one in views], BOTH)
-    expected = functional.mse_loss(blur(shifted(first)), blur(views[1].annotation(num_classes))).item()
+    expected = functional.mse_loss(
+        blur(shifted(first)), blur(views[1].annotation(num_classes))
+    ).item()
     assert losses.terms["registration (L_g)"].item() == pytest.approx(expected, rel=1e-4)
     assert losses.total.item() == pytest.approx(0.5 * expected, rel=1e-4)
 
@@ -95,7 +101,9 @@ def test_the_segmentation_loss_does_not_reach_the_registor(key: str):
     objective, views = build(key, lambda_p=0), pair_of_views()
     total = objective.segmentor_loss(views, BOTH).total
     assert all(gradient is None for gradient in gradients(total, *objective.companion.parameters()))
-    assert all(is_reached(gradient) for gradient in gradients(total, *[one.logits for one in views]))
+    assert all(
+        is_reached(gradient) for gradient in gradients(total, *[one.logits for one in views])
+    )
 
 
 @pytest.mark.parametrize("phase", [COMPANION, BOTH])
@@ -132,14 +140,18 @@ def test_alone_the_registor_learns_from_annotations_moved_anew_in_every_step(key
 def test_empty_masks_teach_nothing_and_break_nothing(key: str):
     objective = build(key)
     labels = torch.zeros(2, 1, *SHAPE)
-    views = [View(name, torch.zeros(2, 1, *SHAPE), torch.zeros(2, 2, *SHAPE), labels) for name in ("T1", "T2")]
+    views = [
+        View(name, torch.zeros(2, 1, *SHAPE), torch.zeros(2, 2, *SHAPE), labels)
+        for name in ("T1", "T2")
+    ]
     for phase in (COMPANION, BOTH):
         total = objective.companion_loss(views, phase).total
         total.backward()
         assert torch.isfinite(total)
     assert torch.isfinite(objective.segmentor_loss(views, BOTH).total)
     assert all(
-        parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in objective.companion.parameters()
+        parameter.grad is None or torch.isfinite(parameter.grad).all()
+        for parameter in objective.companion.parameters()
     )
     figures = objective.examine(views, thoroughly=False)
     assert len(figures) == 2
@@ -147,14 +159,21 @@ def test_empty_masks_teach_nothing_and_break_nothing(key: str):
 
 
 def test_examining_a_known_deformation():
-    """A ball of 5 x 5 x 5 voxels, two further along x in T2; the registor goes one of the two voxels."""
+    """A ball of 5 x 5 x 5 voxels, two further along x in T2; the registor goes one of the two
+    voxels."""
     objective = build("similarity_translation")
     labels = torch.zeros(3, 1, *SHAPE)
     labels[:2, :, 2:7, 4:9, 6:11] = 1
     views = [View("T1", labels, None, labels), View("T2", labels, None, labels.roll(-2, -1))]
     objective.companion = Constant(lambda a, b: one_voxel_along_x(a, b))
-    figures = {name.partition(": ")[2]: value.item() for name, value in objective.examine(views, thoroughly=False).items()}
-    assert figures == {"as they lie": pytest.approx(3 / 5), "T1 warped by the registor": pytest.approx(4 / 5)}
+    figures = {
+        name.partition(": ")[2]: value.item()
+        for name, value in objective.examine(views, thoroughly=False).items()
+    }
+    assert figures == {
+        "as they lie": pytest.approx(3 / 5),
+        "T1 warped by the registor": pytest.approx(4 / 5),
+    }
 
 
 def test_a_thorough_examination_knows_the_best_transform():
@@ -164,7 +183,10 @@ def test_a_thorough_examination_knows_the_best_transform():
     labels[:2, :, 2:7, 4:9, 6:11] = 1
     views = [View("T1", labels, None, labels), View("T2", labels, None, labels.roll(-2, -1))]
     objective.companion = Constant(lambda a, b: one_voxel_along_x(a, b))
-    figures = {name.partition(": ")[2]: value.item() for name, value in objective.examine(views, thoroughly=True).items()}
+    figures = {
+        name.partition(": ")[2]: value.item()
+        for name, value in objective.examine(views, thoroughly=True).items()
+    }
     assert figures == {
         "as they lie": pytest.approx(3 / 5),
         "T1 warped by the registor": pytest.approx(4 / 5),
@@ -195,7 +217,10 @@ def test_the_verdict_on_a_registor(figures: tuple[float, float, float], share: s
 def test_the_registor_has_the_bounds_of_the_recipe():
     bounds = {"max_shift_voxels": 2.0, "max_rotation_deg": 5.0, "max_log_stretch": 0.05}
     described = build("similarity_affine", **bounds).describe()
-    assert "a rotation by at most 5°, a stretch by at most exp(±0.05), a shift by at most 2 x 2 x 2 voxels" in described
+    assert (
+        "a rotation by at most 5°, a stretch by at most exp(±0.05), a shift by at most 2 x 2 x 2"
+        " voxels" in described
+    )
     moved = build("similarity_rigid", **bounds | {"max_shift_voxels": 0.0})
     ball = pair_of_views()[0].annotation(2)
     assert not torch.equal(moved.moved(ball), ball)

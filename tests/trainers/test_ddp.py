@@ -1,10 +1,11 @@
 """Two processes that train together, with gloo on the CPU.
 
-What it covers: our own set-up and steps under `DistributedDataParallel`, that each rank draws its own batches, that the
-weights of the segmentor and of its companion stay equal in every phase although each rank begins with its own, that a
-step is skipped by all ranks or by none, that scores are gathered, and that a checkpoint is written once and without DDP's
-names. What it does not: CUDA and nccl (nnU-Net insists on them when a trainer is made, so it is made as for one process
-and told of the other before it is initialised), SyncBatchNorm, torch.compile and mixed precision.
+What it covers: our own set-up and steps under `DistributedDataParallel`, that each rank draws its
+own batches, that the weights of the segmentor and of its companion stay equal in every phase
+although each rank begins with its own, that a step is skipped by all ranks or by none, that scores
+are gathered, and that a checkpoint is written once and without DDP's names. What it does not: CUDA
+and nccl (nnU-Net insists on them when a trainer is made, so it is made as for one process and told
+of the other before it is initialised), SyncBatchNorm, torch.compile and mixed precision.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ NNUNET_TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer"
 
 
 def join(rank: int, out: str, trainer: Any) -> None:
-    """Initialises a trainer as nnU-Net does for DDP, without CUDA; each rank begins with weights of its own."""
+    """Initialises a trainer as nnU-Net does for DDP, without CUDA; each rank begins with weights of
+    its own."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=RANKS)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=RANKS
+    )
     trainer.is_ddp, trainer.local_rank = True, rank
     set_up = Companion.__init__
 
@@ -46,7 +50,9 @@ def join(rank: int, out: str, trainer: Any) -> None:
     def wrapped(network: nn.Module, device_ids: list[int]) -> DistributedDataParallel:
         return DistributedDataParallel(with_its_own_weights(network))
 
-    def begin(companion: Companion, objective: Objective, network: nn.Module, *args: Any, **more: Any) -> None:
+    def begin(
+        companion: Companion, objective: Objective, network: nn.Module, *args: Any, **more: Any
+    ) -> None:
         set_up(companion, objective, with_its_own_weights(network), *args, **more)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +67,13 @@ def spawn(function: Any, *args: Any) -> None:
 
 def run_rank(rank: int, root: str, out: str) -> None:
     results = Path(out) / "results"
-    trainer = make_trainer(Path(root), results, "nnUNetTrainerDualOutput", seed=7 + rank, num_iterations_per_epoch=STEPS)
+    trainer = make_trainer(
+        Path(root),
+        results,
+        "nnUNetTrainerDualOutput",
+        seed=7 + rank,
+        num_iterations_per_epoch=STEPS,
+    )
     join(rank, out, trainer)
     loader, loader_val = quietly(trainer.get_dataloaders)
     quietly(trainer.on_epoch_start)
@@ -92,10 +104,14 @@ def run_rank(rank: int, root: str, out: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_ranks_train_one_network_on_different_batches(nnunet_root: Path, tmp_path: Path, monkeypatch):
+def test_two_ranks_train_one_network_on_different_batches(
+    nnunet_root: Path, tmp_path: Path, monkeypatch
+):
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     spawn(run_rank, nnunet_root, tmp_path)
-    first, second = (json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(RANKS))
+    first, second = (
+        json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(RANKS)
+    )
     assert (first["seed"], second["seed"]) == (7, 7)
     assert (first["batch"], second["batch"]) == (1, 1)
     assert not set(first["data"]) & set(second["data"])
@@ -103,25 +119,39 @@ def test_two_ranks_train_one_network_on_different_batches(nnunet_root: Path, tmp
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert first["mean loss"] == second["mean loss"]
     assert abs(first["mean loss"] - sum(first["loss"] + second["loss"]) / (2 * STEPS)) < 1e-6
-    assert first["mean term"] == second["mean term"] == [pytest.approx(sum(first["term"] + second["term"]) / (2 * STEPS))]
+    assert (
+        first["mean term"]
+        == second["mean term"]
+        == [pytest.approx(sum(first["term"] + second["term"]) / (2 * STEPS))]
+    )
     assert first["dice"] == second["dice"]
     for index, dice in enumerate(first["dice"]):
         tp, fp, fn = (first[key][index] + second[key][index] for key in ("tp", "fp", "fn"))
         assert dice == 2 * tp / (2 * tp + fp + fn)
     assert not (tmp_path / "checkpoint_1.pth").exists()
     saved = torch.load(tmp_path / "checkpoint_0.pth", weights_only=False)
-    assert all(torch.equal(value, states[0][name]) for name, value in saved["network_weights"].items())
+    assert all(
+        torch.equal(value, states[0][name]) for name, value in saved["network_weights"].items()
+    )
     assert not list(tmp_path.glob(".unfinished*"))
 
 
 def networks(trainer: Any) -> dict[str, dict[str, Tensor]]:
     """Copies of the weights of both players."""
     players = {"segmentor": trainer.network.module, "companion": trainer.objective.companion}
-    return {player: {k: v.clone() for k, v in module.state_dict().items()} for player, module in players.items()}
+    return {
+        player: {k: v.clone() for k, v in module.state_dict().items()}
+        for player, module in players.items()
+    }
 
 
 def run_phases(rank: int, root: str, out: str, name: str) -> None:
-    numbers = {"warmup_epochs": 1, "companion_epochs": 1, "companion_steps": 2, "num_iterations_per_epoch": 2}
+    numbers = {
+        "warmup_epochs": 1,
+        "companion_epochs": 1,
+        "companion_steps": 2,
+        "num_iterations_per_epoch": 2,
+    }
     trainer = make_trainer(Path(root), Path(out) / "results", name, seed=7, **numbers)
     join(rank, out, trainer)
     trainer.dataloader_train, _ = quietly(trainer.get_dataloaders)
@@ -142,7 +172,10 @@ def run_phases(rank: int, root: str, out: str, name: str) -> None:
                 trainer.train_step(next(trainer.dataloader_train))
             states.append(networks(trainer))
     states.append(after_an_overflow_of_rank_1(trainer, rank))
-    torch.save({"states": states, "sums": sums, "scale": trainer.companion.scaler.get_scale()}, f"{out}/rank_{rank}.pth")
+    torch.save(
+        {"states": states, "sums": sums, "scale": trainer.companion.scaler.get_scale()},
+        f"{out}/rank_{rank}.pth",
+    )
     dist.destroy_process_group()
 
 
@@ -157,26 +190,36 @@ def after_an_overflow_of_rank_1(trainer: Any, rank: int) -> dict[str, dict[str, 
         return replace(losses, total=losses.total * factor)
 
     objective.companion_loss = large
-    trainer.companion.step(trainer._seen_by_companion(next(trainer.dataloader_train)), trainer.phase)
+    trainer.companion.step(
+        trainer._seen_by_companion(next(trainer.dataloader_train)), trainer.phase
+    )
     return networks(trainer)
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerGAN", "nnUNetTrainerSimilarityTranslation"])
-def test_both_players_are_the_same_on_all_ranks_in_every_phase(name: str, nnunet_root: Path, tmp_path: Path, monkeypatch):
+def test_both_players_are_the_same_on_all_ranks_in_every_phase(
+    name: str, nnunet_root: Path, tmp_path: Path, monkeypatch
+):
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     spawn(run_phases, nnunet_root, tmp_path, name)
     first, second = (torch.load(tmp_path / f"rank_{rank}.pth") for rank in range(RANKS))
     for state, other in zip(first["states"], second["states"], strict=True):
         for player in ("segmentor", "companion"):
-            assert all(torch.equal(value, other[player][key]) for key, value in state[player].items())
+            assert all(
+                torch.equal(value, other[player][key]) for key, value in state[player].items()
+            )
     begin, warmed_up, registered, both, overflowed = first["states"]
 
     def learned(player: str, before: dict, after: dict) -> bool:
-        return any(not torch.equal(value, after[player][key]) for key, value in before[player].items())
+        return any(
+            not torch.equal(value, after[player][key]) for key, value in before[player].items()
+        )
 
     expected = [(True, False), (False, True), (True, True), (False, False)]
     steps = [(begin, warmed_up), (warmed_up, registered), (registered, both), (both, overflowed)]
-    assert [(learned("segmentor", *step), learned("companion", *step)) for step in steps] == expected
+    assert [
+        (learned("segmentor", *step), learned("companion", *step)) for step in steps
+    ] == expected
     assert first["scale"] == second["scale"] == 2.0**59
     assert len(first["sums"]) == len(second["sums"]) == 2 + 2 + 2 * 3
     assert len(set(first["sums"] + second["sums"])) == 2 * len(first["sums"])
@@ -185,7 +228,9 @@ def test_both_players_are_the_same_on_all_ranks_in_every_phase(name: str, nnunet
 def mean_of_gradients(rank: int, out: str) -> None:
     from nnunet_liver_ext.trainers.players import average_gradients, broadcast
 
-    dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=RANKS)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=RANKS
+    )
     module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -196,7 +241,9 @@ def mean_of_gradients(rank: int, out: str) -> None:
     for index, parameter in enumerate(parameters[:-1]):
         parameter.grad = torch.full_like(parameter, float(index + 10 * rank))
     average_gradients(parameters)
-    assert all((parameter.grad == index + 5).all() for index, parameter in enumerate(parameters[:-1]))
+    assert all(
+        (parameter.grad == index + 5).all() for index, parameter in enumerate(parameters[:-1])
+    )
     assert parameters[-1].grad is None
     dist.destroy_process_group()
 

@@ -34,19 +34,38 @@ def spoil(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, factor: float
     [
         ("nnUNetTrainerGAN", adversarial, "discriminator_loss", "discriminator"),
         ("nnUNetTrainerGAN", adversarial, "deception_loss", "deceiving the discriminator"),
-        ("nnUNetTrainerSimilarityTranslation", similarity, "similarity_loss", r"similarity \(L_p\)"),
-        ("nnUNetTrainerSimilarityTranslation", similarity, "registration_loss", r"registration \(L_g\)"),
+        (
+            "nnUNetTrainerSimilarityTranslation",
+            similarity,
+            "similarity_loss",
+            r"similarity \(L_p\)",
+        ),
+        (
+            "nnUNetTrainerSimilarityTranslation",
+            similarity,
+            "registration_loss",
+            r"registration \(L_g\)",
+        ),
     ],
 )
 def test_training_stops_at_a_companions_term(
-    trainer_name: str, module: Any, function: str, term: str, value: float, nnunet_root: Path, tmp_path: Path, monkeypatch
+    trainer_name: str,
+    module: Any,
+    function: str,
+    term: str,
+    value: float,
+    nnunet_root: Path,
+    tmp_path: Path,
+    monkeypatch,
 ):
     trainer = make_trainer(nnunet_root, tmp_path, trainer_name, warmup_epochs=0, companion_epochs=0)
     run_epochs(trainer, 1)
     files = {path: path.read_bytes() for path in Path(trainer.output_folder).glob("*.pth")}
     assert files
     spoil(monkeypatch, module, function, value)
-    with pytest.raises(NonFiniteLoss, match=f'training stopped in epoch 1: the loss "{term}" is {value}') as error:
+    with pytest.raises(
+        NonFiniteLoss, match=f'training stopped in epoch 1: the loss "{term}" is {value}'
+    ) as error:
         run_epochs(trainer, 2)
     assert "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in Path(trainer.output_folder).glob("*.pth")} == files
@@ -82,7 +101,9 @@ def test_a_figure_may_be_nan_and_a_total_may_not():
 
 def test_numbers_of_several_steps_are_means_and_the_total_is_the_last_ones():
     def losses(total: float, **terms: float) -> Losses:
-        return Losses(torch.tensor(total), {name: torch.tensor(term) for name, term in terms.items()})
+        return Losses(
+            torch.tensor(total), {name: torch.tensor(term) for name, term in terms.items()}
+        )
 
     played = [losses(1.0, d=1.0), losses(2.0, d=3.0), losses(5.0, s=4.0), losses(7.0, s=8.0)]
     assert as_numbers(played, 0) == {"total": 7.0, "training loss: d": 2.0, "training loss: s": 6.0}
@@ -148,8 +169,15 @@ def test_optimizers():
     parameters = [nn.Parameter(torch.zeros(1))]
     numbers = {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.01}
     sgd = make_optimizer("sgd", parameters, **numbers).param_groups[0]
-    assert (sgd["lr"], sgd["momentum"], sgd["nesterov"], sgd["weight_decay"]) == (0.1, 0.5, True, 0.01)
-    assert not make_optimizer("sgd", parameters, **{**numbers, "momentum": 0.0}).param_groups[0]["nesterov"]
+    assert (sgd["lr"], sgd["momentum"], sgd["nesterov"], sgd["weight_decay"]) == (
+        0.1,
+        0.5,
+        True,
+        0.01,
+    )
+    assert not make_optimizer("sgd", parameters, **{**numbers, "momentum": 0.0}).param_groups[0][
+        "nesterov"
+    ]
     for kind, expected in (("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)):
         optimizer = make_optimizer(kind, parameters, **numbers)
         group = optimizer.param_groups[0]

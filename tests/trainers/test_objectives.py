@@ -49,7 +49,14 @@ def trained_on(nnunet_root: Path, results: Path, name: str) -> VoxelLoss:
 def monai_dice(of: View, *, batch: bool) -> float:
     from monai.losses import DiceLoss
 
-    loss = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=batch, smooth_nr=1e-5, smooth_dr=1e-5)
+    loss = DiceLoss(
+        include_background=False,
+        to_onehot_y=True,
+        softmax=True,
+        batch=batch,
+        smooth_nr=1e-5,
+        smooth_dr=1e-5,
+    )
     return loss(of.logits.detach(), of.target).item() - 1  # nnU-Net's is −Dice, MONAI's is 1 − Dice
 
 
@@ -60,7 +67,11 @@ def binary_cross_entropy(of: View) -> float:
 def test_bce_is_the_binary_cross_entropy_of_the_foreground(nnunet_root: Path, tmp_path: Path):
     total, terms = trained_on(nnunet_root, tmp_path, "nnUNetTrainerBCE")(view("T1"))
     assert list(terms) == ["CE T1"]
-    assert total.item() == terms["CE T1"].item() == pytest.approx(binary_cross_entropy(view("T1")), rel=1e-5)
+    assert (
+        total.item()
+        == terms["CE T1"].item()
+        == pytest.approx(binary_cross_entropy(view("T1")), rel=1e-5)
+    )
 
 
 def test_dice_is_monais(nnunet_root: Path, tmp_path: Path):
@@ -68,7 +79,11 @@ def test_dice_is_monais(nnunet_root: Path, tmp_path: Path):
     total, terms = loss(view("T2"))
     batch_dice = loss.parts["Dice"].dc.batch_dice
     assert list(terms) == ["Dice T2"]
-    assert total.item() == terms["Dice T2"].item() == pytest.approx(monai_dice(view("T2"), batch=batch_dice), rel=1e-5)
+    assert (
+        total.item()
+        == terms["Dice T2"].item()
+        == pytest.approx(monai_dice(view("T2"), batch=batch_dice), rel=1e-5)
+    )
 
 
 def test_dice_bce_is_their_sum(nnunet_root: Path, tmp_path: Path):
@@ -81,7 +96,9 @@ def test_dice_bce_is_their_sum(nnunet_root: Path, tmp_path: Path):
     stock = make_trainer(nnunet_root, tmp_path, "nnUNetTrainer")
     quietly(stock.initialize)
     stock.enable_deep_supervision = False
-    assert total.item() == pytest.approx(stock._build_loss()(view("T1").logits, view("T1").target).item(), rel=1e-6)
+    assert total.item() == pytest.approx(
+        stock._build_loss()(view("T1").logits, view("T1").target).item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("batch_dice", [False, True])
@@ -95,7 +112,9 @@ def test_dice_with_both_of_nnunets_settings(num_classes: int, batch_dice: bool):
 def test_three_classes_have_the_softmax_cross_entropy():
     of = view("T1", num_classes=3)
     total, _ = voxel_loss()(of)
-    assert total.item() == pytest.approx(functional.cross_entropy(of.logits, of.target[:, 0].long()).item(), rel=1e-6)
+    assert total.item() == pytest.approx(
+        functional.cross_entropy(of.logits, of.target[:, 0].long()).item(), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -103,7 +122,9 @@ def test_three_classes_have_the_softmax_cross_entropy():
 def test_terms_by_view_and_their_weighted_mean(num_classes: int, levels: int):
     task = Task(Recipe(strategy="single_input"), SHAPE, SPACING_MM, num_classes, 1)
     objective = Voxelwise(task, voxel_loss(dice=0.25, ce=2.0, levels=levels))
-    losses = objective.segmentor_loss(pair_of_views(num_classes=num_classes, levels=levels), SEGMENTOR)
+    losses = objective.segmentor_loss(
+        pair_of_views(num_classes=num_classes, levels=levels), SEGMENTOR
+    )
     terms = {name: term.item() for name, term in losses.terms.items()}
     assert set(terms) == {"Dice T1", "CE T1", "Dice T2", "CE T2"}
     by_view = [0.25 * terms[f"Dice {name}"] + 2 * terms[f"CE {name}"] for name in ("T1", "T2")]
@@ -117,7 +138,9 @@ def test_deep_supervision_weighs_the_levels():
         functional.cross_entropy(logits, target[:, 0].long()).item()
         for logits, target in zip(of.logits, of.target, strict=True)
     ]
-    assert total.item() == pytest.approx(sum(w * level for w, level in zip(LEVEL_WEIGHTS, levels, strict=True)), rel=1e-5)
+    assert total.item() == pytest.approx(
+        sum(w * level for w, level in zip(LEVEL_WEIGHTS, levels, strict=True)), rel=1e-5
+    )
 
 
 def test_all_background_and_a_perfect_prediction():
@@ -134,12 +157,19 @@ def test_a_patch_that_is_ignored_altogether_has_no_cross_entropy():
     """nnU-Net gives a plain 0 instead of a tensor then."""
     settings = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     parts = {
-        name: (1.0, DC_and_CE_loss(settings, {}, ce, dice, ignore_label=2, dice_class=MemoryEfficientSoftDiceLoss))
+        name: (
+            1.0,
+            DC_and_CE_loss(
+                settings, {}, ce, dice, ignore_label=2, dice_class=MemoryEfficientSoftDiceLoss
+            ),
+        )
         for name, ce, dice in (("Dice", 0, 1), ("CE", 1, 0))
     }
     logits, ignored = torch.randn(1, 2, *SHAPE, requires_grad=True), torch.full((1, 1, *SHAPE), 2)
     task = Task(Recipe(strategy="one_view"), SHAPE, SPACING_MM, 2, 1)
-    losses = Voxelwise(task, VoxelLoss(parts)).segmentor_loss([View("image", logits, logits, ignored)], SEGMENTOR)
+    losses = Voxelwise(task, VoxelLoss(parts)).segmentor_loss(
+        [View("image", logits, logits, ignored)], SEGMENTOR
+    )
     assert losses.terms["CE image"].item() == 0
     losses.total.backward()
     assert torch.isfinite(logits.grad).all()
@@ -166,7 +196,9 @@ def test_views_give_the_finest_level_without_background():
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("key", ADVERSARIAL)
-def test_an_adversarial_term_comes_with_its_weight_and_after_the_warm_up(key: str, num_classes: int, levels: int):
+def test_an_adversarial_term_comes_with_its_weight_and_after_the_warm_up(
+    key: str, num_classes: int, levels: int
+):
     name, weight = {
         "gan": ("deceiving the discriminator", "adversarial_weight"),
         "embedding": ("embedding", "embedding_weight"),
@@ -179,7 +211,9 @@ def test_an_adversarial_term_comes_with_its_weight_and_after_the_warm_up(key: st
     assert warmup.total.item() == objective.voxelwise(views).total.item()
     both = objective.segmentor_loss(views, BOTH)
     assert set(both.terms) == {"CE T1", "CE T2", name}
-    assert both.total.item() == pytest.approx(warmup.total.item() + 0.3 * both.terms[name].item(), rel=1e-5)
+    assert both.total.item() == pytest.approx(
+        warmup.total.item() + 0.3 * both.terms[name].item(), rel=1e-5
+    )
     assert both.terms[name].item() > 0
 
 
@@ -202,8 +236,13 @@ def test_the_discriminators_loss_and_figures():
     annotations = torch.cat([one.annotation(2) for one in views])
     predictions = torch.cat([one.prediction() for one in views])
     with torch.no_grad():
-        of_annotations, of_predictions = objective.companion(annotations), objective.companion(predictions)
-    assert losses.total.item() == pytest.approx(discriminator_loss(of_annotations, of_predictions).item(), rel=1e-5)
+        of_annotations, of_predictions = (
+            objective.companion(annotations),
+            objective.companion(predictions),
+        )
+    assert losses.total.item() == pytest.approx(
+        discriminator_loss(of_annotations, of_predictions).item(), rel=1e-5
+    )
     assert list(losses.terms) == ["discriminator"]
     figures = {name.partition(": ")[2]: value.item() for name, value in losses.figures.items()}
     assert figures["annotations"] == pytest.approx((of_annotations > 0).float().mean().item())
@@ -219,7 +258,9 @@ def test_the_gradient_penalty_has_its_weight_in_training_alone(spectral_norm: bo
     terms = {name: term.item() for name, term in losses.terms.items()}
     assert set(terms) == {"discriminator", "gradient penalty"}
     assert terms["gradient penalty"] > 0
-    assert losses.total.item() == pytest.approx(terms["discriminator"] + 5 * terms["gradient penalty"], rel=1e-5)
+    assert losses.total.item() == pytest.approx(
+        terms["discriminator"] + 5 * terms["gradient penalty"], rel=1e-5
+    )
     losses.total.backward()
     assert all(parameter.grad is not None for parameter in objective.companion.parameters())
     with torch.no_grad():
@@ -278,7 +319,10 @@ def test_a_perfect_prediction_has_no_embedding_loss_and_pays_no_bets():
         _, _, term = build(key).adversarial_term(perfect)
         assert term.item() == pytest.approx(0, abs=1e-10)
         if key == "gambling":
-            assert all((gradient == 0).all() for gradient in gradients(term, *[one.logits for one in perfect]))
+            assert all(
+                (gradient == 0).all()
+                for gradient in gradients(term, *[one.logits for one in perfect])
+            )
     figures = build("gambling").companion_loss([one.detached() for one in perfect], BOTH).figures
     assert all(math.isnan(value.item()) for value in figures.values())
 

@@ -1,4 +1,5 @@
-"""Ordinary datasets may have regions and an ignore label, which nnU-Net's losses and scores know."""
+"""Ordinary datasets may have regions and an ignore label, which nnU-Net's losses and scores
+know."""
 
 from __future__ import annotations
 
@@ -19,11 +20,20 @@ CASES = {"regions": REGIONS, "ignore": IGNORE, "both": BOTH}
 
 @pytest.fixture(params=CASES)
 def trainer(request, nnunet_root: Path, tmp_path: Path) -> Any:
-    plans, dataset_json = read_inputs(nnunet_root, "nnUNetTrainerLiver", num_epochs=1, num_iterations_per_epoch=1)
+    plans, dataset_json = read_inputs(
+        nnunet_root, "nnUNetTrainerLiver", num_epochs=1, num_iterations_per_epoch=1
+    )
     dataset_json |= CASES[request.param]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_results", str(tmp_path))
-        made = quietly(find_trainer("nnUNetTrainerLiver"), plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+        made = quietly(
+            find_trainer("nnUNetTrainerLiver"),
+            plans,
+            "3d_fullres",
+            0,
+            dataset_json,
+            torch.device("cpu"),
+        )
     quietly(made.initialize)
     return made
 
@@ -34,16 +44,22 @@ def test_the_same_loss_and_counts_as_nnunets(trainer):
 
     generator = torch.Generator().manual_seed(0)
     manager = trainer.label_manager
-    channels = manager.num_segmentation_heads + manager.has_ignore_label if manager.has_regions else 1
+    channels = (
+        manager.num_segmentation_heads + manager.has_ignore_label if manager.has_regions else 1
+    )
     largest = 2 if manager.has_regions else 3
     sizes = [(16, 32, 32), (16, 16, 16), (8, 8, 8)]
     batch = {
         "data": torch.randn(2, 2, 16, 32, 32, generator=generator),
-        "target": [torch.randint(0, largest, (2, channels, *size), generator=generator) for size in sizes],
+        "target": [
+            torch.randint(0, largest, (2, channels, *size), generator=generator) for size in sizes
+        ],
     }
     trainer.network.eval()
     with torch.no_grad():
-        ours = trainer.validation_step({**batch, "target": [level.clone() for level in batch["target"]]})
+        ours = trainer.validation_step(
+            {**batch, "target": [level.clone() for level in batch["target"]]}
+        )
         theirs = nnUNetTrainer.validation_step(trainer, batch)
     assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-5)
     for name in ("tp_hard", "fp_hard", "fn_hard"):

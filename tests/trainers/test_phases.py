@@ -13,7 +13,15 @@ import torch
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.objectives.cooperation import Similarity
-from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, SEGMENTOR, Phase, PhaseSchedule, phase_of, plan_phases
+from nnunet_liver_ext.trainers.phases import (
+    BOTH,
+    COMPANION,
+    SEGMENTOR,
+    Phase,
+    PhaseSchedule,
+    phase_of,
+    plan_phases,
+)
 from nnunet_liver_ext.trainers.recipe import Recipe
 from tests.training import make_trainer, quietly, run_epochs, weights
 
@@ -21,10 +29,14 @@ THREE = (Phase(SEGMENTOR, 0, 4), Phase(COMPANION, 4, 6), Phase(BOTH, 6, 16))
 SHARES = {"adversarial": (0.5, 0.0), "similarity": (0.4, 0.1)}
 
 
-def planned(shares: str = "similarity", *, has_companion: bool = True, **numbers: Any) -> list[tuple[str, int, int]]:
+def planned(
+    shares: str = "similarity", *, has_companion: bool = True, **numbers: Any
+) -> list[tuple[str, int, int]]:
     warmup, companion = SHARES[shares]
     recipe = Recipe(strategy="single_input", **numbers)
-    phases = plan_phases(recipe, has_companion=has_companion, warmup_share=warmup, companion_share=companion)
+    phases = plan_phases(
+        recipe, has_companion=has_companion, warmup_share=warmup, companion_share=companion
+    )
     return [(phase.name, phase.first, phase.end) for phase in phases]
 
 
@@ -69,14 +81,19 @@ def test_default_phases(shares: str, num_epochs: int, expected: list):
 @pytest.mark.parametrize("shares", SHARES)
 def test_phases_cover_every_epoch_once_and_both_are_trained(shares: str, num_epochs: int):
     phases = planned(shares, num_epochs=num_epochs)
-    assert [epoch for _, first, end in phases for epoch in range(first, end)] == list(range(num_epochs))
+    assert [epoch for _, first, end in phases for epoch in range(first, end)] == list(
+        range(num_epochs)
+    )
     assert phases[-1][0] == BOTH
 
 
 @pytest.mark.parametrize(
     ("numbers", "expected"),
     [
-        ({"warmup_epochs": 3, "companion_epochs": 2}, [(SEGMENTOR, 0, 3), (COMPANION, 3, 5), (BOTH, 5, 10)]),
+        (
+            {"warmup_epochs": 3, "companion_epochs": 2},
+            [(SEGMENTOR, 0, 3), (COMPANION, 3, 5), (BOTH, 5, 10)],
+        ),
         ({"warmup_epochs": 0, "companion_epochs": 0}, [(BOTH, 0, 10)]),
         ({"warmup_epochs": 0}, [(COMPANION, 0, 1), (BOTH, 1, 10)]),
         ({"companion_epochs": 0}, [(SEGMENTOR, 0, 4), (BOTH, 4, 10)]),
@@ -85,7 +102,10 @@ def test_phases_cover_every_epoch_once_and_both_are_trained(shares: str, num_epo
         ({"segmentor_checkpoint": "a"}, [(COMPANION, 0, 1), (BOTH, 1, 10)]),
         ({"companion_checkpoint": "b"}, [(SEGMENTOR, 0, 4), (BOTH, 4, 10)]),
         ({"segmentor_checkpoint": "a", "companion_checkpoint": "b"}, [(BOTH, 0, 10)]),
-        ({"segmentor_checkpoint": "a", "warmup_epochs": 2}, [(SEGMENTOR, 0, 2), (COMPANION, 2, 3), (BOTH, 3, 10)]),
+        (
+            {"segmentor_checkpoint": "a", "warmup_epochs": 2},
+            [(SEGMENTOR, 0, 2), (COMPANION, 2, 3), (BOTH, 3, 10)],
+        ),
     ],
 )
 def test_given_numbers_and_checkpoints(numbers: dict, expected: list):
@@ -93,11 +113,16 @@ def test_given_numbers_and_checkpoints(numbers: dict, expected: list):
 
 
 def test_without_a_companion_there_is_one_phase():
-    assert planned(has_companion=False, num_epochs=7, warmup_epochs=2, companion_epochs=90) == [(SEGMENTOR, 0, 7)]
+    assert planned(has_companion=False, num_epochs=7, warmup_epochs=2, companion_epochs=90) == [
+        (SEGMENTOR, 0, 7)
+    ]
 
 
 def test_phases_longer_than_the_training():
-    message = "recipe: warmup_epochs (8) and companion_epochs (3) are longer than the training (num_epochs: 10)."
+    message = (
+        "recipe: warmup_epochs (8) and companion_epochs (3) are longer than the training"
+        " (num_epochs: 10)."
+    )
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         planned(num_epochs=10, warmup_epochs=8, companion_epochs=3)
     with pytest.raises(InputError, match=r"warmup_epochs \(10\) and companion_epochs \(1\)"):
@@ -130,7 +155,9 @@ def test_the_learning_rate_begins_anew_in_each_phase(exponent: float):
         phase = next(phase for phase in THREE if phase.first <= epoch < phase.end)
         start = 0.5 if phase.name == BOTH else 2.0
         expected = start * (1 - (epoch - phase.first) / (phase.end - phase.first)) ** exponent
-        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected] * 2, rel=1e-12)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
+            [expected] * 2, rel=1e-12
+        )
     schedule.step(16)
     assert optimizer.param_groups[0]["lr"] == (0.5 if exponent == 0 else 0)
 
@@ -197,8 +224,12 @@ def test_every_step_has_a_fresh_batch(
     played: list[tuple[str, int]] = []
     monkeypatch.setattr(trainer, "_forward", lambda batch: batch)
     monkeypatch.setattr(trainer, "_seen_by_companion", lambda batch: batch)
-    trainer.companion = SimpleNamespace(step=lambda views, phase: played.append(("companion", views)))
-    monkeypatch.setattr(trainer, "_segmentor_step", lambda views: played.append(("segmentor", views)))
+    trainer.companion = SimpleNamespace(
+        step=lambda views, phase: played.append(("companion", views))
+    )
+    monkeypatch.setattr(
+        trainer, "_segmentor_step", lambda views: played.append(("segmentor", views))
+    )
     trainer.dataloader_train = Counted()
     drawn = []
     for trainer.current_epoch in range(4):
@@ -219,7 +250,9 @@ def test_every_step_has_a_fresh_batch(
 
 
 def companion_state(trainer: Any) -> dict[str, torch.Tensor]:
-    found = {f"weight {name}": value for name, value in trainer.objective.companion.state_dict().items()}
+    found = {
+        f"weight {name}": value for name, value in trainer.objective.companion.state_dict().items()
+    }
     for index, moments in trainer.companion.optimizer.state_dict()["state"].items():
         found |= {f"{name} of {index}": torch.as_tensor(value) for name, value in moments.items()}
     return {name: value.clone() for name, value in found.items()}
@@ -230,11 +263,18 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     assert not [name for name, value in expected.items() if not torch.equal(value, found[name])]
 
 
-UNEQUAL = {"companion_steps": 3, "segmentor_steps": 2, "num_epochs": 5, "num_iterations_per_epoch": 2}
+UNEQUAL = {
+    "companion_steps": 3,
+    "segmentor_steps": 2,
+    "num_epochs": 5,
+    "num_iterations_per_epoch": 2,
+}
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4])
-def test_unequal_steps_interrupted_and_continued(interrupted_after: int, unequal, nnunet_root: Path, tmp_path: Path):
+def test_unequal_steps_interrupted_and_continued(
+    interrupted_after: int, unequal, nnunet_root: Path, tmp_path: Path
+):
     """In the middle of each phase and between the phases."""
     name, straight = unequal
     first = make_trainer(nnunet_root, tmp_path, name, **UNEQUAL)
@@ -265,10 +305,17 @@ def unequal(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.fixture(scope="module")
-def logged(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[list[str]], list[dict]]:
-    """A trainer after three phases, the checkpoints that were there after each epoch, and the weights before it."""
+def logged(
+    nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, list[list[str]], list[dict]]:
+    """A trainer after three phases, the checkpoints that were there after each epoch, and the
+    weights before it."""
     trainer = make_trainer(
-        nnunet_root, tmp_path_factory.mktemp("logged"), "nnUNetTrainerGAN", warmup_epochs=1, companion_epochs=1
+        nnunet_root,
+        tmp_path_factory.mktemp("logged"),
+        "nnUNetTrainerGAN",
+        warmup_epochs=1,
+        companion_epochs=1,
     )
     files: list[list[str]] = []
     states: list[dict] = []
@@ -276,7 +323,12 @@ def logged(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
     def start() -> None:
         states.append(
-            copy.deepcopy({"segmentor": trainer.network.state_dict(), "companion": trainer.objective.companion.state_dict()})
+            copy.deepcopy(
+                {
+                    "segmentor": trainer.network.state_dict(),
+                    "companion": trainer.objective.companion.state_dict(),
+                }
+            )
         )
         on_epoch_start()
 
@@ -298,7 +350,9 @@ def test_only_the_last_phase_has_a_best_epoch(logged):
     assert best["nnunet_liver_ext"]["phase"] == BOTH
 
 
-def test_a_training_that_is_continued_before_the_last_phase_has_no_best_epoch_yet(nnunet_root: Path, tmp_path: Path):
+def test_a_training_that_is_continued_before_the_last_phase_has_no_best_epoch_yet(
+    nnunet_root: Path, tmp_path: Path
+):
     numbers = {"warmup_epochs": 2, "companion_epochs": 1}
     run_epochs(make_trainer(nnunet_root, tmp_path, "nnUNetTrainerGAN", **numbers), 1)
     trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerGAN", **numbers)
@@ -316,8 +370,15 @@ def test_a_training_that_is_continued_before_the_last_phase_has_no_best_epoch_ye
 
 def test_the_moving_average_begins_anew_with_the_last_phase(logged):
     trainer, _, _ = logged
-    means, averages = (trainer.logger.get_value(key, None) for key in ("mean_fg_dice", "ema_fg_dice"))
-    expected = [means[0], 0.9 * means[0] + 0.1 * means[1], means[2], 0.9 * means[2] + 0.1 * means[3]]
+    means, averages = (
+        trainer.logger.get_value(key, None) for key in ("mean_fg_dice", "ema_fg_dice")
+    )
+    expected = [
+        means[0],
+        0.9 * means[0] + 0.1 * means[1],
+        means[2],
+        0.9 * means[2] + 0.1 * means[3],
+    ]
     assert averages == pytest.approx(expected)
 
 
@@ -331,7 +392,13 @@ def test_the_log_names_the_phase(logged):
 
 def test_who_learns_in_which_phase(logged):
     trainer, _, states = logged
-    states = [*states, {"segmentor": trainer.network.state_dict(), "companion": trainer.objective.companion.state_dict()}]
+    states = [
+        *states,
+        {
+            "segmentor": trainer.network.state_dict(),
+            "companion": trainer.objective.companion.state_dict(),
+        },
+    ]
 
     def learned(player: str, epoch: int) -> bool:
         before, after = states[epoch][player], states[epoch + 1][player]
@@ -343,7 +410,9 @@ def test_who_learns_in_which_phase(logged):
 
 def test_every_checkpoint_holds_the_companion_and_its_optimizer(logged):
     trainer, _, _ = logged
-    extra = torch.load(Path(trainer.output_folder) / "checkpoint_latest.pth", weights_only=False)["nnunet_liver_ext"]
+    extra = torch.load(Path(trainer.output_folder) / "checkpoint_latest.pth", weights_only=False)[
+        "nnunet_liver_ext"
+    ]
     assert extra["phase"] == BOTH
     saved = {name for name in extra["objective"] if name.startswith("companion.")}
     assert saved == {f"companion.{name}" for name in trainer.objective.companion.state_dict()}

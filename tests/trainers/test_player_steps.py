@@ -21,8 +21,12 @@ from nnunet_liver_ext.trainers.players import frozen
 from tests.objectives import gradients, is_reached
 from tests.training import make_trainer, quietly
 
-PAIRED = [name for name in package.__all__ if STRATEGIES[getattr(package, name).recipe.strategy].is_pair]
-WITH_COMPANION = [name for name in PAIRED if OBJECTIVES[getattr(package, name).recipe.objective].has_companion]
+PAIRED = [
+    name for name in package.__all__ if STRATEGIES[getattr(package, name).recipe.strategy].is_pair
+]
+WITH_COMPANION = [
+    name for name in PAIRED if OBJECTIVES[getattr(package, name).recipe.objective].has_companion
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +35,9 @@ def seeded():
 
 
 @pytest.fixture(scope="module", params=WITH_COMPANION)
-def playing(request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, Any]]:
+def playing(
+    request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, dict[str, Any]]:
     """A trainer in its last phase, and a batch."""
     trainer = make_trainer(nnunet_root, tmp_path_factory.mktemp("playing"), request.param)
     quietly(trainer.initialize)
@@ -44,8 +50,12 @@ def playing(request, nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory
     codes[:, :, 4:12, 8:20, 8:20] += 1
     codes[:, :, 5:13, 11:23, 12:24] += 2
     scales = trainer._get_deep_supervision_scales()
-    targets = [codes[(..., *[slice(None, None, round(1 / scale)) for scale in level])] for level in scales]
-    data = torch.randn((2, 2, 16, 32, 32), generator=generator) + torch.cat([codes % 2, codes // 2], 1)
+    targets = [
+        codes[(..., *[slice(None, None, round(1 / scale)) for scale in level])] for level in scales
+    ]
+    data = torch.randn((2, 2, 16, 32, 32), generator=generator) + torch.cat(
+        [codes % 2, codes // 2], 1
+    )
     return trainer, {"data": data, "target": targets}
 
 
@@ -97,7 +107,8 @@ def test_what_the_companion_adds_reaches_the_segmentor(playing):
 
 
 def test_one_forward_pass_serves_both_players(playing):
-    """One step each: the companion's step must not spoil the graph that the segmentor still needs."""
+    """One step each: the companion's step must not spoil the graph that the segmentor still
+    needs."""
     trainer, batch = playing
     calls = []
     handle = trainer.network.register_forward_hook(lambda *_: calls.append(None))
@@ -106,7 +117,9 @@ def test_one_forward_pass_serves_both_players(playing):
     finally:
         handle.remove()
     assert len(calls) == 1
-    assert all(math.isfinite(float(value)) or name.startswith("share") for name, value in numbers.items())
+    assert all(
+        math.isfinite(float(value)) or name.startswith("share") for name, value in numbers.items()
+    )
 
 
 def test_alone_the_companion_changes_and_the_segmentor_does_not(playing):
@@ -156,4 +169,6 @@ def test_a_warped_mask_is_that_of_the_first_image(playing):
         first, second = (one.prediction() for one in views)
         warped = warp(first, trainer.objective.companion(first, second))
         expected = functional.mse_loss(blur(warped), blur(views[1].annotation(2)))
-        assert trainer.objective.companion_loss(views, BOTH).terms["registration (L_g)"] == pytest.approx(expected.item())
+        assert trainer.objective.companion_loss(views, BOTH).terms[
+            "registration (L_g)"
+        ] == pytest.approx(expected.item())

@@ -33,7 +33,8 @@ def remembering(figures: list[Figure]) -> Any:
 
 @pytest.fixture
 def panels(tmp_path: Path, monkeypatch):
-    """panels(history, phases) -> the axes that were drawn, after checking that the picture was written."""
+    """panels(history, phases) -> the axes that were drawn, after checking that the picture was
+    written."""
 
     def run(history: History, phases: tuple[Phase, ...] = ()) -> list[Any]:
         figures: list[Figure] = []
@@ -78,7 +79,9 @@ def test_a_panel_for_each_group(panels):
 
 def test_phases_that_have_begun_have_their_name_and_background(panels):
     for axes in panels(HISTORY, PHASES):
-        assert [text.get_text() for text in axes.texts] == [IN_WORDS[phase.name] for phase in PHASES]
+        assert [text.get_text() for text in axes.texts] == [
+            IN_WORDS[phase.name] for phase in PHASES
+        ]
         edges = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
         assert edges == [(-0.5, 1.5), (1.5, 2.5), (2.5, 3.5)]
         assert len({patch.get_facecolor() for patch in axes.patches}) == 3
@@ -111,7 +114,11 @@ def test_recording():
 
 
 def test_the_mean_leaves_out_what_is_nan_or_missing():
-    outputs = [{"a": 1.0, "b": NAN, "c": 5.0}, {"a": 2.0, "b": 4.0}, {"a": 6.0, "b": NAN, "loss": 1.0}]
+    outputs = [
+        {"a": 1.0, "b": NAN, "c": 5.0},
+        {"a": 2.0, "b": 4.0},
+        {"a": 6.0, "b": NAN, "loss": 1.0},
+    ]
     assert mean_of_figures(outputs, {"loss"}) == {"a": 3.0, "b": 4.0, "c": 5.0}
     assert math.isnan(mean_of_figures([{"a": NAN}], set())["a"])
     assert mean_of_figures([], set()) == {}
@@ -130,7 +137,13 @@ def test_the_mean_leaves_out_what_is_nan_or_missing():
         ),
         (
             "nnUNetTrainerSimilarityTranslation",
-            {"Dice of annotations (mean over patches)": {"as they lie", "T1 warped by the registor", "D_S"}},
+            {
+                "Dice of annotations (mean over patches)": {
+                    "as they lie",
+                    "T1 warped by the registor",
+                    "D_S",
+                }
+            },
         ),
     ],
 )
@@ -138,20 +151,30 @@ def test_what_a_training_tells_of_its_companion(
     name: str, groups: dict[str, set[str]], nnunet_root: Path, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    monkeypatch.setattr(Similarity, "_best_dice", lambda self, first, second: 0 * first.flatten(1).sum(1) + 0.9)
+    monkeypatch.setattr(
+        Similarity, "_best_dice", lambda self, first, second: 0 * first.flatten(1).sum(1) + 0.9
+    )
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", remembering(figures))
-    trainer = make_trainer(nnunet_root, tmp_path, name, num_epochs=3, num_val_iterations_per_epoch=3)
+    trainer = make_trainer(
+        nnunet_root, tmp_path, name, num_epochs=3, num_val_iterations_per_epoch=3
+    )
     run_epochs(trainer, 3)
     for group, labels in groups.items():
-        found = {key.partition(": ")[2]: value for key, value in trainer.history.items() if key.startswith(f"{group}: ")}
+        found = {
+            key.partition(": ")[2]: value
+            for key, value in trainer.history.items()
+            if key.startswith(f"{group}: ")
+        }
         assert set(found) == labels
         seen = [value for curve in found.values() for value in curve if not math.isnan(value)]
         assert seen
         assert all(0 <= value <= 1 for value in seen)
     all_groups = {key.partition(": ")[0] for key in trainer.history}
     assert all_groups == {"training loss", "pseudo Dice", *groups}
-    ours = [figure for figure in figures if {axes.get_ylabel() for axes in figure.axes} == all_groups]
+    ours = [
+        figure for figure in figures if {axes.get_ylabel() for axes in figure.axes} == all_groups
+    ]
     assert ours
     assert len(ours[-1].axes) == len(all_groups)
     warmup = trainer.phases[0]
@@ -164,7 +187,11 @@ def test_what_a_training_tells_of_its_companion(
 def test_the_verdict_on_the_registor_is_in_the_log(nnunet_root: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     trainer = make_trainer(
-        nnunet_root, tmp_path, "nnUNetTrainerSimilarityTranslation", num_epochs=3, num_val_iterations_per_epoch=2
+        nnunet_root,
+        tmp_path,
+        "nnUNetTrainerSimilarityTranslation",
+        num_epochs=3,
+        num_val_iterations_per_epoch=2,
     )
     run_epochs(trainer, 3)
     log = Path(trainer.log_file).read_text()

@@ -10,7 +10,10 @@ TRAINERS_RECIPE = Recipe(strategy="one_view", initial_lr=0.5, num_epochs=7, grad
 
 
 def plans(**entries) -> dict:
-    return {"plans_name": "P", "configurations": {"3d_fullres": entries, "child": {"inherits_from": "3d_fullres"}}}
+    return {
+        "plans_name": "P",
+        "configurations": {"3d_fullres": entries, "child": {"inherits_from": "3d_fullres"}},
+    }
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -20,7 +23,9 @@ def test_its_numbers_are_a_recipes(name: str):
 
 
 def test_class_then_protocol_then_plans():
-    resolved = resolve(TRAINERS_RECIPE, plans(protocol="antaros", recipe={"elastic_points": 6}), "child")
+    resolved = resolve(
+        TRAINERS_RECIPE, plans(protocol="antaros", recipe={"elastic_points": 6}), "child"
+    )
     assert resolved.gradient_clip == 3.0  # of the class
     assert resolved.num_epochs == 7
     assert resolved.initial_lr == 1e-4  # of the protocol
@@ -37,17 +42,35 @@ def test_the_nearest_protocol_counts():
 
 
 def test_an_unknown_protocol_lists_the_known_ones():
-    with pytest.raises(InputError, match="unknown protocol 'nobody'; known are couteaux2021, yang2017, antaros, hansch2022"):
+    with pytest.raises(
+        InputError,
+        match="unknown protocol 'nobody'; known are couteaux2021, yang2017, antaros, hansch2022",
+    ):
         resolve(TRAINERS_RECIPE, plans(protocol="nobody"), "3d_fullres")
 
 
 def test_the_papers_numbers():
-    """Couteaux et al. 2021, section 3.1; the Antaros report, section 3.4; Hänsch et al. 2022, Methods."""
-    couteaux, antaros, hansch = (protocol_of(name).numbers for name in ("couteaux2021", "antaros", "hansch2022"))
-    assert (couteaux["initial_lr"], couteaux["num_epochs"], couteaux["num_iterations_per_epoch"]) == (1e-4, 900, 150)
-    assert (antaros["initial_lr"], antaros["momentum"], antaros["elastic_points"] ** 2) == (1e-4, 0.9, 64)
+    """Couteaux et al. 2021, section 3.1; the Antaros report, section 3.4; Hänsch et al. 2022,
+    Methods."""
+    couteaux, antaros, hansch = (
+        protocol_of(name).numbers for name in ("couteaux2021", "antaros", "hansch2022")
+    )
+    assert (
+        couteaux["initial_lr"],
+        couteaux["num_epochs"],
+        couteaux["num_iterations_per_epoch"],
+    ) == (1e-4, 900, 150)
+    assert (antaros["initial_lr"], antaros["momentum"], antaros["elastic_points"] ** 2) == (
+        1e-4,
+        0.9,
+        64,
+    )
     assert hansch["num_epochs"] * hansch["num_iterations_per_epoch"] == 80_000
-    assert (hansch["contrast_low"], hansch["contrast_high"], hansch["shift_sd"]) == (0.75, 1.25, 0.25)
+    assert (hansch["contrast_low"], hansch["contrast_high"], hansch["shift_sd"]) == (
+        0.75,
+        1.25,
+        0.25,
+    )
     assert protocol_of("hansch2022").patch_size == (72, 236, 236)
 
 

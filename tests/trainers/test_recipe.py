@@ -8,7 +8,14 @@ import torch
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.players import make_optimizer
-from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, RANGES, Recipe, number_fields, override, resolve
+from nnunet_liver_ext.trainers.recipe import (
+    NOT_A_NUMBER,
+    RANGES,
+    Recipe,
+    number_fields,
+    override,
+    resolve,
+)
 from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_epochs
 
 RECIPE = Recipe(strategy="single_input")
@@ -21,16 +28,27 @@ def plans(**configurations) -> dict:
 def test_the_defaults_are_nnunets_own(nnunet_root: Path, tmp_path: Path):
     stock = make_trainer(nnunet_root, tmp_path, "nnUNetTrainer")
     quietly(stock.initialize)
-    assert (RECIPE.num_epochs, RECIPE.num_iterations_per_epoch) == (stock.num_epochs, stock.num_iterations_per_epoch)
-    assert (RECIPE.num_val_iterations_per_epoch, RECIPE.save_every) == (stock.num_val_iterations_per_epoch, stock.save_every)
+    assert (RECIPE.num_epochs, RECIPE.num_iterations_per_epoch) == (
+        stock.num_epochs,
+        stock.num_iterations_per_epoch,
+    )
+    assert (RECIPE.num_val_iterations_per_epoch, RECIPE.save_every) == (
+        stock.num_val_iterations_per_epoch,
+        stock.save_every,
+    )
     assert (RECIPE.initial_lr, RECIPE.weight_decay) == (stock.initial_lr, stock.weight_decay)
     assert RECIPE.lr_exponent == stock.lr_scheduler.exponent
-    optimizer = make_optimizer("sgd", [torch.zeros(1)], lr=0.1, momentum=RECIPE.momentum, weight_decay=0)
+    optimizer = make_optimizer(
+        "sgd", [torch.zeros(1)], lr=0.1, momentum=RECIPE.momentum, weight_decay=0
+    )
     assert optimizer.param_groups[0]["momentum"] == stock.optimizer.param_groups[0]["momentum"]
     assert stock.optimizer.param_groups[0]["nesterov"]
     assert RECIPE.oversample_foreground_percent == stock.oversample_foreground_percent
     assert RECIPE.probabilistic_oversampling == stock.probabilistic_oversampling
-    assert (RECIPE.dice_weight, RECIPE.ce_weight) == (stock.loss.loss.weight_dice, stock.loss.loss.weight_ce)
+    assert (RECIPE.dice_weight, RECIPE.ce_weight) == (
+        stock.loss.loss.weight_dice,
+        stock.loss.loss.weight_ce,
+    )
     assert RECIPE.deep_supervision == stock.enable_deep_supervision
 
 
@@ -65,7 +83,10 @@ def test_the_numbers_of_companions_are_among_the_known_ones():
     with pytest.raises(InputError, match="known are ") as error:
         override(RECIPE, {"lambda": 3}, "here")
     known = str(error.value).partition("known are ")[2].rstrip(".").split(", ")
-    new = "adversarial_weight betting_weight companion_checkpoint companion_steps embedding_layer lambda_g lambda_p lambda_r"
+    new = (
+        "adversarial_weight betting_weight companion_checkpoint companion_steps embedding_layer"
+        " lambda_g lambda_p lambda_r"
+    )
     assert set(new.split()) <= set(known)
     assert not {"strategy", "objective"} & set(known)
 
@@ -73,7 +94,11 @@ def test_the_numbers_of_companions_are_among_the_known_ones():
 def test_every_number_that_can_be_wrong_has_a_range():
     without = {field.name for field in fields(Recipe)} - {name for name, *_ in RANGES}
     values = {name: getattr(RECIPE, name) for name in without}
-    assert not [name for name, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+    assert not [
+        name
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
 
 
 @pytest.mark.parametrize("name", NOT_A_NUMBER)
@@ -100,7 +125,10 @@ def test_strategy_and_objective_are_what_the_name_says(name: str):
         ({"seed": -1}, "seed must lie in"),
         ({"gradient_clip": 0}, "gradient_clip must lie in"),
         ({"lambda_r": -0.1}, r"lambda_r must lie in \[0, 1000\], found -0.1"),
-        ({"companion_optimizer": "lion"}, "companion_optimizer must be one of sgd, adam, adamw, found 'lion'"),
+        (
+            {"companion_optimizer": "lion"},
+            "companion_optimizer must be one of sgd, adam, adamw, found 'lion'",
+        ),
         ({"warmup_epochs": 1.5}, "warmup_epochs must be int or null, found 1.5"),
         ({"spectral_norm": 1}, "spectral_norm must be bool, found 1"),
         ({"companion_checkpoint": True}, "companion_checkpoint must be str or null, found True"),
@@ -138,11 +166,15 @@ def test_missing_and_circular_ancestors():
         resolve(RECIPE, circle, "c")
 
 
-def test_an_unknown_key_is_an_error_before_anything_is_created(nnunet_root: Path, tmp_path: Path, monkeypatch):
+def test_an_unknown_key_is_an_error_before_anything_is_created(
+    nnunet_root: Path, tmp_path: Path, monkeypatch
+):
     plans_, dataset_json = read_inputs(nnunet_root, "nnUNetTrainerSingleInput", epochs=3)
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     with pytest.raises(InputError, match="unknown recipe keys"):
-        find_trainer("nnUNetTrainerSingleInput")(plans_, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+        find_trainer("nnUNetTrainerSingleInput")(
+            plans_, "3d_fullres", 0, dataset_json, torch.device("cpu")
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,7 +15,10 @@ RECIPE = Recipe(strategy="one_view")
     ("numbers", "batches"),
     [
         ({}, (1, 1, 1)),
-        ({"companion_steps": 10, "companion_batch_size": 8}, (1, 2, 21)),  # Yang et al. 2017, algorithm 1, batch 4
+        (
+            {"companion_steps": 10, "companion_batch_size": 8},
+            (1, 2, 21),
+        ),  # Yang et al. 2017, algorithm 1, batch 4
         ({"companion_steps": 2, "segmentor_steps": 3}, (1, 1, 5)),
         ({"companion_batch_size": 12}, (1, 3, 4)),
         ({"companion_batch_size": 4}, (1, 1, 1)),

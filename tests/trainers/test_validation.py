@@ -23,7 +23,9 @@ NAMES = {"T1 liver": "(1, 3)", "T2 liver": "(2, 3)"}
 @pytest.fixture(scope="module")
 def validated(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A barely trained single-input trainer after nnU-Net's final validation."""
-    trainer = make_trainer(nnunet_root, tmp_path_factory.mktemp("validated"), "nnUNetTrainerSingleInput", num_epochs=1)
+    trainer = make_trainer(
+        nnunet_root, tmp_path_factory.mktemp("validated"), "nnUNetTrainerSingleInput", num_epochs=1
+    )
     run_epochs(trainer, 1, end=True)
     quietly(trainer.perform_actual_validation)
     return trainer
@@ -41,7 +43,9 @@ def dice_by_hand(trainer: Any, nnunet_root: Path, modality: int) -> list[float]:
             Path(trainer.output_folder) / "validation" / f"{case}.nii.gz",
             nnunet_root / "preprocessed" / DATASET / "gt_segmentations" / f"{case}.nii.gz",
         )
-        predicted, reference = (decode_pair(array(read_mask(file)))[modality] == 1 for file in files)
+        predicted, reference = (
+            decode_pair(array(read_mask(file)))[modality] == 1 for file in files
+        )
         values.append(2 * (predicted & reference).sum() / (predicted.sum() + reference.sum()))
     return values
 
@@ -78,10 +82,13 @@ def test_nnunet_still_reads_the_summary(validated):
 
 @pytest.fixture
 def named_again(validated, monkeypatch):
-    """Names the summary anew, as if these weights had been validated after something else was loaded."""
+    """Names the summary anew, as if these weights had been validated after something else was
+    loaded."""
 
     def run(prepare: Any) -> dict[str, Any]:
-        monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", lambda self, save_probabilities=False: None)
+        monkeypatch.setattr(
+            nnUNetTrainer, "perform_actual_validation", lambda self, save_probabilities=False: None
+        )
         prepare(validated)
         quietly(validated.perform_actual_validation)
         return read_summary(validated)
@@ -95,14 +102,23 @@ def test_the_best_checkpoint_was_chosen_on_these_cases(validated, named_again):
     summary = named_again(lambda trainer: quietly(trainer.load_checkpoint, str(best)))
     assert summary["checkpoint"] == "checkpoint_best.pth"
     assert summary["checkpoint_was_chosen_on_these_cases"] is True
-    assert "optimistic: the checkpoint was chosen on these cases" in Path(validated.log_file).read_text()
+    assert (
+        "optimistic: the checkpoint was chosen on these cases"
+        in Path(validated.log_file).read_text()
+    )
 
 
-def test_a_training_that_was_continued_from_the_best_checkpoint_ends_with_the_final_one(nnunet_root: Path, tmp_path: Path):
+def test_a_training_that_was_continued_from_the_best_checkpoint_ends_with_the_final_one(
+    nnunet_root: Path, tmp_path: Path
+):
     """nnU-Net continues from `best` when there is no `latest` yet."""
-    first = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput", num_epochs=2, save_every=50)
+    first = make_trainer(
+        nnunet_root, tmp_path, "nnUNetTrainerSingleInput", num_epochs=2, save_every=50
+    )
     run_epochs(first, 1)
-    second = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput", num_epochs=2, save_every=50)
+    second = make_trainer(
+        nnunet_root, tmp_path, "nnUNetTrainerSingleInput", num_epochs=2, save_every=50
+    )
     quietly(second.load_checkpoint, str(Path(first.output_folder) / "checkpoint_best.pth"))
     assert second.loaded_checkpoint == "checkpoint_best.pth"
     run_epochs(second, 2, end=True)
@@ -143,7 +159,8 @@ def test_counts_by_hand():
 
 
 def test_pseudo_dice_is_that_of_each_modality(validated):
-    """The validation step splits joint logits and codes: its counts are those of the decoded label maps."""
+    """The validation step splits joint logits and codes: its counts are those of the decoded label
+    maps."""
     generator = torch.Generator().manual_seed(1)
     u, v = (torch.randn((2, 2, 16, 32, 32), generator=generator) for _ in range(2))
     codes = torch.randint(0, 4, (2, 1, 16, 32, 32), generator=generator).to(torch.int16)
@@ -154,10 +171,14 @@ def test_pseudo_dice_is_that_of_each_modality(validated):
         expected.append((hits, int((labels == 1).sum()) - hits, int((true == 1).sum()) - hits))
     network, validated.network = validated.network, Canned([join_logits(u, v)] * 3)
     try:
-        result = validated.validation_step({"data": torch.zeros(2, 2, 16, 32, 32), "target": [codes] * 3})
+        result = validated.validation_step(
+            {"data": torch.zeros(2, 2, 16, 32, 32), "target": [codes] * 3}
+        )
     finally:
         validated.network = network
-    found = list(zip(*(result[key].tolist() for key in ("tp_hard", "fp_hard", "fn_hard")), strict=True))
+    found = list(
+        zip(*(result[key].tolist() for key in ("tp_hard", "fp_hard", "fn_hard")), strict=True)
+    )
     assert found == expected
 
 

@@ -45,7 +45,9 @@ def test_the_centre_of_the_papers_tile():
 @pytest.mark.parametrize("radii", [(0, 2, 3), (1, 1, 0)])
 def test_dilation_equals_scipys(radii: tuple[int, int, int]):
     mask = labels(1, 1, 7, 20, 20) * labels(1, 1, 7, 20, 20) * labels(1, 1, 7, 20, 20) > 0
-    expected = ndimage.binary_dilation(mask[0, 0].numpy(), np.ones([2 * r + 1 for r in radii], bool))
+    expected = ndimage.binary_dilation(
+        mask[0, 0].numpy(), np.ones([2 * r + 1 for r in radii], bool)
+    )
     assert np.array_equal(dilated(mask, radii)[0, 0].numpy(), expected)
     assert expected.any()
     assert not expected.all()
@@ -57,13 +59,20 @@ def test_only_the_dilated_organ_counts():
     tumour = labels(1, 1, 4, 9, 9)
     target = torch.cat([tumour, organ], 1)
     (view,) = views_of(
-        None, tumour, [None], target, joint=False, annotations=Annotations(organ=True, organ_dilation=(0, 1, 2))
+        None,
+        tumour,
+        [None],
+        target,
+        joint=False,
+        annotations=Annotations(organ=True, organ_dilation=(0, 1, 2)),
     )
     counted = torch.zeros_like(tumour, dtype=torch.bool)
     counted[:, :, :, 3:6, 2:7] = True
     assert torch.equal(view.labels == NOT_COUNTED, ~counted)
     assert torch.equal(view.labels[counted], tumour[counted])
-    (everywhere,) = views_of(None, tumour, [None], target, joint=False, annotations=Annotations(organ=True))
+    (everywhere,) = views_of(
+        None, tumour, [None], target, joint=False, annotations=Annotations(organ=True)
+    )
     assert torch.equal(everywhere.labels, tumour)
     (regions,) = views_of(None, tumour, [None], target, joint=False)
     assert torch.equal(regions.labels, target)
@@ -76,7 +85,9 @@ def test_the_radius_shrinks_with_the_resolution():
     half[:, 1, :, 4, 4] = 1
     levels = [torch.randn(1, 2, 4, n, n) for n in (16, 8)]
     dilation = Annotations(organ=True, organ_dilation=(0, 4, 4))
-    (view,) = views_of(None, full[:, :1].float(), [levels], [full, half], joint=False, annotations=dilation)
+    (view,) = views_of(
+        None, full[:, :1].float(), [levels], [full, half], joint=False, annotations=dilation
+    )
     assert [int((level != NOT_COUNTED).sum()) for level in view.target] == [4 * 9 * 9, 4 * 5 * 5]
 
 
@@ -93,7 +104,14 @@ def test_cases_without_a_mask_are_left_out_of_its_view():
     assert torch.equal(two.labels, second[1:])
     assert torch.equal(one.image, data[:2, :1])
     assert torch.equal(two.image, data[1:, 1:])
-    (only,) = views_of(PAIR, data, [u, v], code, joint=False, annotations=Annotations(of_images=[[False] * 3, [True] * 3]))
+    (only,) = views_of(
+        PAIR,
+        data,
+        [u, v],
+        code,
+        joint=False,
+        annotations=Annotations(of_images=[[False] * 3, [True] * 3]),
+    )
     assert only.name == "T2"
     assert only.logits is v
 
@@ -114,7 +132,11 @@ def test_uncounted_voxels_are_no_errors():
     logits = torch.tensor([[[0.0, 0, 1, 1, 1], [1, 1, 0, 0, 0]]])  # predicted 1 1 0 0 0
     target = torch.tensor([[[1, NOT_COUNTED, 1, NOT_COUNTED, 0]]])
     assert hard_counts(logits, target).tolist() == [[1], [0], [1]]
-    assert hard_counts(logits, torch.tensor([[[1, 0, 2, 2, 0]]]), ignored=2).tolist() == [[1], [1], [0]]
+    assert hard_counts(logits, torch.tensor([[[1, 0, 2, 2, 0]]]), ignored=2).tolist() == [
+        [1],
+        [1],
+        [0],
+    ]
 
 
 def test_counts_of_regions_equal_nnunets():
@@ -123,6 +145,10 @@ def test_counts_of_regions_equal_nnunets():
     logits, target = torch.randn(2, 3, 4, 5, 6, generator=GENERATOR), labels(2, 4, 4, 5, 6)
     hard = (logits > 0).long()
     expected = get_tp_fp_fn_tn(hard, target[:, :3], axes=[0, 2, 3, 4])[:3]
-    np.testing.assert_array_equal(region_counts(logits, target[:, :3]), torch.stack(expected).numpy())
+    np.testing.assert_array_equal(
+        region_counts(logits, target[:, :3]), torch.stack(expected).numpy()
+    )
     expected = get_tp_fp_fn_tn(hard, target[:, :3], axes=[0, 2, 3, 4], mask=1 - target[:, -1:])[:3]
-    np.testing.assert_array_equal(region_counts(logits, target, ignored=True), torch.stack(expected).numpy())
+    np.testing.assert_array_equal(
+        region_counts(logits, target, ignored=True), torch.stack(expected).numpy()
+    )

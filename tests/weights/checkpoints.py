@@ -35,22 +35,42 @@ def images(channels: int = 1, classes: int = 2) -> dict[str, Any]:
     return {"channel_names": {str(channel): "MR" for channel in range(channels)}, "labels": labels}
 
 
-def models_genesis(widths: Sequence[int] = (64, 128, 256, 512), channels: int = 1, classes: int = 1) -> dict[str, Tensor]:
+def models_genesis(
+    widths: Sequence[int] = (64, 128, 256, 512), channels: int = 1, classes: int = 1
+) -> dict[str, Tensor]:
     """Weights by the published names and shapes, without the prefix; random."""
     a, b, c, d = widths
     units: dict[str, tuple[int, int]] = {}
     for name, inputs, width in (("64", channels, a), ("128", a, b), ("256", b, c), ("512", c, d)):
-        units |= {f"down_tr{name}.ops.0": (inputs, width // 2), f"down_tr{name}.ops.1": (width // 2, width)}
+        units |= {
+            f"down_tr{name}.ops.0": (inputs, width // 2),
+            f"down_tr{name}.ops.1": (width // 2, width),
+        }
     for name, below, width in (("256", d, c), ("128", c, b), ("64", b, a)):
-        units |= {f"up_tr{name}.ops.0": (below + width, width), f"up_tr{name}.ops.1": (width, width)}
+        units |= {
+            f"up_tr{name}.ops.0": (below + width, width),
+            f"up_tr{name}.ops.1": (width, width),
+        }
     shapes: dict[str, tuple[int, ...]] = {}
     for name, (inputs, outputs) in units.items():
-        shapes |= {f"{name}.conv1.weight": (outputs, inputs, 3, 3, 3), f"{name}.conv1.bias": (outputs,)}
-        shapes |= {f"{name}.bn1.{part}": (outputs,) for part in ("weight", "bias", "running_mean", "running_var")}
+        shapes |= {
+            f"{name}.conv1.weight": (outputs, inputs, 3, 3, 3),
+            f"{name}.conv1.bias": (outputs,),
+        }
+        shapes |= {
+            f"{name}.bn1.{part}": (outputs,)
+            for part in ("weight", "bias", "running_mean", "running_var")
+        }
         shapes[f"{name}.bn1.num_batches_tracked"] = ()
     for name, below in (("256", d), ("128", c), ("64", b)):
-        shapes |= {f"up_tr{name}.up_conv.weight": (below, below, 2, 2, 2), f"up_tr{name}.up_conv.bias": (below,)}
-    shapes |= {"out_tr.final_conv.weight": (classes, a, 1, 1, 1), "out_tr.final_conv.bias": (classes,)}
+        shapes |= {
+            f"up_tr{name}.up_conv.weight": (below, below, 2, 2, 2),
+            f"up_tr{name}.up_conv.bias": (below,),
+        }
+    shapes |= {
+        "out_tr.final_conv.weight": (classes, a, 1, 1, 1),
+        "out_tr.final_conv.bias": (classes,),
+    }
     return random_weights(shapes)
 
 
@@ -66,27 +86,42 @@ def vgg11(channels: int = 3) -> dict[str, Tensor]:
 def random_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(11)
     return {
-        name: torch.tensor(300) if name.endswith("num_batches_tracked") else 0.05 * torch.randn(shape, generator=generator)
+        name: torch.tensor(300)
+        if name.endswith("num_batches_tracked")
+        else 0.05 * torch.randn(shape, generator=generator)
         for name, shape in shapes.items()
     }
 
 
 def save_models_genesis(path: Path, weights: Mapping[str, Tensor]) -> Path:
     """As published: an early torch's file format, in DataParallel, with the epoch."""
-    content = {"epoch": 87, "state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}}
+    content = {
+        "epoch": 87,
+        "state_dict": {f"module.{name}": tensor for name, tensor in weights.items()},
+    }
     torch.save(content, path, _use_new_zipfile_serialization=False)
     return path
 
 
-def write_plans(folder: Path, network: str, kwargs: Mapping[str, Any], dataset_json: Mapping[str, Any]) -> Path:
+def write_plans(
+    folder: Path, network: str, kwargs: Mapping[str, Any], dataset_json: Mapping[str, Any]
+) -> Path:
     """A plans file with one configuration, and dataset.json beside it."""
-    three_d = {"conv_op": "torch.nn.modules.conv.Conv3d", "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]], **kwargs}
+    three_d = {
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
+        **kwargs,
+    }
     architecture = {
         "network_class_name": network,
         "arch_kwargs": three_d,
         "_kw_requires_import": [key for key in ("conv_op", "norm_op", "nonlin") if key in three_d],
     }
-    configuration = {"patch_size": [16, 32, 32], "spacing": [3.0, 1.5, 1.5], "architecture": architecture}
+    configuration = {
+        "patch_size": [16, 32, 32],
+        "spacing": [3.0, 1.5, 1.5],
+        "architecture": architecture,
+    }
     plans = {
         "dataset_name": "Dataset501_Blobs",
         "plans_name": "nnUNetPlans",
@@ -99,7 +134,9 @@ def write_plans(folder: Path, network: str, kwargs: Mapping[str, Any], dataset_j
     return path
 
 
-def genesis_plans(folder: Path, dataset_json: Mapping[str, Any], features: Sequence[int] = TINY) -> Path:
+def genesis_plans(
+    folder: Path, dataset_json: Mapping[str, Any], features: Sequence[int] = TINY
+) -> Path:
     network = "nnunet_liver_ext.networks.models_genesis_unet.ModelsGenesisUNet"
     return write_plans(folder, network, {"features_per_stage": list(features)}, dataset_json)
 
@@ -107,7 +144,10 @@ def genesis_plans(folder: Path, dataset_json: Mapping[str, Any], features: Seque
 def slice_plans(folder: Path, dataset_json: Mapping[str, Any], **kwargs: Any) -> Path:
     strides = [[1, 1, 1], *[[1, 2, 2]] * 4]
     return write_plans(
-        folder, "nnunet_liver_ext.networks.slice_unet.SliceUNet", {"strides": strides, **kwargs}, dataset_json
+        folder,
+        "nnunet_liver_ext.networks.slice_unet.SliceUNet",
+        {"strides": strides, **kwargs},
+        dataset_json,
     )
 
 

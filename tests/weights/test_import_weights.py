@@ -56,14 +56,21 @@ def test_the_published_models_genesis_network(tmp_path: Path):
     weights = models_genesis()
     assert len(weights) == 106
     assert (
-        sum(value.numel() for name, value in weights.items() if "running" not in name and "num_" not in name) == 19_073_665
+        sum(
+            value.numel()
+            for name, value in weights.items()
+            if "running" not in name and "num_" not in name
+        )
+        == 19_073_665
     )
     source = save_models_genesis(tmp_path / "Genesis_Chest_CT.pt", weights)
     plans = genesis_plans(tmp_path / "plans", PAIRS, features=(64, 128, 256, 512))
     imported, written = run("models-genesis", source, plans)
     assert written.keys() == {f"networks.0.{name}" for name in weights}
     heads = {"out_tr.final_conv.weight", "out_tr.final_conv.bias"}
-    assert all(torch.equal(written[f"networks.0.{name}"], weights[name]) for name in weights.keys() - heads)
+    assert all(
+        torch.equal(written[f"networks.0.{name}"], weights[name]) for name in weights.keys() - heads
+    )
     assert written["networks.0.out_tr.final_conv.weight"].shape == (2, 64, 1, 1, 1)
     assert {match.name: match.reason for match in imported.matches.misshapen()} == dict.fromkeys(
         sorted(heads, reverse=True), "a head for 1 classes in the file, for 2 here"
@@ -73,12 +80,16 @@ def test_the_published_models_genesis_network(tmp_path: Path):
 
 
 def test_several_channels_share_the_first_convolution(genesis: Path, tmp_path: Path):
-    imported, written = run("models-genesis", genesis, genesis_plans(tmp_path / "plans", images(channels=2)))
+    imported, written = run(
+        "models-genesis", genesis, genesis_plans(tmp_path / "plans", images(channels=2))
+    )
     network = imported.target.networks[0]
     assert [match.outcome for match in imported.matches.own][:2] == ["inflated", "used"]
     name = "down_tr64.ops.0.conv1"
     before = nn.Conv3d(1, 2, 3, padding=1)
-    before.load_state_dict({part: models_genesis(TINY)[f"{name}.{part}"] for part in ("weight", "bias")})
+    before.load_state_dict(
+        {part: models_genesis(TINY)[f"{name}.{part}"] for part in ("weight", "bias")}
+    )
     image = torch.randn(1, 1, 8, 8, 8)
     after = network.get_submodule(name)(image.expand(-1, 2, -1, -1, -1))
     torch.testing.assert_close(after, before(image))
@@ -87,7 +98,9 @@ def test_several_channels_share_the_first_convolution(genesis: Path, tmp_path: P
 
 def test_each_network_of_a_strategy_gets_the_same_weights(genesis: Path, tmp_path: Path):
     plans = genesis_plans(tmp_path / "plans", PAIRS)
-    imported, written = run("models-genesis", genesis, plans, trainer="nnUNetTrainerDualInputSpecialized")
+    imported, written = run(
+        "models-genesis", genesis, plans, trainer="nnUNetTrainerDualInputSpecialized"
+    )
     for name in models_genesis(TINY):
         if name.startswith("out_tr"):
             continue
@@ -98,18 +111,28 @@ def test_each_network_of_a_strategy_gets_the_same_weights(genesis: Path, tmp_pat
 
 
 def test_a_head_of_as_many_classes_is_used(genesis: Path, tmp_path: Path):
-    dataset = {**images(), "labels": {"background": 0, "liver": [1, 2], "tumour": [2]}, "regions_class_order": [1, 2]}
+    dataset = {
+        **images(),
+        "labels": {"background": 0, "liver": [1, 2], "tumour": [2]},
+        "regions_class_order": [1, 2],
+    }
     source = save_models_genesis(tmp_path / "two.pt", models_genesis(TINY, classes=2))
     imported, written = run("models-genesis", source, genesis_plans(tmp_path / "plans", dataset))
     assert len(imported.matches.imported()) == 106
     assert torch.equal(
-        written["networks.0.out_tr.final_conv.bias"], models_genesis(TINY, classes=2)["out_tr.final_conv.bias"]
+        written["networks.0.out_tr.final_conv.bias"],
+        models_genesis(TINY, classes=2)["out_tr.final_conv.bias"],
     )
 
 
 def test_what_the_file_lacks_is_initialised_from_the_seed(tmp_path: Path):
-    encoder = {name: value for name, value in models_genesis(TINY).items() if name.startswith("down_tr")}
-    source, plans = save_models_genesis(tmp_path / "encoder.pt", encoder), genesis_plans(tmp_path / "plans", PAIRS)
+    encoder = {
+        name: value for name, value in models_genesis(TINY).items() if name.startswith("down_tr")
+    }
+    source, plans = (
+        save_models_genesis(tmp_path / "encoder.pt", encoder),
+        genesis_plans(tmp_path / "plans", PAIRS),
+    )
     first = run("models-genesis", source, plans, seed=4)
     again = run("models-genesis", source, plans, seed=4, overwrite=True)
     other = run("models-genesis", source, plans, seed=5, overwrite=True)
@@ -120,7 +143,9 @@ def test_what_the_file_lacks_is_initialised_from_the_seed(tmp_path: Path):
     assert differing == {
         f"networks.0.{match.name}"
         for match in first[0].matches.missing()
-        if match.name.endswith(("conv.weight", "conv1.weight"))  # all else begins with zeros or ones
+        if match.name.endswith(
+            ("conv.weight", "conv1.weight")
+        )  # all else begins with zeros or ones
     }
 
 
@@ -141,9 +166,13 @@ def test_vgg11_computes_what_torchvision_computes(tmp_path: Path):
     weights = vgg11()
     source = tmp_path / "vgg11.pth"
     torch.save(weights, source)
-    imported, written = run("vgg11", source, slice_plans(tmp_path / "plans", images(channels=3), encoder="vgg11"))
+    imported, written = run(
+        "vgg11", source, slice_plans(tmp_path / "plans", images(channels=3), encoder="vgg11")
+    )
     reference = vgg.make_layers(vgg.cfgs["A"])[:20].eval()  # all but the fifth pooling
-    reference.load_state_dict({name.removeprefix("features."): w for name, w in weights.items() if "features" in name})
+    reference.load_state_dict(
+        {name.removeprefix("features."): w for name, w in weights.items() if "features" in name}
+    )
     network, image = imported.target.networks[0].eval(), torch.randn(1, 3, 1, 64, 64)
     seen: list[Tensor] = []
     network.encoder[-1].register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -153,7 +182,9 @@ def test_vgg11_computes_what_torchvision_computes(tmp_path: Path):
     assert imported.matches.unused == ("classifier.0.weight", "classifier.0.bias")
     assert imported.record["share"] == {"of": "VGG11 encoder", "imported": 1.0}
     assert len(imported.matches.imported()) == 16
-    assert all(match.reason == "not in the file" for match in imported.matches.own if not match.imported)
+    assert all(
+        match.reason == "not in the file" for match in imported.matches.own if not match.imported
+    )
     assert all(name.startswith("networks.0.") for name in written)
 
 
@@ -198,15 +229,24 @@ def stock(path: Path, plans_file: Path, **init_args: Any) -> Path:
 
 def test_a_model_of_stock_nnunet(tmp_path: Path):
     """Of two channels and three classes, for one channel and two classes."""
-    source = stock(tmp_path / "stock.pth", unet_plans(tmp_path / "theirs", images(channels=2, classes=3)), fold=2)
+    source = stock(
+        tmp_path / "stock.pth",
+        unet_plans(tmp_path / "theirs", images(channels=2, classes=3)),
+        fold=2,
+    )
     theirs = torch.load(source, weights_only=True)["network_weights"]
     imported, written = run("nnunet", source, unet_plans(tmp_path / "ours", PAIRS))
     assert written.keys() == {f"networks.0.{name}" for name in theirs}
-    by_outcome = {name: [m.name for m in imported.matches.own if m.outcome == name] for name in ("inflated", "initialised")}
+    by_outcome = {
+        name: [m.name for m in imported.matches.own if m.outcome == name]
+        for name in ("inflated", "initialised")
+    }
     assert by_outcome["inflated"] == ["encoder.stages.0.0.convs.0.conv.weight"]
     assert len(by_outcome["initialised"]) == 4
     assert all(".seg_layers." in name for name in by_outcome["initialised"])
-    aliases = [name for name in written if "convs.0.conv.weight" in name and "encoder.stages.0." in name]
+    aliases = [
+        name for name in written if "convs.0.conv.weight" in name and "encoder.stages.0." in name
+    ]
     assert len(aliases) == 2  # the decoder names the encoder's weights once more
     assert torch.equal(written[aliases[0]], written[aliases[1]])
     for name, value in theirs.items():
@@ -226,7 +266,9 @@ def test_heads_of_as_many_classes_are_used_and_their_names_noted(tmp_path: Path)
     source = stock(tmp_path / "stock.pth", unet_plans(tmp_path / "theirs", images()))
     imported, _ = run("nnunet", source, unet_plans(tmp_path / "ours", PAIRS))
     assert imported.matches.misshapen() == imported.matches.missing() == []
-    assert imported.notes == ("Its heads were trained on background, class 1, this dataset has background, liver.",)
+    assert imported.notes == (
+        "Its heads were trained on background, class 1, this dataset has background, liver.",
+    )
 
 
 def test_a_stock_model_with_other_strides_needs_force(tmp_path: Path):
@@ -235,11 +277,18 @@ def test_a_stock_model_with_other_strides_needs_force(tmp_path: Path):
     source, plans = stock(tmp_path / "stock.pth", theirs), unet_plans(tmp_path / "ours", images())
     # the transposed convolutions have the strides' shape, so one of them differs
     message = refusal("nnunet", source, plans)
-    assert message.startswith(f"{source}: its network differs from that of nnUNetPlans of Dataset501_Blobs, configuration ")
+    assert message.startswith(
+        f"{source}: its network differs from that of nnUNetPlans of Dataset501_Blobs,"
+        " configuration "
+    )
     assert "in strides ([[1, 1, 1], [1, 2, 2], [2, 2, 2]]); plan with the same network" in message
     imported, _ = run("nnunet", source, plans, force=True)
-    assert [match.name for match in imported.matches.misshapen()] == ["decoder.transpconvs.1.weight"]
-    assert imported.notes == ("The network of the checkpoint differs in strides ([[1, 1, 1], [1, 2, 2], [2, 2, 2]]).",)
+    assert [match.name for match in imported.matches.misshapen()] == [
+        "decoder.transpconvs.1.weight"
+    ]
+    assert imported.notes == (
+        "The network of the checkpoint differs in strides ([[1, 1, 1], [1, 2, 2], [2, 2, 2]]).",
+    )
 
 
 def test_a_stock_model_of_another_class_of_network(tmp_path: Path):
@@ -251,19 +300,37 @@ def test_a_stock_model_of_another_class_of_network(tmp_path: Path):
 def test_a_stock_model_whose_plans_inherit(tmp_path: Path):
     plans = unet_plans(tmp_path / "theirs", images())
     content = json.loads(plans.read_text())
-    content["configurations"]["larger"] = {"inherits_from": "3d_fullres", "patch_size": [32, 32, 32]}
+    content["configurations"]["larger"] = {
+        "inherits_from": "3d_fullres",
+        "patch_size": [32, 32, 32],
+    }
     source = stock(tmp_path / "stock.pth", plans, plans=content, configuration="larger")
     wider = unet_plans(tmp_path / "ours", images(), features_per_stage=[4, 8, 16])
     assert "in features_per_stage ([4, 8, 8])" in refusal("nnunet", source, wider)
-    assert run("nnunet", source, unet_plans(tmp_path / "same", images()))[0].record["share"]["imported"] == 1
+    assert (
+        run("nnunet", source, unet_plans(tmp_path / "same", images()))[0].record["share"][
+            "imported"
+        ]
+        == 1
+    )
 
 
 def test_a_model_of_this_package_needs_no_import(tmp_path: Path):
     plans = unet_plans(tmp_path / "plans", PAIRS)
     source = tmp_path / "ours.pth"
-    torch.save({"network_weights": {"a": torch.ones(1)}, "trainer_name": "nnUNetTrainerGAN", "nnunet_liver_ext": {}}, source)
+    torch.save(
+        {
+            "network_weights": {"a": torch.ones(1)},
+            "trainer_name": "nnUNetTrainerGAN",
+            "nnunet_liver_ext": {},
+        },
+        source,
+    )
     message = refusal("nnunet", source, plans)
-    assert message == f"{source}: was written by nnUNetTrainerGAN of this package; name it as segmentor_checkpoint itself."
+    assert (
+        message == f"{source}: was written by nnUNetTrainerGAN of this package; name it as"
+        " segmentor_checkpoint itself."
+    )
 
 
 # ---------------------------------------------------------------------- what is written
@@ -298,7 +365,9 @@ def test_the_record(genesis: Path, tmp_path: Path):
         ({**images(channels=2), "organ_mask": {"name": "liver", "channel": 1}}, "image_alone"),
     ],
 )
-def test_the_trainer_that_data_have_by_default(dataset_json: dict, strategy: str, genesis: Path, tmp_path: Path):
+def test_the_trainer_that_data_have_by_default(
+    dataset_json: dict, strategy: str, genesis: Path, tmp_path: Path
+):
     from nnunet_liver_ext import trainers
 
     if strategy not in {getattr(trainers, name).recipe.strategy for name in trainers.__all__}:
@@ -312,16 +381,30 @@ def test_the_trainer_that_data_have_by_default(dataset_json: dict, strategy: str
 
 def test_a_file_with_hardly_anything_of_the_network(tmp_path: Path):
     weights = models_genesis(TINY)
-    kept = {name: value for name, value in weights.items() if name.startswith(("down_tr64", "down_tr128"))}
+    kept = {
+        name: value
+        for name, value in weights.items()
+        if name.startswith(("down_tr64", "down_tr128"))
+    }
     kept["down_tr128.ops.1.conv1.weight"] = torch.ones(9, 9, 3, 3, 3)
-    source = save_models_genesis(tmp_path / "little.pt", {**kept, "projection.weight": torch.ones(3)})
+    source = save_models_genesis(
+        tmp_path / "little.pt", {**kept, "projection.weight": torch.ones(3)}
+    )
     plans = genesis_plans(tmp_path / "plans", PAIRS)
     message = refusal("models-genesis", source, plans)
     encoder = sum(value.numel() for name, value in weights.items() if name.startswith("down_tr"))
     fitting = sum(value.numel() for name, value in kept.items()) - 9 * 9 * 27
-    assert message.startswith(f"{source}: fits {100 * fitting / encoder:.0f}% of the encoder of ModelsGenesisUNet (")
-    assert "78 of 106 weights missing: down_tr256.ops.0.conv1.weight, down_tr256.ops.0.conv1.bias, " in message
-    assert "1 of another shape: down_tr128.ops.1.conv1.weight (shape 9x9x3x3x3 in the file, 8x4x3x3x3 here); " in message
+    assert message.startswith(
+        f"{source}: fits {100 * fitting / encoder:.0f}% of the encoder of ModelsGenesisUNet ("
+    )
+    assert (
+        "78 of 106 weights missing: down_tr256.ops.0.conv1.weight, down_tr256.ops.0.conv1.bias, "
+        in message
+    )
+    assert (
+        "1 of another shape: down_tr128.ops.1.conv1.weight (shape 9x9x3x3x3 in the file, 8x4x3x3x3"
+        " here); " in message
+    )
     assert "1 unknown in the file: projection.weight); take what fits with --force" in message
     imported, _ = run("models-genesis", source, plans, force=True)
     assert len(imported.matches.imported()) == 27
@@ -333,7 +416,9 @@ def test_weights_of_another_kind(tmp_path: Path):
     plans = genesis_plans(tmp_path / "plans", PAIRS)
     for force in (False, True):
         message = refusal("models-genesis", source, plans, force=force)
-        assert message.startswith(f"{source}: fits 0% of the encoder of ModelsGenesisUNet (106 of 106 weights missing: ")
+        assert message.startswith(
+            f"{source}: fits 0% of the encoder of ModelsGenesisUNet (106 of 106 weights missing: "
+        )
         assert "18 unknown in the file: features.0.weight, " in message
         assert message.endswith("is it one of Models Genesis?")
 
@@ -341,17 +426,25 @@ def test_weights_of_another_kind(tmp_path: Path):
 def test_weights_of_another_width(tmp_path: Path):
     source = save_models_genesis(tmp_path / "wide.pt", models_genesis((8, 16, 32, 64)))
     message = refusal("models-genesis", source, genesis_plans(tmp_path / "plans", PAIRS))
-    assert "of another shape: down_tr64.ops.0.conv1.weight (shape 4x1x3x3x3 in the file, 2x1x3x3x3 here)" in message
+    assert (
+        "of another shape: down_tr64.ops.0.conv1.weight (shape 4x1x3x3x3 in the file, 2x1x3x3x3"
+        " here)" in message
+    )
 
 
 def test_plans_of_another_network(genesis: Path, tmp_path: Path):
     plans = unet_plans(tmp_path / "plans", PAIRS)
-    assert refusal("models-genesis", genesis, plans) == (
-        "nnUNetPlans of Dataset501_Blobs, configuration 3d_fullres: its network is PlainConvUNet, but Models Genesis "
-        "weights are for ModelsGenesisUNet: plan with nnunet_liver plan --architecture models-genesis."
+    assert (
+        refusal("models-genesis", genesis, plans)
+        == "nnUNetPlans of Dataset501_Blobs, configuration 3d_fullres: its network is"
+        " PlainConvUNet, but Models Genesis weights are for ModelsGenesisUNet: plan with"
+        " nnunet_liver plan --architecture models-genesis."
     )
     message = refusal("vgg11", genesis, plans)
-    assert "its network is PlainConvUNet, but VGG11 weights are for SliceUNet with encoder 'vgg11'" in message
+    assert (
+        "its network is PlainConvUNet, but VGG11 weights are for SliceUNet with encoder 'vgg11'"
+        in message
+    )
     kwargs = {"features_per_stage": [4, 4, 4, 4, 4]}
     message = refusal("vgg11", genesis, slice_plans(tmp_path / "slice", PAIRS, **kwargs))
     assert "its network is SliceUNet with encoder 'plain', but VGG11 weights" in message
@@ -362,7 +455,9 @@ def test_a_file_that_is_there(genesis: Path, tmp_path: Path):
     out.write_bytes(b"precious")
     message = refusal("models-genesis", genesis, plans, out=out)
     assert message == f"{out}: is there already; replace it with --overwrite."
-    assert "is the checkpoint itself" in refusal("models-genesis", genesis, plans, out=genesis, overwrite=True)
+    assert "is the checkpoint itself" in refusal(
+        "models-genesis", genesis, plans, out=genesis, overwrite=True
+    )
     assert "is a folder" in refusal("models-genesis", genesis, plans, out=tmp_path, overwrite=True)
     import_weights("models-genesis", genesis, out, plans=str(plans), overwrite=True)
     assert len(torch.load(out, weights_only=True)["network_weights"]) == 106
@@ -370,8 +465,12 @@ def test_a_file_that_is_there(genesis: Path, tmp_path: Path):
 
 def test_plans_and_datasets_that_are_not_there(genesis: Path, tmp_path: Path, monkeypatch):
     plans = genesis_plans(tmp_path / "plans", PAIRS)
-    assert "have no configuration 2d; there are 3d_fullres" in refusal("models-genesis", genesis, plans, configuration="2d")
-    assert "say whose plans these are (-d 501)" in refusal("models-genesis", genesis, Path("nnUNetPlans"))
+    assert "have no configuration 2d; there are 3d_fullres" in refusal(
+        "models-genesis", genesis, plans, configuration="2d"
+    )
+    assert "say whose plans these are (-d 501)" in refusal(
+        "models-genesis", genesis, Path("nnUNetPlans")
+    )
     assert "no such file" in refusal("models-genesis", genesis, tmp_path / "missing.json")
     assert "is no plans file" in refusal("models-genesis", genesis, plans.parent / "dataset.json")
     assert "it has no labels" in refusal("models-genesis", genesis, plans, dataset=str(plans))
@@ -392,5 +491,7 @@ def test_plans_by_name(genesis: Path, tmp_path: Path, monkeypatch):
         monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
         (tmp_path / kind / name).mkdir(parents=True)
     genesis_plans(tmp_path / "preprocessed" / name, PAIRS)
-    imported = import_weights("models-genesis", genesis, tmp_path / "start.pth", plans="nnUNetPlans", dataset="501")
+    imported = import_weights(
+        "models-genesis", genesis, tmp_path / "start.pth", plans="nnUNetPlans", dataset="501"
+    )
     assert imported.target.where == "nnUNetPlans of Dataset501_Blobs, configuration 3d_fullres"

@@ -13,7 +13,11 @@ from nnunet_liver_ext.weights.matching import MISSING, Matches, import_into
 
 
 @settings(deadline=None, max_examples=30)
-@given(there=st.integers(1, 5), here=st.integers(1, 9), size=st.sampled_from([(3, 3), (1, 3, 3), (3, 3, 3)]))
+@given(
+    there=st.integers(1, 5),
+    here=st.integers(1, 9),
+    size=st.sampled_from([(3, 3), (1, 3, 3), (3, 3, 3)]),
+)
 def test_the_response_to_equal_channels_stays(there: int, here: int, size: tuple[int, ...]):
     generator = torch.Generator().manual_seed(there)
     weight = torch.randn(4, there, *size, generator=generator, dtype=torch.float64)
@@ -39,7 +43,8 @@ def test_no_channels_are_refused():
 
 
 class Network(nn.Module):
-    """Two convolutions and a head; `again` names the second one once more, as nnU-Net's decoders do the encoder."""
+    """Two convolutions and a head; `again` names the second one once more, as nnU-Net's decoders do
+    the encoder."""
 
     def __init__(self, channels: int = 2, classes: int = 2) -> None:
         super().__init__()
@@ -49,13 +54,19 @@ class Network(nn.Module):
         self.again = self.second
 
 
-def imported(network: nn.Module, weights: dict[str, Tensor], sources: dict[str, str] | None = None) -> Matches:
-    return import_into(network, weights, sources or {name: name for name in network.state_dict()}, ("head.",))
+def imported(
+    network: nn.Module, weights: dict[str, Tensor], sources: dict[str, str] | None = None
+) -> Matches:
+    return import_into(
+        network, weights, sources or {name: name for name in network.state_dict()}, ("head.",)
+    )
 
 
 def foreign(**kwargs: int) -> dict[str, Tensor]:
     torch.manual_seed(3)
-    return {name: torch.randn(value.shape) for name, value in Network(**kwargs).state_dict().items()}
+    return {
+        name: torch.randn(value.shape) for name, value in Network(**kwargs).state_dict().items()
+    }
 
 
 def test_everything_fits():
@@ -77,7 +88,9 @@ def test_everything_fits():
 def test_one_of_the_names_of_a_shared_weight_is_enough(kept: str):
     network, weights = Network(), foreign()
     dropped = {"second.weight", "again.weight"} - {kept}
-    matches = imported(network, {name: value for name, value in weights.items() if name not in dropped})
+    matches = imported(
+        network, {name: value for name, value in weights.items() if name not in dropped}
+    )
     assert len(matches.imported()) == len(matches.own) == 5
     assert torch.equal(network.second.weight, weights[kept])
 
@@ -86,7 +99,9 @@ def test_missing_unknown_and_misshapen_weights_leave_the_network_as_it_is():
     network, weights = Network(), foreign()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     del weights["first.bias"]
-    weights["second.weight"] = weights["again.weight"] = torch.randn(4, 5, 3, 3, 3)  # inputs differ, but not of the image
+    weights["second.weight"] = weights["again.weight"] = torch.randn(
+        4, 5, 3, 3, 3
+    )  # inputs differ, but not of the image
     weights["third.weight"] = torch.randn(3)
     matches = imported(network, weights)
     assert {match.name: match.reason for match in matches.own if not match.imported} == {
@@ -113,18 +128,27 @@ def test_the_first_convolution_alone_is_inflated():
 def test_a_first_convolution_of_another_width_is_not():
     weights = {**foreign(), "first.weight": torch.randn(5, 1, 3, 3, 3)}
     match = imported(Network(), weights).own[0]
-    assert (match.outcome, match.reason) == ("initialised", "shape 5x1x3x3x3 in the file, 4x2x3x3x3 here")
+    assert (match.outcome, match.reason) == (
+        "initialised",
+        "shape 5x1x3x3x3 in the file, 4x2x3x3x3 here",
+    )
 
 
 def test_heads_of_other_classes():
     matches = imported(Network(classes=2), foreign(classes=3))
     reasons = {match.name: match.reason for match in matches.misshapen()}
-    assert reasons == dict.fromkeys(["head.weight", "head.bias"], "a head for 3 classes in the file, for 2 here")
+    assert reasons == dict.fromkeys(
+        ["head.weight", "head.bias"], "a head for 3 classes in the file, for 2 here"
+    )
 
 
 def test_names_are_translated():
     network = Network()
-    matches = imported(network, {"features.0": torch.full((4,), 7.0), "rest": torch.ones(1)}, {"first.bias": "features.0"})
+    matches = imported(
+        network,
+        {"features.0": torch.full((4,), 7.0), "rest": torch.ones(1)},
+        {"first.bias": "features.0"},
+    )
     assert network.first.bias.tolist() == [7.0] * 4
     assert [match.source for match in matches.imported()] == ["features.0"]
     assert matches.unused == ("rest",)
@@ -135,7 +159,9 @@ def test_shares_count_numbers_not_weights():
     del weights["first.weight"]
     matches = imported(Network(), weights)
     first, second = 4 * 2 * 27 + 4, 4 * 4 * 27
-    assert matches.share(lambda name: not name.startswith("head")) == pytest.approx((4 + second) / (first + second))
+    assert matches.share(lambda name: not name.startswith("head")) == pytest.approx(
+        (4 + second) / (first + second)
+    )
     assert matches.share(lambda name: name == "first.weight") == 0
     assert matches.share(lambda name: False) == 0
 

@@ -42,7 +42,9 @@ def assert_read(path: Path) -> None:
     assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("place", [None, "state_dict", "network_weights", "model_state_dict", "model"])
+@pytest.mark.parametrize(
+    "place", [None, "state_dict", "network_weights", "model_state_dict", "model"]
+)
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
 def test_where_checkpoints_hold_their_weights(place: str | None, prefix: str, tmp_path: Path):
     weights = {f"{prefix}{name}": tensor for name, tensor in WEIGHTS.items()}
@@ -56,7 +58,11 @@ def test_a_prefix_that_only_some_names_have_belongs_to_the_name(tmp_path: Path):
 
 
 def test_the_file_format_of_early_torch(tmp_path: Path):
-    assert_read(saved(tmp_path / "weights.pth", {"state_dict": WEIGHTS}, _use_new_zipfile_serialization=False))
+    assert_read(
+        saved(
+            tmp_path / "weights.pth", {"state_dict": WEIGHTS}, _use_new_zipfile_serialization=False
+        )
+    )
 
 
 def test_safetensors(tmp_path: Path):
@@ -72,15 +78,27 @@ def test_safetensors(tmp_path: Path):
 
 
 def test_numpy_scalars_as_nnunet_writes_them(tmp_path: Path):
-    numbers = {"_best_ema": np.float64(0.5), "lrs": [np.float32(0.1)], "epoch": np.int64(3), "better": np.bool_(True)}
-    path = saved(tmp_path / "weights.pth", {"network_weights": WEIGHTS, **numbers, "device": torch.device("cuda:0")})
+    numbers = {
+        "_best_ema": np.float64(0.5),
+        "lrs": [np.float32(0.1)],
+        "epoch": np.int64(3),
+        "better": np.bool_(True),
+    }
+    path = saved(
+        tmp_path / "weights.pth",
+        {"network_weights": WEIGHTS, **numbers, "device": torch.device("cuda:0")},
+    )
     assert_read(path)
     content = read_checkpoint(path).content
     assert {key: content[key] for key in numbers} == numbers
 
 
 def test_numpy_scalars_by_the_names_of_numpy_1(tmp_path: Path):
-    path = saved(tmp_path / "weights.pth", {"w": WEIGHTS["a.weight"], "_best_ema": np.float64(0.5)}, **OLD_FORMAT)
+    path = saved(
+        tmp_path / "weights.pth",
+        {"w": WEIGHTS["a.weight"], "_best_ema": np.float64(0.5)},
+        **OLD_FORMAT,
+    )
     content = path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
     assert content != path.read_bytes()
     path.write_bytes(content)
@@ -103,9 +121,14 @@ class RunsWhenUnpickled:
 @pytest.mark.parametrize("options", [{}, OLD_FORMAT])
 def test_no_code_of_a_pickle_is_run(options: dict[str, Any], tmp_path: Path):
     proof = tmp_path / "was_run"
-    path = saved(tmp_path / "evil.pth", {"state_dict": WEIGHTS, "extra": RunsWhenUnpickled(proof)}, **options)
+    path = saved(
+        tmp_path / "evil.pth", {"state_dict": WEIGHTS, "extra": RunsWhenUnpickled(proof)}, **options
+    )
     message = refusal(path)
-    assert "mkdir beside tensors and numbers; reading that could run code, so nothing was read" in message
+    assert (
+        "mkdir beside tensors and numbers; reading that could run code, so nothing was read"
+        in message
+    )
     assert not proof.exists()
     torch.load(path, weights_only=False)
     assert proof.exists()  # or the test above would prove nothing
@@ -129,7 +152,9 @@ def test_whole_modules_and_programs_are_refused(tmp_path: Path):
     assert refusal(path).startswith("is a TorchScript program beside tensors and numbers")
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 nothing", bytes(range(256)) * 8])
+@pytest.mark.parametrize(
+    "content", [b"", b"no checkpoint", b"PK\x03\x04 nothing", bytes(range(256)) * 8]
+)
 def test_no_checkpoint_at_all(content: bytes, tmp_path: Path):
     path = tmp_path / "picture.pth"
     path.write_bytes(content)
@@ -146,7 +171,10 @@ def test_a_file_that_was_cut(options: dict[str, Any], keep: float, tmp_path: Pat
 
 def test_files_without_weights_by_name(tmp_path: Path):
     path = tmp_path / "weights.pth"
-    assert refusal(saved(path, torch.zeros(3))) == "holds no weights by name (found: Tensor); save a state_dict."
+    assert (
+        refusal(saved(path, torch.zeros(3)))
+        == "holds no weights by name (found: Tensor); save a state_dict."
+    )
     assert "(found: nothing)" in refusal(saved(path, {}))
     assert "(found: epoch, losses)" in refusal(saved(path, {"epoch": 3, "losses": [1.0]}))
     assert "holds no weights by name" in refusal(saved(path, {"state_dict": {0: torch.zeros(3)}}))
@@ -161,4 +189,6 @@ def test_no_such_file(tmp_path: Path):
 def test_spoiled_weights(value: float, tmp_path: Path):
     spoiled = {**WEIGHTS, "b.weight": torch.tensor([1.0, value])}
     message = refusal(saved(tmp_path / "weights.pth", spoiled))
-    assert message == "1 of 3 weights are NaN or infinite, first b.weight; take an earlier checkpoint."
+    assert (
+        message == "1 of 3 weights are NaN or infinite, first b.weight; take an earlier checkpoint."
+    )

@@ -33,8 +33,19 @@ def stock(nnunet_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("nnUNet_n_proc_DA", "0")
         patch.setenv("nnUNet_results", str(results))
         content, dataset_json = read_inputs(nnunet_root, SINGLE)
-        trainer = quietly(find_trainer("nnUNetTrainer"), content, "3d_fullres", 0, dataset_json, torch.device("cpu"))
-        trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 2, 1, 1
+        trainer = quietly(
+            find_trainer("nnUNetTrainer"),
+            content,
+            "3d_fullres",
+            0,
+            dataset_json,
+            torch.device("cpu"),
+        )
+        (
+            trainer.num_epochs,
+            trainer.num_iterations_per_epoch,
+            trainer.num_val_iterations_per_epoch,
+        ) = 2, 1, 1
         quietly(trainer.on_train_start)
         quietly(run_one_epoch, trainer)
     return Path(trainer.output_folder) / "checkpoint_best.pth"
@@ -70,26 +81,43 @@ def finish(trainer: Any) -> None:
 
 
 def test_a_stock_model_starts_ours(stock: Path, imported: Path, nnunet_root: Path, tmp_path: Path):
-    trainer = make_trainer(nnunet_root, tmp_path, SINGLE, segmentor_checkpoint=str(imported), num_iterations_per_epoch=2)
+    trainer = make_trainer(
+        nnunet_root,
+        tmp_path,
+        SINGLE,
+        segmentor_checkpoint=str(imported),
+        num_iterations_per_epoch=2,
+    )
     assert_starts_from(trainer, imported)
     theirs = torch.load(stock, weights_only=False)["network_weights"]
     before = weights(trainer)
-    differing = {name for name, value in theirs.items() if not torch.equal(before[f"networks.0.{name}"], value)}
+    differing = {
+        name
+        for name, value in theirs.items()
+        if not torch.equal(before[f"networks.0.{name}"], value)
+    }
     assert {name for name in differing if ".seg_layers." not in name} == {
         name for name in theirs if name.endswith("encoder.stages.0.0.convs.0.conv.weight")
-    } | {name for name in theirs if name.endswith("encoder.stages.0.0.convs.0.all_modules.0.weight")}
+    } | {
+        name for name in theirs if name.endswith("encoder.stages.0.0.convs.0.all_modules.0.weight")
+    }
     try:
         quietly(run_one_epoch, trainer)
     finally:
         finish(trainer)
     assert any(not torch.equal(value, before[name]) for name, value in weights(trainer).items())
     log = log_of(trainer)
-    assert f"Started from {imported}: 50 of 56 weights are of checkpoint_best.pth (nnunet, SHA-256 " in log
+    assert (
+        f"Started from {imported}: 50 of 56 weights are of checkpoint_best.pth (nnunet, SHA-256 "
+        in log
+    )
     assert "the rest is initialised with seed 0." in log
     assert "WARNING" not in log
 
 
-def test_the_fold_that_a_stock_model_has_seen(imported: Path, stock: Path, plans: Path, nnunet_root: Path, tmp_path: Path):
+def test_the_fold_that_a_stock_model_has_seen(
+    imported: Path, stock: Path, plans: Path, nnunet_root: Path, tmp_path: Path
+):
     trainer = make_trainer(nnunet_root, tmp_path, SINGLE, segmentor_checkpoint=str(imported))
     trainer.fold = 1  # of the same dataset; the stock model was trained on fold 0
     quietly(trainer.initialize)
@@ -97,7 +125,9 @@ def test_the_fold_that_a_stock_model_has_seen(imported: Path, stock: Path, plans
     assert f"WARNING: {imported} was trained on fold 0, this is fold 1" in log_of(trainer)
 
 
-def test_a_stock_model_of_other_data_has_seen_no_fold(stock: Path, plans: Path, nnunet_root: Path, tmp_path: Path):
+def test_a_stock_model_of_other_data_has_seen_no_fold(
+    stock: Path, plans: Path, nnunet_root: Path, tmp_path: Path
+):
     content = torch.load(stock, weights_only=False)
     content["init_args"]["plans"]["dataset_name"] = "Dataset003_Liver"
     torch.save(content, tmp_path / "other.pth")
@@ -111,7 +141,9 @@ def test_a_stock_model_of_other_data_has_seen_no_fold(stock: Path, plans: Path, 
 
 
 def test_models_genesis_starts_a_training(nnunet_root: Path, tmp_path: Path, monkeypatch):
-    content, dataset_json = read_inputs(nnunet_root, SINGLE, num_epochs=1, num_iterations_per_epoch=2)
+    content, dataset_json = read_inputs(
+        nnunet_root, SINGLE, num_epochs=1, num_iterations_per_epoch=2
+    )
     entry = content["configurations"]["3d_fullres"]
     entry["architecture"] = {
         "network_class_name": "nnunet_liver_ext.networks.models_genesis_unet.ModelsGenesisUNet",
@@ -126,7 +158,9 @@ def test_models_genesis_starts_a_training(nnunet_root: Path, tmp_path: Path, mon
     import_weights("models-genesis", source, start, plans=str(plans))
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     entry["recipe"]["segmentor_checkpoint"] = str(start)
-    trainer = quietly(find_trainer(SINGLE), content, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+    trainer = quietly(
+        find_trainer(SINGLE), content, "3d_fullres", 0, dataset_json, torch.device("cpu")
+    )
     assert_starts_from(trainer, start)
     own = weights(trainer)
     for name, value in models_genesis(TINY).items():
@@ -136,26 +170,36 @@ def test_models_genesis_starts_a_training(nnunet_root: Path, tmp_path: Path, mon
         quietly(run_one_epoch, trainer)
     finally:
         finish(trainer)
-    assert not torch.equal(own["networks.0.down_tr64.ops.0.conv1.weight"], next(trainer.network.parameters()))
+    assert not torch.equal(
+        own["networks.0.down_tr64.ops.0.conv1.weight"], next(trainer.network.parameters())
+    )
     assert "Licence of these weights: non-commercial licence." in log_of(trainer)
 
 
-def test_a_companion_meets_an_untrained_segmentor_only_with_a_warning(imported: Path, nnunet_root: Path, tmp_path: Path):
+def test_a_companion_meets_an_untrained_segmentor_only_with_a_warning(
+    imported: Path, nnunet_root: Path, tmp_path: Path
+):
     for numbers, warned in (({}, True), ({"warmup_epochs": 2}, False)):
         folder = tmp_path / str(warned)
-        trainer = make_trainer(nnunet_root, folder, "nnUNetTrainerGAN", segmentor_checkpoint=str(imported), **numbers)
+        trainer = make_trainer(
+            nnunet_root, folder, "nnUNetTrainerGAN", segmentor_checkpoint=str(imported), **numbers
+        )
         assert_starts_from(trainer, imported)
         finish(trainer)
         assert ("set warmup_epochs in the recipe" in log_of(trainer)) is warned
 
 
 @pytest.mark.parametrize("field", ["segmentor_checkpoint", "companion_checkpoint"])
-def test_where_imported_weights_do_not_fit(field: str, imported: Path, nnunet_root: Path, tmp_path: Path):
+def test_where_imported_weights_do_not_fit(
+    field: str, imported: Path, nnunet_root: Path, tmp_path: Path
+):
     name = "nnUNetTrainerDualInput" if field == "segmentor_checkpoint" else "nnUNetTrainerGAN"
     trainer = make_trainer(nnunet_root, tmp_path, name, **{field: str(imported)})
     quietly(trainer.initialize)
     expected = (
-        "is a segmentor of strategy single_input" if name.endswith("DualInput") else "imported weights of a segmentor and"
+        "is a segmentor of strategy single_input"
+        if name.endswith("DualInput")
+        else "imported weights of a segmentor and"
     )
     with pytest.raises(InputError, match=expected):
         quietly(trainer.on_train_start)
@@ -165,13 +209,28 @@ def test_the_command(plans: Path, tmp_path: Path):
     content = json.loads(plans.read_text())
     entry = content["configurations"]["3d_fullres"]["architecture"]
     entry["network_class_name"] = "nnunet_liver_ext.networks.models_genesis_unet.ModelsGenesisUNet"
-    entry["arch_kwargs"] = {"features_per_stage": list(TINY), "strides": [[1, 1, 1], *[[2, 2, 2]] * 3]}
+    entry["arch_kwargs"] = {
+        "features_per_stage": list(TINY),
+        "strides": [[1, 1, 1], *[[2, 2, 2]] * 3],
+    }
     entry["_kw_requires_import"] = []
     own = tmp_path / "genesis plans.json"
     own.write_text(json.dumps(content))
-    weights = {name: value for name, value in models_genesis(TINY).items() if name != "up_tr64.ops.1.bn1.bias"}
+    weights = {
+        name: value
+        for name, value in models_genesis(TINY).items()
+        if name != "up_tr64.ops.1.bn1.bias"
+    }
     source = save_models_genesis(tmp_path / "genesis.pt", {**weights, "projection": torch.ones(3)})
-    command = ["import-weights", "models-genesis", str(source), "-p", str(own), "-o", str(tmp_path / "my start.pth")]
+    command = [
+        "import-weights",
+        "models-genesis",
+        str(source),
+        "-p",
+        str(own),
+        "-o",
+        str(tmp_path / "my start.pth"),
+    ]
     command += ["-d", str(plans.parent / "dataset.json")]
     done = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
@@ -188,4 +247,7 @@ def test_the_command(plans: Path, tmp_path: Path):
         assert text in done.output
     again = CliRunner().invoke(app, command)
     assert isinstance(again.exception, InputError)
-    assert str(again.exception) == f"{tmp_path / 'my start.pth'}: is there already; replace it with --overwrite."
+    assert (
+        str(again.exception)
+        == f"{tmp_path / 'my start.pth'}: is there already; replace it with --overwrite."
+    )

@@ -1,7 +1,9 @@
-"""Tables of the mismatch test: the drop of each case, their means, and both for files and a terminal.
+"""Tables of the mismatch test: the drop of each case, their means, and both for files and a
+terminal.
 
-A drop is the value with the matching auxiliary image minus that with another patient's: positive where Dice falls, negative
-where a distance grows. Of signed differences (of volume) the absolute value is compared.
+A drop is the value with the matching auxiliary image minus that with another patient's: positive
+where Dice falls, negative where a distance grows. Of signed differences (of volume) the absolute
+value is compared.
 """
 
 from __future__ import annotations
@@ -22,23 +24,37 @@ from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import versions
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import compared_values, judged_metrics
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
+    compared_values,
+    judged_metrics,
+)
 from nnunet_liver_ext.evaluation.statistics.sentences import number, p_text
 from nnunet_liver_ext.space.images import replaced
 
 OBJECT = ["case", "patient", "modality", "class", "metric", "unit"]
 CONVENTIONS = {
-    "drop": "value with the matching auxiliary image minus that with another patient's; of differences absolute values",
-    "auxiliary image": "another patient's, put onto the matching pair's common grid by its scanner coordinates; where it "
-    "covers less than half of the own one's field of view (alignment: centre), the centres of the two coincide",
-    "all else": "common grid, crop and the segmented image are those of the matching pair; no postprocessing",
+    "drop": (
+        "value with the matching auxiliary image minus that with another patient's; of differences"
+        " absolute values"
+    ),
+    "auxiliary image": (
+        "another patient's, put onto the matching pair's common grid by its scanner coordinates;"
+        " where it covers less than half of the own one's field of view (alignment: centre), the"
+        " centres of the two coincide"
+    ),
+    "all else": (
+        "common grid, crop and the segmented image are those of the matching pair; no"
+        " postprocessing"
+    ),
     "p_value": "Wilcoxon signed-rank test over patients; p_adjusted after Benjamini-Hochberg",
     "low, high": "95 % interval of the mean drop, patients drawn anew",
 }
 
 
 SUMMARY = {
-    **{name: name for name in ("model", "modality", "class", "metric", "unit", "cases", "patients")},
+    **{
+        name: name for name in ("model", "modality", "class", "metric", "unit", "cases", "patients")
+    },
     **{"mean_b": "mean_matched", "mean_a": "mean_mismatched", "mean_difference": "mean_drop"},
     **{name: name for name in ("low", "high", "p_value", "p_adjusted", "not_finite")},
 }
@@ -50,10 +66,11 @@ class Mismatch:
     """What came out of the mismatch test."""
 
     table: pd.DataFrame
-    """A row for each model, case, modality, class and metric: matched, mismatched, drop, and who stood in."""
+    """A row for each model, case, modality, class and metric: matched, mismatched, drop, and who
+    stood in."""
     summary: pd.DataFrame
-    """As `statistics.compare_paired` of mismatched (a) and matched (b), with the column model; the mean difference is the
-    mean drop."""
+    """As `statistics.compare_paired` of mismatched (a) and matched (b), with the column model; the
+    mean difference is the mean drop."""
     failures: list[CaseFailure]
     notes: list[str]
     total: int
@@ -64,7 +81,8 @@ class Mismatch:
 
 
 def drops(matched: pd.DataFrame, mismatched: pd.DataFrame) -> pd.DataFrame:
-    """case, patient, modality, class, metric, unit, matched, mismatched and drop, of the cases that both tables have.
+    """case, patient, modality, class, metric, unit, matched, mismatched and drop, of the cases that
+    both tables have.
 
     A drop is nan where both values are infinite or one does not exist.
 
@@ -74,24 +92,51 @@ def drops(matched: pd.DataFrame, mismatched: pd.DataFrame) -> pd.DataFrame:
     """
     judged = judged_metrics(matched["metric"])
     own, other = (compared_values(table, judged) for table in (matched, mismatched))
-    both = own.rename(columns={"value": "matched"}).merge(other.rename(columns={"value": "mismatched"}), on=OBJECT)
-    return both.assign(drop=both["matched"] - both["mismatched"])[[*OBJECT, "matched", "mismatched", "drop"]]
+    both = own.rename(columns={"value": "matched"}).merge(
+        other.rename(columns={"value": "mismatched"}), on=OBJECT
+    )
+    return both.assign(drop=both["matched"] - both["mismatched"])[
+        [*OBJECT, "matched", "mismatched", "drop"]
+    ]
 
 
 def drop_table(summary: pd.DataFrame) -> Table:
     """The drop in Dice of each model, image and class, for a terminal."""
     shown = Table(title="Dice beside the own auxiliary image and beside another patient's")
-    for column in ("Model", "Object", "Cases", "Own", "Another's", "Drop", "95 % interval", "p (BH)"):
-        shown.add_column(column, justify="left" if column in ("Model", "Object") else "right", overflow="fold")
+    for column in (
+        "Model",
+        "Object",
+        "Cases",
+        "Own",
+        "Another's",
+        "Drop",
+        "95 % interval",
+        "p (BH)",
+    ):
+        shown.add_column(
+            column, justify="left" if column in ("Model", "Object") else "right", overflow="fold"
+        )
     for row in summary[summary["metric"] == "dice"].to_dict("records"):
-        interval = "–" if math.isnan(row["low"]) else f"{number(row['low'], 3)} to {number(row['high'], 3)}"
+        interval = (
+            "–"
+            if math.isnan(row["low"])
+            else f"{number(row['low'], 3)} to {number(row['high'], 3)}"
+        )
         values = [number(row[name], 3) for name in ("mean_b", "mean_a", "mean_difference")]
-        cells = [row["model"], label(row["modality"], row["class"]), str(row["cases"]), *values, interval]
+        cells = [
+            row["model"],
+            label(row["modality"], row["class"]),
+            str(row["cases"]),
+            *values,
+            interval,
+        ]
         shown.add_row(*(Text(cell) for cell in cells), p_text(row["p_adjusted"]))
     return shown
 
 
-def write_json(result: Mismatch, models: Mapping[str, Any], pairing: Pairing, path: Path, options: Options) -> None:
+def write_json(
+    result: Mismatch, models: Mapping[str, Any], pairing: Pairing, path: Path, options: Options
+) -> None:
     """How it was done, and the summary; numbers that do not exist are null."""
     content = {
         "conventions": CONVENTIONS,
@@ -110,5 +155,11 @@ def write_json(result: Mismatch, models: Mapping[str, Any], pairing: Pairing, pa
 
 
 def _renamed(row: Mapping[Any, Any]) -> dict[str, Any]:
-    values = {new: row[old].item() if hasattr(row[old], "item") else row[old] for old, new in SUMMARY.items()}
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+    values = {
+        new: row[old].item() if hasattr(row[old], "item") else row[old]
+        for old, new in SUMMARY.items()
+    }
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }

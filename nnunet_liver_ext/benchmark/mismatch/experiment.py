@@ -1,4 +1,5 @@
-"""The mismatch test from loaded models to files: the predictions of `mismatch` measured, and what they drop by."""
+"""The mismatch test from loaded models to files: the predictions of `mismatch` measured, and what
+they drop by."""
 
 from __future__ import annotations
 
@@ -11,7 +12,13 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.benchmark.mismatch.drop_tables import Mismatch, drops, write_json
-from nnunet_liver_ext.benchmark.mismatch.mismatch_test import KINDS, PLACEMENTS, PREDICTIONS, Pairing, predict_both
+from nnunet_liver_ext.benchmark.mismatch.mismatch_test import (
+    KINDS,
+    PLACEMENTS,
+    PREDICTIONS,
+    Pairing,
+    predict_both,
+)
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.evaluate import run
 from nnunet_liver_ext.evaluation.options import Options
@@ -33,25 +40,29 @@ def mismatch_test(
     overwrite: bool = False,
     **settings: Any,
 ) -> Mismatch:
-    """Predicts and measures every study with its own and with another patient's auxiliary image, with each model.
+    """Predicts and measures every study with its own and with another patient's auxiliary image,
+    with each model.
 
-    Writes OUT/mismatch.csv and mismatch.json, and for each model OUT/MODEL/matched and OUT/MODEL/mismatched with
-    predictions, results and report. An interrupted run continues.
+    Writes OUT/mismatch.csv and mismatch.json, and for each model OUT/MODEL/matched and
+    OUT/MODEL/mismatched with predictions, results and report. An interrupted run continues.
 
     Args:
         models: loaded models by the name that their results get, all with the same images.
         pairing: who takes whose images.
         out: folder, made if it does not exist.
-        options: what is measured and how; the similarity of a pair's masks is not, as each was predicted on its own.
+        options: what is measured and how; the similarity of a pair's masks is not, as each was
+            predicted on its own.
         overwrite: replace what is there.
-        settings: as `evaluation.run.run` takes them: processes, formats, fresh, reference_classes (of the studies' masks).
+        settings: as `evaluation.run.run` takes them: processes, formats, fresh, reference_classes
+            (of the studies' masks).
 
     Raises:
         InputError: there are results already, or as `mismatch.predict_both`.
     """
     refuse_existing(out, overwrite=overwrite)
     results = [
-        _of_model(name, model, pairing, out / name, options, settings, overwrite=overwrite) for name, model in models.items()
+        _of_model(name, model, pairing, out / name, options, settings, overwrite=overwrite)
+        for name, model in models.items()
     ]
     result = Mismatch(
         pd.concat([own.table for own in results], ignore_index=True),
@@ -70,7 +81,9 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
     """InputError if `out` holds results that are not to be replaced."""
     there = [name for name in WRITTEN if (out / name).exists()]
     if there and not overwrite:
-        raise InputError(f"{out / there[0]} exists: choose another folder, or replace it with --overwrite.")
+        raise InputError(
+            f"{out / there[0]} exists: choose another folder, or replace it with --overwrite."
+        )
 
 
 def _of_model(
@@ -85,30 +98,49 @@ def _of_model(
 ) -> Mismatch:
     failed = predict_both(model, pairing, folder, overwrite=overwrite)
     failures = [CaseFailure(f"{name}: {failure.case}", failure.reason) for failure in failed]
-    done = [study for study in pairing.studies if study.name not in {failure.case for failure in failed}]
+    done = [
+        study for study in pairing.studies if study.name not in {failure.case for failure in failed}
+    ]
     tables = []
     for kind in KINDS:
         evaluation = _measured(done, model, folder / kind, options, settings)
-        failures += [CaseFailure(f"{name}, {kind}: {failure.case}", failure.reason) for failure in evaluation.failures]
+        failures += [
+            CaseFailure(f"{name}, {kind}: {failure.case}", failure.reason)
+            for failure in evaluation.failures
+        ]
         tables.append(evaluation.table)
     table = drops(*tables)
     placements = json.loads((folder / PLACEMENTS).read_text(encoding="utf-8"))
-    rows = [placements[case][modality] for case, modality in zip(table["case"], table["modality"], strict=True)]
+    rows = [
+        placements[case][modality]
+        for case, modality in zip(table["case"], table["modality"], strict=True)
+    ]
     table = pd.concat([table, pd.DataFrame(rows, index=table.index)], axis=1)
     table.insert(0, "model", name)
-    both = pd.concat([own.assign(model=kind) for kind, own in zip(KINDS, tables, strict=True)], ignore_index=True)
+    both = pd.concat(
+        [own.assign(model=kind) for kind, own in zip(KINDS, tables, strict=True)], ignore_index=True
+    )
     summary = compare_paired(both, "mismatched").assign(model=name)
     return Mismatch(table, summary, failures, [], len(pairing.studies))
 
 
 def _measured(
-    studies: Sequence[Study], model: Model, folder: Path, options: Options, settings: Mapping[str, Any]
+    studies: Sequence[Study],
+    model: Model,
+    folder: Path,
+    options: Options,
+    settings: Mapping[str, Any],
 ) -> Evaluation:
-    """The predictions of one kind against the studies' masks of the images that the model segments."""
+    """The predictions of one kind against the studies' masks of the images that the model
+    segments."""
     rows = [
         {"patient": study.patient, "study": study.study}
         | {name.lower(): str(image.resolve()) for name, image in study.images.items()}
-        | {f"{name.lower()}_mask": str(study.masks[name].resolve()) for name in model.segmented if name in study.masks}
+        | {
+            f"{name.lower()}_mask": str(study.masks[name].resolve())
+            for name in model.segmented
+            if name in study.masks
+        }
         for study in studies
     ]
     with tempfile.TemporaryDirectory() as temporary:
@@ -120,4 +152,8 @@ def _measured(
 def _notes(pairing: Pairing) -> list[str]:
     some = ", ".join(pairing.left_out[:3]) + (" ..." if len(pairing.left_out) > 3 else "")
     number = len(pairing.left_out)
-    return [f"{number} studies without both images or a mask were left out ({some})."] if number else []
+    return (
+        [f"{number} studies without both images or a mask were left out ({some})."]
+        if number
+        else []
+    )

@@ -1,9 +1,10 @@
 """How much a model relies on the auxiliary image: the drop in Dice when that is another patient's.
 
-Couteaux et al. 2021, "Comparison of strategies", section 4, table 3. The paper does not say how the mismatched image is put
-beside the other one; as its pairs are "aligned with their DICOM metadata", the scanner coordinates decide here too, unless
-the two fields of view lie too far apart for that (`mismatch.pairing.placed`). All else stays as it was with the matching
-image, see `mismatch.prediction`. Nothing is post-processed.
+Couteaux et al. 2021, "Comparison of strategies", section 4, table 3. The paper does not say how the
+mismatched image is put beside the other one; as its pairs are "aligned with their DICOM metadata",
+the scanner coordinates decide here too, unless the two fields of view lie too far apart for that
+(`mismatch.pairing.placed`). All else stays as it was with the matching image, see
+`mismatch.prediction`. Nothing is post-processed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ PLACEMENTS = "placements.json"
 
 @dataclass(frozen=True)
 class Pairing:
-    """The studies that are predicted, and whose images take the places of theirs; the same for every model."""
+    """The studies that are predicted, and whose images take the places of theirs; the same for
+    every model."""
 
     studies: tuple[Study, ...]
     """With both images and at least one mask, sorted by name."""
@@ -51,7 +53,8 @@ class Pairing:
         """Who takes whose images.
 
         Args:
-            studies: all that there are; those without a mask are none to predict, but lend their images.
+            studies: all that there are; those without a mask are none to predict, but lend their
+                images.
             modalities: names of image 1 and image 2.
             seed: of the draw, 0 or more.
 
@@ -67,12 +70,14 @@ class Pairing:
         return cls(tuple(used), others, seed, tuple(left_out))
 
 
-def predict_both(model: Model, pairing: Pairing, out: Path, *, overwrite: bool = False) -> list[CaseFailure]:
+def predict_both(
+    model: Model, pairing: Pairing, out: Path, *, overwrite: bool = False
+) -> list[CaseFailure]:
     """Predicts every study with its own and with another patient's auxiliary image.
 
-    Writes OUT/matched/predictions/NAME_T1.nii.gz and NAME_T2.nii.gz, the same below OUT/mismatched, and OUT/placements.json:
-    for each mask whose image took the place of the auxiliary one and how it was put there. Studies of which all is there are
-    left alone unless `overwrite`.
+    Writes OUT/matched/predictions/NAME_T1.nii.gz and NAME_T2.nii.gz, the same below OUT/mismatched,
+    and OUT/placements.json: for each mask whose image took the place of the auxiliary one and how
+    it was put there. Studies of which all is there are left alone unless `overwrite`.
 
     Args:
         model: a loaded model.
@@ -84,7 +89,8 @@ def predict_both(model: Model, pairing: Pairing, out: Path, *, overwrite: bool =
         Studies that could not be predicted, and why.
 
     Raises:
-        InputError: `out` holds predictions of another model or with other partners, or the model cannot be asked.
+        InputError: `out` holds predictions of another model or with other partners, or the model
+            cannot be asked.
     """
     predictor = ViewPredictor(model)
     for kind in KINDS:
@@ -96,7 +102,9 @@ def predict_both(model: Model, pairing: Pairing, out: Path, *, overwrite: bool =
             if not overwrite and study.name in placements and _is_done(model, study, out):
                 continue
             try:
-                placements[study.name] = _predict_study(predictor, study, pairing.others[study.name], out)
+                placements[study.name] = _predict_study(
+                    predictor, study, pairing.others[study.name], out
+                )
             except FAILURES as error:
                 failures.append(CaseFailure(study.name, reason_of(error)))
                 continue
@@ -107,20 +115,28 @@ def predict_both(model: Model, pairing: Pairing, out: Path, *, overwrite: bool =
     return failures
 
 
-def _predict_study(predictor: ViewPredictor, study: Study, other: Study, out: Path) -> dict[str, Any]:
-    """Writes the masks of one study; by image that was segmented, what stood in for the auxiliary one."""
+def _predict_study(
+    predictor: ViewPredictor, study: Study, other: Study, out: Path
+) -> dict[str, Any]:
+    """Writes the masks of one study; by image that was segmented, what stood in for the auxiliary
+    one."""
     model = predictor.model
     images = {name: read_image(study.images[name]) for name in model.modalities}
     prepared = prepare(model, images)
     matching, properties = predictor.preprocessed(prepared.channels, prepared)
-    found = {("matched", name): one for name, one in predictor.probabilities(matching, properties).items()}
+    found = {
+        ("matched", name): one
+        for name, one in predictor.probabilities(matching, properties).items()
+    }
     placements = {}
     for name in model.segmented:
         auxiliary = next(own for own in model.modalities if own != name)
         changed, put = exchanged(images, auxiliary, read_image(other.images[auxiliary]))
         channel = channel_of(model, auxiliary)
         replacement = auxiliary_channel(model, changed, auxiliary, prepared)
-        data, _ = predictor.preprocessed(in_the_same_frame(prepared.channels, channel, replacement), prepared)
+        data, _ = predictor.preprocessed(
+            in_the_same_frame(prepared.channels, channel, replacement), prepared
+        )
         mismatching = matching.clone()
         mismatching[channel] = data[channel]
         found["mismatched", name] = predictor.probabilities(mismatching, properties)[name]

@@ -1,8 +1,10 @@
-"""One image of a pair segmented beside its own and beside another patient's auxiliary image, all else equal.
+"""One image of a pair segmented beside its own and beside another patient's auxiliary image, all
+else equal.
 
-The common grid, the crop and the voxels of the segmented image stay those of the matching pair, bit for bit; and nnU-Net
-adds up the logits of each image on their own instead of the joint ones, which float16 would round with those of the other
-image. So a network that does not look at the auxiliary image gives exactly the same mask.
+The common grid, the crop and the voxels of the segmented image stay those of the matching pair, bit
+for bit; and nnU-Net adds up the logits of each image on their own instead of the joint ones, which
+float16 would round with those of the other image. So a network that does not look at the auxiliary
+image gives exactly the same mask.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+)
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
@@ -62,26 +66,40 @@ class ViewPredictor:
         """
         network = unwrapped(model.predictor.network)
         if not isinstance(network, Strategy):
-            raise InputError(f"a model of {model.trainer} cannot be asked about one image of a pair at a time.")
+            raise InputError(
+                f"a model of {model.trainer} cannot be asked about one image of a pair at a time."
+            )
         self.model = model
-        self.labels = LabelManager({name: label for label, name in enumerate(model.class_names)}, None)
+        self.labels = LabelManager(
+            {name: label for label, name in enumerate(model.class_names)}, None
+        )
         self.predictor = copy.copy(model.predictor)
         self.predictor.network = SeparateViews(network)
         heads = len(model.class_names) * len(model.segmented)
-        self.predictor.label_manager = LabelManager({"background": 0} | {str(n): n for n in range(1, heads)}, None)
+        self.predictor.label_manager = LabelManager(
+            {"background": 0} | {str(n): n for n in range(1, heads)}, None
+        )
 
-    def preprocessed(self, channels: np.ndarray, prepared: Prepared) -> tuple[Tensor, dict[str, Any]]:
+    def preprocessed(
+        self, channels: np.ndarray, prepared: Prepared
+    ) -> tuple[Tensor, dict[str, Any]]:
         """nnU-Net's input (C, a, b, c) of channels (C, z, y, x), and what it needs to undo that."""
         configuration = self.predictor.configuration_manager
         properties = {"spacing": list(prepared.grid.spacing_mm)}
         with quiet():
             data, _, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
-                channels, None, properties, self.predictor.plans_manager, configuration, self.predictor.dataset_json
+                channels,
+                None,
+                properties,
+                self.predictor.plans_manager,
+                configuration,
+                self.predictor.dataset_json,
             )
         return torch.from_numpy(np.ascontiguousarray(data)), properties
 
     def probabilities(self, data: Tensor, properties: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Class probabilities (K, z, y, x) on the common grid of each image that gets a mask, by modality name."""
+        """Class probabilities (K, z, y, x) on the common grid of each image that gets a mask, by
+        modality name."""
         with quiet():
             logits = self.predictor.predict_logits_from_preprocessed_data(data).cpu()
             views = logits.chunk(len(self.model.segmented))
@@ -105,8 +123,11 @@ def channel_of(model: Model, name: str) -> int:
     return place if model.pair is not None else 1 - place
 
 
-def auxiliary_channel(model: Model, images: Mapping[str, sitk.Image], name: str, prepared: Prepared) -> np.ndarray:
-    """The image `name` of a study as the channel (z, y, x) that conversion would make of it on the matching pair's grid.
+def auxiliary_channel(
+    model: Model, images: Mapping[str, sitk.Image], name: str, prepared: Prepared
+) -> np.ndarray:
+    """The image `name` of a study as the channel (z, y, x) that conversion would make of it on the
+    matching pair's grid.
 
     Args:
         model: says how.
@@ -119,17 +140,23 @@ def auxiliary_channel(model: Model, images: Mapping[str, sitk.Image], name: str,
     """
     if model.pair is None:
         moving, fixed = model.modalities
-        _, warped, _ = preregister_pair(images[moving], images[fixed], model.dataset_json["conversion"])
+        _, warped, _ = preregister_pair(
+            images[moving], images[fixed], model.dataset_json["conversion"]
+        )
         return normalised(model, array(warped).astype(np.float32), 1)
-    channel = array(image_on_grid(images[name], prepared.grid, model.conversion.interpolation)).astype(np.float32)
+    channel = array(
+        image_on_grid(images[name], prepared.grid, model.conversion.interpolation)
+    ).astype(np.float32)
     return normalised(model, channel, model.modalities.index(name))
 
 
 def in_the_same_frame(matching: np.ndarray, channel: int, auxiliary: np.ndarray) -> np.ndarray:
-    """The channels with another auxiliary image, such that nnU-Net crops them as it crops the matching ones.
+    """The channels with another auxiliary image, such that nnU-Net crops them as it crops the
+    matching ones.
 
-    nnU-Net crops to where any channel is not zero. Beyond that box the other image is cut off, and two opposite corners of
-    the box hold the smallest number that is not zero if there is nothing else.
+    nnU-Net crops to where any channel is not zero. Beyond that box the other image is cut off, and
+    two opposite corners of the box hold the smallest number that is not zero if there is nothing
+    else.
 
     Args:
         matching: channels of the matching pair, (C, z, y, x) float32.
@@ -152,6 +179,8 @@ def _box(channels: np.ndarray) -> tuple[slice, ...]:
         raise InputError("both images are empty: every voxel is zero.")
     sides = []
     for axis in range(nonzero.ndim):
-        along = np.flatnonzero(nonzero.any(tuple(other for other in range(nonzero.ndim) if other != axis)))
+        along = np.flatnonzero(
+            nonzero.any(tuple(other for other in range(nonzero.ndim) if other != axis))
+        )
         sides.append(slice(int(along[0]), int(along[-1]) + 1))
     return tuple(sides)

@@ -1,8 +1,10 @@
-"""Figure 3 of Couteaux et al. 2021, "Cooperating networks" (section 3.1): how λr tunes similarity against accuracy.
+"""Figure 3 of Couteaux et al. 2021, "Cooperating networks" (section 3.1): how λr tunes similarity
+against accuracy.
 
-A segmentor and a registor are trained once for each seed; from them one model for each λp is trained with λr = 1 − λp and
-λg = 1. For every test pair the gain is D_S(prediction) − D_S(annotation), relative to translations. Everything runs through
-stock nnU-Net commands; the models are configurations of one plans file.
+A segmentor and a registor are trained once for each seed; from them one model for each λp is
+trained with λr = 1 − λp and λg = 1. For every test pair the gain is D_S(prediction) −
+D_S(annotation), relative to translations. Everything runs through stock nnU-Net commands; the
+models are configurations of one plans file.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ def evenly_spaced(models: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the experiment is. The paper gives the image size, the shift and the number of models, nothing else."""
+    """How large the experiment is. The paper gives the image size, the shift and the number of
+    models, nothing else."""
 
     size: int = 240
     """Pixels; the largest shift is the paper's 32 of 240, in smaller images the same share."""
@@ -79,7 +82,8 @@ class Settings:
 
 
 def run_similarity_toy(settings: Settings, console: Console) -> pd.DataFrame:
-    """Runs every step that is not done yet, and writes results.csv, results.md and figure.png into the folder.
+    """Runs every step that is not done yet, and writes results.csv, results.md and figure.png into
+    the folder.
 
     Returns:
         Tidy: seed, lambda_r, case, metric, value.
@@ -93,7 +97,9 @@ def run_similarity_toy(settings: Settings, console: Console) -> pd.DataFrame:
     step("planning", sweep.plan)
     step("nnUNetv2_preprocess", lambda: sweep.workspace.preprocess(DATASET, "2d"))
     sweep.train("segmentor and registor", [sweep.pretraining(seed) for seed in sweep.seeds])
-    sweep.train("a model for each λp", [name for seed in sweep.seeds for name in sweep.models(seed)])
+    sweep.train(
+        "a model for each λp", [name for seed in sweep.seeds for name in sweep.models(seed)]
+    )
     table = step("evaluating the test pairs", sweep.evaluate)
     write_results(table, settings.out)
     return table
@@ -102,20 +108,29 @@ def run_similarity_toy(settings: Settings, console: Console) -> pd.DataFrame:
 class _Sweep:
     def __init__(self, settings: Settings, console: Console) -> None:
         self.settings, self.scale = settings, settings.scale
-        described = {**vars(settings.scale), "lambda_p": ""}  # more seeds and more models may be added
+        described = {
+            **vars(settings.scale),
+            "lambda_p": "",
+        }  # more seeds and more models may be added
         self.workspace = Workspace(settings.out, console, described)
-        self.workspace.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // settings.jobs))
+        self.workspace.environment["OMP_NUM_THREADS"] = str(
+            max(1, (os.cpu_count() or 1) // settings.jobs)
+        )
         self.seeds = range(1, settings.seeds + 1)
 
     def convert(self) -> Path:
         from nnunet_liver_ext.dataset_conversion.toy import write_toy_dataset
 
         scale = self.scale
-        options: dict[str, Any] = {} if scale.difference is None else {"difference": scale.difference}
+        options: dict[str, Any] = (
+            {} if scale.difference is None else {"difference": scale.difference}
+        )
         made_before = list(self.workspace.raw.glob(f"Dataset{DATASET}_*"))
         if made_before:
             return made_before[0]
-        return write_toy_dataset(DATASET, pairs=scale.pairs, test_pairs=scale.test_pairs, size=scale.size, **options)
+        return write_toy_dataset(
+            DATASET, pairs=scale.pairs, test_pairs=scale.test_pairs, size=scale.size, **options
+        )
 
     def plan(self) -> Path:
         """nnU-Net's plans with a configuration for each training."""
@@ -143,7 +158,10 @@ class _Sweep:
         plan_dataset(DATASET, tiny=self.scale.tiny, numbers=numbers, base="2d", processes=2)
         known = json.loads(path.read_text())["configurations"]
         for seed in self.seeds:
-            for name, own in {self.pretraining(seed): self._pretraining_numbers(seed), **self._sweep_numbers(seed)}.items():
+            for name, own in {
+                self.pretraining(seed): self._pretraining_numbers(seed),
+                **self._sweep_numbers(seed),
+            }.items():
                 if name not in known:
                     plan_dataset(DATASET, numbers=own, name=name, base="2d")
         return path
@@ -156,15 +174,30 @@ class _Sweep:
 
     def _pretraining_numbers(self, seed: int) -> dict[str, Any]:
         warmup, alone = self.scale.warmup_epochs, self.scale.companion_epochs
-        return {"num_epochs": warmup + alone, "warmup_epochs": warmup, "companion_epochs": alone, "seed": seed}
+        return {
+            "num_epochs": warmup + alone,
+            "warmup_epochs": warmup,
+            "companion_epochs": alone,
+            "seed": seed,
+        }
 
     def _sweep_numbers(self, seed: int) -> dict[str, dict[str, Any]]:
-        model = self.workspace.model(DATASET, TRAINER, self.pretraining(seed)).relative_to(self.workspace.results)
+        model = self.workspace.model(DATASET, TRAINER, self.pretraining(seed)).relative_to(
+            self.workspace.results
+        )
         start = str(model / "fold_{fold}" / "checkpoint_final.pth")
-        common: dict[str, Any] = {"num_epochs": self.scale.joint_epochs, "warmup_epochs": 0, "companion_epochs": 0}
+        common: dict[str, Any] = {
+            "num_epochs": self.scale.joint_epochs,
+            "warmup_epochs": 0,
+            "companion_epochs": 0,
+        }
         common |= {"segmentor_checkpoint": start, "companion_checkpoint": start, "seed": seed}
         return {
-            model_name(lambda_p, seed): {**common, "lambda_p": lambda_p, "lambda_r": round(1 - lambda_p, 3)}
+            model_name(lambda_p, seed): {
+                **common,
+                "lambda_p": lambda_p,
+                "lambda_r": round(1 - lambda_p, 3),
+            }
             for lambda_p in self.scale.lambda_p
         }
 
@@ -194,7 +227,9 @@ class _Sweep:
                 folder = self.workspace.model(DATASET, TRAINER, name)
                 done = folder / "toy_scores.csv"
                 if not done.exists():
-                    scores = score_model(folder, pairs, torch.device(self.settings.device), max_shift=max_shift)
+                    scores = score_model(
+                        folder, pairs, torch.device(self.settings.device), max_shift=max_shift
+                    )
                     scores.to_csv(done, index=False)
                 scores = pd.read_csv(done)
                 tables.append(scores.assign(seed=seed, lambda_r=round(1 - lambda_p, 3)))

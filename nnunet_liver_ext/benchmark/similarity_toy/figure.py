@@ -1,4 +1,5 @@
-"""The picture and the table of the toy experiment (Couteaux et al. 2021, "Cooperating networks", figure 3)."""
+"""The picture and the table of the toy experiment (Couteaux et al. 2021, "Cooperating networks",
+figure 3)."""
 
 from __future__ import annotations
 
@@ -31,16 +32,24 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         table: tidy: seed, lambda_r, case, metric, value.
 
     Returns:
-        lambda_r; the mean over pairs and seeds of every metric; gain_median; gain_positive, the share of pairs with a gain;
-        gain_by_seed, the mean gain of each seed; accurate, whether both Dice reach `ACCURATE` in the mean.
+        lambda_r; the mean over pairs and seeds of every metric; gain_median; gain_positive, the
+        share of pairs with a gain; gain_by_seed, the mean gain of each seed; accurate, whether both
+        Dice reach `ACCURATE` in the mean.
     """
-    wide = table.pivot_table(index=["lambda_r", "seed", "case"], columns="metric", values="value").reset_index()
+    wide = table.pivot_table(
+        index=["lambda_r", "seed", "case"], columns="metric", values="value"
+    ).reset_index()
     rows = []
     for lambda_r, pairs in wide.groupby("lambda_r"):
-        row = {"lambda_r": lambda_r, **pairs.drop(columns=["lambda_r", "seed", "case"]).mean().to_dict()}
+        row = {
+            "lambda_r": lambda_r,
+            **pairs.drop(columns=["lambda_r", "seed", "case"]).mean().to_dict(),
+        }
         row["gain_median"] = pairs["gain"].median()
         row["gain_positive"] = (pairs["gain"].dropna() > 0).mean()
-        row["gain_by_seed"] = " ".join(f"{gain:+.3f}" for gain in pairs.groupby("seed")["gain"].mean())
+        row["gain_by_seed"] = " ".join(
+            f"{gain:+.3f}" for gain in pairs.groupby("seed")["gain"].mean()
+        )
         row["pairs"], row["excluded"] = len(pairs), int(pairs["gain"].isna().sum())
         row["accurate"] = all(row[metric] >= least for metric, least in ACCURATE.items())
         rows.append(row)
@@ -50,24 +59,30 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def as_markdown(summary: pd.DataFrame) -> str:
     """The summary as a Markdown table."""
     lines = [
-        "| λr | mean gain | by seed | median gain | pairs with a gain | D_S prediction | D_S annotation | Dice T1 | Dice T2 "
-        "| registor's error (px) | T1 ≥ .9 and T2 ≥ .8 |",
+        (
+            "| λr | mean gain | by seed | median gain | pairs with a gain | D_S prediction | D_S"
+            " annotation | Dice T1 | Dice T2 | registor's error (px) | T1 ≥ .9 and T2 ≥ .8 |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.lambda_r:.3f} | {row.gain:+.4f} | {row.gain_by_seed} | {row.gain_median:+.4f} | {row.gain_positive:.0%} "
-        f"| {row.similarity:.4f} | {row.similarity_reference:.4f} | {row.dice_t1:.3f} | {row.dice_t2:.3f} "
-        f"| {row.registor_error_px:.2f} | {'yes' if row.accurate else 'no'} |"
+        f"| {row.lambda_r:.3f} | {row.gain:+.4f} | {row.gain_by_seed} | {row.gain_median:+.4f} |"
+        f" {row.gain_positive:.0%} | {row.similarity:.4f} | {row.similarity_reference:.4f} |"
+        f" {row.dice_t1:.3f} | {row.dice_t2:.3f} | {row.registor_error_px:.2f} |"
+        f" {'yes' if row.accurate else 'no'} |"
         for row in summary.itertuples()
     ]
     excluded = int(summary["excluded"].sum())
-    return "\n".join([*lines, "", f"{excluded} pairs are excluded: a predicted mask is empty or full.", ""])
+    return "\n".join(
+        [*lines, "", f"{excluded} pairs are excluded: a predicted mask is empty or full.", ""]
+    )
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Gain in similarity by λr as boxes over the test pairs (figure 3), and below it what it costs.
 
-    Models that are not accurate (`ACCURATE`) are left out and named: one that segments nothing would set the scale.
+    Models that are not accurate (`ACCURATE`) are left out and named: one that segments nothing
+    would set the scale.
     """
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -93,15 +108,25 @@ def _accurate(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if len(inaccurate) in (0, len(summary)):
         return table, ""
     names = ", ".join(f"{lambda_r:g}" for lambda_r in inaccurate)
-    return table[~table["lambda_r"].isin(inaccurate)], f"left out, mean Dice below .9 (T1) or .8 (T2): λr = {names}"
+    return (
+        table[~table["lambda_r"].isin(inaccurate)],
+        f"left out, mean Dice below .9 (T1) or .8 (T2): λr = {names}",
+    )
 
 
 def _boxes(axes: Any, table: pd.DataFrame) -> None:
     gains = table[table.metric == "gain"].dropna()
-    groups = {float(lambda_r): pairs["value"].to_numpy() for lambda_r, pairs in gains.groupby("lambda_r")}  # type: ignore[arg-type]
+    groups = {
+        float(lambda_r): pairs["value"].to_numpy()
+        for lambda_r, pairs in gains.groupby("lambda_r")  # type: ignore[arg-type]
+    }
     width = 0.6 * min(np.diff(sorted(groups)), default=0.1)
     axes.boxplot(
-        list(groups.values()), positions=list(groups), widths=width, manage_ticks=False, flierprops={"markersize": 2}
+        list(groups.values()),
+        positions=list(groups),
+        widths=width,
+        manage_ticks=False,
+        flierprops={"markersize": 2},
     )
     axes.axhline(0, color="tab:red", linewidth=1)
     axes.set_ylabel("gain in similarity: D_S(prediction) − D_S(annotation)")
@@ -110,7 +135,9 @@ def _boxes(axes: Any, table: pd.DataFrame) -> None:
 
 def _means(axes: Any, table: pd.DataFrame, metrics: dict[str, str], label: str) -> None:
     for metric, name in metrics.items():
-        means = table[table.metric == metric].groupby(["lambda_r", "seed"])["value"].mean().unstack()
+        means = (
+            table[table.metric == metric].groupby(["lambda_r", "seed"])["value"].mean().unstack()
+        )
         (line,) = axes.plot(means.index, means.mean(axis=1), marker=".", label=name)
         for seed in means:
             axes.plot(means.index, means[seed], ".", color=line.get_color(), alpha=0.35)

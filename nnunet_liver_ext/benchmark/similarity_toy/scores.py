@@ -39,7 +39,10 @@ def read_test_pairs(raw: Path, dataset: int) -> list[TestPair]:
     pairs = []
     for path in sorted((folder / "labelsTs").glob("*.nii.gz")):
         case = path.name.removesuffix(".nii.gz")
-        images = [array(read_image(folder / "imagesTs" / f"{case}_{channel:04d}.nii.gz"))[0] for channel in range(2)]
+        images = [
+            array(read_image(folder / "imagesTs" / f"{case}_{channel:04d}.nii.gz"))[0]
+            for channel in range(2)
+        ]
         first, second = decode_pair(array(read_mask(path))[0])
         pairs.append(TestPair(case, np.stack(images).astype(np.float32), (first > 0, second > 0)))
     if not pairs:
@@ -47,7 +50,9 @@ def read_test_pairs(raw: Path, dataset: int) -> list[TestPair]:
     return pairs
 
 
-def score_model(folder: Path, pairs: Sequence[TestPair], device: torch.device, *, max_shift: float) -> pd.DataFrame:
+def score_model(
+    folder: Path, pairs: Sequence[TestPair], device: torch.device, *, max_shift: float
+) -> pd.DataFrame:
     """Scores of every test pair.
 
     Args:
@@ -57,9 +62,11 @@ def score_model(folder: Path, pairs: Sequence[TestPair], device: torch.device, *
         max_shift: bound of the translations of D_S, pixels.
 
     Returns:
-        Tidy: case, metric, value. Metrics: dice_t1, dice_t2; similarity and similarity_reference (D_S of predicted and
-        annotated masks), gain (their difference; nan if a predicted mask is empty or full); registor_error_px, the distance
-        between the registor's shift, given the predictions, and the best shift between the annotations.
+        Tidy: case, metric, value. Metrics: dice_t1, dice_t2; similarity and similarity_reference
+            (D_S of predicted and
+        annotated masks), gain (their difference; nan if a predicted mask is empty or full);
+        registor_error_px, the distance between the registor's shift, given the predictions, and the
+        best shift between the annotations.
     """
     from nnunet_liver_ext.inference.deformation import registor_of
     from nnunet_liver_ext.inference.model import load_model
@@ -76,16 +83,23 @@ def score_model(folder: Path, pairs: Sequence[TestPair], device: torch.device, *
         shift = _shift_of(registor, probabilities, device)
         rows += [
             {"case": pair.case, "metric": metric, "value": value}
-            for metric, value in scores_of(pair.masks, [one > 0.5 for one in probabilities], shift, max_shift).items()
+            for metric, value in scores_of(
+                pair.masks, [one > 0.5 for one in probabilities], shift, max_shift
+            ).items()
         ]
     return pd.DataFrame(rows)
 
 
 def scores_of(
-    reference: Sequence[np.ndarray], predicted: Sequence[np.ndarray], shift: np.ndarray, max_shift: float
+    reference: Sequence[np.ndarray],
+    predicted: Sequence[np.ndarray],
+    shift: np.ndarray,
+    max_shift: float,
 ) -> dict[str, float]:
     """The scores of one pair by metric; see `score_model`."""
-    found, true = (_similarity(first, second, max_shift) for first, second in (predicted, reference))
+    found, true = (
+        _similarity(first, second, max_shift) for first, second in (predicted, reference)
+    )
     return {
         "dice_t1": dice(predicted[0], reference[0]),
         "dice_t2": dice(predicted[1], reference[1]),
@@ -97,11 +111,17 @@ def scores_of(
 
 
 def _similarity(first: np.ndarray, second: np.ndarray, max_shift: float) -> Similarity:
-    return relative_similarity(first, second, SPACING_MM, transforms="translation", max_shift_mm=max_shift)
+    return relative_similarity(
+        first, second, SPACING_MM, transforms="translation", max_shift_mm=max_shift
+    )
 
 
 @torch.no_grad()
-def _shift_of(registor: torch.nn.Module, probabilities: Sequence[np.ndarray], device: torch.device) -> np.ndarray:
+def _shift_of(
+    registor: torch.nn.Module, probabilities: Sequence[np.ndarray], device: torch.device
+) -> np.ndarray:
     """The registor's displacement of the whole image, (2,) pixels."""
-    first, second = (torch.from_numpy(one.astype(np.float32))[None, None].to(device) for one in probabilities)
+    first, second = (
+        torch.from_numpy(one.astype(np.float32))[None, None].to(device) for one in probabilities
+    )
     return registor(first, second)[0, :, 0, 0].cpu().numpy()

@@ -22,7 +22,13 @@ app.command("toy")(synthetic.toy)
 def convert(
     listed: Annotated[
         bool,
-        typer.Option("--list", callback=list_datasets, is_eager=True, help="Show what is known of the public datasets."),
+        typer.Option(
+            "--list",
+            callback=list_datasets,
+            is_eager=True,
+            help="Show what is known of the public datasets.",
+        ),
     ] = False,
 ) -> None:
-    """Turn T1/T2 pairs or single images into an nnU-Net raw dataset: your own, synthetic or public ones."""
+    """Turn T1/T2 pairs or single images into an nnU-Net raw dataset: your own, synthetic or public
+    ones."""

@@ -18,6 +18,8 @@ def list_datasets(wanted: bool) -> None:
     for title in ("dataset", "content", "on disk", "licence", "citation and source"):
         table.add_column(title, no_wrap=title == "dataset", overflow="fold")
     for key, entry in DATASETS.items():
-        table.add_row(key, entry.content, entry.expects, entry.licence, f"{entry.citation}\n{entry.url}")
+        table.add_row(
+            key, entry.content, entry.expects, entry.licence, f"{entry.citation}\n{entry.url}"
+        )
     Console().print(table)
     raise typer.Exit

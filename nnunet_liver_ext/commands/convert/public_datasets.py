@@ -1,4 +1,5 @@
-"""`nnunet_liver convert lits | chaos-mr | ...`: a command for each public dataset of the catalogue."""
+"""`nnunet_liver convert lits | chaos-mr | ...`: a command for each public dataset of the
+catalogue."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ PANEL = "Public datasets"
 
 
 class ConvertGroup(TyperGroup):
-    """The commands, and one for each dataset of the catalogue; what a dataset needs is imported when it is run."""
+    """The commands, and one for each dataset of the catalogue; what a dataset needs is imported
+    when it is run."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
@@ -39,11 +41,16 @@ class ConvertGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
 
-        return _Deferred(cmd_name) if cmd_name in list(DATASETS) else super().get_command(ctx, cmd_name)
+        return (
+            _Deferred(cmd_name)
+            if cmd_name in list(DATASETS)
+            else super().get_command(ctx, cmd_name)
+        )
 
 
 class _Deferred(TyperCommand):
-    """A dataset's command by its name and one line of help; its options are made when it is called."""
+    """A dataset's command by its name and one line of help; its options are made when it is
+    called."""
 
     def __init__(self, key: str) -> None:
         from nnunet_liver_ext.dataset_conversion.datasets import content_of
@@ -80,12 +87,20 @@ def with_own_options(entry: PublicDataset) -> Any:
 
     @unfolded(own, name=name_of(entry))
     def images(
-        output: OutputWithTestSet, sampling: Sampling, empty: EmptyMasks, normalisation: Normalisation, **options: Any
+        output: OutputWithTestSet,
+        sampling: Sampling,
+        empty: EmptyMasks,
+        normalisation: Normalisation,
+        **options: Any,
     ) -> None:
         _convert(entry, output, (sampling, empty, normalisation), **options)
 
     command = pairs if entry.pairs else images
-    source = f" Licence: {entry.licence}. Cite: {entry.citation}. From {entry.url}" if entry.is_public else ""
+    source = (
+        f" Licence: {entry.licence}. Cite: {entry.citation}. From {entry.url}"
+        if entry.is_public
+        else ""
+    )
     command.__doc__ = escape(f"{entry.title}: {entry.content}.{source}")
     return command
 
@@ -105,11 +120,21 @@ def _convert(
     **options: Any,
 ) -> None:
     multiple = {option.argument for option in entry.options if option.multiple}
-    options = {name: tuple(value or ()) if name in multiple else value for name, value in options.items()}
+    options = {
+        name: tuple(value or ()) if name in multiple else value for name, value in options.items()
+    }
     entry = entry.adapted({"task": task, **options})
     also = entry.settings(task)
     studies = entry.find(source, options)
-    write(studies, output, *groups, also=also, reader=entry.reader(), notes=entry.notes, source_root=source)
+    write(
+        studies,
+        output,
+        *groups,
+        also=also,
+        reader=entry.reader(),
+        notes=entry.notes,
+        source_root=source,
+    )
 
 
 def _source(entry: PublicDataset) -> Parameter:
@@ -119,22 +144,37 @@ def _source(entry: PublicDataset) -> Parameter:
 
 def _task(entry: PublicDataset) -> Parameter:
     names = ", ".join(entry.tasks)
-    option = typer.Option("--task", help=f"What is segmented: {names}; default {next(iter(entry.tasks))}.")
-    return Parameter("task", Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option])
+    option = typer.Option(
+        "--task", help=f"What is segmented: {names}; default {next(iter(entry.tasks))}."
+    )
+    return Parameter(
+        "task", Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+    )
 
 
 def _parameter(option: Option) -> Parameter:
     """An option of the catalogue as one of the command line."""
-    choices = f" One of {', '.join(option.choices)}." if option.choices and option.choices[-1] not in option.help else ""
+    choices = (
+        f" One of {', '.join(option.choices)}."
+        if option.choices and option.choices[-1] not in option.help
+        else ""
+    )
     kind: Any = option.type
     if option.multiple:
         kind = list[kind] | None
     elif option.default is None:
         kind = kind | None
     shown = escape(option.help + choices)
-    declared = typer.Option(f"--{option.name}", help=shown, metavar=option.metavar, callback=_among(option))
+    declared = typer.Option(
+        f"--{option.name}", help=shown, metavar=option.metavar, callback=_among(option)
+    )
     default = None if option.multiple else option.default
-    return Parameter(option.argument, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared])
+    return Parameter(
+        option.argument,
+        Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, declared],
+    )
 
 
 def _among(option: Option) -> Callable[[Any], Any] | None:

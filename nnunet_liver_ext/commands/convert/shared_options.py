@@ -14,16 +14,32 @@ from nnunet_liver_ext.commands.option_values import parse_labels
 class Output:
     """The dataset that is written, and its folds."""
 
-    dataset: Annotated[int, typer.Option("-d", "--dataset", help="Number of the new dataset, 1 to 999.", min=1, max=999)]
+    dataset: Annotated[
+        int,
+        typer.Option(
+            "-d", "--dataset", help="Number of the new dataset, 1 to 999.", min=1, max=999
+        ),
+    ]
     name: Annotated[str, typer.Option("--name", help="Name of the new dataset.")] = "Liver"
-    folds: Annotated[int, typer.Option("--folds", help="Folds of the cross-validation by patient.", min=2)] = 5
-    repeats: Annotated[int, typer.Option("--repeats", help="Repetitions of the cross-validation.", min=1)] = 1
-    seed: Annotated[int, typer.Option("--seed", help="Seed of splits, and of whatever else is drawn.", min=0)] = 0
+    folds: Annotated[
+        int, typer.Option("--folds", help="Folds of the cross-validation by patient.", min=2)
+    ] = 5
+    repeats: Annotated[
+        int, typer.Option("--repeats", help="Repetitions of the cross-validation.", min=1)
+    ] = 1
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of splits, and of whatever else is drawn.", min=0)
+    ] = 0
     processes: Annotated[int, typer.Option("--processes", help="Worker processes.", min=1)] = 4
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the dataset that is there.")] = False
-    add: Annotated[bool, typer.Option("--add", help="Take new and corrected studies into the dataset that is there.")] = (
-        False
-    )
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the dataset that is there.")
+    ] = False
+    add: Annotated[
+        bool,
+        typer.Option(
+            "--add", help="Take new and corrected studies into the dataset that is there."
+        ),
+    ] = False
 
     def arguments(self) -> dict[str, Any]:
         """As `write_dataset` takes them."""
@@ -44,10 +60,14 @@ class OutputWithTestSet(Output):
     """The same, with patients that are held out."""
 
     hold_out: Annotated[
-        float, typer.Option("--hold-out", help="Patients for the test set: a number, or a share below 1.", min=0)
+        float,
+        typer.Option(
+            "--hold-out", help="Patients for the test set: a number, or a share below 1.", min=0
+        ),
     ] = 0
     hold_out_patient: Annotated[
-        list[str] | None, typer.Option("--hold-out-patient", help="A patient for the test set, by name; repeat.")
+        list[str] | None,
+        typer.Option("--hold-out-patient", help="A patient for the test set, by name; repeat."),
     ] = None
 
     def arguments(self) -> dict[str, Any]:
@@ -66,22 +86,30 @@ class Sampling:
         typer.Option(
             "--spacing",
             metavar="X,Y,Z",
-            help="Spacing of the grid in mm, or native-t1 (pairs), or native (single images); default 1.5,1.5,3 for "
-            "pairs, native for single images.",
+            help=(
+                "Spacing of the grid in mm, or native-t1 (pairs), or native (single images);"
+                " default 1.5,1.5,3 for pairs, native for single images."
+            ),
         ),
     ] = None
-    interpolation: Annotated[str, typer.Option("--interpolation", help="Of the images: bspline or linear.")] = "bspline"
+    interpolation: Annotated[
+        str, typer.Option("--interpolation", help="Of the images: bspline or linear.")
+    ] = "bspline"
 
     def arguments(self) -> dict[str, Any]:
         """As `Settings` takes them."""
         from nnunet_liver_ext.space.common_grid import parse_spacing
 
         if self.interpolation not in ("bspline", "linear"):
-            raise typer.BadParameter(f"--interpolation is bspline or linear, not {self.interpolation}.")
+            raise typer.BadParameter(
+                f"--interpolation is bspline or linear, not {self.interpolation}."
+            )
         options: dict[str, Any] = {"interpolation": self.interpolation}
         if self.spacing is not None:
             named = self.spacing in ("native", "native-t1")
-            options["spacing"] = parse_spacing(self.spacing if named else self.spacing.replace(",", " ").split())
+            options["spacing"] = parse_spacing(
+                self.spacing if named else self.spacing.replace(",", " ").split()
+            )
         return options
 
 
@@ -90,10 +118,17 @@ class PairOptions:
     """What is asked of pairs only."""
 
     preregister: Annotated[
-        bool, typer.Option("--preregister", help="Warp T1 onto T2 first: channels T2 and warped T1, labels of T2.")
+        bool,
+        typer.Option(
+            "--preregister", help="Warp T1 onto T2 first: channels T2 and warped T1, labels of T2."
+        ),
     ] = False
     incomplete: Annotated[
-        bool, typer.Option("--incomplete/--only-complete", help="Whether to take studies that lack an image or a mask.")
+        bool,
+        typer.Option(
+            "--incomplete/--only-complete",
+            help="Whether to take studies that lack an image or a mask.",
+        ),
     ] = True
 
     def arguments(self) -> dict[str, Any]:
@@ -109,12 +144,19 @@ class Normalisation:
         str,
         typer.Option(
             "--intensities",
-            help="none (left to nnU-Net), slice, patient, dataset (0..1 after clipping), organ (by the liver).",
+            help=(
+                "none (left to nnU-Net), slice, patient, dataset (0..1 after clipping), organ (by"
+                " the liver)."
+            ),
         ),
     ] = "none"
     clip_percentiles: Annotated[
         str | None,
-        typer.Option("--clip-percentiles", metavar="LOW,HIGH", help="What becomes 0 and 1; default 1,99, of organ 2,98."),
+        typer.Option(
+            "--clip-percentiles",
+            metavar="LOW,HIGH",
+            help="What becomes 0 and 1; default 1,99, of organ 2,98.",
+        ),
     ] = None
 
     def arguments(self) -> dict[str, Any]:
@@ -127,7 +169,9 @@ class Normalisation:
         if self.clip_percentiles is None:
             return None
         if self.intensities == "none":
-            raise typer.BadParameter("--clip-percentiles goes with --intensities slice, patient, dataset or organ.")
+            raise typer.BadParameter(
+                "--clip-percentiles goes with --intensities slice, patient, dataset or organ."
+            )
         try:
             low, high = (float(value) for value in self.clip_percentiles.split(","))
         except ValueError:
@@ -141,7 +185,9 @@ class Normalisation:
 class EmptyMasks:
     """What to do with masks that hold nothing."""
 
-    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Take studies with an empty mask too.")] = False
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Take studies with an empty mask too.")
+    ] = False
 
     def arguments(self) -> dict[str, Any]:
         """As `Settings` takes them."""
@@ -154,13 +200,22 @@ class Labelling(EmptyMasks):
 
     label: Annotated[
         list[str] | None,
-        typer.Option("--label", metavar="NAME=VALUE", help="A class in the masks (liver=1; liver=1+2 joins two); repeat."),
+        typer.Option(
+            "--label",
+            metavar="NAME=VALUE",
+            help="A class in the masks (liver=1; liver=1+2 joins two); repeat.",
+        ),
     ] = None
     ignore_label: Annotated[
-        list[int] | None, typer.Option("--ignore-label", help="A mask value that is background here; repeat.")
+        list[int] | None,
+        typer.Option("--ignore-label", help="A mask value that is background here; repeat."),
     ] = None
     ignore_other_labels: Annotated[
-        bool, typer.Option("--ignore-other-labels", help="Every mask value that --label does not name is background.")
+        bool,
+        typer.Option(
+            "--ignore-other-labels",
+            help="Every mask value that --label does not name is background.",
+        ),
     ] = False
 
     def arguments(self) -> dict[str, Any]:
@@ -169,5 +224,7 @@ class Labelling(EmptyMasks):
         if self.label:
             found["labels"] = parse_labels(self.label)
         if self.ignore_other_labels or self.ignore_label:
-            found["ignored_labels"] = "all" if self.ignore_other_labels else tuple(self.ignore_label or ())
+            found["ignored_labels"] = (
+                "all" if self.ignore_other_labels else tuple(self.ignore_label or ())
+            )
         return found

@@ -25,14 +25,33 @@ def phantom(
     sampling: Sampling,
     pair: PairOptions,
     normalisation: Normalisation,
-    studies: Annotated[Path, typer.Option(help="Folder for the native phantom images; kept, and continued if run again.")],
-    pairs: Annotated[int, typer.Option(help="Number of studies: of T1/T2 pairs, or of single images.", min=1)] = 20,
-    patients: Annotated[int | None, typer.Option(help="Number of patients; as many as pairs by default.", min=1)] = None,
-    difficulty: Annotated[str, typer.Option(help="demo (small, little noise) or study (realistic size).")] = "study",
-    layout: Annotated[str, typer.Option(help="pairs (T1 and T2) or images (one image of each study).")] = "pairs",
-    modality: Annotated[str, typer.Option(help="Of single images: MR (the T1 of a pair) or CT.")] = "MR",
+    studies: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the native phantom images; kept, and continued if run again."
+        ),
+    ],
+    pairs: Annotated[
+        int, typer.Option(help="Number of studies: of T1/T2 pairs, or of single images.", min=1)
+    ] = 20,
+    patients: Annotated[
+        int | None, typer.Option(help="Number of patients; as many as pairs by default.", min=1)
+    ] = None,
+    difficulty: Annotated[
+        str, typer.Option(help="demo (small, little noise) or study (realistic size).")
+    ] = "study",
+    layout: Annotated[
+        str, typer.Option(help="pairs (T1 and T2) or images (one image of each study).")
+    ] = "pairs",
+    modality: Annotated[
+        str, typer.Option(help="Of single images: MR (the T1 of a pair) or CT.")
+    ] = "MR",
     lesions: Annotated[
-        bool, typer.Option("--lesions", help="Every liver has lesions, which are the class tumour; the liver is another.")
+        bool,
+        typer.Option(
+            "--lesions",
+            help="Every liver has lesions, which are the class tumour; the liver is another.",
+        ),
     ] = False,
 ) -> None:
     """Synthetic abdomens with known masks and deformations, for trying things."""
@@ -45,7 +64,13 @@ def phantom(
     chosen = {"seed": output.seed, "difficulty": difficulty, "patients": patients, "progress": True}
     also: dict = {"labels": {"liver": (1,), "tumour": (2,)}} if lesions else {}
     if layout == "images":
-        csv = write_image_studies(studies, images=pairs, modality=modality, lesions=lesions, **chosen)  # type: ignore[arg-type]
+        csv = write_image_studies(
+            studies,
+            images=pairs,
+            modality=modality,
+            lesions=lesions,
+            **chosen,  # type: ignore[arg-type]
+        )
         found = read_image_studies(csv, modalities=[modality])
         also |= {"pairs": False, "modalities": (modality,)}
         also |= {"labels": {"tumour": (2,)}, "organ": (1, 2), "task": "tumour"} if lesions else {}
@@ -60,17 +85,31 @@ def toy(
     output: Output,
     pairs: Annotated[int, typer.Option(help="Pairs to train and validate on.")] = 300,
     test_pairs: Annotated[int, typer.Option(help="More pairs, as a test set.")] = 0,
-    size: Annotated[int, typer.Option(help="Pixels of an image along each axis, at least 64.")] = 240,
+    size: Annotated[
+        int, typer.Option(help="Pixels of an image along each axis, at least 64.")
+    ] = 240,
     max_shift: Annotated[
-        int | None, typer.Option(help="Largest shift along each axis, pixels; default 32 of 240, less in smaller images.")
+        int | None,
+        typer.Option(
+            help="Largest shift along each axis, pixels; default 32 of 240, less in smaller images."
+        ),
     ] = None,
     difference: Annotated[
-        float, typer.Option(help="How unlike the masks of a pair are, apart from their shift: about 1 - Dice; 0 to 0.3.")
+        float,
+        typer.Option(
+            help=(
+                "How unlike the masks of a pair are, apart from their shift: about 1 - Dice; 0 to"
+                " 0.3."
+            )
+        ),
     ] = 0.1,
-    annotation_noise: Annotated[float, typer.Option(help="How unlike mask 2 is what image 2 shows, in the same way.")] = 0.0,
+    annotation_noise: Annotated[
+        float, typer.Option(help="How unlike mask 2 is what image 2 shows, in the same way.")
+    ] = 0.0,
     noise: Annotated[float, typer.Option(help="Noise of the images; their amplitude is 1.")] = 0.2,
 ) -> None:
-    """2D pairs of blobs told by the angle and the frequency of sine patterns (Couteaux et al. 2021, section 3.1)."""
+    """2D pairs of blobs told by the angle and the frequency of sine patterns (Couteaux et al. 2021,
+    section 3.1)."""
     from nnunet_liver_ext.dataset_conversion.toy import write_toy_dataset
 
     folder = write_toy_dataset(

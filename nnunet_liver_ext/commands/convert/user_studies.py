@@ -21,7 +21,10 @@ from nnunet_liver_ext.commands.option_values import parse_label
 
 @unfolded(name="Liver")
 def pairs(
-    source: Annotated[Path, typer.Argument(help="CSV (patient, study, t1, t2, t1_mask, t2_mask) or folder of studies.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="CSV (patient, study, t1, t2, t1_mask, t2_mask) or folder of studies."),
+    ],
     output: OutputWithTestSet,
     sampling: Sampling,
     pair: PairOptions,
@@ -32,24 +35,46 @@ def pairs(
     from nnunet_liver_ext.studies.pair_studies import read_studies
 
     root = source if source.is_dir() else source.parent
-    write(read_studies(source), output, sampling, pair, labelling, normalisation, also={}, source_root=root)
+    write(
+        read_studies(source),
+        output,
+        sampling,
+        pair,
+        labelling,
+        normalisation,
+        also={},
+        source_root=root,
+    )
 
 
 @unfolded(name="Liver")
 def images(
     source: Annotated[
-        Path, typer.Argument(help="CSV (patient, study, a column for each channel, mask, liver_mask) or folder of studies.")
+        Path,
+        typer.Argument(
+            help=(
+                "CSV (patient, study, a column for each channel, mask, liver_mask) or folder of"
+                " studies."
+            )
+        ),
     ],
     output: OutputWithTestSet,
     sampling: Sampling,
     labelling: Labelling,
     normalisation: Normalisation,
     modality: Annotated[
-        list[str], typer.Option("--modality", help="MR, CT or another name of the images; repeat for several channels.")
+        list[str],
+        typer.Option(
+            "--modality", help="MR, CT or another name of the images; repeat for several channels."
+        ),
     ],
     organ_values: Annotated[
         str | None,
-        typer.Option("--organ-values", metavar="1+2", help="Mask values that are the liver, a channel for the loader only."),
+        typer.Option(
+            "--organ-values",
+            metavar="1+2",
+            help="Mask values that are the liver, a channel for the loader only.",
+        ),
     ] = None,
 ) -> None:
     """Your own images with one mask each: MR, CT or several channels, from a CSV or a folder."""
@@ -70,4 +95,6 @@ def _values(entry: str) -> tuple[int, ...]:
     try:
         return parse_label(f"liver={entry}")[1]
     except typer.BadParameter:
-        raise typer.BadParameter(f"--organ-values {entry}: write values joined by +, such as 1+2.") from None
+        raise typer.BadParameter(
+            f"--organ-values {entry}: write values joined by +, such as 1+2."
+        ) from None

@@ -1,4 +1,5 @@
-"""What every converter does at the end: write the dataset and say what was written and what comes next."""
+"""What every converter does at the end: write the dataset and say what was written and what comes
+next."""
 
 from __future__ import annotations
 
@@ -19,7 +20,13 @@ class SettingsGroup(Protocol):
     def arguments(self) -> dict[str, Any]: ...
 
 
-def write(studies: Sequence[Study], output: Output, *groups: SettingsGroup, also: dict[str, Any], **options: Any) -> None:
+def write(
+    studies: Sequence[Study],
+    output: Output,
+    *groups: SettingsGroup,
+    also: dict[str, Any],
+    **options: Any,
+) -> None:
     """Converts studies with the settings of some groups of options.
 
     Args:
@@ -45,9 +52,18 @@ def _say_what_is_incomplete(studies: Sequence[Study], modalities: Sequence[str])
     """A misspelt file name must not go unnoticed."""
     lone = [study for study in studies if len(study.images) < len(modalities)]
     half = [
-        study for study in studies if study.is_labelled and not set(modalities) <= set(study.masks) and study not in lone
+        study
+        for study in studies
+        if study.is_labelled and not set(modalities) <= set(study.masks) and study not in lone
     ]
-    for found, what in ((lone, f"only one of {' and '.join(modalities)}"), (half, "both images, but one mask only")):
+    for found, what in (
+        (lone, f"only one of {' and '.join(modalities)}"),
+        (half, "both images, but one mask only"),
+    ):
         if found:
-            names = ", ".join(study.name for study in found[:5]) + (", ..." if len(found) > 5 else "")
-            typer.echo(f"{len(found)} studies have {what}: {names}. dataset.json lists those to train on.")
+            names = ", ".join(study.name for study in found[:5]) + (
+                ", ..." if len(found) > 5 else ""
+            )
+            typer.echo(
+                f"{len(found)} studies have {what}: {names}. dataset.json lists those to train on."
+            )

@@ -1,7 +1,7 @@
 """All public datasets that can be converted, by the name of their command.
 
-A new dataset is one module here with a constant `PublicDataset`, and one line in `ENTRIES`. A module is imported when its
-entry is asked for.
+A new dataset is one module here with a constant `PublicDataset`, and one line in `ENTRIES`. A
+module is imported when its entry is asked for.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ DATASETS: Mapping[str, PublicDataset] = _Catalogue()
 
 
 def content_of(key: str) -> str:
-    """`DATASETS[key].content` without importing its module, which takes longer than a list of commands may."""
+    """`DATASETS[key].content` without importing its module, which takes longer than a list of
+    commands may."""
     module, constant = ENTRIES[key]
     source = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
     for statement in source.body:

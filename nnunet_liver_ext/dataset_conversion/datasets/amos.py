@@ -1,7 +1,8 @@
 """AMOS22 (Ji et al. 2022): CT and MR of the abdomen with 15 organs.
 
-On disk: `imagesTr/amos_0540.nii.gz` and `labelsTr/amos_0540.nii.gz`, the same with Va (and Ts, whose masks were kept back).
-CT and MR lie in the same folders: numbers from 500 on are MR, though dataset.json speaks of CT alone.
+On disk: `imagesTr/amos_0540.nii.gz` and `labelsTr/amos_0540.nii.gz`, the same with Va (and Ts,
+whose masks were kept back). CT and MR lie in the same folders: numbers from 500 on are MR, though
+dataset.json speaks of CT alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles, check_label_names
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
+    NumberedFiles,
+    check_label_names,
+)
 from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import stem
@@ -22,8 +26,8 @@ from nnunet_liver_ext.studies.pair_studies import Study
 FIRST_MR = 500
 """Number of the first MR image; lower ones are CT."""
 CHANNELS = {"mr": "MR", "ct": "CT", "both": "image"}
-"""Name of the image's channel by --modality. CT and MR together must not be called CT: nnU-Net would scale both by the
-statistics of CT."""
+"""Name of the image's channel by --modality. CT and MR together must not be called CT: nnU-Net
+would scale both by the statistics of CT."""
 ORGANS = {
     "spleen": 1,
     "right kidney": 2,
@@ -51,7 +55,8 @@ FILES = NumberedFiles(
 
 
 def amos_studies(root: Path, *, modality: str = "mr", test_images: bool = False) -> list[Study]:
-    """The images of a modality below a folder, sorted by number; those of the test set without masks on request.
+    """The images of a modality below a folder, sorted by number; those of the test set without
+    masks on request.
 
     Args:
         root: folder, searched at any depth.
@@ -59,7 +64,8 @@ def amos_studies(root: Path, *, modality: str = "mr", test_images: bool = False)
         test_images: images of imagesTs that have no mask too.
 
     Raises:
-        InputError: as `NumberedFiles.studies`, none of the modality, or dataset.json numbers the liver otherwise.
+        InputError: as `NumberedFiles.studies`, none of the modality, or dataset.json numbers the
+            liver otherwise.
     """
     channel = CHANNELS[modality]
     studies = FILES.studies(root, modality=channel, test_images=test_images)
@@ -87,8 +93,10 @@ DATASET = PublicDataset(
     content="60 MR and 300 CT volumes with 15 abdominal organs; --modality mr, ct or both",
     expects="imagesTr, labelsTr, imagesVa, labelsVa with amos_NNNN.nii.gz, at any depth",
     licence="CC BY-SA 4.0",
-    citation="Ji et al., AMOS: A Large-Scale Abdominal Multi-Organ Benchmark for Versatile Medical Image Segmentation, "
-    "NeurIPS Datasets and Benchmarks, 2022, arXiv:2206.08023",
+    citation=(
+        "Ji et al., AMOS: A Large-Scale Abdominal Multi-Organ Benchmark for Versatile Medical Image"
+        " Segmentation, NeurIPS Datasets and Benchmarks, 2022, arXiv:2206.08023"
+    ),
     url="https://amos22.grand-challenge.org",
     modalities=("MR",),
     tasks=organ_tasks(ORGANS),

@@ -1,7 +1,9 @@
-"""ATLAS 2023 (Quinton et al. 2023): contrast-enhanced T1 MRI of hepatocellular carcinoma, with liver and tumours.
+"""ATLAS 2023 (Quinton et al. 2023): contrast-enhanced T1 MRI of hepatocellular carcinoma, with
+liver and tumours.
 
-On disk: `train/imagesTr/imN.nii.gz` and `train/labelsTr/lbN.nii.gz`, N from 0 to 59. Labels exclude each other: 1 is the
-liver without its tumours, 2 the tumours, so the liver is 1 and 2 together. The test set's masks are not public.
+On disk: `train/imagesTr/imN.nii.gz` and `train/labelsTr/lbN.nii.gz`, N from 0 to 59. Labels exclude
+each other: 1 is the liver without its tumours, 2 the tumours, so the liver is 1 and 2 together. The
+test set's masks are not public.
 """
 
 from __future__ import annotations
@@ -9,7 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles, check_label_names
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
+    NumberedFiles,
+    check_label_names,
+)
 from nnunet_liver_ext.dataset_conversion.tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -28,7 +33,9 @@ def atlas_studies(root: Path, *, test_images: bool = False) -> list[Study]:
         InputError: as `NumberedFiles.studies`, or dataset.json numbers the labels otherwise.
     """
     studies = FILES.studies(root, modality="MR", test_images=test_images)
-    check_label_names([study.images["MR"] for study in studies], {"liver": 1, "tumor": 2, "tumour": 2})
+    check_label_names(
+        [study.images["MR"] for study in studies], {"liver": 1, "tumor": 2, "tumour": 2}
+    )
     return studies
 
 
@@ -38,8 +45,11 @@ DATASET = PublicDataset(
     content="60 contrast-enhanced T1 MR volumes with liver and tumours (hepatocellular carcinoma)",
     expects="imagesTr/imN.nii.gz and labelsTr/lbN.nii.gz, at any depth",
     licence="CC BY-NC-SA 4.0",
-    citation="Quinton et al., A Tumour and Liver Automatic Segmentation (ATLAS) Dataset on Contrast-Enhanced Magnetic "
-    "Resonance Imaging for Hepatocellular Carcinoma, Data 8(5):79, 2023, doi:10.3390/data8050079",
+    citation=(
+        "Quinton et al., A Tumour and Liver Automatic Segmentation (ATLAS) Dataset on"
+        " Contrast-Enhanced Magnetic Resonance Imaging for Hepatocellular Carcinoma, Data 8(5):79,"
+        " 2023, doi:10.3390/data8050079"
+    ),
     url="https://atlas-challenge.u-bourgogne.fr",
     modalities=("MR",),
     tasks=LIVER_AND_TUMOURS,

@@ -1,7 +1,8 @@
-"""BTCV, Beyond the Cranial Vault (Landman et al. 2015): portal-venous CT of the abdomen with 13 organs.
+"""BTCV, Beyond the Cranial Vault (Landman et al. 2015): portal-venous CT of the abdomen with 13
+organs.
 
-On disk: `RawData/Training/img/img0001.nii.gz` and `RawData/Training/label/label0001.nii.gz`, matched by number; the test
-images in `RawData/Testing/img` have no masks.
+On disk: `RawData/Training/img/img0001.nii.gz` and `RawData/Training/label/label0001.nii.gz`,
+matched by number; the test images in `RawData/Testing/img` have no masks.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ DATASET = PublicDataset(
     content="30 CT volumes with 13 abdominal organs",
     expects="img/imgNNNN.nii.gz and label/labelNNNN.nii.gz, at any depth",
     licence="terms of use on Synapse, registration needed",
-    citation="Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, 2015",
+    citation=(
+        "Landman et al., MICCAI Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and"
+        " Challenge, 2015"
+    ),
     url="https://www.synapse.org/Synapse:syn3193805",
     modalities=("CT",),
     tasks=organ_tasks(ORGANS),

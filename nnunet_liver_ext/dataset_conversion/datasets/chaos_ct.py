@@ -1,9 +1,11 @@
 """CHAOS CT (Kavur et al. 2021): portal-venous CT of 40 liver donors, 20 of them with liver masks.
 
-On disk: `CT/<id>/DICOM_anon/*.dcm` and `CT/<id>/Ground/liver_GT_000.png`, ... A mask's number is the rank of its slice among
-the NAMES of the DICOM files (`i0000,0000b.dcm`, or `IMG-0002-00001.dcm`, which counts from 1), not along z: in the
-examination seen z falls with the name. So masks are given to slices by rank first, and both are then sorted by position.
-SliceThickness says 3.2 mm there and the positions 2.0 mm; positions count. UIDs are not to be relied on. Masks have one bit.
+On disk: `CT/<id>/DICOM_anon/*.dcm` and `CT/<id>/Ground/liver_GT_000.png`, ... A mask's number is
+the rank of its slice among the NAMES of the DICOM files (`i0000,0000b.dcm`, or
+`IMG-0002-00001.dcm`, which counts from 1), not along z: in the examination seen z falls with the
+name. So masks are given to slices by rank first, and both are then sorted by position.
+SliceThickness says 3.2 mm there and the positions 2.0 mm; positions count. UIDs are not to be
+relied on. Masks have one bit.
 """
 
 from __future__ import annotations
@@ -30,16 +32,26 @@ MR_SEQUENCES = ("T1DUAL", "T2SPIR")
 
 
 def chaos_ct_studies(root: Path, *, test_images: bool = False) -> list[Study]:
-    """All examinations below a folder, sorted by number; those without masks (the challenge's test set) on request.
+    """All examinations below a folder, sorted by number; those without masks (the challenge's test
+    set) on request.
 
     Raises:
         InputError: there are none.
     """
-    series = [path for path in folders_below(Path(root).absolute(), "DICOM_anon") if path.parent.name not in MR_SEQUENCES]
+    series = [
+        path
+        for path in folders_below(Path(root).absolute(), "DICOM_anon")
+        if path.parent.name not in MR_SEQUENCES
+    ]
     folders = [path.parent for path in series if test_images or (path.parent / "Ground").is_dir()]
     if not folders:
-        raise InputError(f"{root}: holds no CHAOS CT data; expected CT/<id>/DICOM_anon with CT/<id>/Ground, at any depth.")
-    return [_study(folder) for folder in sorted(folders, key=lambda folder: natural_order(folder.name))]
+        raise InputError(
+            f"{root}: holds no CHAOS CT data; expected CT/<id>/DICOM_anon with CT/<id>/Ground, at"
+            " any depth."
+        )
+    return [
+        _study(folder) for folder in sorted(folders, key=lambda folder: natural_order(folder.name))
+    ]
 
 
 class ChaosCtReader:
@@ -69,12 +81,19 @@ def _masks_in_order(folder: Path, images: Path, slices: int) -> list[Path]:
     Raises:
         InputError: they are not numbered through from 0, or there are more or fewer than slices.
     """
-    found = {int(match[1]): path for path in _files(folder) if (match := MASK_NAME.fullmatch(path.name))}
+    found = {
+        int(match[1]): path for path in _files(folder) if (match := MASK_NAME.fullmatch(path.name))
+    }
     if len(found) != slices:
-        raise InputError(f"{folder}: holds {len(found)} masks liver_GT_NNN.png, {images} {slices} slices.")
+        raise InputError(
+            f"{folder}: holds {len(found)} masks liver_GT_NNN.png, {images} {slices} slices."
+        )
     missing = sorted(set(range(slices)) - found.keys())
     if missing:
-        raise InputError(f"{folder}: has no liver_GT_{missing[0]:03d}.png; masks are expected to count through from 000.")
+        raise InputError(
+            f"{folder}: has no liver_GT_{missing[0]:03d}.png; masks are expected to count through"
+            " from 000."
+        )
     return [found[number] for number in range(slices)]
 
 
@@ -86,7 +105,10 @@ def _read_liver(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Liver (y, x) of one slice, bool."""
     values = read_png_slice(path, size)
     if len(np.unique(values[values != 0])) > 1:
-        raise InputError(f"{path}: holds several grey values; the masks of CHAOS CT have the liver and nothing else.")
+        raise InputError(
+            f"{path}: holds several grey values; the masks of CHAOS CT have the liver and nothing"
+            " else."
+        )
     return values != 0
 
 
@@ -96,7 +118,10 @@ DATASET = PublicDataset(
     content="40 CT volumes of healthy livers, 20 of them with liver masks",
     expects="<id>/DICOM_anon/*.dcm and <id>/Ground/liver_GT_NNN.png, at any depth",
     licence="CC BY-NC-SA 4.0",
-    citation="Kavur et al., CHAOS Challenge, Medical Image Analysis 69:101950, 2021, doi:10.1016/j.media.2020.101950",
+    citation=(
+        "Kavur et al., CHAOS Challenge, Medical Image Analysis 69:101950, 2021,"
+        " doi:10.1016/j.media.2020.101950"
+    ),
     url="https://doi.org/10.5281/zenodo.3431873",
     modalities=("CT",),
     tasks={"liver": Task(labels={"liver": (1,)})},

@@ -1,9 +1,11 @@
-"""CHAOS MR (Kavur et al. 2021): T1-DUAL in phase and T2-SPIR of one examination, each with its own masks.
+"""CHAOS MR (Kavur et al. 2021): T1-DUAL in phase and T2-SPIR of one examination, each with its own
+masks.
 
-On disk: `<id>/T1DUAL/DICOM_anon/{InPhase,OutPhase}/*.dcm`, `<id>/T1DUAL/Ground/*.png`, `<id>/T2SPIR/DICOM_anon/*.dcm`,
-`<id>/T2SPIR/Ground/*.png`. T1 masks exist for the in-phase echo only, whose files have even numbers, so masks and slices
-are matched by file stem. UIDs were anonymised file by file and mean nothing. Rows and columns of a mask are those of its
-slice, not flipped.
+On disk: `<id>/T1DUAL/DICOM_anon/{InPhase,OutPhase}/*.dcm`, `<id>/T1DUAL/Ground/*.png`,
+`<id>/T2SPIR/DICOM_anon/*.dcm`, `<id>/T2SPIR/Ground/*.png`. T1 masks exist for the in-phase echo
+only, whose files have even numbers, so masks and slices are matched by file stem. UIDs were
+anonymised file by file and mean nothing. Rows and columns of a mask are those of its slice, not
+flipped.
 """
 
 from __future__ import annotations
@@ -28,20 +30,31 @@ from nnunet_liver_ext.studies.pair_studies import Study
 
 ORGANS = {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4}
 """The labels of the masks that `ChaosReader` gives."""
-GREY_VALUES = {"liver": (55, 70), "right kidney": (110, 135), "left kidney": (175, 200), "spleen": (240, 255)}
+GREY_VALUES = {
+    "liver": (55, 70),
+    "right kidney": (110, 135),
+    "left kidney": (175, 200),
+    "spleen": (240, 255),
+}
 """Grey values v of each organ in the PNG files, low < v <= high (nominally 63, 126, 189, 252)."""
 
 
 def chaos_mr_studies(root: Path) -> list[Study]:
-    """All examinations below a folder, sorted by number; those without masks (the challenge's test set) are included.
+    """All examinations below a folder, sorted by number; those without masks (the challenge's test
+    set) are included.
 
     Raises:
         InputError: there are none.
     """
     folders = [path.parent for path in folders_below(Path(root).absolute(), "T1DUAL")]
     if not folders:
-        raise InputError(f"{root}: holds no CHAOS MR data; give the folder with <id>/T1DUAL and <id>/T2SPIR in it.")
-    return [_study(folder) for folder in sorted(folders, key=lambda folder: natural_order(folder.name))]
+        raise InputError(
+            f"{root}: holds no CHAOS MR data; give the folder with <id>/T1DUAL and <id>/T2SPIR"
+            " in it."
+        )
+    return [
+        _study(folder) for folder in sorted(folders, key=lambda folder: natural_order(folder.name))
+    ]
 
 
 def organ_labels(organs: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
@@ -96,19 +109,33 @@ def in_phase(folder: Path) -> Path:
     """
     echoes = sorted(path for path in folder.glob("*") if path.is_dir() and not is_junk(path.name))
     if len(echoes) != 2:
-        raise InputError(f"{folder}: expected two folders, InPhase and OutPhase, found {len(echoes)}.")
+        raise InputError(
+            f"{folder}: expected two folders, InPhase and OutPhase, found {len(echoes)}."
+        )
     times = [sorted_slices(echo, same_uid=False)[0].echo_time_ms for echo in echoes]
     if times[0] is None or times[1] is None or times[0] == times[1]:
-        raise InputError(f"{folder}: the echo times do not tell which images are in phase ({times[0]} and {times[1]} ms).")
+        raise InputError(
+            f"{folder}: the echo times do not tell which images are in phase ({times[0]} and"
+            f" {times[1]} ms)."
+        )
     return echoes[0] if times[0] > times[1] else echoes[1]
 
 
-def _check_same_slices(masks: Path, mask_stems: set[str], images: Path, image_stems: set[str]) -> None:
+def _check_same_slices(
+    masks: Path, mask_stems: set[str], images: Path, image_stems: set[str]
+) -> None:
     if mask_stems == image_stems:
         return
     alone = sorted(image_stems - mask_stems)
-    example = f"no mask for {alone[0]}" if alone else f"no slice for {sorted(mask_stems - image_stems)[0]}"
-    raise InputError(f"{masks}: holds {len(mask_stems)} PNG masks, {images} {len(image_stems)} slices ({example}).")
+    example = (
+        f"no mask for {alone[0]}"
+        if alone
+        else f"no slice for {sorted(mask_stems - image_stems)[0]}"
+    )
+    raise InputError(
+        f"{masks}: holds {len(mask_stems)} PNG masks, {images} {len(image_stems)} slices"
+        f" ({example})."
+    )
 
 
 def _labels_of(png: Path, size: tuple[int, int]) -> np.ndarray:
@@ -119,7 +146,9 @@ def _labels_of(png: Path, size: tuple[int, int]) -> np.ndarray:
         labels[(grey > low) & (grey <= high)] = ORGANS[organ]
     unknown = grey[(labels == 0) & (grey != 0)]
     if unknown.size:
-        raise InputError(f"{png}: holds the grey value {int(unknown[0])}, which stands for no organ.")
+        raise InputError(
+            f"{png}: holds the grey value {int(unknown[0])}, which stands for no organ."
+        )
     return labels
 
 
@@ -133,16 +162,24 @@ def _with_organs(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDa
     if not chosen:
         return dataset
     labels, ignored = organ_labels(chosen)
-    return replace(dataset, tasks={" and ".join(chosen): Task(labels=labels, ignored_labels=ignored)})
+    return replace(
+        dataset, tasks={" and ".join(chosen): Task(labels=labels, ignored_labels=ignored)}
+    )
 
 
 DATASET = PublicDataset(
     key="chaos-mr",
     title="CHAOS MR",
-    content="in-phase T1 and T2 of 40 healthy abdomens, 20 of them with masks of liver, kidneys and spleen",
+    content=(
+        "in-phase T1 and T2 of 40 healthy abdomens, 20 of them with masks of liver, kidneys and"
+        " spleen"
+    ),
     expects="<id>/T1DUAL and <id>/T2SPIR, at any depth",
     licence="CC BY-NC-SA 4.0",
-    citation="Kavur et al., CHAOS Challenge, Medical Image Analysis 69:101950, 2021, doi:10.1016/j.media.2020.101950",
+    citation=(
+        "Kavur et al., CHAOS Challenge, Medical Image Analysis 69:101950, 2021,"
+        " doi:10.1016/j.media.2020.101950"
+    ),
     url="https://doi.org/10.5281/zenodo.3431873",
     modalities=("T1", "T2"),
     pairs=True,
@@ -151,7 +188,11 @@ DATASET = PublicDataset(
     dataset_name="ChaosMR",
     reader=ChaosReader,
     options=(
-        Option(name="organ", help="liver, right kidney, left kidney or spleen; repeat; default liver.", multiple=True),
+        Option(
+            name="organ",
+            help="liver, right kidney, left kidney or spleen; repeat; default liver.",
+            multiple=True,
+        ),
     ),
     adapt=_with_organs,
 )

@@ -1,8 +1,9 @@
-"""CirrMRI600+ (Jha et al. 2025): T1 and T2 of patients with cirrhosis, not registered, with a liver mask each.
+"""CirrMRI600+ (Jha et al. 2025): T1 and T2 of patients with cirrhosis, not registered, with a liver
+mask each.
 
-On disk: `Cirrhosis_{T1,T2}_3D/{train,valid,test}_{images,masks}/<pid>.nii.gz`, with folders that may be doubled by
-unpacking. The same pid in both is the same patient. The published splits may put a patient's T1 and T2 on different sides,
-so they are forgotten and folds are made anew by patient.
+On disk: `Cirrhosis_{T1,T2}_3D/{train,valid,test}_{images,masks}/<pid>.nii.gz`, with folders that
+may be doubled by unpacking. The same pid in both is the same patient. The published splits may put
+a patient's T1 and T2 on different sides, so they are forgotten and folds are made anew by patient.
 """
 
 from __future__ import annotations
@@ -27,21 +28,27 @@ def cirrmri600_studies(root: Path, *, paired_only: bool = False) -> list[Study]:
         paired_only: leave out patients with only one of the images.
 
     Raises:
-        InputError: the folders are not there, no patient has both, or a patient has two images of one kind.
+        InputError: the folders are not there, no patient has both, or a patient has two images of
+            one kind.
     """
     images, masks = _files(Path(root), "images"), _files(Path(root), "masks")
     paired = images["T1"].keys() & images["T2"].keys()
     if not paired:
         raise InputError(
-            f"{root}: holds no patients with both images; expected Cirrhosis_T1_3D/train_images/PID.nii.gz and the same "
-            "PID in Cirrhosis_T2_3D, each in any of train, valid and test."
+            f"{root}: holds no patients with both images; expected"
+            " Cirrhosis_T1_3D/train_images/PID.nii.gz and the same PID in Cirrhosis_T2_3D, each in"
+            " any of train, valid and test."
         )
     chosen = paired if paired_only else images["T1"].keys() | images["T2"].keys()
     return [
         Study(
             pid,
             pid,
-            {modality: images[modality][pid] for modality in ("T1", "T2") if pid in images[modality]},
+            {
+                modality: images[modality][pid]
+                for modality in ("T1", "T2")
+                if pid in images[modality]
+            },
             {modality: masks[modality][pid] for modality in ("T1", "T2") if pid in masks[modality]},
         )
         for pid in sorted(chosen, key=natural_order)
@@ -55,7 +62,10 @@ def _files(root: Path, kind: str) -> dict[str, dict[str, Path]]:
         for path in _below(root, modality, kind):
             pid = stem(path)
             if pid in files:
-                raise InputError(f"{path}: patient {pid} has a second {modality} {kind[:-1]}, {files[pid]}; keep one.")
+                raise InputError(
+                    f"{path}: patient {pid} has a second {modality} {kind[:-1]}, {files[pid]}; keep"
+                    " one."
+                )
             files[pid] = path
     return found
 
@@ -65,17 +75,26 @@ def _below(root: Path, modality: str, kind: str) -> Iterator[Path]:
         for folder in folders_below(root, f"{part}_{kind}"):
             inside = folder.relative_to(root.parent).parts
             if f"Cirrhosis_{modality}_3D" in inside:
-                yield from (path for path in sorted(folder.iterdir()) if image_ending(path) and not is_junk(path.name))
+                yield from (
+                    path
+                    for path in sorted(folder.iterdir())
+                    if image_ending(path) and not is_junk(path.name)
+                )
 
 
 DATASET = PublicDataset(
     key="cirrmri600",
     title="CirrMRI600+",
     content="T1 and T2 of 291 patients with cirrhosis, not registered, with liver masks",
-    expects="Cirrhosis_T1_3D and Cirrhosis_T2_3D with {train,valid,test}_{images,masks}/PID.nii.gz, at any depth",
+    expects=(
+        "Cirrhosis_T1_3D and Cirrhosis_T2_3D with {train,valid,test}_{images,masks}/PID.nii.gz, at"
+        " any depth"
+    ),
     licence="CC BY-NC 4.0",
-    citation="Jha et al., Large Scale MRI Collection and Segmentation of Cirrhotic Liver, Scientific Data 2025, "
-    "doi:10.1038/s41597-025-05201-7",
+    citation=(
+        "Jha et al., Large Scale MRI Collection and Segmentation of Cirrhotic Liver, Scientific"
+        " Data 2025, doi:10.1038/s41597-025-05201-7"
+    ),
     url="https://osf.io/cuk24/",
     modalities=("T1", "T2"),
     pairs=True,
@@ -83,6 +102,11 @@ DATASET = PublicDataset(
     studies=cirrmri600_studies,
     dataset_name="CirrMRI600",
     options=(
-        Option(name="paired-only", help="Leave out patients who have only one of T1 and T2.", default=False, type=bool),
+        Option(
+            name="paired-only",
+            help="Leave out patients who have only one of T1 and T2.",
+            default=False,
+            type=bool,
+        ),
     ),
 )

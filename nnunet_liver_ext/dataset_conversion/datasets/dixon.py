@@ -1,11 +1,13 @@
 """Water and fat images of one's own Dixon scans, as images of the fat fraction.
 
-On disk: a CSV (patient, study, water, fat, mask), or a folder with `NAME_water.nii.gz`, `NAME_fat.nii.gz` and
-`NAME_mask.nii.gz` side by side or a sub-folder for each study, as files or DICOM folders (see `image_studies`). Water
-and fat have one grid. The fat fraction in percent is the channel by default; water or fat can be a channel beside it,
-or both without it. The raw dataset's images of the fat fraction are what `nnunet_liver evaluate --fat` reads.
+On disk: a CSV (patient, study, water, fat, mask), or a folder with `NAME_water.nii.gz`,
+`NAME_fat.nii.gz` and `NAME_mask.nii.gz` side by side or a sub-folder for each study, as files or
+DICOM folders (see `image_studies`). Water and fat have one grid. The fat fraction in percent is the
+channel by default; water or fat can be a channel beside it, or both without it. The raw dataset's
+images of the fat fraction are what `nnunet_liver evaluate --fat` reads.
 
-With a margin the masks are eroded within their slices, as those that the fat fraction is measured in (`margin`).
+With a margin the masks are eroded within their slices, as those that the fat fraction is measured
+in (`margin`).
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ CHANNELS = ("fat-fraction", WATER, FAT)
 
 @dataclass
 class DixonReader(PlainReader):
-    """Reads images of the fat fraction where they are asked for, and masks with their margin taken off."""
+    """Reads images of the fat fraction where they are asked for, and masks with their margin taken
+    off."""
 
     margin_mm: float = 0.0
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -57,7 +60,8 @@ class DixonReader(PlainReader):
             kept = eroded_in_plane(inside, grid.spacing_mm, self.margin_mm)
             if inside.any() and not kept.any():
                 raise InputError(
-                    f"{path}: nothing is left of the mask after a margin of {self.margin_mm:g} mm; take a smaller one."
+                    f"{path}: nothing is left of the mask after a margin of {self.margin_mm:g} mm;"
+                    " take a smaller one."
                 )
             values[inside & ~kept] = 0
         return image_like(values, grid)
@@ -66,16 +70,25 @@ class DixonReader(PlainReader):
         water_path, fat_path = self.water_and_fat[path]
         if water_path is None or fat_path is None:
             raise InputError(
-                f"{path}: has no {WATER if water_path is None else FAT} image beside it; the fat fraction needs both."
+                f"{path}: has no {WATER if water_path is None else FAT} image beside it; the fat"
+                " fraction needs both."
             )
         water, fat = read_image(water_path), read_image(fat_path)
         grid = Grid.of(water)
         if not Grid.of(fat).matches(grid):
-            raise InputError(f"{fat_path}: is not on the grid of {water_path.name} ({Grid.of(fat)}; water: {grid}).")
+            raise InputError(
+                f"{fat_path}: is not on the grid of {water_path.name} ({Grid.of(fat)}; water:"
+                f" {grid})."
+            )
         if not array(water).any() and not array(fat).any():
-            raise InputError(f"{water_path}, {fat_path}: the water and the fat image are 0 everywhere.")
+            raise InputError(
+                f"{water_path}, {fat_path}: the water and the fat image are 0 everywhere."
+            )
         if np.array_equal(array(water), array(fat)):
-            raise InputError(f"{fat_path}: is the same image as {water_path}; one of them is not what its name says.")
+            raise InputError(
+                f"{fat_path}: is the same image as {water_path}; one of them is not what its name"
+                " says."
+            )
         try:
             return image_like(fat_fraction_percent(array(water), array(fat)), grid)
         except InputError as error:
@@ -103,26 +116,39 @@ def modalities(channels: Sequence[str]) -> tuple[str, ...]:
     """
     chosen = tuple(channels) or (CHANNELS[0],)
     if not set(chosen) <= set(CHANNELS) or len(set(chosen)) < len(chosen):
-        raise InputError(f"--channel {' --channel '.join(chosen)}: choose from {', '.join(CHANNELS)}, each once.")
+        raise InputError(
+            f"--channel {' --channel '.join(chosen)}: choose from {', '.join(CHANNELS)}, each once."
+        )
     if len(chosen) == 3:
-        raise InputError("--channel: of fat-fraction, water and fat give two at most, the third follows from them.")
+        raise InputError(
+            "--channel: of fat-fraction, water and fat give two at most, the third follows from"
+            " them."
+        )
     return tuple(FRACTION if channel == CHANNELS[0] else channel for channel in chosen)
 
 
-def _studies(root: Path, *, reader: DixonReader, names: tuple[str, ...], **reading: Any) -> list[Study]:
-    """The studies with the channels asked for; tells the reader what images of the fat fraction are made of."""
+def _studies(
+    root: Path, *, reader: DixonReader, names: tuple[str, ...], **reading: Any
+) -> list[Study]:
+    """The studies with the channels asked for; tells the reader what images of the fat fraction are
+    made of."""
     return [_with_channels(study, reader, names) for study in dixon_studies(root)]
 
 
 def _with_channels(study: Study, reader: DixonReader, names: tuple[str, ...]) -> Study:
     images = dict(study.images)
     if FRACTION in names:
-        # a path stands for one image, so that of the image that is no channel itself stands for the fat fraction
+        # a path stands for one image, so that of the image that is no channel itself stands for the
+        # fat fraction
         own = FAT if FAT in images and FAT not in names else WATER
         path = images[own if own in images else next(iter(images))]
         reader.water_and_fat[path] = (images.get(WATER), images.get(FAT))
         images = {FRACTION: path, **images}
-    masks = {names[0] if key == WATER else key: path for key, path in study.masks.items() if key in (WATER, LIVER)}
+    masks = {
+        names[0] if key == WATER else key: path
+        for key, path in study.masks.items()
+        if key in (WATER, LIVER)
+    }
     return Study(study.patient, study.study, images, masks)
 
 
@@ -131,7 +157,9 @@ def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDatase
     names = modalities(options.get("channel") or ())
     margin = float(options.get("margin") or 0.0)
     check_margin(margin)
-    task = task_of(options.get("label") or (), ignore_others=bool(options.get("ignore_other_labels")))
+    task = task_of(
+        options.get("label") or (), ignore_others=bool(options.get("ignore_other_labels"))
+    )
     reader = DixonReader(margin, task.labels)
     return replace(
         dataset,
@@ -140,7 +168,9 @@ def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDatase
         studies=partial(_studies, reader=reader, names=names),
         reader=lambda: reader,
         reading={"margin": margin},
-        remark=f"Masks keep a margin of {margin:g} mm to the border, within slices." if margin else "",
+        remark=(
+            f"Masks keep a margin of {margin:g} mm to the border, within slices." if margin else ""
+        ),
     )
 
 
@@ -148,7 +178,10 @@ DATASET = PublicDataset(
     key="dixon",
     title="Dixon water and fat",
     content="your own Dixon scans: images of the fat fraction from water and fat images",
-    expects="NAME_water.nii.gz, NAME_fat.nii.gz and NAME_mask.nii.gz, or a CSV (patient, study, water, fat, mask)",
+    expects=(
+        "NAME_water.nii.gz, NAME_fat.nii.gz and NAME_mask.nii.gz, or a CSV (patient, study, water,"
+        " fat, mask)"
+    ),
     licence="your own data",
     citation="your own data",
     url="",
@@ -165,7 +198,10 @@ DATASET = PublicDataset(
         ),
         Option(
             name="margin",
-            help="What the masks lose along the border within a slice, mm, for masks of the fat fraction.",
+            help=(
+                "What the masks lose along the border within a slice, mm, for masks of the fat"
+                " fraction."
+            ),
             default=0.0,
             type=float,
             metavar="MM",

@@ -1,15 +1,18 @@
-"""Duke Liver Dataset, DLDS (Macdonald et al. 2023): 2146 MR series of 105 patients, 310 of them with liver masks.
+"""Duke Liver Dataset, DLDS (Macdonald et al. 2023): 2146 MR series of 105 patients, 310 of them
+with liver masks.
 
-On disk: `Segmentation/0001/<series>/images/*.dicom` and `.../masks/*.dicom` for the series with masks, and in an
-archive of its own `Series_Classification/0001/<series>/*.dicom` for all series; unpacking may double folders.
-`SegmentationKey.csv` and `SeriesClassificationKey.csv` say by a letter what a series shows (`duke_series.SEQUENCES`).
-`duke_masks` has the masks' quirks.
+On disk: `Segmentation/0001/<series>/images/*.dicom` and `.../masks/*.dicom` for the series with
+masks, and in an archive of its own `Series_Classification/0001/<series>/*.dicom` for all series;
+unpacking may double folders. `SegmentationKey.csv` and `SeriesClassificationKey.csv` say by a
+letter what a series shows (`duke_series.SEQUENCES`). `duke_masks` has the masks' quirks.
 
-Two series of a patient show one body in two breath-holds, not registered: a pair. Masks are on T1-weighted series only
-(B 85, C 3, E 2, G 82, H 54, K 83, O 1). So a pair with two masks has two T1 contrasts, by default before contrast agent
-and portal venous; `--t1 B --t2 A` pairs T1 with T2, which has no masks. G and H are echoes of one acquisition, hence
-aligned. Of several series of one sort each with a mask makes a study, together with the series of the other sort that
-is nearest in number, those with a mask first. With `--layout images` each series with a mask is an ordinary image.
+Two series of a patient show one body in two breath-holds, not registered: a pair. Masks are on
+T1-weighted series only (B 85, C 3, E 2, G 82, H 54, K 83, O 1). So a pair with two masks has two T1
+contrasts, by default before contrast agent and portal venous; `--t1 B --t2 A` pairs T1 with T2,
+which has no masks. G and H are echoes of one acquisition, hence aligned. Of several series of one
+sort each with a mask makes a study, together with the series of the other sort that is nearest in
+number, those with a mask first. With `--layout images` each series with a mask is an ordinary
+image.
 """
 
 from __future__ import annotations
@@ -27,21 +30,27 @@ from nnunet_liver_ext.studies.pair_studies import Study
 
 
 def duke_pairs(root: Path, t1: str, t2: str) -> list[Study]:
-    """Pairs of series by their letters; a series with a mask whose patient has none of the other sort is a study by itself.
+    """Pairs of series by their letters; a series with a mask whose patient has none of the other
+    sort is a study by itself.
 
     Raises:
         InputError: there is no key, or no series of the two sorts has a mask.
     """
     names, series = modalities(t1, t2), duke_series(root)
     if not any(one.letter for one in series):
-        raise InputError(f"{root}: has no SegmentationKey.csv, which says what each series shows; put it beside the series.")
+        raise InputError(
+            f"{root}: has no SegmentationKey.csv, which says what each series shows; put it beside"
+            " the series."
+        )
     by_patient: dict[str, list[Series]] = {}
     for one in series:
         by_patient.setdefault(one.patient, []).append(one)
     studies = [
         _study(names, pair)
         for own in by_patient.values()
-        for pair in _pairs([one for one in own if one.letter == t1], [one for one in own if one.letter == t2])
+        for pair in _pairs(
+            [one for one in own if one.letter == t1], [one for one in own if one.letter == t2]
+        )
     ]
     if not studies:
         raise InputError(f"{root}: no series {t1} or {t2} has a mask; {_with_masks(series)}.")
@@ -56,7 +65,11 @@ def duke_images(root: Path, sequence: Sequence[str] = ()) -> list[Study]:
     """
     series = duke_series(root)
     chosen = [(one, one.masks) for one in series if not sequence or one.letter in sequence]
-    studies = [Study(one.patient, one.name, {"MR": one.images}, {"MR": masks}) for one, masks in chosen if masks]
+    studies = [
+        Study(one.patient, one.name, {"MR": one.images}, {"MR": masks})
+        for one, masks in chosen
+        if masks
+    ]
     if not studies:
         wanted = f"no series {' or '.join(sequence)}" if sequence else "no series"
         raise InputError(f"{root}: {wanted} has a mask; {_with_masks(series)}.")
@@ -76,8 +89,11 @@ def modalities(t1: str, t2: str) -> tuple[str, str]:
     return (first, second) if first[:2] == second[:2] else (first[:2], second[:2])
 
 
-def _pairs(first: Sequence[Series], second: Sequence[Series]) -> Iterator[tuple[Series | None, Series | None]]:
-    """What goes together of one patient's series of both sorts: each of the first sort with a mask, else of the second."""
+def _pairs(
+    first: Sequence[Series], second: Sequence[Series]
+) -> Iterator[tuple[Series | None, Series | None]]:
+    """What goes together of one patient's series of both sorts: each of the first sort with a mask,
+    else of the second."""
     for one in [one for one in first if one.masks]:
         yield one, _partner(one, second)
     if not any(one.masks for one in first):
@@ -86,7 +102,11 @@ def _pairs(first: Sequence[Series], second: Sequence[Series]) -> Iterator[tuple[
 
 
 def _partner(series: Series, others: Sequence[Series]) -> Series | None:
-    return min(others, key=lambda one: (one.masks is None, abs(one.number - series.number), one.number), default=None)
+    return min(
+        others,
+        key=lambda one: (one.masks is None, abs(one.number - series.number), one.number),
+        default=None,
+    )
 
 
 def _study(names: tuple[str, str], pair: tuple[Series | None, Series | None]) -> Study:
@@ -109,11 +129,16 @@ def _studies(root: Path, *, layout: str, t1: str, t2: str, sequence: Sequence[st
 
 def _in_layout(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """The entry for --layout, --t1 and --t2."""
-    given = {option.argument: options.get(option.argument) or option.default for option in dataset.options}
+    given = {
+        option.argument: options.get(option.argument) or option.default
+        for option in dataset.options
+    }
     if given["layout"] == "images":
         return replace(dataset, modalities=("MR",), pairs=False)
     if given["sequence"]:
-        raise InputError("--sequence goes with --layout images; pairs are chosen with --t1 and --t2.")
+        raise InputError(
+            "--sequence goes with --layout images; pairs are chosen with --t1 and --t2."
+        )
     return replace(dataset, modalities=modalities(given["t1"], given["t2"]), pairs=True)
 
 
@@ -121,10 +146,16 @@ DATASET = PublicDataset(
     key="duke",
     title="Duke Liver Dataset",
     content="310 MR series with liver masks: pairs of two contrasts, or images",
-    expects="Segmentation/0001/<series>/{images,masks}/*.dicom, at any depth; for pairs SegmentationKey.csv too",
+    expects=(
+        "Segmentation/0001/<series>/{images,masks}/*.dicom, at any depth; for pairs"
+        " SegmentationKey.csv too"
+    ),
     licence="on request, under the terms of the release",
-    citation="Macdonald et al., Duke Liver Dataset: A Publicly Available Liver MRI Dataset with Liver Segmentation Masks "
-    "and Series Labels, Radiology: Artificial Intelligence, 2023, doi:10.1148/ryai.220275",
+    citation=(
+        "Macdonald et al., Duke Liver Dataset: A Publicly Available Liver MRI Dataset with Liver"
+        " Segmentation Masks and Series Labels, Radiology: Artificial Intelligence, 2023,"
+        " doi:10.1148/ryai.220275"
+    ),
     url="https://doi.org/10.5281/zenodo.7774566",
     modalities=modalities("B", "K"),
     pairs=True,
@@ -138,8 +169,18 @@ DATASET = PublicDataset(
             default="pairs",
             choices=("pairs", "images"),
         ),
-        Option(name="t1", help="Image 1 of a pair, by its letter in the key.", default="B", choices=tuple(SEQUENCES)),
-        Option(name="t2", help="Image 2 of a pair; A is T2, which has no masks.", default="K", choices=tuple(SEQUENCES)),
+        Option(
+            name="t1",
+            help="Image 1 of a pair, by its letter in the key.",
+            default="B",
+            choices=tuple(SEQUENCES),
+        ),
+        Option(
+            name="t2",
+            help="Image 2 of a pair; A is T2, which has no masks.",
+            default="K",
+            choices=tuple(SEQUENCES),
+        ),
         Option(
             name="sequence",
             help="With images: a letter to take; repeat. [default: all]",

@@ -1,7 +1,9 @@
-"""Masks of the Duke Liver Dataset: a folder of DICOM files beside that of the images, one mask slice for each image slice.
+"""Masks of the Duke Liver Dataset: a folder of DICOM files beside that of the images, one mask
+slice for each image slice.
 
-Mask slices are given to image slices by their place in space if their headers have one. Else by file name, or, if names
-differ, by rank in natural order (2 before 10); masks that look flipped are then refused. Everything above 0 is liver.
+Mask slices are given to image slices by their place in space if their headers have one. Else by
+file name, or, if names differ, by rank in natural order (2 before 10); masks that look flipped are
+then refused. Everything above 0 is liver.
 """
 
 from __future__ import annotations
@@ -27,13 +29,20 @@ class DukeReader:
     """Reads the slices of a series, and the mask slices that belong to them."""
 
     def image(self, path: Path) -> sitk.Image:
-        return read_series(path, same_uid=False)  # a folder is a series; identifiers were made anew for the release
+        return read_series(
+            path, same_uid=False
+        )  # a folder is a series; identifiers were made anew for the release
 
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        files = sorted((file for file in path.iterdir() if is_dicom(file)), key=lambda file: natural_order(file.name))
+        files = sorted(
+            (file for file in path.iterdir() if is_dicom(file)),
+            key=lambda file: natural_order(file.name),
+        )
         slices = sorted_slices(image_path, same_uid=False)
         if len(files) != len(slices):
-            raise InputError(f"{path}: holds {len(files)} mask slices, {image_path} {len(slices)} slices.")
+            raise InputError(
+                f"{path}: holds {len(files)} mask slices, {image_path} {len(slices)} slices."
+            )
         if have_places(files):
             return _in_space(path, image, image_path)
         in_order = zip(_in_order(files, slices), slices, strict=True)
@@ -52,7 +61,9 @@ def have_places(files: list[Path]) -> bool:
         try:
             reader.ReadImageInformation()
         except RuntimeError:
-            raise InputError(f"{file}: cannot be read as DICOM, it is damaged or incomplete.") from None
+            raise InputError(
+                f"{file}: cannot be read as DICOM, it is damaged or incomplete."
+            ) from None
         if not all(reader.HasMetaDataKey(tag) and reader.GetMetaData(tag).strip() for tag in PLACE):
             return False
         positions.add(reader.GetMetaData(PLACE[0]).strip())
@@ -65,7 +76,8 @@ def _in_space(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
 
 
 def _in_order(files: list[Path], slices: list[Slice]) -> list[Path]:
-    """The mask file of each image slice: the one of its name, else the one of its rank among the names."""
+    """The mask file of each image slice: the one of its name, else the one of its rank among the
+    names."""
     by_stem = {file.stem: file for file in files}
     if by_stem.keys() == {one.path.stem for one in slices}:
         return [by_stem[one.path.stem] for one in slices]

@@ -1,6 +1,7 @@
 """The series of the Duke Liver Dataset: where they lie, and what each of them shows.
 
-`SegmentationKey.csv` and `SeriesClassificationKey.csv` (columns DLDS, Series, Label) say by a letter what a series shows.
+`SegmentationKey.csv` and `SeriesClassificationKey.csv` (columns DLDS, Series, Label) say by a
+letter what a series shows.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ SEQUENCES = {
     "K": "T1pv",
     "O": "T1early",
 }
-"""What a series shows, by its letter, as a name for an image: axial T2; T1 before contrast agent, with fat suppression;
-mid-arterial; late dynamic; in phase; opposed phase; coronal T2; portal venous; early arterial. SequenceTypes.csv of the
-release has all letters."""
+"""What a series shows, by its letter, as a name for an image: axial T2; T1 before contrast agent,
+with fat suppression; mid-arterial; late dynamic; in phase; opposed phase; coronal T2; portal
+venous; early arterial. SequenceTypes.csv of the release has all letters."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Series:
 
 
 def duke_series(root: Path) -> list[Series]:
-    """All series below a folder, sorted by patient and number; of one that is there twice the one with masks.
+    """All series below a folder, sorted by patient and number; of one that is there twice the one
+    with masks.
 
     Raises:
         InputError: there are none, two with masks have one number, or a key has other columns.
@@ -66,31 +68,47 @@ def duke_series(root: Path) -> list[Series]:
         other = found.get((patient, name))
         if other and other.masks and masks:
             raise InputError(
-                f"{folder}: series {name} of patient {patient} is there twice, also as {other.images}; keep one."
+                f"{folder}: series {name} of patient {patient} is there twice, also as"
+                f" {other.images}; keep one."
             )
         if other is None or masks:
-            found[patient, name] = Series(patient, name, folder, masks, letters.get((patient, name), ""))
+            found[patient, name] = Series(
+                patient, name, folder, masks, letters.get((patient, name), "")
+            )
     if not found:
         raise InputError(
-            f"{root}: holds no Duke Liver Dataset; expected Segmentation/0001/<series>/images/*.dicom, at any depth."
+            f"{root}: holds no Duke Liver Dataset; expected"
+            " Segmentation/0001/<series>/images/*.dicom, at any depth."
         )
-    return sorted(found.values(), key=lambda one: (natural_order(one.patient), natural_order(one.name)))
+    return sorted(
+        found.values(), key=lambda one: (natural_order(one.patient), natural_order(one.name))
+    )
 
 
 def sequences(root: Path) -> dict[tuple[str, str], str]:
-    """Letter of each series, by patient ("0001") and series ("12"), from the keys below the folder and beside it.
+    """Letter of each series, by patient ("0001") and series ("12"), from the keys below the folder
+    and beside it.
 
     Raises:
         InputError: a key has other columns.
     """
-    paths = [path for path in [*root.parent.glob("*.csv"), *files_below(root)] if path.name.lower() in KEYS]
+    paths = [
+        path
+        for path in [*root.parent.glob("*.csv"), *files_below(root)]
+        if path.name.lower() in KEYS
+    ]
     letters: dict[tuple[str, str], str] = {}
     for path in sorted(paths, key=lambda path: KEYS.index(path.name.lower())):
-        letters.update(((patient.zfill(4), series), letter) for patient, series, letter in read_rows(path, COLUMNS))
+        letters.update(
+            ((patient.zfill(4), series), letter)
+            for patient, series, letter in read_rows(path, COLUMNS)
+        )
     return letters
 
 
 def _dicom_folders(root: Path) -> list[Path]:
     """Folders with slices of images."""
     files = (path for path in files_below(root) if path.suffix.lower() in DICOM_SUFFIXES)
-    return [folder for folder in dict.fromkeys(path.parent for path in files) if folder.name != "masks"]
+    return [
+        folder for folder in dict.fromkeys(path.parent for path in files) if folder.name != "masks"
+    ]

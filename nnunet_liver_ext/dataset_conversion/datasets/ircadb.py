@@ -1,11 +1,13 @@
-"""3D-IRCADb-01 (Soler et al. 2010): CT of 20 patients with a mask of each structure, as DICOM files.
+"""3D-IRCADb-01 (Soler et al. 2010): CT of 20 patients with a mask of each structure, as DICOM
+files.
 
-On disk: `3Dircadb1.N/PATIENT_DICOM/image_0`, `image_1`, ... and `3Dircadb1.N/MASKS_DICOM/<structure>/image_0`, ...;
-unpacking the zip files may nest `MASKS_DICOM/MASKS_DICOM`. A mask's slice belongs to the scan's slice of the same file name,
-whatever its header says, and every value above 0 is inside. The liver is in `liver`; tumours are in several folders:
-`livertumor`, `livertumors`, `livertumor01`, ..., which are united. `tumor`, `leftsurretumor` and `rightsurretumor` are
-tumours of other organs. Five patients have no liver tumour. The patients are volumes 28 to 47 of LiTS: do not test on one
-what was trained on the other.
+On disk: `3Dircadb1.N/PATIENT_DICOM/image_0`, `image_1`, ... and
+`3Dircadb1.N/MASKS_DICOM/<structure>/image_0`, ...; unpacking the zip files may nest
+`MASKS_DICOM/MASKS_DICOM`. A mask's slice belongs to the scan's slice of the same file name,
+whatever its header says, and every value above 0 is inside. The liver is in `liver`; tumours are in
+several folders: `livertumor`, `livertumors`, `livertumor01`, ..., which are united. `tumor`,
+`leftsurretumor` and `rightsurretumor` are tumours of other organs. Five patients have no liver
+tumour. The patients are volumes 28 to 47 of LiTS: do not test on one what was trained on the other.
 """
 
 from __future__ import annotations
@@ -35,16 +37,19 @@ def ircadb_studies(root: Path) -> list[Study]:
     """All patients below a folder, sorted by number.
 
     Raises:
-        InputError: there are none, one is there twice or without masks, or the zip files in its folder were not unpacked.
+        InputError: there are none, one is there twice or without masks, or the zip files in its
+            folder were not unpacked.
     """
     folders = _patients(Path(root))
     if not folders:
         raise InputError(
-            f"{root}: holds no 3D-IRCADb-01 data; expected 3Dircadb1.N/PATIENT_DICOM and 3Dircadb1.N/MASKS_DICOM, "
-            "at any depth."
+            f"{root}: holds no 3D-IRCADb-01 data; expected 3Dircadb1.N/PATIENT_DICOM and"
+            " 3Dircadb1.N/MASKS_DICOM, at any depth."
         )
     ordered = sorted(folders.items(), key=lambda entry: natural_order(entry[0]))
-    return [Study(name, name, {"CT": _scan(folder)}, {"CT": _masks(folder)}) for name, folder in ordered]
+    return [
+        Study(name, name, {"CT": _scan(folder)}, {"CT": _masks(folder)}) for name, folder in ordered
+    ]
 
 
 class IrcadbReader:
@@ -65,17 +70,24 @@ class IrcadbReader:
 
 def tumour_folders(masks: Path) -> list[Path]:
     """The folders of liver tumours among those of all structures, sorted."""
-    return sorted(folder for folder in masks.iterdir() if folder.is_dir() and TUMOUR.fullmatch(folder.name))
+    return sorted(
+        folder for folder in masks.iterdir() if folder.is_dir() and TUMOUR.fullmatch(folder.name)
+    )
 
 
 def _patients(root: Path) -> dict[str, Path]:
     """Folder of each patient by its name; of nested folders of one name the outermost."""
     found: dict[str, Path] = {}
     for folder in [*folders_below(root, "PATIENT_DICOM"), *folders_below(root, "MASKS_DICOM")]:
-        above = [path for path in folder.parents if PATIENT.fullmatch(path.name) and path.is_relative_to(root)]
+        above = [
+            path
+            for path in folder.parents
+            if PATIENT.fullmatch(path.name) and path.is_relative_to(root)
+        ]
         if above and found.setdefault(above[-1].name, above[-1]) != above[-1]:
             raise InputError(
-                f"{above[-1]}: patient {above[-1].name} is there twice, also as {found[above[-1].name]}; keep one."
+                f"{above[-1]}: patient {above[-1].name} is there twice, also as"
+                f" {found[above[-1].name]}; keep one."
             )
     return found
 
@@ -83,7 +95,9 @@ def _patients(root: Path) -> dict[str, Path]:
 def _scan(patient: Path) -> Path:
     """The folder with the scan's slices."""
     found = [
-        folder for folder in folders_below(patient, "PATIENT_DICOM") if any(is_dicom(path) for path in folder.iterdir())
+        folder
+        for folder in folders_below(patient, "PATIENT_DICOM")
+        if any(is_dicom(path) for path in folder.iterdir())
     ]
     return _only(found, patient, "PATIENT_DICOM with DICOM files")
 
@@ -96,14 +110,22 @@ def _masks(patient: Path) -> Path:
 
 def _only(found: Sequence[Path], patient: Path, expected: str) -> Path:
     if len(found) != 1:
-        raise InputError(f"{patient}: has {len(found)} folders {expected}, expected one; were all its zip files unpacked?")
+        raise InputError(
+            f"{patient}: has {len(found)} folders {expected}, expected one; were all its zip files"
+            " unpacked?"
+        )
     return found[0]
 
 
 def _liver_name(masks: Path) -> str:
     """Name of the liver's folder, "" if there is none."""
     return next(
-        (folder.name for folder in sorted(masks.iterdir()) if folder.name.lower() == "liver" and folder.is_dir()), ""
+        (
+            folder.name
+            for folder in sorted(masks.iterdir())
+            if folder.name.lower() == "liver" and folder.is_dir()
+        ),
+        "",
     )
 
 
@@ -118,7 +140,10 @@ def _read_structure(folder: Path, slices: Sequence[Slice]) -> np.ndarray:
     if different:
         scan = slices[0].path.parent
         where, there = (scan, folder) if different[0] in names else (folder, scan)
-        raise InputError(f"{folder}: its files are not named as those of {scan}: {where} has no {different[0]} of {there}.")
+        raise InputError(
+            f"{folder}: its files are not named as those of {scan}: {where} has no {different[0]}"
+            f" of {there}."
+        )
     return np.stack([_read_inside(folder / one.path.name, one.size) for one in slices])
 
 
@@ -133,10 +158,15 @@ DATASET = PublicDataset(
     key="ircadb",
     title="3D-IRCADb-01",
     content="20 CT volumes with liver and, in 15 of them, tumours",
-    expects="3Dircadb1.N/PATIENT_DICOM and 3Dircadb1.N/MASKS_DICOM/liver, livertumor, ..., unpacked, at any depth",
+    expects=(
+        "3Dircadb1.N/PATIENT_DICOM and 3Dircadb1.N/MASKS_DICOM/liver, livertumor, ..., unpacked, at"
+        " any depth"
+    ),
     licence="CC BY-NC-ND",
-    citation="Soler et al., 3D image reconstruction for comparison of algorithm database: A patient specific anatomical and "
-    "medical image database, IRCAD, Strasbourg, 2010",
+    citation=(
+        "Soler et al., 3D image reconstruction for comparison of algorithm database: A patient"
+        " specific anatomical and medical image database, IRCAD, Strasbourg, 2010"
+    ),
     url="https://www.ircad.fr/research/data-sets/liver-segmentation-3d-ircadb-01/",
     modalities=("CT",),
     tasks=LIVER_AND_TUMOURS,

@@ -1,13 +1,15 @@
-"""LiTS (Bilic et al. 2023) and Task03 of the Medical Segmentation Decathlon: CT with the liver (1) and its tumours (2).
+"""LiTS (Bilic et al. 2023) and Task03 of the Medical Segmentation Decathlon: CT with the liver (1)
+and its tumours (2).
 
-On disk: LiTS `volume-N.nii` and `segmentation-N.nii`, in folders that differ between copies; the decathlon
-`imagesTr/liver_N.nii.gz` and `labelsTr/liver_N.nii.gz`, the same cases under the same numbers. The liver is 1 and 2
-together. Files are matched by their number.
+On disk: LiTS `volume-N.nii` and `segmentation-N.nii`, in folders that differ between copies; the
+decathlon `imagesTr/liver_N.nii.gz` and `labelsTr/liver_N.nii.gz`, the same cases under the same
+numbers. The liver is 1 and 2 together. Files are matched by their number.
 
-Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01, with an identity affine in place of the scanner's: their voxels count
-as 1 mm cubes, which they are not, and nobody says which way they are turned. Masks fit them voxel by voxel, so they can be
-trained on, as is usual, but lengths and volumes in them are wrong. They are found by their headers, not by
-their numbers, and bear `UNKNOWN_VOXEL_SIZE` as the name of their study in pairs.json.
+Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01, with an identity affine in place of the
+scanner's: their voxels count as 1 mm cubes, which they are not, and nobody says which way they are
+turned. Masks fit them voxel by voxel, so they can be trained on, as is usual, but lengths and
+volumes in them are wrong. They are found by their headers, not by their numbers, and bear
+`UNKNOWN_VOXEL_SIZE` as the name of their study in pairs.json.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset
-from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles, check_label_names
+from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
+    NumberedFiles,
+    check_label_names,
+)
 from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
 from nnunet_liver_ext.dataset_conversion.tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.errors import InputError
@@ -31,9 +36,9 @@ from nnunet_liver_ext.studies.pair_studies import Study
 
 UNKNOWN_VOXEL_SIZE = "unknown-voxel-size"
 REMARK = (
-    f'Cases whose study is "{UNKNOWN_VOXEL_SIZE}" in pairs.json have an identity affine: voxels of 1 mm and an orientation '
-    "that are not true, so lengths and volumes in them are wrong. They are patients of 3D-IRCADb-01: do not test on one "
-    "what was trained on the other."
+    f'Cases whose study is "{UNKNOWN_VOXEL_SIZE}" in pairs.json have an identity affine: voxels of'
+    " 1 mm and an orientation that are not true, so lengths and volumes in them are wrong. They"
+    " are patients of 3D-IRCADb-01: do not test on one what was trained on the other."
 )
 LITS_FILES = NumberedFiles(
     image="volume-([0-9]+)",
@@ -49,7 +54,9 @@ MSD_FILES = NumberedFiles(
 )
 
 
-def lits_studies(root: Path, *, identity_affine: str = "keep", test_images: bool = False) -> list[Study]:
+def lits_studies(
+    root: Path, *, identity_affine: str = "keep", test_images: bool = False
+) -> list[Study]:
     """All volumes of LiTS, sorted by number.
 
     Args:
@@ -64,7 +71,9 @@ def lits_studies(root: Path, *, identity_affine: str = "keep", test_images: bool
     return _with_unknown_voxel_sizes(studies, identity_affine)
 
 
-def msd_liver_studies(root: Path, *, identity_affine: str = "keep", test_images: bool = False) -> list[Study]:
+def msd_liver_studies(
+    root: Path, *, identity_affine: str = "keep", test_images: bool = False
+) -> list[Study]:
     """All volumes of Task03_Liver, sorted by number; arguments and errors as for `lits_studies`.
 
     Raises:
@@ -76,7 +85,8 @@ def msd_liver_studies(root: Path, *, identity_affine: str = "keep", test_images:
 
 
 class LitsReader:
-    """Reads files as they are; a mask with an identity affine is taken to lie on its image voxel by voxel."""
+    """Reads files as they are; a mask with an identity affine is taken to lie on its image voxel by
+    voxel."""
 
     def image(self, path: Path) -> sitk.Image:
         return read_image(path)
@@ -89,7 +99,8 @@ class LitsReader:
 
 
 def has_identity_affine(grid: Grid) -> bool:
-    """Whether a grid is what a header without the scanner's geometry gives: 1 mm voxels from (0, 0, 0), along the axes."""
+    """Whether a grid is what a header without the scanner's geometry gives: 1 mm voxels from (0, 0,
+    0), along the axes."""
     return (
         np.allclose(grid.spacing, 1, atol=1e-6)
         and np.allclose(grid.origin, 0, atol=1e-6)
@@ -115,8 +126,15 @@ def _grid_in_header(path: Path) -> Grid:
         reader.ReadImageInformation()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"{path}: cannot be read, it is damaged or incomplete ({reason}).") from None
-    return Grid(reader.GetSize()[:3], reader.GetSpacing()[:3], reader.GetOrigin()[:3], reader.GetDirection()[:9])
+        raise InputError(
+            f"{path}: cannot be read, it is damaged or incomplete ({reason})."
+        ) from None
+    return Grid(
+        reader.GetSize()[:3],
+        reader.GetSpacing()[:3],
+        reader.GetOrigin()[:3],
+        reader.GetDirection()[:9],
+    )
 
 
 def _without_remark(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
@@ -130,8 +148,10 @@ DATASET = PublicDataset(
     content="131 CT volumes with liver and tumours; 20 of them (28 to 47) without their voxel size",
     expects="volume-N.nii and segmentation-N.nii, at any depth",
     licence="CC BY-NC-ND 4.0",
-    citation="Bilic et al., The Liver Tumor Segmentation Benchmark (LiTS), Medical Image Analysis 84:102680, 2023, "
-    "doi:10.1016/j.media.2022.102680",
+    citation=(
+        "Bilic et al., The Liver Tumor Segmentation Benchmark (LiTS), Medical Image Analysis"
+        " 84:102680, 2023, doi:10.1016/j.media.2022.102680"
+    ),
     url="https://competitions.codalab.org/competitions/17094",
     modalities=("CT",),
     tasks=LIVER_AND_TUMOURS,
@@ -140,7 +160,10 @@ DATASET = PublicDataset(
     options=(
         Option(
             name="identity-affine",
-            help="Volumes whose header has an identity affine in place of voxel size and orientation: keep or leave-out.",
+            help=(
+                "Volumes whose header has an identity affine in place of voxel size and"
+                " orientation: keep or leave-out."
+            ),
             default="keep",
             choices=("keep", "leave-out"),
         ),
@@ -157,8 +180,10 @@ MSD_LIVER = replace(
     content="the 131 CT volumes of LiTS under the decathlon's names and licence",
     expects="imagesTr/liver_N.nii.gz and labelsTr/liver_N.nii.gz, at any depth",
     licence="CC BY-SA 4.0",
-    citation="Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
-    "doi:10.1038/s41467-022-30695-9",
+    citation=(
+        "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022,"
+        " doi:10.1038/s41467-022-30695-9"
+    ),
     url="http://medicaldecathlon.com",
     studies=msd_liver_studies,
     dataset_name="MSDLiver",

@@ -1,14 +1,16 @@
-"""LiverHccSeg (Gross et al. 2023): four-phase T1 MRI of 17 patients of TCGA-LIHC, segmented by two radiologists.
+"""LiverHccSeg (Gross et al. 2023): four-phase T1 MRI of 17 patients of TCGA-LIHC, segmented by two
+radiologists.
 
-On disk: `TCGA-XX-XXXX/MM-DD-YYYY/` with `pre.nii.gz`, `art.nii.gz`, `pv.nii.gz`, `del.nii.gz`, the other phases
-registered to the arterial one (`art_pre.nii.gz`, `art_pv.nii.gz`, `art_del.nii.gz`), and masks on the arterial grid:
-`rater1_liver.nii.gz`, `rater1_tumor1.nii.gz`, `rater1_tumor2.nii.gz`, ..., and the same of `rater2`. The registered
-phases may have directions and origins of their own in their headers, so they are put onto the arterial grid by their
-scanner coordinates.
+On disk: `TCGA-XX-XXXX/MM-DD-YYYY/` with `pre.nii.gz`, `art.nii.gz`, `pv.nii.gz`, `del.nii.gz`, the
+other phases registered to the arterial one (`art_pre.nii.gz`, `art_pv.nii.gz`, `art_del.nii.gz`),
+and masks on the arterial grid: `rater1_liver.nii.gz`, `rater1_tumor1.nii.gz`,
+`rater1_tumor2.nii.gz`, ..., and the same of `rater2`. The registered phases may have directions and
+origins of their own in their headers, so they are put onto the arterial grid by their scanner
+coordinates.
 
-A rater's files become one label map, 1 liver and 2 tumour: several tumours are united, and tumour is liver too, also
-where the liver's mask leaves it out. Three patients have no visible tumour. One trains on rater 1; rater 2 is kept
-beside.
+A rater's files become one label map, 1 liver and 2 tumour: several tumours are united, and tumour
+is liver too, also where the liver's mask leaves it out. Three patients have no visible tumour. One
+trains on rater 1; rater 2 is kept beside.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ MASK = re.compile(r"(?P<rater>rater[12])_(?:liver|tumou?r(?P<number>[0-9]*))", r
 
 
 def liverhccseg_studies(root: Path, *, phase: tuple[str, ...] = ()) -> list[Study]:
-    """All examinations below a folder, sorted by patient and date; those without a liver mask of rater 1 have no masks.
+    """All examinations below a folder, sorted by patient and date; those without a liver mask of
+    rater 1 have no masks.
 
     Args:
         root: folder, searched at any depth.
@@ -53,12 +56,20 @@ def liverhccseg_studies(root: Path, *, phase: tuple[str, ...] = ()) -> list[Stud
             continue
         name = (path.parent.parent.name, path.parent.name)
         if name in folders:
-            raise InputError(f"{path.parent}: this examination is there twice, also as {folders[name]}; keep one.")
+            raise InputError(
+                f"{path.parent}: this examination is there twice, also as {folders[name]}; keep"
+                " one."
+            )
         folders[name] = path.parent
     if not folders:
-        raise InputError(f"{root}: holds no LiverHccSeg data; expected TCGA-XX-XXXX/MM-DD-YYYY/art.nii.gz, at any depth.")
+        raise InputError(
+            f"{root}: holds no LiverHccSeg data; expected TCGA-XX-XXXX/MM-DD-YYYY/art.nii.gz, at"
+            " any depth."
+        )
     chosen = phases(phase)
-    return [_study(patient, date, folder, chosen) for (patient, date), folder in sorted(folders.items())]
+    return [
+        _study(patient, date, folder, chosen) for (patient, date), folder in sorted(folders.items())
+    ]
 
 
 def phases(chosen: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -72,15 +83,20 @@ def phases(chosen: tuple[str, ...] = ()) -> tuple[str, ...]:
     if unknown or len(set(names)) < len(names):
         raise InputError(f"--phase {' '.join(names)}: choose from {', '.join(PHASES)}, each once.")
     if "art" not in names:
-        raise InputError(f"--phase {' '.join(names)}: take art too, the masks are drawn on the arterial phase.")
+        raise InputError(
+            f"--phase {' '.join(names)}: take art too, the masks are drawn on the arterial phase."
+        )
     return ("art", *(name for name in names if name != "art"))
 
 
 class LiverHccSegReader(PlainReader):
-    """Reads all masks of the rater whose liver mask it is given as one label map: 1 liver, 2 tumour."""
+    """Reads all masks of the rater whose liver mask it is given as one label map: 1 liver, 2
+    tumour."""
 
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        labels = np.where(self._inside(path, image, image_path), LABELS["liver"], 0).astype(np.uint8)
+        labels = np.where(self._inside(path, image, image_path), LABELS["liver"], 0).astype(
+            np.uint8
+        )
         for tumour in tumour_files(path):
             labels[self._inside(tumour, image, image_path)] = LABELS["tumour"]
         return image_like(labels, Grid.of(image))
@@ -107,7 +123,8 @@ def _study(patient: str, date: str, folder: Path, chosen: tuple[str, ...]) -> St
     return Study(
         patient,
         date,
-        # tumour masks go with the images, so that a changed one is noticed; channels are the phases alone
+        # tumour masks go with the images, so that a changed one is noticed; channels are the phases
+        # alone
         {name: path for name, path in images.items() if path.is_file()}
         | {stem(path): path for liver in present.values() for path in tumour_files(liver)},
         {"art": present[first]} if first in present else {},
@@ -123,10 +140,16 @@ DATASET = PublicDataset(
     key="liverhccseg",
     title="LiverHccSeg",
     content="17 four-phase T1 MRI with liver and, in 14 of them, tumours, by two raters",
-    expects="TCGA-XX-XXXX/MM-DD-YYYY/art.nii.gz, rater1_liver.nii.gz, rater1_tumor1.nii.gz, ..., at any depth",
+    expects=(
+        "TCGA-XX-XXXX/MM-DD-YYYY/art.nii.gz, rater1_liver.nii.gz, rater1_tumor1.nii.gz, ..., at any"
+        " depth"
+    ),
     licence="CC BY 4.0",
-    citation="Gross et al., LiverHccSeg: A publicly available multiphasic MRI dataset with liver and HCC tumor "
-    "segmentations and inter-rater agreement analysis, Data in Brief 51:109662, 2023, doi:10.1016/j.dib.2023.109662",
+    citation=(
+        "Gross et al., LiverHccSeg: A publicly available multiphasic MRI dataset with liver and HCC"
+        " tumor segmentations and inter-rater agreement analysis, Data in Brief 51:109662, 2023,"
+        " doi:10.1016/j.dib.2023.109662"
+    ),
     url="https://zenodo.org/records/8179129",
     modalities=("art",),
     tasks=LIVER_AND_TUMOURS,

@@ -1,4 +1,5 @@
-"""Datasets whose images and masks are numbered files: volume-5.nii and segmentation-5.nii, wherever they lie."""
+"""Datasets whose images and masks are numbered files: volume-5.nii and segmentation-5.nii, wherever
+they lie."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from nnunet_liver_ext.studies.pair_studies import Study
 
 @dataclass(frozen=True, kw_only=True)
 class NumberedFiles:
-    """Patterns of a dataset's files; each is a regular expression with the number in its first group.
+    """Patterns of a dataset's files; each is a regular expression with the number in its first
+    group.
 
     A pattern ends where the file's name ends, without its image ending, and may begin with folders:
     `imagesTr/liver_([0-9]+)`. Capital letters do not matter.
@@ -32,7 +34,8 @@ class NumberedFiles:
     """What should be there, for the error: "volume-N.nii and segmentation-N.nii"."""
 
     def studies(self, root: Path, *, modality: str, test_images: bool = False) -> list[Study]:
-        """All images with their masks, sorted by number; each is a patient of its own, named as the image's file is.
+        """All images with their masks, sorted by number; each is a patient of its own, named as the
+        image's file is.
 
         Args:
             root: folder, searched at any depth.
@@ -40,36 +43,55 @@ class NumberedFiles:
             test_images: take the images that need no mask and have none as well.
 
         Raises:
-            InputError: there are none, a number has two images or two masks, or an image or a mask is missing.
+            InputError: there are none, a number has two images or two masks, or an image or a mask
+                is missing.
         """
         files = list(files_below(root))
         tests = _by_number(root, files, self.test_image)
-        images = _by_number(root, [path for path in files if path not in tests.values()], self.image)
-        masks, test_masks = _by_number(root, files, self.mask), _by_number(root, files, self.test_mask)
+        images = _by_number(
+            root, [path for path in files if path not in tests.values()], self.image
+        )
+        masks, test_masks = (
+            _by_number(root, files, self.mask),
+            _by_number(root, files, self.test_mask),
+        )
         if not images and not (tests and test_images):
             raise InputError(f"{root}: holds no such data; expected {self.expected}, at any depth.")
         self._check_all_there(root, images, masks)
-        found = [_study(stem(path), modality, path, masks[number]) for number, path in images.items()]
+        found = [
+            _study(stem(path), modality, path, masks[number]) for number, path in images.items()
+        ]
         for number, path in tests.items():
             if test_images or number in test_masks:
-                found.append(_study(f"test-{stem(path).removeprefix('test-')}", modality, path, test_masks.get(number)))
+                found.append(
+                    _study(
+                        f"test-{stem(path).removeprefix('test-')}",
+                        modality,
+                        path,
+                        test_masks.get(number),
+                    )
+                )
         return found
 
-    def _check_all_there(self, root: Path, images: Mapping[int, Path], masks: Mapping[int, Path]) -> None:
+    def _check_all_there(
+        self, root: Path, images: Mapping[int, Path], masks: Mapping[int, Path]
+    ) -> None:
         for number in sorted(images.keys() ^ masks.keys()):
             kind, path = ("mask", images[number]) if number in images else ("image", masks[number])
             raise InputError(
-                f"{path}: has no {kind} of number {number} below {root} (expected {self.expected}); "
-                "fetch that file or take this one away."
+                f"{path}: has no {kind} of number {number} below {root} (expected {self.expected});"
+                " fetch that file or take this one away."
             )
 
 
 def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:
-    """Compares the numbers of the labels with those in the dataset.json beside the folders of these files, if there is one.
+    """Compares the numbers of the labels with those in the dataset.json beside the folders of these
+    files, if there is one.
 
     Args:
         paths: images, in a folder such as imagesTr beside dataset.json.
-        labels: number of each label by its name; names that dataset.json does not have are not judged.
+        labels: number of each label by its name; names that dataset.json does not have are not
+            judged.
 
     Raises:
         InputError: dataset.json gives a label another number.
@@ -79,8 +101,9 @@ def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:
         for name, number in labels.items():
             if written.get(name, number) != number:
                 raise InputError(
-                    f"{path}: {name} is {written[name]} there, expected {number}, so this is another release; convert it "
-                    f"with nnunet_liver convert images and --label {name}={written[name]}."
+                    f"{path}: {name} is {written[name]} there, expected {number}, so this is"
+                    " another release; convert it with nnunet_liver convert images and --label"
+                    f" {name}={written[name]}."
                 )
 
 
@@ -100,7 +123,8 @@ def _numbers_of_labels(path: Path) -> dict[str, int]:
 
 
 def _by_number(root: Path, files: Sequence[Path], pattern: str | None) -> dict[int, Path]:
-    """Files that a pattern fits, by their number, ascending. Folders above the root do not matter."""
+    """Files that a pattern fits, by their number, ascending. Folders above the root do not
+    matter."""
     if pattern is None:
         return {}
     found: dict[int, Path] = {}
@@ -112,7 +136,9 @@ def _by_number(root: Path, files: Sequence[Path], pattern: str | None) -> dict[i
             continue
         number = int(match[1])
         if number in found:
-            raise InputError(f"{path}: number {number} is there twice, also as {found[number]}; keep one.")
+            raise InputError(
+                f"{path}: number {number} is there twice, also as {found[number]}; keep one."
+            )
         found[number] = path
     return dict(sorted(found.items()))
 

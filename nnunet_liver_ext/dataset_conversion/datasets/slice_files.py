@@ -51,14 +51,16 @@ def images_and_masks(root: Path) -> tuple[dict[Place, Path], dict[Place, Path]]:
             files = masks if is_mask else images
             if place in files:
                 raise InputError(
-                    f"{path}: is a second {'mask' if is_mask else 'image'} {place.path} beside {files[place].name}."
+                    f"{path}: is a second {'mask' if is_mask else 'image'} {place.path} beside"
+                    f" {files[place].name}."
                 )
             files[place] = path
     return images, masks
 
 
 def patient_of(place: Place) -> str:
-    """The sub-folder of `images` that is no part of a split, else the name without the number at its end, else the name."""
+    """The sub-folder of `images` that is no part of a split, else the name without the number at
+    its end, else the name."""
     folders = [folder for folder in place.below if folder.lower() not in PARTS]
     if folders:
         return folders[0]
@@ -86,7 +88,9 @@ def given_patient(place: Place, patients: Mapping[str, str], path: Path) -> str:
 def _place(path: Path, root: Path) -> tuple[Place, bool]:
     """Where a file belongs, and whether it is a mask."""
     folders, name = path.relative_to(root).parts[:-1], stem(path)
-    at = next((at for at in reversed(range(len(folders))) if folders[at].lower() in IMAGES + MASKS), None)
+    at = next(
+        (at for at in reversed(range(len(folders))) if folders[at].lower() in IMAGES + MASKS), None
+    )
     is_mask = is_mask_name(name) if at is None else folders[at].lower() in MASKS
     if is_mask and is_mask_name(name):
         name = name[: name.rindex("_")]

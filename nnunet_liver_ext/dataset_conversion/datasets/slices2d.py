@@ -1,16 +1,17 @@
-"""2D sets of one's own: slices with a mask each, as PNG or NIfTI files, with one class or several (liver; abdomen; thigh).
+"""2D sets of one's own: slices with a mask each, as PNG or NIfTI files, with one class or several
+(liver; abdomen; thigh).
 
-On disk: `images/NAME.png` with `masks/NAME.png` (or `labels/`), also with sub-folders of the same names, or `NAME.png`
-with `NAME_mask.png` (`_seg`, `_label`) in any folder. Written as NIfTI of one slice, which nnU-Net's own `2d`
-configuration trains on.
+On disk: `images/NAME.png` with `masks/NAME.png` (or `labels/`), also with sub-folders of the same
+names, or `NAME.png` with `NAME_mask.png` (`_seg`, `_label`) in any folder. Written as NIfTI of one
+slice, which nnU-Net's own `2d` configuration trains on.
 
-Images are grey, of 8 or 16 bits; colours are accepted if all three are equal. Classes are the masks' grey values, or
-numbers of a palette, or colours if these are named (`--label liver=#ff0000`). PNG files do not say how large a pixel
-is: give it.
+Images are grey, of 8 or 16 bits; colours are accepted if all three are equal. Classes are the
+masks' grey values, or numbers of a palette, or colours if these are named (`--label
+liver=#ff0000`). PNG files do not say how large a pixel is: give it.
 
-Slices of one patient must stay together: they are those in one sub-folder of `images/` (but for train, test and the
-like), else those whose names are alike but for a number at the end (`anna_12`, `anna-slice13`), else a slice is a
-patient. A CSV (name, patient) overrides that.
+Slices of one patient must stay together: they are those in one sub-folder of `images/` (but for
+train, test and the like), else those whose names are alike but for a number at the end (`anna_12`,
+`anna-slice13`), else a slice is a patient. A CSV (name, patient) overrides that.
 
 A slice without any of the classes has an empty mask: `--allow-empty` takes it.
 """
@@ -25,7 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.class_values import IGNORE_OTHER_LABELS, LABEL, has_colours, task_of
+from nnunet_liver_ext.dataset_conversion.class_values import (
+    IGNORE_OTHER_LABELS,
+    LABEL,
+    has_colours,
+    task_of,
+)
 from nnunet_liver_ext.dataset_conversion.datasets.slice_files import (
     given_patient,
     images_and_masks,
@@ -38,32 +44,40 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.pair_studies import Study
 
 
-def slices2d_studies(root: Path, *, modality: str = "CT", patients: Path | None = None, **reading: Any) -> list[Study]:
+def slices2d_studies(
+    root: Path, *, modality: str = "CT", patients: Path | None = None, **reading: Any
+) -> list[Study]:
     """All slices below a folder, sorted; those without a mask have none.
 
     Args:
         root: folder, searched at any depth.
         modality: key of the image and the mask in a study.
-        patients: CSV with the columns name and patient; a name is that of the image's file without its ending, with its
-            folders if two have one name.
+        patients: CSV with the columns name and patient; a name is that of the image's file without
+            its ending, with its folders if two have one name.
         reading: further options of the entry, none of which changes what is found.
 
     Raises:
-        InputError: there are none; a mask has no image; two slices have one name; a name is missing in the CSV; or all
-            slices would be of one patient by their names.
+        InputError: there are none; a mask has no image; two slices have one name; a name is missing
+            in the CSV; or all slices would be of one patient by their names.
     """
     images, masks = images_and_masks(Path(root))
     if not images:
         raise InputError(
-            f"{root}: holds no slices; expected images/NAME.png with masks/NAME.png, or NAME.png with NAME_mask.png."
+            f"{root}: holds no slices; expected images/NAME.png with masks/NAME.png, or NAME.png"
+            " with NAME_mask.png."
         )
     alone = sorted(masks.keys() - images.keys())
     if alone:
-        raise InputError(f"{masks[alone[0]]}: is a mask, but there is no image {alone[0].name} that belongs to it.")
+        raise InputError(
+            f"{masks[alone[0]]}: is a mask, but there is no image {alone[0].name} that belongs"
+            " to it."
+        )
     given = None if patients is None else read_patients(Path(patients))
     studies = []
     for place in sorted(images):
-        patient = patient_of(place) if given is None else given_patient(place, given, Path(str(patients)))
+        patient = (
+            patient_of(place) if given is None else given_patient(place, given, Path(str(patients)))
+        )
         name = "-".join((*(folder for folder in place.below if folder != patient), place.name))
         own = {modality: masks[place]} if place in masks else {}
         studies.append(Study(patient, name, {modality: images[place]}, own))
@@ -72,10 +86,12 @@ def slices2d_studies(root: Path, *, modality: str = "CT", patients: Path | None 
 
 
 def pixel_size(entry: str | None) -> tuple[tuple[float, float], float]:
-    """ "0.8,0.8" or "0.8,0.8,5": width, height and thickness of a pixel in mm; 1 mm and `SLICE_MM` if nothing is given.
+    """ "0.8,0.8" or "0.8,0.8,5": width, height and thickness of a pixel in mm; 1 mm and `SLICE_MM`
+    if nothing is given.
 
     Raises:
-        InputError: not two or three positive numbers, or a slice that is not thicker than its pixels are wide.
+        InputError: not two or three positive numbers, or a slice that is not thicker than its
+            pixels are wide.
     """
     try:
         sizes = [float(word) for word in entry.split(",")] if entry else [1.0, 1.0]
@@ -84,24 +100,26 @@ def pixel_size(entry: str | None) -> tuple[tuple[float, float], float]:
     x, y, z = [*sizes, SLICE_MM][:3] if len(sizes) in (2, 3) else (0.0, 0.0, 0.0)
     if not (0 < max(x, y) < z < float("inf") and min(x, y) > 0):
         raise InputError(
-            f"--pixel-spacing {entry}: write width and height of a pixel in mm, such as 0.8,0.8, and perhaps the thickness "
-            "of a slice, which must be larger."
+            f"--pixel-spacing {entry}: write width and height of a pixel in mm, such as 0.8,0.8,"
+            " and perhaps the thickness of a slice, which must be larger."
         )
     return (x, y), z
 
 
 def _check_patients(studies: Sequence[Study], root: Path, *, by_name: bool) -> None:
-    for (patient, name), count in Counter((study.patient, study.study) for study in studies).items():
+    for (patient, name), count in Counter(
+        (study.patient, study.study) for study in studies
+    ).items():
         if count > 1:
             raise InputError(
-                f"{root}: {count} slices of patient {patient} are named {name}; rename them, or say with --patients CSV "
-                "whose they are."
+                f"{root}: {count} slices of patient {patient} are named {name}; rename them, or say"
+                " with --patients CSV whose they are."
             )
     owners = {study.patient for study in studies}
     if by_name and len(studies) > 1 and len(owners) == 1:
         raise InputError(
-            f"{root}: all {len(studies)} slices seem to be of one patient, {studies[0].patient}; say with --patients CSV "
-            "(name, patient) whose they are."
+            f"{root}: all {len(studies)} slices seem to be of one patient, {studies[0].patient};"
+            " say with --patients CSV (name, patient) whose they are."
         )
 
 
@@ -115,7 +133,9 @@ def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDatase
         dataset,
         modalities=(options.get("modality") or dataset.modalities[0],),
         tasks={options.get("task") or next(iter(dataset.tasks)): task},
-        reader=partial(SliceReader, pixel_mm, slice_mm, task.labels if has_colours(entries) else {}, others),
+        reader=partial(
+            SliceReader, pixel_mm, slice_mm, task.labels if has_colours(entries) else {}, others
+        ),
         reading={"pixel-spacing": [*pixel_mm, slice_mm]},
     )
 
@@ -124,7 +144,10 @@ DATASET = PublicDataset(
     key="slices2d",
     title="2D slices",
     content="your own 2D slices with masks of one class or several, as PNG or NIfTI",
-    expects="images/NAME.png and masks/NAME.png, or NAME.png and NAME_mask.png (or NIfTI of one slice), at any depth",
+    expects=(
+        "images/NAME.png and masks/NAME.png, or NAME.png and NAME_mask.png (or NIfTI of one slice),"
+        " at any depth"
+    ),
     licence="your own data",
     citation="your own data",
     url="",
@@ -133,11 +156,26 @@ DATASET = PublicDataset(
     studies=slices2d_studies,
     reader=SliceReader,
     options=(
-        replace(LABEL, help="A class in the masks: liver=1, liver=1+2, liver=#ff0000; repeat. [default: liver=1]"),
+        replace(
+            LABEL,
+            help=(
+                "A class in the masks: liver=1, liver=1+2, liver=#ff0000; repeat. [default:"
+                " liver=1]"
+            ),
+        ),
         IGNORE_OTHER_LABELS,
         Option(name="modality", help="CT, MR or another name of the images.", default="CT"),
-        Option(name="pixel-spacing", help="Size of a pixel of PNG files in mm. [default: 1,1]", metavar="X,Y[,Z]"),
-        Option(name="patients", help="CSV (name, patient): whose slices these are.", type=Path, metavar="CSV"),
+        Option(
+            name="pixel-spacing",
+            help="Size of a pixel of PNG files in mm. [default: 1,1]",
+            metavar="X,Y[,Z]",
+        ),
+        Option(
+            name="patients",
+            help="CSV (name, patient): whose slices these are.",
+            type=Path,
+            metavar="CSV",
+        ),
     ),
     dataset_name="Slices2D",
     adapt=_adapted,

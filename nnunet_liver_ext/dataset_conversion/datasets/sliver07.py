@@ -1,8 +1,9 @@
 """SLIVER07 (Heimann et al. 2009): 20 CT volumes with liver masks.
 
-On disk: `liver-orig001.mhd` and `liver-seg001.mhd` with a `.raw` beside each, side by side or in folders of their own; the
-challenge's test set has images of the same names without masks, in folders whose names begin with "test". Every value above
-0 is liver. The headers of the masks do not all repeat the geometry of the scan, so it is taken from the scan.
+On disk: `liver-orig001.mhd` and `liver-seg001.mhd` with a `.raw` beside each, side by side or in
+folders of their own; the challenge's test set has images of the same names without masks, in
+folders whose names begin with "test". Every value above 0 is liver. The headers of the masks do not
+all repeat the geometry of the scan, so it is taken from the scan.
 """
 
 from __future__ import annotations
@@ -44,9 +45,12 @@ class SliverReader:
     def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         mask, grid = read_mask(path), Grid.of(image)
         if mask.GetSize() != grid.size:
-            mask_size, image_size = ("x".join(map(str, size)) for size in (mask.GetSize(), grid.size))
+            mask_size, image_size = (
+                "x".join(map(str, size)) for size in (mask.GetSize(), grid.size)
+            )
             raise InputError(
-                f"{path}: has {mask_size} voxels, its scan {image_path.name} {image_size}; one is another case's."
+                f"{path}: has {mask_size} voxels, its scan {image_path.name} {image_size}; one is"
+                " another case's."
             )
         return image_like(array(mask) > 0, grid)
 
@@ -57,8 +61,11 @@ DATASET = PublicDataset(
     content="20 CT volumes with liver masks",
     expects="liver-origNNN.mhd and liver-segNNN.mhd, each with its .raw, at any depth",
     licence="terms of the challenge: research only, registration needed",
-    citation="Heimann et al., Comparison and Evaluation of Methods for Liver Segmentation From CT Datasets, "
-    "IEEE Transactions on Medical Imaging 28(8):1251-1265, 2009, doi:10.1109/TMI.2009.2013851",
+    citation=(
+        "Heimann et al., Comparison and Evaluation of Methods for Liver Segmentation From CT"
+        " Datasets, IEEE Transactions on Medical Imaging 28(8):1251-1265, 2009,"
+        " doi:10.1109/TMI.2009.2013851"
+    ),
     url="https://sliver07.grand-challenge.org",
     modalities=("CT",),
     tasks={"liver": Task(labels={"liver": (1,)})},

@@ -1,8 +1,9 @@
-"""TotalSegmentator MRI (Akinci D'Antonoli et al. 2025): MR of all body regions and sequences, one mask file per structure.
+"""TotalSegmentator MRI (Akinci D'Antonoli et al. 2025): MR of all body regions and sequences, one
+mask file per structure.
 
-On disk: `s0001/mri.nii.gz` and `s0001/segmentations/liver.nii.gz`. Most images show other parts of the body: there the
-liver's mask is empty, or the file is missing. A missing file says nothing of the liver, so such an image is never a
-liver-free one.
+On disk: `s0001/mri.nii.gz` and `s0001/segmentations/liver.nii.gz`. Most images show other parts of
+the body: there the liver's mask is empty, or the file is missing. A missing file says nothing of
+the liver, so such an image is never a liver-free one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from nnunet_liver_ext.space.images import array, image_ending, read_mask, stem
 from nnunet_liver_ext.studies.pair_studies import Study
 
 
-def totalsegmentator_mri_studies(root: Path, *, liver_free: bool = False, test_images: bool = False) -> list[Study]:
+def totalsegmentator_mri_studies(
+    root: Path, *, liver_free: bool = False, test_images: bool = False
+) -> list[Study]:
     """All images below a folder that show some liver, sorted by name.
 
     Args:
         root: folder, searched at any depth.
-        liver_free: images whose liver mask is there and empty too; the writer must allow empty masks then.
+        liver_free: images whose liver mask is there and empty too; the writer must allow empty
+            masks then.
         test_images: images without a liver mask too.
 
     Raises:
@@ -51,10 +55,14 @@ def _subjects(root: Path) -> dict[str, Path]:
         if image_ending(path) in (".nii.gz", ".nii") and stem(path) == "mri":
             name = path.parent.name
             if name in found:
-                raise InputError(f"{path}: subject {name} is there twice, also as {found[name]}; keep one.")
+                raise InputError(
+                    f"{path}: subject {name} is there twice, also as {found[name]}; keep one."
+                )
             found[name] = path
     if not found:
-        raise InputError(f"{root}: holds no TotalSegmentator MRI data; expected sNNNN/mri.nii.gz, at any depth.")
+        raise InputError(
+            f"{root}: holds no TotalSegmentator MRI data; expected sNNNN/mri.nii.gz, at any depth."
+        )
     return dict(sorted(found.items()))
 
 
@@ -69,8 +77,10 @@ DATASET = PublicDataset(
     content="those of 616 MR volumes of all body regions that show the liver, with liver masks",
     expects="sNNNN/mri.nii.gz and sNNNN/segmentations/liver.nii.gz, at any depth",
     licence="CC BY-NC-SA 2.0",
-    citation="Akinci D'Antonoli et al., TotalSegmentator MRI: Robust Sequence-independent Segmentation of Multiple Anatomic "
-    "Structures in MRI, Radiology 314(2), 2025, doi:10.1148/radiol.241613",
+    citation=(
+        "Akinci D'Antonoli et al., TotalSegmentator MRI: Robust Sequence-independent Segmentation"
+        " of Multiple Anatomic Structures in MRI, Radiology 314(2), 2025, doi:10.1148/radiol.241613"
+    ),
     url="https://github.com/wasserth/TotalSegmentator",
     modalities=("MR",),
     tasks={"liver": Task(labels={"liver": (1,)})},

@@ -1,7 +1,7 @@
 """The phantom: paired, unregistered T1/T2 MRI of the abdomen, from a seed or from one real image.
 
-`make_pair`, `pair_from_image` and `make_image` give images in memory, `write_studies` and `write_image_studies` give
-files. What is simulated and what is not: docs/phantom.md.
+`make_pair`, `pair_from_image` and `make_image` give images in memory, `write_studies` and
+`write_image_studies` give files. What is simulated and what is not: docs/phantom.md.
 """
 
 from nnunet_liver_ext.dataset_conversion.phantom.breathing import Motion, jacobian_determinant

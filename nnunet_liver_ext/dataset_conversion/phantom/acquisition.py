@@ -1,4 +1,5 @@
-"""Scanning: from the fine canvas to an image on a scanner's grid, with thick slices; and the grids themselves."""
+"""Scanning: from the fine canvas to an image on a scanner's grid, with thick slices; and the grids
+themselves."""
 
 from __future__ import annotations
 
@@ -18,17 +19,28 @@ def grid_around(
     spacing: tuple[float, float, float],
     tilt_degrees: tuple[float, float, float] = (0, 0, 0),
 ) -> Grid:
-    """A grid of this (x, y, z) size and spacing whose middle is at `centre`, turned about x, y and z."""
+    """A grid of this (x, y, z) size and spacing whose middle is at `centre`, turned about x, y and
+    z."""
     direction = rotation(tilt_degrees)
     half = (np.array(size) - 1) / 2 * np.array(spacing)
     origin = np.array(centre) - direction @ half
-    return Grid(size, spacing, tuple(float(v) for v in origin), tuple(float(v) for v in direction.ravel()))  # type: ignore[arg-type]
+    return Grid(
+        size,
+        spacing,
+        tuple(float(v) for v in origin),
+        tuple(float(v) for v in direction.ravel()),  # type: ignore[arg-type]
+    )
 
 
 def acquire(
-    volume: sitk.Image, grid: Grid, transform: sitk.Transform | None = None, *, subslices: int = SUBSLICES
+    volume: sitk.Image,
+    grid: Grid,
+    transform: sitk.Transform | None = None,
+    *,
+    subslices: int = SUBSLICES,
 ) -> np.ndarray:
-    """The volume as seen on `grid`: each slice is an average over its thickness with a trapezoidal profile.
+    """The volume as seen on `grid`: each slice is an average over its thickness with a trapezoidal
+    profile.
 
     Args:
         volume: image on a finer grid.
@@ -51,11 +63,16 @@ def acquire(
 
 def _sample(volume: sitk.Image, grid: Grid, transform: sitk.Transform | None) -> np.ndarray:
     onto = grid.empty_image()
-    return array(sitk.Resample(volume, onto, transform or sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32))
+    return array(
+        sitk.Resample(
+            volume, onto, transform or sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32
+        )
+    )
 
 
 def _subdivided(grid: Grid, subslices: int) -> Grid:
-    """The grid with `subslices` samples per slice, from one slice before the first to one after the last."""
+    """The grid with `subslices` samples per slice, from one slice before the first to one after the
+    last."""
     direction = np.array(grid.direction).reshape(3, 3)
     origin = np.array(grid.origin) - direction[:, 2] * grid.spacing[2]
     size = (*grid.size[:2], (grid.size[2] + 1) * subslices + 1)
@@ -64,7 +81,8 @@ def _subdivided(grid: Grid, subslices: int) -> Grid:
 
 
 def slice_profile(subslices: int) -> np.ndarray:
-    """Weights of samples 1/subslices of a thickness apart, from -1 to +1 thickness; they sum to 1."""
+    """Weights of samples 1/subslices of a thickness apart, from -1 to +1 thickness; they sum to
+    1."""
     distance = np.abs(np.arange(-subslices, subslices + 1)) / subslices
     weights = np.clip((0.5 + EDGE - distance) / (2 * EDGE), 0, 1)
     return weights / weights.sum()

@@ -1,7 +1,7 @@
 """Annotations: the true mask with the errors that an annotator makes.
 
-The border is moved to and fro by a smooth random field; in thick-sliced T2 also differently from slice to slice, as
-happens when slices are outlined one by one.
+The border is moved to and fro by a smooth random field; in thick-sliced T2 also differently from
+slice to slice, as happens when slices are outlined one by one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def annotate(
     )
     depth = _depth_mm(fraction[box], spacing_mm)
     depth += border_mm * smooth_field(depth.shape, spacing_mm, BORDER_SCALE_MM, rng)
-    depth += slice_mm * smooth_field(depth.shape, spacing_mm, (spacing_mm[0], BORDER_SCALE_MM, BORDER_SCALE_MM), rng)
+    depth += slice_mm * smooth_field(
+        depth.shape, spacing_mm, (spacing_mm[0], BORDER_SCALE_MM, BORDER_SCALE_MM), rng
+    )
     noisy = np.zeros_like(mask)
     noisy[box] = _largest_component(depth > 0)
     return noisy
@@ -56,10 +58,13 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
 
 
 def _depth_mm(fraction: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Signed distance to the border, positive inside; within a border voxel it follows the voxel's liver fraction."""
+    """Signed distance to the border, positive inside; within a border voxel it follows the voxel's
+    liver fraction."""
     half = 0.5 * min(spacing_mm)
     inside = fraction > 0.5
-    depth = ndimage.distance_transform_edt(inside, spacing_mm) - ndimage.distance_transform_edt(~inside, spacing_mm)
+    depth = ndimage.distance_transform_edt(inside, spacing_mm) - ndimage.distance_transform_edt(
+        ~inside, spacing_mm
+    )
     depth -= half * np.sign(depth)
     partial = (fraction > 0.02) & (fraction < 0.98)
     return np.where(partial, (fraction - 0.5) * 2 * half, depth).astype(np.float32)

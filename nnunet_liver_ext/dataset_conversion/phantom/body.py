@@ -24,13 +24,15 @@ class Body:
     """What organs have to respect, as arrays over the canvas (float32, mm)."""
 
     wall_depth: np.ndarray
-    """Distance to the inside of the abdominal wall, positive inside, along rays from the body's axis."""
+    """Distance to the inside of the abdominal wall, positive inside, along rays from the body's
+    axis."""
     diaphragm: np.ndarray
     """Height z of the diaphragm above each point."""
 
 
 def paint_body(canvas: Canvas, rng: np.random.Generator, *, fat_mm: float) -> Body:
-    """Paints everything but the abdominal organs; `fat_mm` is the thickness of the fat below the skin at the sides."""
+    """Paints everything but the abdominal organs; `fat_mm` is the thickness of the fat below the
+    skin at the sides."""
     body = _paint_wall(canvas, fat_mm)
     _paint_ribs(canvas, body, rng)
     _paint_chest(canvas, body, rng)
@@ -45,7 +47,9 @@ def _paint_wall(canvas: Canvas, fat_mm: float) -> Body:
     outline **= np.float32(1 / ROUNDNESS)  # 1 on the inside of the wall
     radius = np.hypot(x, y)
     depth = radius / np.maximum(outline, np.float32(1e-3)) - radius
-    fat = np.float32(fat_mm) * (1 + np.float32(0.4) * y / np.maximum(radius, np.float32(1)))  # thicker on the back
+    fat = np.float32(fat_mm) * (
+        1 + np.float32(0.4) * y / np.maximum(radius, np.float32(1))
+    )  # thicker on the back
     fat *= 1 - canvas.z / 600  # and towards the pelvis
     canvas.tissue[depth > -WALL_MM - fat - SKIN_MM] = Tissue.SKIN
     canvas.tissue[depth > -WALL_MM - fat] = Tissue.SUBCUTANEOUS_FAT
@@ -55,7 +59,8 @@ def _paint_wall(canvas: Canvas, fat_mm: float) -> Body:
 
 
 def _diaphragm(canvas: Canvas, outline: np.ndarray) -> np.ndarray:
-    """Two domes, the left one lower, a saddle under the heart, falling to the wall and farther behind than in front."""
+    """Two domes, the left one lower, a saddle under the heart, falling to the wall and farther
+    behind than in front."""
     x, y = canvas.x, canvas.y
     height = -80 * np.clip(outline, 0, 1) ** 5
     height -= 12 * np.exp(-((x / 32) ** 2)) + 16 / (1 + np.exp(-x / 18))
@@ -78,14 +83,20 @@ def _paint_chest(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
     above = canvas.z - body.diaphragm
     inside = body.wall_depth > 0
     canvas.tissue[inside & (above > 0)] = Tissue.LUNG
-    vessels = np.hypot(canvas.field(26.0, rng), canvas.field(26.0, rng)) < 0.11  # where two fields vanish, there are lines
+    vessels = (
+        np.hypot(canvas.field(26.0, rng), canvas.field(26.0, rng)) < 0.11
+    )  # where two fields vanish, there are lines
     canvas.tissue[inside & (above > 4) & vessels & (body.wall_depth > 5)] = Tissue.HEART_BLOOD
     canvas.tissue[inside & (above > -3) & (above <= 0.5)] = Tissue.MUSCLE
     centre = np.array([30.0, -38.0, 28.0]) + rng.normal(0, 3, 3)
     box = canvas.box_around(centre, 62)
     depth = ellipsoid(canvas, box, centre, (56, 42, 46))
     over_diaphragm = inside[box] & (above[box] > 0.5)
-    for tissue, minimum in ((Tissue.VISCERAL_FAT, 0), (Tissue.MYOCARDIUM, 5), (Tissue.HEART_BLOOD, 14)):
+    for tissue, minimum in (
+        (Tissue.VISCERAL_FAT, 0),
+        (Tissue.MYOCARDIUM, 5),
+        (Tissue.HEART_BLOOD, 14),
+    ):
         canvas.paint(tissue, box, over_diaphragm & (depth > minimum))
     septum = np.abs(canvas.x[box] - centre[0] + 0.7 * (canvas.y[box] - centre[1])) < 5
     canvas.paint(Tissue.MYOCARDIUM, box, over_diaphragm & (depth > 14) & septum)
@@ -100,17 +111,27 @@ def _paint_back(canvas: Canvas, rng: np.random.Generator) -> None:
     for side in (-1, 1):
         canvas.paint(Tissue.VISCERAL_FAT, box, _ring(x, y, (side * 33, 73), (29, 19)))
         canvas.paint(Tissue.BACK_MUSCLE, box, _disc(x, y, (side * 33, 73), (27, 17)))
-        width = np.clip(8 + (-80 - z) * 0.11, 4, 21)  # the psoas grows downwards, above it is the crus
-        canvas.paint(Tissue.BACK_MUSCLE, box, np.hypot(x - side * (19 + width * 0.75), y - 36 - 0.1 * width) < width)
+        width = np.clip(
+            8 + (-80 - z) * 0.11, 4, 21
+        )  # the psoas grows downwards, above it is the crus
+        canvas.paint(
+            Tissue.BACK_MUSCLE,
+            box,
+            np.hypot(x - side * (19 + width * 0.75), y - 36 - 0.1 * width) < width,
+        )
     _paint_spine(canvas, box, rng.uniform(0, VERTEBRA_DISTANCE_MM))
     _paint_great_vessels(canvas, low, high)
 
 
-def _disc(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
+def _disc(
+    x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]
+) -> np.ndarray:
     return ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 < 1
 
 
-def _ring(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
+def _ring(
+    x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]
+) -> np.ndarray:
     inner = (radii[0] - 2, radii[1] - 2)
     return _disc(x, y, centre, radii) & ~_disc(x, y, centre, inner)
 
@@ -118,14 +139,23 @@ def _ring(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tupl
 def _paint_spine(canvas: Canvas, box: tuple[slice, slice, slice], phase: float) -> None:
     x, y, z = canvas.at(box)
     height = (z + phase) / VERTEBRA_DISTANCE_MM
-    gap = np.abs(height - np.rint(height)) * VERTEBRA_DISTANCE_MM  # distance to the middle of the nearest disc
+    gap = (
+        np.abs(height - np.rint(height)) * VERTEBRA_DISTANCE_MM
+    )  # distance to the middle of the nearest disc
     waist = 1.5 * np.clip((gap - 5) / 11, 0, 1)
     r = np.hypot(x / 22, (y - SPINE_Y_MM) / 17) * 19 + waist
     canvas.paint(Tissue.CORTICAL_BONE, box, r < 19)
     canvas.paint(Tissue.MARROW, box, (r < 17.8) & (gap > 5))
     canvas.paint(Tissue.DISC, box, (r < 18.5) & (gap < 4))
-    arch = (np.abs(np.hypot(x, y - 63) - 12) < 3.5) | ((np.abs(x) < 3.5) & (y > 72) & (y < 92) & (gap > 7))
-    process = (np.abs(y - 60 - 0.1 * np.abs(x)) < 3.5) & (np.abs(x) > 12) & (np.abs(x) < 34) & (np.abs(gap - 13) < 5)
+    arch = (np.abs(np.hypot(x, y - 63) - 12) < 3.5) | (
+        (np.abs(x) < 3.5) & (y > 72) & (y < 92) & (gap > 7)
+    )
+    process = (
+        (np.abs(y - 60 - 0.1 * np.abs(x)) < 3.5)
+        & (np.abs(x) > 12)
+        & (np.abs(x) < 34)
+        & (np.abs(gap - 13) < 5)
+    )
     canvas.paint(Tissue.CORTICAL_BONE, box, (arch | process) & (gap > 3))
     canvas.paint(Tissue.MARROW, box, (np.abs(x) < 2) & (y > 74) & (y < 90) & (gap > 8.5))
     canal = np.hypot(x / 1.15, y - 62)

@@ -1,7 +1,8 @@
-"""The deformation between the two scans: breathing, a shift of the patient, and a small random elastic part.
+"""The deformation between the two scans: breathing, a shift of the patient, and a small random
+elastic part.
 
-It maps points of T2 to points of T1: p1 = p2 + u(p2), in scanner coordinates (LPS, mm). That is the direction that
-SimpleITK's resampling wants to bring T1 onto T2's grid.
+It maps points of T2 to points of T1: p1 = p2 + u(p2), in scanner coordinates (LPS, mm). That is the
+direction that SimpleITK's resampling wants to bring T1 onto T2's grid.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ MAX_ELASTIC_STEEPNESS = 0.25  # of the elastic part's steepest gradient; keeps t
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where things are in T1, in mm (LPS): the liver's dome, and the trunk as an upright elliptic cylinder."""
+    """Where things are in T1, in mm (LPS): the liver's dome, and the trunk as an upright elliptic
+    cylinder."""
 
     dome_z: float
     centre: tuple[float, float]
@@ -46,18 +48,28 @@ class Motion:
     """Standard deviation of each component of the random part."""
 
 
-def sample_motion(rng: np.random.Generator, *, dome_mm: tuple[float, float], elastic_mm: float, shift_mm: float) -> Motion:
-    """Draws the amplitude's size from `dome_mm` with either sign, and shift and turn with the given spread."""
+def sample_motion(
+    rng: np.random.Generator, *, dome_mm: tuple[float, float], elastic_mm: float, shift_mm: float
+) -> Motion:
+    """Draws the amplitude's size from `dome_mm` with either sign, and shift and turn with the given
+    spread."""
     size = rng.uniform(*dome_mm) * (1 if rng.random() < 0.5 else -1)
     shift, turn = rng.normal(0, shift_mm, 3), np.clip(rng.normal(0, 1.0, 3), -2.5, 2.5)
     return Motion(size, tuple(shift), tuple(turn), elastic_mm)
 
 
-def displacement_field(grid: Grid, landmarks: Landmarks, motion: Motion, rng: np.random.Generator) -> sitk.Image:
-    """u on nodes 6 mm apart that cover `grid` with a margin, as a vector image (float64, mm): p1 = p2 + u(p2)."""
+def displacement_field(
+    grid: Grid, landmarks: Landmarks, motion: Motion, rng: np.random.Generator
+) -> sitk.Image:
+    """u on nodes 6 mm apart that cover `grid` with a margin, as a vector image (float64, mm): p1 =
+    p2 + u(p2)."""
     nodes = _nodes(grid)
     z, y, x = np.meshgrid(
-        *(o + NODE_MM * np.arange(n) for o, n in zip(nodes.origin[::-1], nodes.size[::-1], strict=True)), indexing="ij"
+        *(
+            o + NODE_MM * np.arange(n)
+            for o, n in zip(nodes.origin[::-1], nodes.size[::-1], strict=True)
+        ),
+        indexing="ij",
     )
     breathing = _breathing_weight(x, y, z, landmarks)
     front = np.clip((landmarks.centre[1] - y) / landmarks.radii[1], 0, 1)
@@ -71,12 +83,14 @@ def displacement_field(grid: Grid, landmarks: Landmarks, motion: Motion, rng: np
 
 
 def as_transform(field: sitk.Image) -> sitk.Transform:
-    """The field as a SimpleITK transform (of points of T2 to points of T1); zero displacement outside of it."""
+    """The field as a SimpleITK transform (of points of T2 to points of T1); zero displacement
+    outside of it."""
     return sitk.DisplacementFieldTransform(sitk.Image(field))
 
 
 def jacobian_determinant(field: sitk.Image) -> np.ndarray:
-    """det(1 + ∇u) at the field's nodes, (z, y, x); positive everywhere where the map can be inverted."""
+    """det(1 + ∇u) at the field's nodes, (z, y, x); positive everywhere where the map can be
+    inverted."""
     return sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field))
 
 
@@ -93,9 +107,14 @@ def _vertical_weight(z: np.ndarray, dome_z: float) -> np.ndarray:
     return np.where(z < dome_z, np.cos(np.pi / 2 * below) ** 2, np.cos(np.pi / 2 * above) ** 2)
 
 
-def _breathing_weight(x: np.ndarray, y: np.ndarray, z: np.ndarray, landmarks: Landmarks) -> np.ndarray:
+def _breathing_weight(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, landmarks: Landmarks
+) -> np.ndarray:
     """The vertical weight, fading towards the body wall and around the spine."""
-    u, v = (x - landmarks.centre[0]) / landmarks.radii[0], (y - landmarks.centre[1]) / landmarks.radii[1]
+    u, v = (
+        (x - landmarks.centre[0]) / landmarks.radii[0],
+        (y - landmarks.centre[1]) / landmarks.radii[1],
+    )
     within = np.clip(1 - (u**2 + v**2) ** 2, 0, 1)
     spine = 1 - SPINE_HOLDS * np.exp(-((u / 0.22) ** 2) - ((v - 0.5) / 0.32) ** 2)
     return _vertical_weight(z, landmarks.dome_z) * within * spine
@@ -108,6 +127,9 @@ def _rigid(points: np.ndarray, centre: tuple[float, float, float], motion: Motio
 
 def _elastic(nodes: Grid, sigma_mm: float, rng: np.random.Generator) -> np.ndarray:
     shape = nodes.size[::-1]
-    field = np.stack([sigma_mm * smooth_field(shape, nodes.spacing_mm, ELASTIC_SCALE_MM, rng) for _ in range(3)], -1)
+    field = np.stack(
+        [sigma_mm * smooth_field(shape, nodes.spacing_mm, ELASTIC_SCALE_MM, rng) for _ in range(3)],
+        -1,
+    )
     steepest = max(float(np.abs(np.gradient(field, NODE_MM, axis=axis)).max()) for axis in range(3))
     return field.astype(float) * min(1.0, MAX_ELASTIC_STEEPNESS / max(steepest, 1e-9))

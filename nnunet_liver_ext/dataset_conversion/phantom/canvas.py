@@ -1,8 +1,8 @@
 """The canvas that organs are painted on: a fine grid of tissues with slightly warped coordinates.
 
-Organs are described in mm relative to the top of the right diaphragm's dome: x to the patient's left, y to the back,
-z to the head (LPS). The canvas bends these coordinates by a smooth random field, the same for all organs, so that no
-outline is a textbook ellipse and neighbours still fit.
+Organs are described in mm relative to the top of the right diaphragm's dome: x to the patient's
+left, y to the back, z to the head (LPS). The canvas bends these coordinates by a smooth random
+field, the same for all organs, so that no outline is a textbook ellipse and neighbours still fit.
 """
 
 from __future__ import annotations
@@ -22,16 +22,26 @@ WARP_LIMIT_MM = 12.0
 
 
 class Canvas:
-    """Tissues (uint8, z y x) on a grid, and the bent coordinates `x`, `y`, `z` (float32, mm) of its voxels."""
+    """Tissues (uint8, z y x) on a grid, and the bent coordinates `x`, `y`, `z` (float32, mm) of its
+    voxels."""
 
-    def __init__(self, grid: Grid, rng: np.random.Generator, *, scale: Point = (1, 1, 1), warp_mm: float = 3.0) -> None:
-        """`scale` enlarges the anatomy along (x, y, z); `warp_mm` is the standard deviation of the bending."""
+    def __init__(
+        self,
+        grid: Grid,
+        rng: np.random.Generator,
+        *,
+        scale: Point = (1, 1, 1),
+        warp_mm: float = 3.0,
+    ) -> None:
+        """`scale` enlarges the anatomy along (x, y, z); `warp_mm` is the standard deviation of the
+        bending."""
         self.grid = grid
         self.shape = grid.size[::-1]
         self.tissue = np.zeros(self.shape, np.uint8)
         self.scale = tuple(scale)
         self.axes = [
-            (o + s * np.arange(n)) / k for o, s, n, k in zip(grid.origin, grid.spacing, grid.size, scale, strict=True)
+            (o + s * np.arange(n)) / k
+            for o, s, n, k in zip(grid.origin, grid.spacing, grid.size, scale, strict=True)
         ]
         self.x, self.y, self.z = (self._bent(i, rng, warp_mm) for i in range(3))
 
@@ -65,11 +75,16 @@ class Canvas:
     def _bent(self, axis: int, rng: np.random.Generator, warp_mm: float) -> np.ndarray:
         bend = smooth_field(self.shape, self.grid.spacing_mm, WARP_SCALE_MM, rng)
         bend = np.clip(warp_mm * bend, -WARP_LIMIT_MM, WARP_LIMIT_MM)
-        return bend + self.axes[axis].astype(np.float32).reshape([-1 if i == 2 - axis else 1 for i in range(3)])
+        return bend + self.axes[axis].astype(np.float32).reshape(
+            [-1 if i == 2 - axis else 1 for i in range(3)]
+        )
 
 
-def ellipsoid(canvas: Canvas, box: Box, centre: Point, radii: Point, axes: np.ndarray | None = None) -> np.ndarray:
-    """Depth below an ellipsoid's surface in mm (roughly; exact for a sphere), negative outside. Rows of `axes`: its axes."""
+def ellipsoid(
+    canvas: Canvas, box: Box, centre: Point, radii: Point, axes: np.ndarray | None = None
+) -> np.ndarray:
+    """Depth below an ellipsoid's surface in mm (roughly; exact for a sphere), negative outside.
+    Rows of `axes`: its axes."""
     offsets = [values - np.float32(c) for values, c in zip(canvas.at(box), centre, strict=True)]
     if axes is not None:
         dx, dy, dz = offsets
@@ -78,18 +93,26 @@ def ellipsoid(canvas: Canvas, box: Box, centre: Point, radii: Point, axes: np.nd
     return (1 - np.sqrt(squares)) * np.float32(np.prod(radii) ** (1 / 3))
 
 
-def segment(canvas: Canvas, box: Box, start: Point, end: Point, radii: tuple[float, float]) -> np.ndarray:
-    """Depth below the surface of a round, tapering tube from `start` to `end` in mm, negative outside."""
+def segment(
+    canvas: Canvas, box: Box, start: Point, end: Point, radii: tuple[float, float]
+) -> np.ndarray:
+    """Depth below the surface of a round, tapering tube from `start` to `end` in mm, negative
+    outside."""
     a, direction = np.asarray(start, np.float32), np.subtract(end, start).astype(np.float32)
     length_2 = max(float(np.dot(direction, direction)), 1e-6)
     offsets = [values - c for values, c in zip(canvas.at(box), a, strict=True)]
-    t = np.clip(sum(o * (d / np.float32(length_2)) for o, d in zip(offsets, direction, strict=True)), 0, 1)
+    t = np.clip(
+        sum(o * (d / np.float32(length_2)) for o, d in zip(offsets, direction, strict=True)), 0, 1
+    )
     squares = sum((o - t * d) ** 2 for o, d in zip(offsets, direction, strict=True))
     return radii[0] + np.float32(radii[1] - radii[0]) * t - np.sqrt(squares)
 
 
-def tube(canvas: Canvas, points: Sequence[Point] | np.ndarray, radii: Sequence[float]) -> tuple[Box, np.ndarray]:
-    """Depth below the surface of a tube through `points` (x, y, z mm), with a radius at each; and the box it is in."""
+def tube(
+    canvas: Canvas, points: Sequence[Point] | np.ndarray, radii: Sequence[float]
+) -> tuple[Box, np.ndarray]:
+    """Depth below the surface of a tube through `points` (x, y, z mm), with a radius at each; and
+    the box it is in."""
     margin = max(radii)
     corners = np.array([list(point) for point in points])
     low, high = corners.min(0) - margin, corners.max(0) + margin

@@ -9,7 +9,12 @@ import numpy as np
 
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import Canvas
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import smooth_field
-from nnunet_liver_ext.dataset_conversion.phantom.tissues import LIVER_FAT_PERCENT, Appearance, Tissue, column
+from nnunet_liver_ext.dataset_conversion.phantom.tissues import (
+    LIVER_FAT_PERCENT,
+    Appearance,
+    Tissue,
+    column,
+)
 
 TEXTURE_MM = 3.5
 MOTTLE_MM = 11.0
@@ -19,7 +24,8 @@ FAT_BEARING = (Tissue.LIVER, Tissue.LESION)
 
 @dataclass(frozen=True)
 class Signals:
-    """Signals over the canvas (float32, z y x): T1 and T2 in 0..about 1, water and fat in the same unit."""
+    """Signals over the canvas (float32, z y x): T1 and T2 in 0..about 1, water and fat in the same
+    unit."""
 
     t1: np.ndarray
     t2: np.ndarray
@@ -29,7 +35,8 @@ class Signals:
 
 @dataclass(frozen=True)
 class Unevenness:
-    """Three random fields of variance 1, shared by all contrasts: what is coarse in T1 is coarse in T2."""
+    """Three random fields of variance 1, shared by all contrasts: what is coarse in T1 is coarse in
+    T2."""
 
     texture: np.ndarray
     mottle: np.ndarray
@@ -40,23 +47,40 @@ class Unevenness:
         return cls(*(canvas.field(scale, rng) for scale in (TEXTURE_MM, MOTTLE_MM, VARIETY_MM)))
 
 
-def signals(canvas: Canvas, appearance: Mapping[Tissue, Appearance], rng: np.random.Generator, *, spread: float) -> Signals:
-    """The canvas's signals; `spread` is the relative standard deviation of a tissue's signal between patients."""
+def signals(
+    canvas: Canvas,
+    appearance: Mapping[Tissue, Appearance],
+    rng: np.random.Generator,
+    *,
+    spread: float,
+) -> Signals:
+    """The canvas's signals; `spread` is the relative standard deviation of a tissue's signal
+    between patients."""
     unevenness = Unevenness.over(canvas, rng)
-    factors = {name: np.clip(1 + spread * rng.standard_normal(len(Tissue)), 0.6, 1.4) for name in ("t1", "t2")}
+    factors = {
+        name: np.clip(1 + spread * rng.standard_normal(len(Tissue)), 0.6, 1.4)
+        for name in ("t1", "t2")
+    }
     t1, t2 = (_uneven(canvas, appearance, name, factors[name], unevenness) for name in ("t1", "t2"))
     percent = column(appearance, "fat_percent")
     percent[list(FAT_BEARING)] = rng.uniform(*LIVER_FAT_PERCENT)
     percent = percent[canvas.tissue]
-    total = t1 + np.float32(0.009) * percent  # fat is suppressed in T1, but bright in a Dixon fat image
+    total = (
+        t1 + np.float32(0.009) * percent
+    )  # fat is suppressed in T1, but bright in a Dixon fat image
     fraction = np.clip(0.01 * percent * (1 + 0.08 * unevenness.mottle), 0, 1)
     return Signals(t1, t2, total * (1 - fraction), total * fraction)
 
 
 def _uneven(
-    canvas: Canvas, appearance: Mapping[Tissue, Appearance], image: str, factors: np.ndarray, unevenness: Unevenness
+    canvas: Canvas,
+    appearance: Mapping[Tissue, Appearance],
+    image: str,
+    factors: np.ndarray,
+    unevenness: Unevenness,
 ) -> np.ndarray:
-    """level · (1 + texture + mottle) ± variety; what varies towards bright in T1 varies towards dark in T2."""
+    """level · (1 + texture + mottle) ± variety; what varies towards bright in T1 varies towards
+    dark in T2."""
     values = 1 + column(appearance, "texture")[canvas.tissue] * unevenness.texture
     values += column(appearance, "mottle")[canvas.tissue] * unevenness.mottle
     values *= (column(appearance, image) * factors).astype(np.float32)[canvas.tissue]
@@ -64,8 +88,11 @@ def _uneven(
     return np.maximum(values + variety if image == "t1" else values - variety, 0)
 
 
-def with_bias(values: np.ndarray, spacing_mm: tuple[float, ...], rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Multiplied by a smooth positive field, exp(strength · field), of about 15 cm correlation length."""
+def with_bias(
+    values: np.ndarray, spacing_mm: tuple[float, ...], rng: np.random.Generator, strength: float
+) -> np.ndarray:
+    """Multiplied by a smooth positive field, exp(strength · field), of about 15 cm correlation
+    length."""
     return values * np.exp(strength * smooth_field(values.shape, spacing_mm, 150.0, rng))
 
 

@@ -36,8 +36,9 @@ def write_image_studies(
 ) -> Path:
     """Writes phantom images NAME_MR (or NAME_CT) and NAME_mask, and a table of them.
 
-    Masks hold 1 for liver; with `lesions` every liver has one to five, which are 2. Studies that are there completely are
-    kept, so an interrupted call can be repeated, and a later one can ask for more.
+    Masks hold 1 for liver; with `lesions` every liver has one to five, which are 2. Studies that
+    are there completely are kept, so an interrupted call can be repeated, and a later one can ask
+    for more.
 
     Args:
         folder: where to; created.
@@ -45,13 +46,15 @@ def write_image_studies(
         modality: "MR" or "CT", see `make_image`.
         seed: of all of them; not negative.
         difficulty: "demo" or "study".
-        patients: number of patients; those with several studies show the same anatomy. Default: one patient per study.
+        patients: number of patients; those with several studies show the same anatomy. Default: one
+            patient per study.
         lesions: put lesions into every liver and into the masks.
         ending: of the images, such as .nii.gz or .mha.
         progress: show a progress bar.
 
     Returns:
-        `folder`/studies.csv with the columns patient, study, mr (or ct), mask; paths relative to it.
+        `folder`/studies.csv with the columns patient, study, mr (or ct), mask; paths relative to
+        it.
 
     Raises:
         InputError: a number is out of range, or the folder holds studies made with other options.
@@ -68,8 +71,15 @@ def write_image_studies(
     }
     claim(folder, options | {"modality": modality, "lesions": lesions})
     planned = plan_studies(images, seed, patients)
-    files = [[folder / f"{study.name}_{part}{ending}" for part in (modality, "mask")] for study in planned]
-    todo = [one for one in zip(planned, files, strict=True) if not all(path.is_file() for path in one[1])]
+    files = [
+        [folder / f"{study.name}_{part}{ending}" for part in (modality, "mask")]
+        for study in planned
+    ]
+    todo = [
+        one
+        for one in zip(planned, files, strict=True)
+        if not all(path.is_file() for path in one[1])
+    ]
     for study, (image, mask) in track(todo, "phantom images", disable=not progress):
         made = make_image(
             study.seed,

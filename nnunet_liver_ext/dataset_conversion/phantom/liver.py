@@ -18,7 +18,8 @@ VENOUS_CONFLUENCE = np.array([-19.0, 9.0, -26.0])
 
 @dataclass(frozen=True)
 class Liver:
-    """Over the canvas: the liver with vessels and lesions (bool), and the lesions (uint8, 0 or 1..number)."""
+    """Over the canvas: the liver with vessels and lesions (bool), and the lesions (uint8, 0 or
+    1..number)."""
 
     mask: np.ndarray
     lesions: np.ndarray
@@ -26,14 +27,17 @@ class Liver:
 
 @dataclass(frozen=True)
 class LiverShape:
-    """What differs between patients, in mm: where the right lobe ends below and the left lobe at the left."""
+    """What differs between patients, in mm: where the right lobe ends below and the left lobe at
+    the left."""
 
     tip_z: float
     left_x: float
     thickness: float
 
 
-def paint_liver(canvas: Canvas, body: Body, rng: np.random.Generator, shape: LiverShape, lesions: int) -> Liver:
+def paint_liver(
+    canvas: Canvas, body: Body, rng: np.random.Generator, shape: LiverShape, lesions: int
+) -> Liver:
     box = canvas.box((-140, -105, shape.tip_z - 15), (shape.left_x + 10, 95, 5))
     depth = _liver_depth(canvas, body, box, shape)
     mask = np.zeros(canvas.shape, bool)
@@ -76,12 +80,20 @@ def _liver_depth(canvas: Canvas, body: Body, box: Box, shape: LiverShape) -> np.
 
 def _fissure(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """The cleft of the ligament between left and right lobe, open below and in front."""
-    return np.hypot((x - 6 - 0.2 * (y + 40)) * 1.2, 0.35 * np.clip(z + 78, 0, None) + 0.5 * np.clip(y + 45, 0, None)) - 3.5
+    return (
+        np.hypot(
+            (x - 6 - 0.2 * (y + 40)) * 1.2,
+            0.35 * np.clip(z + 78, 0, None) + 0.5 * np.clip(y + 45, 0, None),
+        )
+        - 3.5
+    )
 
 
 def _rounded_minimum(surfaces: list[np.ndarray]) -> np.ndarray:
     """min(a, b, ...) with corners rounded: -k·log Σ exp(-a/k)."""
-    total = sum(np.exp(np.clip(-surface / np.float32(ROUNDING_MM), -20, 20)) for surface in surfaces)
+    total = sum(
+        np.exp(np.clip(-surface / np.float32(ROUNDING_MM), -20, 20)) for surface in surfaces
+    )
     return (-ROUNDING_MM * np.log(total)).astype(np.float32)
 
 
@@ -100,15 +112,23 @@ def _vessels(rng: np.random.Generator) -> list[Vessel]:
     trunk = [np.array(p, float) for p in ((8, 2, -112), (-14, -4, -98), (-34, -4, -84))]
     vessels: list[Vessel] = [(trunk, [6.5, 6.5, 6.5])]
     hilum = trunk[-1]
-    for target, radius in (((-72, 12, -70), 5.6), ((-66, -20, -92), 5.2), ((-80, 20, -110), 5.2), ((14, -42, -62), 4.8)):
+    for target, radius in (
+        ((-72, 12, -70), 5.6),
+        ((-66, -20, -92), 5.2),
+        ((-80, 20, -110), 5.2),
+        ((14, -42, -62), 4.8),
+    ):
         vessels += _branches(rng, hilum, np.array(target, float), radius, 5)
     for target, radius in (((-70, 26, -52), 5.8), ((-48, -34, -54), 5.4), ((26, -30, -44), 4.8)):
         vessels += _branches(rng, VENOUS_CONFLUENCE, np.array(target, float), radius, 5)
     return vessels
 
 
-def _branches(rng: np.random.Generator, start: np.ndarray, end: np.ndarray, radius: float, generations: int) -> list[Vessel]:
-    """A vessel from start to end, slightly bent, that forks there into two thinner and shorter ones, and so on."""
+def _branches(
+    rng: np.random.Generator, start: np.ndarray, end: np.ndarray, radius: float, generations: int
+) -> list[Vessel]:
+    """A vessel from start to end, slightly bent, that forks there into two thinner and shorter
+    ones, and so on."""
     length = float(np.linalg.norm(end - start))
     middle = (start + end) / 2 + rng.normal(0, 0.08 * length, 3)
     vessels: list[Vessel] = [([start, middle, end], [radius, 0.92 * radius, 0.85 * radius])]
@@ -145,7 +165,10 @@ def _paint_lesions(
         place = np.unravel_index(free[rng.integers(len(free))], depth.shape)
         centre = [float(values[place]) for values in canvas.at(box)]
         near = canvas.box_around(centre, 1.6 * radius)
-        inside = ellipsoid(canvas, near, centre, radius * rng.uniform(0.8, 1.2, 3)) + 0.12 * radius * bumps[near]
+        inside = (
+            ellipsoid(canvas, near, centre, radius * rng.uniform(0.8, 1.2, 3))
+            + 0.12 * radius * bumps[near]
+        )
         inside = (inside > 0) & mask[near] & (labels[near] == 0)
         canvas.paint(Tissue.LESION, near, inside)
         labels[near][inside] = index

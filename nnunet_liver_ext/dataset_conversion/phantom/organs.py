@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_liver_ext.dataset_conversion.phantom.body import Body
-from nnunet_liver_ext.dataset_conversion.phantom.canvas import Box, Canvas, ellipsoid, rotation, tube
+from nnunet_liver_ext.dataset_conversion.phantom.canvas import (
+    Box,
+    Canvas,
+    ellipsoid,
+    rotation,
+    tube,
+)
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import Tissue
 
 
@@ -20,7 +26,8 @@ def paint_organs(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
 
 
 def _room(canvas: Canvas, body: Body, box: Box, margin_mm: float = 2.0) -> np.ndarray:
-    """True inside the abdominal cavity, `margin_mm` away from wall and diaphragm, where no bone or muscle is."""
+    """True inside the abdominal cavity, `margin_mm` away from wall and diaphragm, where no bone or
+    muscle is."""
     below = body.diaphragm[box] - canvas.z[box]
     free = np.isin(
         canvas.tissue[box],
@@ -31,7 +38,8 @@ def _room(canvas: Canvas, body: Body, box: Box, margin_mm: float = 2.0) -> np.nd
 
 
 def _paint_small_bowel(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
-    """Loops: the lobes of a random field of both signs, with fat where it is near zero, wall around the content."""
+    """Loops: the lobes of a random field of both signs, with fat where it is near zero, wall around
+    the content."""
     box = canvas.box((-115, -95, canvas.axes[2][0]), (115, 32, -60))
     field = canvas.field(17.0, rng)[box]
     x, y, z = canvas.at(box)
@@ -46,7 +54,14 @@ def _paint_colon(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
     low = canvas.axes[2][0]
     path = np.array(
         [
-            *((-100, 22, low), (-102, 20, -188), (-88, -20, -170), (-45, -62, -158), (5, -70, -160), (60, -58, -142)),
+            *(
+                (-100, 22, low),
+                (-102, 20, -188),
+                (-88, -20, -170),
+                (-45, -62, -158),
+                (5, -70, -160),
+                (60, -58, -142),
+            ),
             *((98, -12, -112), (108, 28, -132), (110, 38, -165), (108, 36, low)),
         ],
         float,
@@ -65,7 +80,17 @@ def _paint_colon(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
 
 
 def _paint_pancreas(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
-    path = np.array([(-22, -12, -122), (-16, -18, -104), (4, -22, -96), (32, -6, -90), (62, 14, -80), (80, 26, -72)], float)
+    path = np.array(
+        [
+            (-22, -12, -122),
+            (-16, -18, -104),
+            (4, -22, -96),
+            (32, -6, -90),
+            (62, 14, -80),
+            (80, 26, -72),
+        ],
+        float,
+    )
     path += rng.normal(0, 2, 3)
     box, depth = tube(canvas, path, [13, 12, 8.5, 9, 9, 7])
     depth = depth + 1.5 * canvas.field(9.0, rng)[box]
@@ -73,7 +98,17 @@ def _paint_pancreas(canvas: Canvas, body: Body, rng: np.random.Generator) -> Non
 
 
 def _paint_stomach(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
-    path = np.array([(44, 22, -40), (56, 2, -58), (64, -34, -86), (46, -52, -112), (12, -50, -120), (-14, -36, -108)], float)
+    path = np.array(
+        [
+            (44, 22, -40),
+            (56, 2, -58),
+            (64, -34, -86),
+            (46, -52, -112),
+            (12, -50, -120),
+            (-14, -36, -108),
+        ],
+        float,
+    )
     path[1:5] += rng.normal(0, 4, (4, 3))
     radii = np.array([24, 29, 27, 22, 17, 11]) * rng.uniform(0.8, 1.15)
     box, depth = tube(canvas, path, list(radii))
@@ -101,7 +136,9 @@ def _paint_kidney(canvas: Canvas, body: Body, rng: np.random.Generator, *, side:
     sinus = ellipsoid(canvas, box, hilum, (15, 12, 20), axes.T)
     canvas.paint(Tissue.VISCERAL_FAT, box, room & (depth > -8))
     canvas.paint(Tissue.KIDNEY_CORTEX, box, room & (depth > 0))
-    pyramids = np.cos(canvas.z[box] / 3.2 + rng.uniform(0, 6)) + np.cos((canvas.y[box] + canvas.x[box]) / 4.5)
+    pyramids = np.cos(canvas.z[box] / 3.2 + rng.uniform(0, 6)) + np.cos(
+        (canvas.y[box] + canvas.x[box]) / 4.5
+    )
     canvas.paint(Tissue.KIDNEY_MEDULLA, box, room & (depth > 6.5) & (pyramids > -0.1))
     canvas.paint(Tissue.VISCERAL_FAT, box, room & (sinus > 0) & (depth > -8))
     path = [hilum, hilum + np.array([-side * 15, -8, 4]), (side * 8, 10, centre[2] + 12)]

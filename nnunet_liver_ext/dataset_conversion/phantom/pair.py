@@ -20,11 +20,21 @@ from nnunet_liver_ext.dataset_conversion.phantom.body import (
     paint_body,
 )
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import Canvas
-from nnunet_liver_ext.dataset_conversion.phantom.contrast import Signals, signals, with_bias, with_rician_noise
+from nnunet_liver_ext.dataset_conversion.phantom.contrast import (
+    Signals,
+    signals,
+    with_bias,
+    with_rician_noise,
+)
 from nnunet_liver_ext.dataset_conversion.phantom.liver import Liver, LiverShape, paint_liver
 from nnunet_liver_ext.dataset_conversion.phantom.organs import paint_organs
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
-from nnunet_liver_ext.dataset_conversion.phantom.tissues import APPEARANCE, CLEAR_APPEARANCE, Appearance, Tissue
+from nnunet_liver_ext.dataset_conversion.phantom.tissues import (
+    APPEARANCE,
+    CLEAR_APPEARANCE,
+    Appearance,
+    Tissue,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 from nnunet_liver_ext.space.images import Grid, image_like
@@ -37,7 +47,8 @@ FIELD_MARGIN_MM = 62.0  # canvas beyond the fields of view: breathing, tilt, pla
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a difficulty scans; sizes and spacings in (x, y, z), mm. Standard deviations are relative to signal 1."""
+    """How a difficulty scans; sizes and spacings in (x, y, z), mm. Standard deviations are relative
+    to signal 1."""
 
     t1_size: tuple[int, int, int]
     t1_spacing: tuple[float, float, float]
@@ -89,29 +100,34 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True)
 class PhantomPair:
-    """Two images of one patient on two grids, and what is known about them. Masks and labels are uint8 images."""
+    """Two images of one patient on two grids, and what is known about them. Masks and labels are
+    uint8 images."""
 
     t1: sitk.Image
     t2: sitk.Image
     t1_mask: sitk.Image
-    """1 where an annotator sees the liver (vessels and lesions included), with the annotator's errors."""
+    """1 where an annotator sees the liver (vessels and lesions included), with the annotator's
+    errors."""
     t2_mask: sitk.Image
     t1_true_mask: sitk.Image
     """1 where more than half of the voxel is liver."""
     t2_true_mask: sitk.Image
     deformation: sitk.Image
-    """Displacements u in mm (vectors of float64, LPS): the point p of T2 shows what is at p + u(p) in T1."""
+    """Displacements u in mm (vectors of float64, LPS): the point p of T2 shows what is at p + u(p)
+    in T1."""
     motion: breathing.Motion
     t1_lesions: sitk.Image
     """0, or the lesion's number 1, 2, ..."""
     t2_lesions: sitk.Image
     water: sitk.Image | None = None
-    """Water, fat and fat fraction (0..100 percent) lie on T1's grid; semi-synthetic pairs have none."""
+    """Water, fat and fat fraction (0..100 percent) lie on T1's grid; semi-synthetic pairs have
+    none."""
     fat: sitk.Image | None = None
     fat_fraction: sitk.Image | None = None
 
     def transform(self) -> sitk.Transform:
-        """The deformation for SimpleITK: maps points of T2 to points of T1, so it resamples T1 onto T2's grid."""
+        """The deformation for SimpleITK: maps points of T2 to points of T1, so it resamples T1 onto
+        T2's grid."""
         return breathing.as_transform(self.deformation)
 
 
@@ -143,9 +159,10 @@ def make_pair(
 
     Args:
         seed: of everything; not negative.
-        difficulty: "study" scans like a clinic (1.5 x 1.5 x 3 mm and 1.25 x 1.25 x 6.5 mm, noise, bias, uneven
-            contrast); "demo" is coarse and clean enough for a tiny network.
-        anatomy_seed: of the patient alone; pairs that share it show one patient at several visits. Default: `seed`.
+        difficulty: "study" scans like a clinic (1.5 x 1.5 x 3 mm and 1.25 x 1.25 x 6.5 mm, noise,
+            bias, uneven contrast); "demo" is coarse and clean enough for a tiny network.
+        anatomy_seed: of the patient alone; pairs that share it show one patient at several visits.
+            Default: `seed`.
         lesions: how many, 0..20; default 0 to 5 by chance.
         t1_size: voxels (x, y, z) of T1; likewise `t2_size`. Defaults by difficulty.
         t1_spacing: mm (x, y, z) of T1; likewise `t2_spacing`.
@@ -153,8 +170,15 @@ def make_pair(
     Raises:
         InputError: an argument is out of range.
     """
-    chosen = {"t1_size": t1_size, "t1_spacing": t1_spacing, "t2_size": t2_size, "t2_spacing": t2_spacing}
-    protocol = _protocol(difficulty, {name: value for name, value in chosen.items() if value is not None})
+    chosen = {
+        "t1_size": t1_size,
+        "t1_spacing": t1_spacing,
+        "t2_size": t2_size,
+        "t2_spacing": t2_spacing,
+    }
+    protocol = _protocol(
+        difficulty, {name: value for name, value in chosen.items() if value is not None}
+    )
     check_numbers(seed, anatomy_seed, lesions)
     anatomy = make_anatomy(seed if anatomy_seed is None else anatomy_seed, protocol, lesions)
     return _scan(anatomy, protocol, seed)
@@ -170,10 +194,13 @@ def check_numbers(seed: int, anatomy_seed: int | None, lesions: int | None) -> N
 
 
 def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> Anatomy:
-    """The patient of a seed. The canvas depends on the protocol alone, so that every visit meets the same patient."""
+    """The patient of a seed. The canvas depends on the protocol alone, so that every visit meets
+    the same patient."""
     rng = generator(seed, "patient")
     scale = rng.uniform(0.95, 1.06, 3)
-    shape = LiverShape(tip_z=-rng.uniform(142, 166), left_x=rng.uniform(74, 102), thickness=rng.uniform(2, 18))
+    shape = LiverShape(
+        tip_z=-rng.uniform(142, 166), left_x=rng.uniform(74, 102), thickness=rng.uniform(2, 18)
+    )
     fat_mm = rng.uniform(9, 26)
     number = int(rng.integers(0, 6)) if lesions is None else lesions
     centre_z = 0.5 * shape.tip_z * scale[2]
@@ -186,50 +213,76 @@ def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> A
     landmarks = breathing.Landmarks(
         dome_z=0.0,
         centre=(0.0, float(CAVITY_CENTRE_Y_MM * scale[1])),
-        radii=(float((CAVITY_RADII_MM[0] + shell) * scale[0]), float((CAVITY_RADII_MM[1] + shell) * scale[1])),
+        radii=(
+            float((CAVITY_RADII_MM[0] + shell) * scale[0]),
+            float((CAVITY_RADII_MM[1] + shell) * scale[1]),
+        ),
     )
-    look = signals(canvas, protocol.appearance, generator(seed, "signals"), spread=protocol.contrast_spread)
+    look = signals(
+        canvas, protocol.appearance, generator(seed, "signals"), spread=protocol.contrast_spread
+    )
     return Anatomy(grid, canvas.tissue, look, liver, landmarks, float(centre_z))
 
 
 def _protocol(difficulty: str, chosen: dict[str, Any]) -> Protocol:
     if difficulty not in PROTOCOLS:
-        raise InputError(f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}.")
+        raise InputError(
+            f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}."
+        )
     for name, value in chosen.items():
         minimum = 8 if name.endswith("size") else 0.5
         if len(value) != 3 or min(value) < minimum:
-            raise InputError(f"{name} needs three numbers (x, y, z) of at least {minimum}, not {value}.")
+            raise InputError(
+                f"{name} needs three numbers (x, y, z) of at least {minimum}, not {value}."
+            )
     return replace(PROTOCOLS[difficulty], **chosen)
 
 
 def _canvas_grid(protocol: Protocol, centre_z: float) -> Grid:
-    reach = max(protocol.t1_size[2] * protocol.t1_spacing[2], protocol.t2_size[2] * protocol.t2_spacing[2])
+    reach = max(
+        protocol.t1_size[2] * protocol.t1_spacing[2], protocol.t2_size[2] * protocol.t2_spacing[2]
+    )
     extent = (396.0, 300.0, reach + 2 * FIELD_MARGIN_MM)
-    size = tuple(int(np.ceil(mm / step)) for mm, step in zip(extent, protocol.canvas_spacing, strict=True))
+    size = tuple(
+        int(np.ceil(mm / step)) for mm, step in zip(extent, protocol.canvas_spacing, strict=True)
+    )
     return grid_around((0.0, 0.0, centre_z), size, protocol.canvas_spacing)  # type: ignore[arg-type]
 
 
 def _scan(anatomy: Anatomy, protocol: Protocol, seed: int) -> PhantomPair:
     rng = generator(seed, "planning")
-    motion = breathing.sample_motion(generator(seed, "motion"), dome_mm=(6, 28), elastic_mm=1.6, shift_mm=3.0)
+    motion = breathing.sample_motion(
+        generator(seed, "motion"), dome_mm=(6, 28), elastic_mm=1.6, shift_mm=3.0
+    )
     jitter = rng.uniform(-6, 6, (2, 3))
     tilt = tuple(rng.uniform(-protocol.tilt_degrees, protocol.tilt_degrees, 3) * (1, 1, 0.5))
     z = anatomy.liver_centre_z + 4
-    t1_grid = grid_around((jitter[0, 0], jitter[0, 1], z + 0.5 * jitter[0, 2]), protocol.t1_size, protocol.t1_spacing)
+    t1_grid = grid_around(
+        (jitter[0, 0], jitter[0, 1], z + 0.5 * jitter[0, 2]), protocol.t1_size, protocol.t1_spacing
+    )
     z += 0.5 * motion.dome_mm + 0.5 * jitter[1, 2]
-    t2_grid = grid_around((jitter[1, 0], jitter[1, 1], z), protocol.t2_size, protocol.t2_spacing, tilt)
-    field = breathing.displacement_field(anatomy.grid, anatomy.landmarks, motion, generator(seed, "elastic"))
+    t2_grid = grid_around(
+        (jitter[1, 0], jitter[1, 1], z), protocol.t2_size, protocol.t2_spacing, tilt
+    )
+    field = breathing.displacement_field(
+        anatomy.grid, anatomy.landmarks, motion, generator(seed, "elastic")
+    )
     first = Scanner(anatomy.grid, t1_grid, None, 2)
     second = Scanner(anatomy.grid, t2_grid, breathing.as_transform(field), 4)
     rng = generator(seed, "scan")
     t1 = first.image(anatomy.signals.t1, rng, protocol.noise[0], protocol.bias[0])
     t2 = second.image(anatomy.signals.t2, rng, protocol.noise[1], protocol.bias[1])
     dixon_noise = 0.5 * protocol.noise[0]
-    water, fat = (first.image(signal, rng, dixon_noise, 0.0) for signal in (anatomy.signals.water, anatomy.signals.fat))
+    water, fat = (
+        first.image(signal, rng, dixon_noise, 0.0)
+        for signal in (anatomy.signals.water, anatomy.signals.fat)
+    )
     rng = generator(seed, "annotation")
     t1_masks = first.masks(anatomy.liver.mask, rng, protocol.annotation_mm[0], 0.0)
     t2_masks = second.masks(anatomy.liver.mask, rng, protocol.annotation_mm[1], protocol.slice_mm)
-    fraction = fat_fraction_percent(sitk.GetArrayViewFromImage(water), sitk.GetArrayViewFromImage(fat))
+    fraction = fat_fraction_percent(
+        sitk.GetArrayViewFromImage(water), sitk.GetArrayViewFromImage(fat)
+    )
     return PhantomPair(
         t1=t1,
         t2=t2,
@@ -256,8 +309,12 @@ class Scanner:
     transform: sitk.Transform | None
     subslices: int
 
-    def image(self, signal: np.ndarray, rng: np.random.Generator, noise: float, bias: float) -> sitk.Image:
-        values = acquire(image_like(signal, self.canvas), self.grid, self.transform, subslices=self.subslices)
+    def image(
+        self, signal: np.ndarray, rng: np.random.Generator, noise: float, bias: float
+    ) -> sitk.Image:
+        values = acquire(
+            image_like(signal, self.canvas), self.grid, self.transform, subslices=self.subslices
+        )
         values = with_rician_noise(with_bias(values, self.grid.spacing_mm, rng, bias), rng, noise)
         return image_like(np.rint(UNIT * values).astype(np.int16), self.grid)
 
@@ -267,10 +324,19 @@ class Scanner:
         """(annotated, true)."""
         volume = image_like(mask.astype(np.float32), self.canvas)
         fraction = acquire(volume, self.grid, self.transform, subslices=self.subslices)
-        noisy = annotate(fraction, self.grid.spacing_mm, rng, border_mm=border_mm, slice_mm=slice_mm)
+        noisy = annotate(
+            fraction, self.grid.spacing_mm, rng, border_mm=border_mm, slice_mm=slice_mm
+        )
         return image_like(noisy, self.grid), image_like(fraction > 0.5, self.grid)
 
     def labels(self, labels: np.ndarray) -> sitk.Image:
         """Nearest label at each voxel's centre."""
         onto, transform = self.grid.empty_image(), self.transform or sitk.Transform()
-        return sitk.Resample(image_like(labels, self.canvas), onto, transform, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+        return sitk.Resample(
+            image_like(labels, self.canvas),
+            onto,
+            transform,
+            sitk.sitkNearestNeighbor,
+            0,
+            sitk.sitkUInt8,
+        )

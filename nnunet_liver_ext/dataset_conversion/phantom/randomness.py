@@ -1,6 +1,7 @@
 """Random numbers that depend on a seed and a purpose, and smooth random fields made from them.
 
-Each part of the phantom draws from its own generator, so that another drawing in one part changes no other part.
+Each part of the phantom draws from its own generator, so that another drawing in one part changes
+no other part.
 """
 
 from __future__ import annotations
@@ -10,18 +11,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SPLINE_FIELD_STD = (151 / 315) ** 1.5  # of cubic B-splines over unit white noise in 3D, averaged over positions
+SPLINE_FIELD_STD = (
+    151 / 315
+) ** 1.5  # of cubic B-splines over unit white noise in 3D, averaged over positions
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """An independent generator for each (seed, purpose); numpy's global state is neither read nor changed."""
+    """An independent generator for each (seed, purpose); numpy's global state is neither read nor
+    changed."""
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]))
 
 
 def smooth_field(
-    shape: Sequence[int], spacing_mm: Sequence[float], scale_mm: float | Sequence[float], rng: np.random.Generator
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    scale_mm: float | Sequence[float],
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """A smooth random field of mean 0 and variance 1: cubic B-splines over white noise on nodes `scale_mm` apart.
+    """A smooth random field of mean 0 and variance 1: cubic B-splines over white noise on nodes
+    `scale_mm` apart.
 
     Args:
         shape: (z, y, x) voxels.
@@ -34,7 +42,8 @@ def smooth_field(
     """
     scales = np.broadcast_to(np.asarray(scale_mm, float), 3)
     positions = [
-        np.arange(n) * step / scale + rng.random() for n, step, scale in zip(shape, spacing_mm, scales, strict=True)
+        np.arange(n) * step / scale + rng.random()
+        for n, step, scale in zip(shape, spacing_mm, scales, strict=True)
     ]
     nodes = [int(position[-1]) + 4 for position in positions]
     field = rng.standard_normal(nodes, dtype=np.float32) / np.float32(SPLINE_FIELD_STD)
@@ -44,12 +53,15 @@ def smooth_field(
 
 
 def _interpolate(values: np.ndarray, position: np.ndarray, axis: int) -> np.ndarray:
-    """Uniform cubic B-spline along one axis; elementwise, so the result does not depend on the number of threads."""
+    """Uniform cubic B-spline along one axis; elementwise, so the result does not depend on the
+    number of threads."""
     first = position.astype(int)
     t = position - first
     weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
     along = [-1 if i == axis else 1 for i in range(values.ndim)]
     total = np.zeros([*values.shape[:axis], len(position), *values.shape[axis + 1 :]], np.float32)
     for offset, weight in enumerate(weights):
-        total += np.take(values, first + offset, axis) * (weight / 6).astype(np.float32).reshape(along)
+        total += np.take(values, first + offset, axis) * (weight / 6).astype(np.float32).reshape(
+            along
+        )
     return total

@@ -1,7 +1,8 @@
 """A pair from ONE real image and its liver mask: the image is T1, a T2 is made from it.
 
-The T2 has another contrast (a random, smooth, non-monotonic curve over the image's intensities, which knows no
-organs), thick slices, its own slightly oblique grid, a breathing deformation, noise, and its own noisier annotation.
+The T2 has another contrast (a random, smooth, non-monotonic curve over the image's intensities,
+which knows no organs), thick slices, its own slightly oblique grid, a breathing deformation, noise,
+and its own noisier annotation.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
 DENOISING_STEPS = 5
-MAX_SHIFT_OF_EXTENT = 0.15  # a low stack of slices is moved less, or the pair would share no anatomy
+MAX_SHIFT_OF_EXTENT = (
+    0.15  # a low stack of slices is moved less, or the pair would share no anatomy
+)
 MIN_SLICES = 4
 ANNOTATION_MM = 1.2
 SLICE_MM = 0.8
@@ -41,16 +44,18 @@ def pair_from_image(
     slice_mm: float = 7.0,
     dome_mm: tuple[float, float] = (6.0, 28.0),
 ) -> PhantomPair:
-    """A pair whose T1 is `image` itself, untouched, and whose T2 is made from it; the same to the bit for one seed.
+    """A pair whose T1 is `image` itself, untouched, and whose T2 is made from it; the same to the
+    bit for one seed.
 
     Args:
         image: 3D, any orientation and intensities (huge ones of scl_slope, RAS, CT numbers).
-        mask: the liver on the image's grid. A mask of the same size that is less than a voxel away (written with a
-            qform only, say) takes over the image's geometry.
+        mask: the liver on the image's grid. A mask of the same size that is less than a voxel away
+            (written with a qform only, say) takes over the image's geometry.
         seed: of motion, contrast, noise and annotation; not negative.
         liver_label: the liver's number in `mask`; by default everything above 0 is liver.
         slice_mm: slice thickness of T2, 1..20.
-        dome_mm: range of the breathing amplitude at the dome; at most 15 % of the image's height is used.
+        dome_mm: range of the breathing amplitude at the dome; at most 15 % of the image's height is
+            used.
 
     Returns:
         A pair without lesions, water and fat; `t1_true_mask` is `t1_mask`.
@@ -59,7 +64,10 @@ def pair_from_image(
         InputError: the mask lies on another grid or holds no liver, or a number is out of range.
     """
     if seed < 0 or not 1 <= slice_mm <= 20:
-        raise InputError(f"seed must not be negative and slice_mm must lie in 1..20, they are {seed} and {slice_mm}.")
+        raise InputError(
+            f"seed must not be negative and slice_mm must lie in 1..20, they are {seed} and"
+            f" {slice_mm}."
+        )
     liver = _liver_on_grid_of(image, mask, liver_label)
     body = _body(image)
     grid = Grid.of(image)
@@ -67,13 +75,24 @@ def pair_from_image(
     low, high = grid.corners()[:, 2].min(), grid.corners()[:, 2].max()
     limit = MAX_SHIFT_OF_EXTENT * float(high - low)
     amplitude = (min(dome_mm[0], limit), min(dome_mm[1], limit))
-    motion = breathing.sample_motion(generator(seed, "motion"), dome_mm=amplitude, elastic_mm=1.2, shift_mm=2.0)
+    motion = breathing.sample_motion(
+        generator(seed, "motion"), dome_mm=amplitude, elastic_mm=1.2, shift_mm=2.0
+    )
     field = breathing.displacement_field(grid, landmarks, motion, generator(seed, "elastic"))
     target = _t2_grid(grid, motion.dome_mm, slice_mm, generator(seed, "planning"))
     scan = _Scan(target, breathing.as_transform(field))
-    t2 = scan.image(_second_contrast(image, body, array(liver) > 0, generator(seed, "contrast")), generator(seed, "scan"))
+    t2 = scan.image(
+        _second_contrast(image, body, array(liver) > 0, generator(seed, "contrast")),
+        generator(seed, "scan"),
+    )
     fraction = acquire(sitk.Cast(liver, sitk.sitkFloat32), target, scan.transform)
-    noisy = annotate(fraction, target.spacing_mm, generator(seed, "annotation"), border_mm=ANNOTATION_MM, slice_mm=SLICE_MM)
+    noisy = annotate(
+        fraction,
+        target.spacing_mm,
+        generator(seed, "annotation"),
+        border_mm=ANNOTATION_MM,
+        slice_mm=SLICE_MM,
+    )
     return PhantomPair(
         t1=image,
         t2=t2,
@@ -102,12 +121,17 @@ class _Scan:
 def _liver_on_grid_of(image: sitk.Image, mask: sitk.Image, liver_label: int | None) -> sitk.Image:
     grid, mask_grid = Grid.of(image), Grid.of(mask)
     if not grid.matches(mask_grid, tolerance=SAME_PLACE_VOXELS):
-        raise InputError(f"the mask ({mask_grid}) lies on another grid than its image ({grid}); resample it first.")
+        raise InputError(
+            f"the mask ({mask_grid}) lies on another grid than its image ({grid}); resample it"
+            " first."
+        )
     labels = array(mask)
     liver = labels > 0 if liver_label is None else labels == liver_label
     if not liver.any():
         found = ", ".join(str(value) for value in np.unique(labels)[:20])
-        raise InputError(f"the mask holds no liver (label {liver_label or '> 0'}); its labels are {found}.")
+        raise InputError(
+            f"the mask holds no liver (label {liver_label or '> 0'}); its labels are {found}."
+        )
     return image_like(liver, grid)
 
 
@@ -119,7 +143,8 @@ def _body(image: sitk.Image) -> np.ndarray:
 
 
 def _landmarks(grid: Grid, body: np.ndarray, liver: np.ndarray) -> breathing.Landmarks:
-    """The trunk's middle and radii from where the body is, the dome from the liver's highest voxels."""
+    """The trunk's middle and radii from where the body is, the dome from the liver's highest
+    voxels."""
     x, y, _ = _positions(grid, body)
     (left, right), (front, back) = (np.percentile(values, (1, 99)) for values in (x, y))
     dome = float(np.percentile(_positions(grid, liver)[2], 99.8))
@@ -135,7 +160,8 @@ def _positions(grid: Grid, where: np.ndarray) -> np.ndarray:
 
 
 def _t2_grid(grid: Grid, dome_mm: float, slice_mm: float, rng: np.random.Generator) -> Grid:
-    """Axial slices over the image's extent, less what moves out of it, a little oblique, finer in-plane."""
+    """Axial slices over the image's extent, less what moves out of it, a little oblique, finer
+    in-plane."""
     low, high = grid.corners().min(0), grid.corners().max(0)
     in_plane = float(np.clip(0.85 * min(grid.spacing), 0.7, 3.0))
     extent = high - low - np.array([0, 0, abs(dome_mm)])
@@ -146,9 +172,14 @@ def _t2_grid(grid: Grid, dome_mm: float, slice_mm: float, rng: np.random.Generat
     return grid_around(tuple(centre), size, (in_plane, in_plane, slice_mm), tuple(tilt))
 
 
-def _second_contrast(image: sitk.Image, body: np.ndarray, liver: np.ndarray, rng: np.random.Generator) -> sitk.Image:
-    """Intensities through a random curve: air stays 0, the liver becomes rather dark, the rest goes up and down."""
-    values = array(sitk.CurvatureFlow(sitk.Cast(image, sitk.sitkFloat32), 0.06, DENOISING_STEPS)).astype(np.float64)
+def _second_contrast(
+    image: sitk.Image, body: np.ndarray, liver: np.ndarray, rng: np.random.Generator
+) -> sitk.Image:
+    """Intensities through a random curve: air stays 0, the liver becomes rather dark, the rest goes
+    up and down."""
+    values = array(
+        sitk.CurvatureFlow(sitk.Cast(image, sitk.sitkFloat32), 0.06, DENOISING_STEPS)
+    ).astype(np.float64)
     low, high = (float(value) for value in np.quantile(values[body], (0.01, 0.995)))
     curve = _random_curve(low, high, values[liver], rng)
     air = float(np.percentile(values, 1))
@@ -156,11 +187,14 @@ def _second_contrast(image: sitk.Image, body: np.ndarray, liver: np.ndarray, rng
     return image_like((fade * curve(np.clip(values, low, high))).astype(np.float32), Grid.of(image))
 
 
-def _random_curve(low: float, high: float, liver: np.ndarray, rng: np.random.Generator) -> PchipInterpolator:
+def _random_curve(
+    low: float, high: float, liver: np.ndarray, rng: np.random.Generator
+) -> PchipInterpolator:
     """A smooth curve from intensities low..high to signals 0..1 that turns at least once.
 
-    Its nodes are the ends, the liver's median, and one step of 3.5 (robust) standard deviations to either side of it,
-    so that what looks almost like the liver differs from it after the remapping as well.
+    Its nodes are the ends, the liver's median, and one step of 3.5 (robust) standard deviations to
+    either side of it, so that what looks almost like the liver differs from it after the remapping
+    as well.
     """
     middle = float(np.clip(np.median(liver), low + 0.1 * (high - low), high - 0.1 * (high - low)))
     spread = 1.48 * float(np.median(np.abs(liver - np.median(liver))))
@@ -169,9 +203,17 @@ def _random_curve(low: float, high: float, liver: np.ndarray, rng: np.random.Gen
     nodes = [low, middle - down, middle, middle + up, high]
     dark = rng.uniform(0.22, 0.35)
     above = dark + rng.uniform(0.3, 0.55)
-    valley = down == step and rng.random() < 0.6  # the liver darker than what is on either side of it
+    valley = (
+        down == step and rng.random() < 0.6
+    )  # the liver darker than what is on either side of it
     if valley:
-        heights = [rng.uniform(0.1, 0.45), dark + rng.uniform(0.3, 0.55), dark, above, above + rng.choice((-0.35, 0.1))]
+        heights = [
+            rng.uniform(0.1, 0.45),
+            dark + rng.uniform(0.3, 0.55),
+            dark,
+            above,
+            above + rng.choice((-0.35, 0.1)),
+        ]
     else:
         heights = [rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.6) * dark, dark, above, above - 0.35]
     return PchipInterpolator(nodes, heights)

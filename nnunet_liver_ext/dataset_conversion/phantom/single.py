@@ -1,4 +1,5 @@
-"""One image of a synthetic abdomen with one mask: the T1 of a pair as MR, or a CT of the same anatomy."""
+"""One image of a synthetic abdomen with one mask: the T1 of a pair as MR, or a CT of the same
+anatomy."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class PhantomImage:
 
     image: sitk.Image
     mask: sitk.Image
-    """1 where an annotator sees the liver (vessels and lesions included), with the annotator's errors."""
+    """1 where an annotator sees the liver (vessels and lesions included), with the annotator's
+    errors."""
     true_mask: sitk.Image
     lesions: sitk.Image
     """0, or the lesion's number 1, 2, ..."""
@@ -66,23 +68,31 @@ def make_image(
     if modality != "CT":
         raise InputError(f"a phantom image is MR or CT, not {modality!r}.")
     if difficulty not in PROTOCOLS:
-        raise InputError(f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}.")
+        raise InputError(
+            f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}."
+        )
     check_numbers(seed, anatomy_seed, lesions)
     patient = seed if anatomy_seed is None else anatomy_seed
     anatomy = make_anatomy(patient, PROTOCOLS[difficulty], lesions)
     return _tomogram(anatomy, PROTOCOLS[difficulty], patient, seed, NOISE_HU[difficulty])
 
 
-def _tomogram(anatomy: Anatomy, protocol: Protocol, patient: int, seed: int, noise_hu: float) -> PhantomImage:
+def _tomogram(
+    anatomy: Anatomy, protocol: Protocol, patient: int, seed: int, noise_hu: float
+) -> PhantomImage:
     rng = generator(seed, "ct")
     jitter = rng.uniform(-6, 6, 3) * (1, 1, 0.5)
     middle = (jitter[0], jitter[1], anatomy.liver_centre_z + 4 + jitter[2])
     grid = grid_around(middle, protocol.t1_size, protocol.t1_spacing)
     units = hounsfield(anatomy.tissue, anatomy.grid.spacing_mm, generator(patient, "hounsfield"))
     # what lies beyond the canvas is air: 0 once air is
-    values = acquire(image_like(units - np.float32(AIR_HU), anatomy.grid), grid, subslices=2) + AIR_HU
+    values = (
+        acquire(image_like(units - np.float32(AIR_HU), anatomy.grid), grid, subslices=2) + AIR_HU
+    )
     values += noise_hu * rng.standard_normal(values.shape, dtype=np.float32)
     scanner = Scanner(anatomy.grid, grid, None, 2)
-    mask, true_mask = scanner.masks(anatomy.liver.mask, generator(seed, "annotation"), protocol.annotation_mm[0], 0.0)
+    mask, true_mask = scanner.masks(
+        anatomy.liver.mask, generator(seed, "annotation"), protocol.annotation_mm[0], 0.0
+    )
     image = image_like(np.rint(np.maximum(values, AIR_HU - 24)).astype(np.int16), grid)
     return PhantomImage(image, mask, true_mask, scanner.labels(anatomy.liver.lesions))

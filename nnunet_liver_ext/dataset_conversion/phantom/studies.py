@@ -12,7 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 from rich.progress import track
 
-from nnunet_liver_ext.dataset_conversion.phantom.pair import PROTOCOLS, Difficulty, PhantomPair, make_pair
+from nnunet_liver_ext.dataset_conversion.phantom.pair import (
+    PROTOCOLS,
+    Difficulty,
+    PhantomPair,
+    make_pair,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import (
     IMAGE_ENDINGS,
@@ -26,7 +31,9 @@ from nnunet_liver_ext.space.images import (
 OPTIONS_FILE = "phantom.json"
 COLUMNS = ("patient", "study", "t1", "t2", "t1_mask", "t2_mask")
 PARTS = ("T1", "T2", "T1_mask", "T2_mask")
-APPEARANCE_VERSION = 1  # to be raised when the same seed gives other images, so that old and new are not mixed
+APPEARANCE_VERSION = (
+    1  # to be raised when the same seed gives other images, so that old and new are not mixed
+)
 
 
 @dataclass(frozen=True)
@@ -56,22 +63,24 @@ def write_studies(
 ) -> Path:
     """Writes phantom studies NAME_T1, NAME_T2, NAME_T1_mask, NAME_T2_mask and a table of them.
 
-    Masks hold 1 for liver, lesions included, or 2 for lesions if `with_lesion_labels`. Studies that are there completely
-    are kept, so an interrupted call can be repeated, and a later one can ask for more pairs.
+    Masks hold 1 for liver, lesions included, or 2 for lesions if `with_lesion_labels`. Studies that
+    are there completely are kept, so an interrupted call can be repeated, and a later one can ask
+    for more pairs.
 
     Args:
         folder: where to; created.
         pairs: number of studies.
         seed: of all of them; not negative.
         difficulty: "demo" or "study", see `make_pair`.
-        patients: number of patients; those with several studies show the same anatomy, breathing differently.
-            Default: one patient per study.
+        patients: number of patients; those with several studies show the same anatomy, breathing
+            differently. Default: one patient per study.
         ending: of the images, such as .nii.gz or .mha.
         with_lesion_labels: mark lesions in the masks.
         progress: show a progress bar.
 
     Returns:
-        `folder`/studies.csv with the columns patient, study, t1, t2, t1_mask, t2_mask; paths relative to it.
+        `folder`/studies.csv with the columns patient, study, t1, t2, t1_mask, t2_mask; paths
+        relative to it.
 
     Raises:
         InputError: a number is out of range, or the folder holds studies made with other options.
@@ -87,7 +96,11 @@ def write_studies(
     }
     claim(folder, options)
     planned = plan_studies(pairs, seed, patients)
-    missing = [study for study in planned if not all(path.is_file() for path in _paths(folder, study, ending).values())]
+    missing = [
+        study
+        for study in planned
+        if not all(path.is_file() for path in _paths(folder, study, ending).values())
+    ]
     for study in track(missing, "phantom studies", disable=not progress):
         pair = make_pair(study.seed, difficulty=difficulty, anatomy_seed=study.anatomy_seed)
         _write_pair(pair, _paths(folder, study, ending), with_lesion_labels)
@@ -95,16 +108,24 @@ def write_studies(
     return write_table(folder, COLUMNS, planned, files)
 
 
-def check_request(pairs: int, seed: int, difficulty: str, patients: int | None, ending: str) -> None:
+def check_request(
+    pairs: int, seed: int, difficulty: str, patients: int | None, ending: str
+) -> None:
     """InputError unless numbers, difficulty and ending are possible."""
     if pairs < 1 or seed < 0:
-        raise InputError(f"pairs must be at least 1 and seed not negative, they are {pairs} and {seed}.")
+        raise InputError(
+            f"pairs must be at least 1 and seed not negative, they are {pairs} and {seed}."
+        )
     if patients is not None and not 1 <= patients <= pairs:
         raise InputError(f"{pairs} pairs can come from 1 to {pairs} patients, not {patients}.")
     if difficulty not in PROTOCOLS:
-        raise InputError(f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}.")
+        raise InputError(
+            f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}."
+        )
     if ending not in IMAGE_ENDINGS:
-        raise InputError(f"unknown kind of image {ending!r}; choose one of {', '.join(IMAGE_ENDINGS)}.")
+        raise InputError(
+            f"unknown kind of image {ending!r}; choose one of {', '.join(IMAGE_ENDINGS)}."
+        )
 
 
 def claim(folder: Path, options: dict[str, object]) -> None:
@@ -116,16 +137,20 @@ def claim(folder: Path, options: dict[str, object]) -> None:
         return
     found = json.loads(path.read_text())
     differing = [
-        f"{name} {found.get(name)} rather than {value}" for name, value in options.items() if found.get(name) != value
+        f"{name} {found.get(name)} rather than {value}"
+        for name, value in options.items()
+        if found.get(name) != value
     ]
     if differing:
         raise InputError(
-            f"{folder}: holds phantom studies made with {', '.join(differing)}; choose another folder or delete it."
+            f"{folder}: holds phantom studies made with {', '.join(differing)}; choose another"
+            " folder or delete it."
         )
 
 
 def plan_studies(pairs: int, seed: int, patients: int | None) -> list[PlannedStudy]:
-    """Study i belongs to patient i modulo their number: independent of how many studies there will be."""
+    """Study i belongs to patient i modulo their number: independent of how many studies there will
+    be."""
     planned = []
     for index in range(pairs):
         patient, visit = (index, 0) if patients is None else (index % patients, index // patients)
@@ -166,7 +191,10 @@ def with_lesions(mask: sitk.Image, lesions: sitk.Image) -> sitk.Image:
 
 
 def write_table(
-    folder: Path, columns: Sequence[str], planned: Sequence[PlannedStudy], files: Sequence[Sequence[Path]]
+    folder: Path,
+    columns: Sequence[str],
+    planned: Sequence[PlannedStudy],
+    files: Sequence[Sequence[Path]],
 ) -> Path:
     """`folder`/studies.csv: patient, study and the files of each study, relative to the folder."""
     table = folder / "studies.csv"

@@ -1,8 +1,8 @@
 """The tissues of the phantom and how they look in T1 and T2.
 
-T1 is a fat-suppressed gradient echo in the portal venous phase, T2 a turbo spin echo without fat suppression. Signals
-are fractions of the brightest tissue and keep the order a radiologist expects (T2: fluid, fat, kidney, spleen, liver,
-muscle); they are not solutions of the Bloch equations.
+T1 is a fat-suppressed gradient echo in the portal venous phase, T2 a turbo spin echo without fat
+suppression. Signals are fractions of the brightest tissue and keep the order a radiologist expects
+(T2: fluid, fat, kidney, spleen, liver, muscle); they are not solutions of the Bloch equations.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class Tissue(IntEnum):
 class Appearance:
     """Signals in T1 and T2 (0..1), fat in percent of the signal, and how uneven the tissue is.
 
-    `texture` is the relative standard deviation of fine texture (a few mm), `mottle` of coarse texture (about 1 cm),
-    `variety` the absolute standard deviation of slow changes (several cm): bowel loops of different content.
+    `texture` is the relative standard deviation of fine texture (a few mm), `mottle` of coarse
+    texture (about 1 cm), `variety` the absolute standard deviation of slow changes (several cm):
+    bowel loops of different content.
     """
 
     t1: float
@@ -105,7 +106,8 @@ CLEAR_APPEARANCE: dict[Tissue, Appearance] = APPEARANCE | {
     Tissue.MUSCLE: Appearance(0.58, 0.295, 4, 0.06, 0.06),
     Tissue.BACK_MUSCLE: Appearance(0.475, 0.21, 7, 0.10, 0.10),
 }
-"""For tiny networks: what shares the liver's signals is thin (abdominal wall, bowel wall), what is bulky differs more."""
+"""For tiny networks: what shares the liver's signals is thin (abdominal wall, bowel wall), what is
+bulky differs more."""
 
 LIVER_FAT_PERCENT = (2.0, 22.0)  # from a normal liver to a clearly fatty one
 

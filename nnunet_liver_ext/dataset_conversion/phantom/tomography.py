@@ -1,6 +1,8 @@
-"""CT of the phantom: Hounsfield units of its tissues in the portal venous phase, about as textbooks give them.
+"""CT of the phantom: Hounsfield units of its tissues in the portal venous phase, about as textbooks
+give them.
 
-The anatomy is that of the T1/T2 pairs; what a CT scanner adds is Gaussian noise, and nothing is biased.
+The anatomy is that of the T1/T2 pairs; what a CT scanner adds is Gaussian noise, and nothing is
+biased.
 """
 
 from __future__ import annotations
@@ -49,9 +51,14 @@ UNEVEN_HU = 110.0
 TEXTURE_MM = 5.0
 
 
-def hounsfield(tissue: np.ndarray, spacing_mm: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
-    """Hounsfield units (float32) of tissues (uint8, z y x), with a patient's own levels and texture."""
+def hounsfield(
+    tissue: np.ndarray, spacing_mm: tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Hounsfield units (float32) of tissues (uint8, z y x), with a patient's own levels and
+    texture."""
     levels = np.array([HOUNSFIELD[one] for one in Tissue], np.float32)
     levels[1:] += (SPREAD_HU * rng.standard_normal(len(levels) - 1)).astype(np.float32)
     texture = np.minimum(column(APPEARANCE, "texture"), 0.1) * np.float32(UNEVEN_HU)
-    return levels[tissue] + texture[tissue] * smooth_field(tissue.shape, spacing_mm, TEXTURE_MM, rng)
+    return levels[tissue] + texture[tissue] * smooth_field(
+        tissue.shape, spacing_mm, TEXTURE_MM, rng
+    )

@@ -1,7 +1,8 @@
-"""The toy: pairs of textured images whose masks are random blobs, equal up to a shift and a little more.
+"""The toy: pairs of textured images whose masks are random blobs, equal up to a shift and a little
+more.
 
-`make_pair` gives a pair in memory, `write_toy_dataset` an nnU-Net raw dataset. What is simulated, and how hard it is:
-docs/toy.md.
+`make_pair` gives a pair in memory, `write_toy_dataset` an nnU-Net raw dataset. What is simulated,
+and how hard it is: docs/toy.md.
 """
 
 from nnunet_liver_ext.dataset_conversion.toy.pair import ToyPair, make_pair, scaled_max_shift

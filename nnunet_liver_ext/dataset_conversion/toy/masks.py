@@ -1,6 +1,7 @@
 """The toy's masks: random smooth blobs, and the same with another border.
 
-Y X pixels, also of the canvas: the square on which the blobs of a pair are drawn before they are put into the images.
+Y X pixels, also of the canvas: the square on which the blobs of a pair are drawn before they are
+put into the images.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def draw_blobs(side: int, pixels: float, rng: np.random.Generator) -> np.ndarray
         bool (side, side), nothing at the outermost pixels.
     """
     at = (np.arange(side) + 0.5) / side * 2 - 1
-    height = smooth_noise(side, BLOB_SCALE * side, rng) - GATHERING * (at[:, None] ** 2 + at**2) ** 2
+    height = (
+        smooth_noise(side, BLOB_SCALE * side, rng) - GATHERING * (at[:, None] ** 2 + at**2) ** 2
+    )
     height[[0, -1]] = height[:, [0, -1]] = -np.inf
     mask = height > np.partition(height.ravel(), -round(pixels))[-round(pixels)]
     return _without_small_parts(mask, SMALLEST_PART * pixels)
@@ -45,8 +48,9 @@ def draw_blobs(side: int, pixels: float, rng: np.random.Generator) -> np.ndarray
 def with_other_border(mask: np.ndarray, difference: float, rng: np.random.Generator) -> np.ndarray:
     """The mask after a smooth random displacement of its border.
 
-    A displacement of standard deviation σ along a border of length P sweeps P·σ·√(2/π) pixels, so that the Dice of both
-    masks is about 1 − P·σ·√(2/π) / 2A for an area A. σ is chosen such that this is 1 − `difference`.
+    A displacement of standard deviation σ along a border of length P sweeps P·σ·√(2/π) pixels, so
+    that the Dice of both masks is about 1 − P·σ·√(2/π) / 2A for an area A. σ is chosen such that
+    this is 1 − `difference`.
 
     Args:
         mask: bool (side, side).
@@ -59,13 +63,16 @@ def with_other_border(mask: np.ndarray, difference: float, rng: np.random.Genera
     border = np.count_nonzero(np.abs(depth) <= 2) / 4  # the distances jump from -1 to 1
     sigma = difference * 2 * np.count_nonzero(mask) / (border * math.sqrt(2 / math.pi))
     side = len(mask)
-    changed = depth - 0.5 * np.sign(depth) + sigma * smooth_noise(side, BORDER_SCALE * side, rng) > 0
+    changed = (
+        depth - 0.5 * np.sign(depth) + sigma * smooth_noise(side, BORDER_SCALE * side, rng) > 0
+    )
     changed[[0, -1]] = changed[:, [0, -1]] = False
     return _without_small_parts(changed, smallest=TINY_PART * np.count_nonzero(mask))
 
 
 def smooth_noise(side: int, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A random field (side, side) of mean 0 and variance 1: white noise filtered with a Gaussian of `scale` pixels."""
+    """A random field (side, side) of mean 0 and variance 1: white noise filtered with a Gaussian of
+    `scale` pixels."""
     # the Gaussian's squares sum up to 1 / (4π scale²)
     white = rng.standard_normal((side, side)) * 2 * math.sqrt(math.pi) * scale
     return ndimage.gaussian_filter(white, scale, mode="wrap")

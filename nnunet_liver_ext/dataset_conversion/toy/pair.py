@@ -35,7 +35,8 @@ class ToyPair:
     visible_mask_2: np.ndarray
     """bool, what image 2 shows: mask 2, unless there is annotation noise."""
     shift: tuple[int, int]
-    """(dy, dx), pixels, moves mask 1 onto mask 2: without difference and noise, mask_2[y + dy, x + dx] = mask_1[y, x]."""
+    """(dy, dx), pixels, moves mask 1 onto mask 2: without difference and noise, mask_2[y + dy, x +
+    dx] = mask_1[y, x]."""
 
 
 def make_pair(
@@ -52,17 +53,25 @@ def make_pair(
     Args:
         seed: everything follows from it; not negative.
         size: pixels of the images along y and x, at least 64.
-        max_shift: the largest shift along y and along x, pixels, at most a quarter of the size; the paper's 32 of 240 by
-            default, in smaller images the same share (`scaled_max_shift`).
-        difference: how unlike the two visible masks are, 0 (equal) to 0.3: about 1 − Dice of the masks without their shift.
-        annotation_noise: how unlike annotation 2 is what image 2 shows, in the same way. The paper has none.
+        max_shift: the largest shift along y and along x, pixels, at most a quarter of the size; the
+            paper's 32 of 240 by default, in smaller images the same share (`scaled_max_shift`).
+        difference: how unlike the two visible masks are, 0 (equal) to 0.3: about 1 − Dice of the
+            masks without their shift.
+        annotation_noise: how unlike annotation 2 is what image 2 shows, in the same way. The paper
+            has none.
         noise: standard deviation of the images' white noise; the patterns' amplitude is 1.
 
     Raises:
         InputError: a number is out of range.
     """
     max_shift = scaled_max_shift(size) if max_shift is None else max_shift
-    check_options(size=size, max_shift=max_shift, difference=difference, annotation_noise=annotation_noise, noise=noise)
+    check_options(
+        size=size,
+        max_shift=max_shift,
+        difference=difference,
+        annotation_noise=annotation_noise,
+        noise=noise,
+    )
     if seed < 0:
         raise InputError(f"a seed is not negative, found {seed}.")
     rng = generator(seed, "toy masks")
@@ -89,21 +98,32 @@ def scaled_max_shift(size: int) -> int:
     return min(MAX_SHIFT, round(size * MAX_SHIFT / SIZE))
 
 
-def check_options(*, size: int, max_shift: int, difference: float, annotation_noise: float, noise: float) -> None:
+def check_options(
+    *, size: int, max_shift: int, difference: float, annotation_noise: float, noise: float
+) -> None:
     """The options of `make_pair`.
 
     Raises:
         InputError: a number is out of range.
     """
     if size < SMALLEST_SIZE:
-        raise InputError(f"toy images have at least {SMALLEST_SIZE} pixels along each axis, found a size of {size}.")
+        raise InputError(
+            f"toy images have at least {SMALLEST_SIZE} pixels along each axis, found a size of"
+            f" {size}."
+        )
     if not 0 <= max_shift <= size // 4:
-        raise InputError(f"the largest shift in images of {size} pixels is 0 to {size // 4}, found {max_shift}.")
+        raise InputError(
+            f"the largest shift in images of {size} pixels is 0 to {size // 4}, found {max_shift}."
+        )
     for name, value in (("difference", difference), ("annotation noise", annotation_noise)):
         if not 0 <= value <= LARGEST_DIFFERENCE:
-            raise InputError(f"the {name} of toy masks is 0 to {LARGEST_DIFFERENCE}, found {value:g}.")
+            raise InputError(
+                f"the {name} of toy masks is 0 to {LARGEST_DIFFERENCE}, found {value:g}."
+            )
     if not 0 <= noise < np.inf:
-        raise InputError(f"the noise of toy images is 0 or more (their amplitude is 1), found {noise:g}.")
+        raise InputError(
+            f"the noise of toy images is 0 or more (their amplitude is 1), found {noise:g}."
+        )
 
 
 def _canvas_side(size: int, max_shift: int) -> int:
@@ -112,7 +132,8 @@ def _canvas_side(size: int, max_shift: int) -> int:
 
 
 def _starts(size: int, side: int, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest place of mask 1's canvas such that both canvases keep their distance from the image's edges."""
+    """Lowest and highest place of mask 1's canvas such that both canvases keep their distance from
+    the image's edges."""
     margin = round(MARGIN * size)
     return margin - np.minimum(shift, 0), size - margin - side - np.maximum(shift, 0)
 

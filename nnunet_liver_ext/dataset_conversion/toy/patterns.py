@@ -1,8 +1,9 @@
-"""The toy's images: sine patterns whose angle (image 1) or frequency (image 2) says what is foreground.
+"""The toy's images: sine patterns whose angle (image 1) or frequency (image 2) says what is
+foreground.
 
-Both patterns of an image have the same mean and the same variance, so that no grey value tells one from the other. The
-angles are 0° and 90°, which mirroring along an axis does not change; rotation would turn one into the other, and scaling
-would do so with the frequencies.
+Both patterns of an image have the same mean and the same variance, so that no grey value tells one
+from the other. The angles are 0° and 90°, which mirroring along an axis does not change; rotation
+would turn one into the other, and scaling would do so with the frequencies.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ STRETCH_JITTER = 0.04
 
 
 def period_px(size: int) -> float:
-    """Period of image 1's patterns in pixels: 10 of 240 (our choice, the paper gives none), never below 5."""
+    """Period of image 1's patterns in pixels: 10 of 240 (our choice, the paper gives none), never
+    below 5."""
     return max(5.0, size / 24)
 
 
@@ -37,10 +39,12 @@ def angle_image(mask: np.ndarray, noise: float, rng: np.random.Generator) -> np.
 
 
 def frequency_image(mask: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Image 2: one angle, any for each image; the frequency says what is foreground; float32 of the mask's shape."""
+    """Image 2: one angle, any for each image; the frequency says what is foreground; float32 of the
+    mask's shape."""
     period, angle = period_px(len(mask)), rng.uniform(0, 180)
     background, foreground = (
-        _wave(len(mask), angle, period * stretch * _jitter(rng), rng) for stretch in (BACKGROUND_STRETCH, FOREGROUND_STRETCH)
+        _wave(len(mask), angle, period * stretch * _jitter(rng), rng)
+        for stretch in (BACKGROUND_STRETCH, FOREGROUND_STRETCH)
     )
     return _image(mask, background, foreground, noise, rng)
 
@@ -57,7 +61,11 @@ def _jitter(rng: np.random.Generator) -> float:
 
 
 def _image(
-    mask: np.ndarray, background: np.ndarray, foreground: np.ndarray, noise: float, rng: np.random.Generator
+    mask: np.ndarray,
+    background: np.ndarray,
+    foreground: np.ndarray,
+    noise: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     clean = np.where(mask, foreground, background)
     return (clean + noise * rng.standard_normal(mask.shape)).astype(np.float32)

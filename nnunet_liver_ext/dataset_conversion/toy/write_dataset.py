@@ -1,8 +1,8 @@
 """Toy pairs as an nnU-Net raw dataset, by the same writer as any other pairs.
 
-The writer takes studies that are files. The file of a toy image is its recipe, a few numbers from which `ToyReader` makes
-the image, so that no image is written twice, and other numbers are noticed as another study. Recipes live only while they
-are converted.
+The writer takes studies that are files. The file of a toy image is its recipe, a few numbers from
+which `ToyReader` makes the image, so that no image is written twice, and other numbers are noticed
+as another study. Recipes live only while they are converted.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ from nnunet_liver_ext.space.images import image_like
 from nnunet_liver_ext.studies.pair_studies import Study
 
 MODALITIES = ("angle", "frequency")
-APPEARANCE_VERSION = 1  # to be raised when the same seed gives other images, so that old and new are not mixed
+APPEARANCE_VERSION = (
+    1  # to be raised when the same seed gives other images, so that old and new are not mixed
+)
 REFERENCE = (
-    "Couteaux et al., Cooperating networks to enforce a similarity constraint in paired but unregistered multimodal liver "
-    "segmentation, 2021, section 3.1"
+    "Couteaux et al., Cooperating networks to enforce a similarity constraint in paired but"
+    " unregistered multimodal liver segmentation, 2021, section 3.1"
 )
 
 
@@ -60,12 +62,14 @@ def write_toy_dataset(
     overwrite: bool = False,
     add: bool = False,
 ) -> Path:
-    """Writes `DatasetNNN_Name` into nnUNet_raw: single-slice images of modalities "angle" and "frequency", class "blob".
+    """Writes `DatasetNNN_Name` into nnUNet_raw: single-slice images of modalities "angle" and
+    "frequency", class "blob".
 
     Args:
         dataset_id: NNN, 1..999.
         pairs: to train and validate on (imagesTr, labelsTr).
-        test_pairs: more pairs, for testing (imagesTs, labelsTs); the same however many others there are.
+        test_pairs: more pairs, for testing (imagesTs, labelsTs); the same however many others there
+            are.
         size, max_shift, difference, annotation_noise, noise: see `make_pair`.
         seed: of all pairs and of the splits; not negative.
         name: Name.
@@ -78,10 +82,15 @@ def write_toy_dataset(
         The dataset's folder.
 
     Raises:
-        InputError: a number is out of range, nnUNet_raw is not set, another dataset is there, or it cannot be written.
+        InputError: a number is out of range, nnUNet_raw is not set, another dataset is there, or it
+            cannot be written.
     """
     max_shift = scaled_max_shift(size) if max_shift is None else max_shift
-    options: dict[str, Any] = {"size": size, "max_shift": max_shift, "difference": float(difference)}
+    options: dict[str, Any] = {
+        "size": size,
+        "max_shift": max_shift,
+        "difference": float(difference),
+    }
     options |= {"annotation_noise": float(annotation_noise), "noise": float(noise)}
     check_options(**options)
     _check_numbers(pairs, test_pairs, seed)
@@ -95,7 +104,12 @@ def write_toy_dataset(
             [*training, *test],
             dataset_id=dataset_id,
             name=name,
-            settings=Settings(labels={"blob": (1,)}, spacing="native-t1", interpolation="linear", modalities=MODALITIES),
+            settings=Settings(
+                labels={"blob": (1,)},
+                spacing="native-t1",
+                interpolation="linear",
+                modalities=MODALITIES,
+            ),
             hold_out=[study.patient for study in test],
             folds=folds,
             repeats=repeats,
@@ -135,24 +149,34 @@ def pair_seed(seed: int, kind: str, index: int) -> int:
 
 def _check_numbers(pairs: int, test_pairs: int, seed: int) -> None:
     if pairs < 2:
-        raise InputError(f"a toy dataset has at least 2 pairs to train and validate on, found {pairs}.")
+        raise InputError(
+            f"a toy dataset has at least 2 pairs to train and validate on, found {pairs}."
+        )
     if test_pairs < 0 or seed < 0:
-        raise InputError(f"the number of test pairs and the seed are not negative, found {test_pairs} and {seed}.")
+        raise InputError(
+            f"the number of test pairs and the seed are not negative, found {test_pairs} and"
+            f" {seed}."
+        )
 
 
 def _check_made_alike(folder: Path, made_with: Mapping[str, Any]) -> None:
-    """A dataset that is there was made with the same numbers: pairs that are added would be unlike the others."""
+    """A dataset that is there was made with the same numbers: pairs that are added would be unlike
+    the others."""
     path = folder / "dataset.json"
     if not path.is_file():
         return
     try:
         found = json.loads(path.read_text()).get("toy")
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is no valid JSON ({error}); mend it, or replace the dataset with --overwrite.") from None
+        raise InputError(
+            f"{path}: is no valid JSON ({error}); mend it, or replace the dataset with --overwrite."
+        ) from None
     if found is None:
         return  # no toy; the writer will say so
     different = [
-        f"{key} {found.get(key)} rather than {value}" for key, value in made_with.items() if found.get(key) != value
+        f"{key} {found.get(key)} rather than {value}"
+        for key, value in made_with.items()
+        if found.get(key) != value
     ]
     if different:
         raise InputError(
@@ -161,12 +185,18 @@ def _check_made_alike(folder: Path, made_with: Mapping[str, Any]) -> None:
         )
 
 
-def _studies(folder: Path, kind: str, count: int, seed: int, options: Mapping[str, Any]) -> list[Study]:
+def _studies(
+    folder: Path, kind: str, count: int, seed: int, options: Mapping[str, Any]
+) -> list[Study]:
     """Studies pair0001, pair0002, ... with their recipes."""
     studies = []
     for index in range(count):
         name = f"{kind}{index + 1:04d}"
-        recipe = {"version": APPEARANCE_VERSION, "seed": pair_seed(seed, kind, index), "options": options}
+        recipe = {
+            "version": APPEARANCE_VERSION,
+            "seed": pair_seed(seed, kind, index),
+            "options": options,
+        }
         images = {part: folder / f"{name}_{part}.json" for part in MODALITIES}
         masks = {part: folder / f"{name}_{part}_mask.json" for part in MODALITIES}
         for part in MODALITIES:

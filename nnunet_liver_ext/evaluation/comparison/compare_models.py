@@ -1,4 +1,5 @@
-"""Compares the results of several models or runs: reads them, checks that they fit together, writes tables and a picture."""
+"""Compares the results of several models or runs: reads them, checks that they fit together, writes
+tables and a picture."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.conventions import refuse_other_conventions
-from nnunet_liver_ext.evaluation.comparison.results_folders import Results, combined, read_all, read_folds, read_patients
+from nnunet_liver_ext.evaluation.comparison.results_folders import (
+    Results,
+    combined,
+    read_all,
+    read_folds,
+    read_patients,
+)
 from nnunet_liver_ext.evaluation.comparison.written_tables import latex, markdown
 from nnunet_liver_ext.evaluation.results.results_table import versions, write_csv
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import judged_metrics
@@ -24,7 +31,14 @@ from nnunet_liver_ext.space.images import replaced
 SAME_VOLUME = 1e-6
 """Volumes of references that differ by less than this part are the same."""
 FEWEST_FOR_A_RANKING = 3
-OWN_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "comparison.png", "comparison.json", "report.html")
+OWN_FILES = (
+    "comparison.csv",
+    "comparison.md",
+    "comparison.tex",
+    "comparison.png",
+    "comparison.json",
+    "report.html",
+)
 OPTIONAL_FILES = ("ranking.csv", "run_to_run.csv")
 
 
@@ -33,7 +47,8 @@ class ModelComparison:
     """What came out of a comparison."""
 
     table: pd.DataFrame
-    """As `statistics.compare_paired`, with `optimistic_a` and `optimistic_b`: the checkpoint was chosen on these cases."""
+    """As `statistics.compare_paired`, with `optimistic_a` and `optimistic_b`: the checkpoint was
+    chosen on these cases."""
     ranking: pd.DataFrame
     """As `statistics.stability.ranking_stability` for each metric; empty for two models."""
     runs: pd.DataFrame
@@ -65,30 +80,48 @@ def compare_results(
         metrics: names; None takes all with a better direction.
         unit: what is tested, see `statistics.compare_paired`.
         smallest_difference: of interest, see `statistics.compare_paired`.
-        patients: CSV with the columns case and patient; None takes the column patient of the results.
-        splits: splits_final.json, if the results are runs of one training: also says how much they differ by fold.
+        patients: CSV with the columns case and patient; None takes the column patient of the
+            results.
+        splits: splits_final.json, if the results are runs of one training: also says how much they
+            differ by fold.
         seed: of the bootstrap.
 
     Raises:
-        InputError: results that cannot be read or do not fit together; see `comparison.input` and `compare_paired`.
+        InputError: results that cannot be read or do not fit together; see `comparison.input` and
+            `compare_paired`.
     """
     results = read_all([Path(path) for path in paths], names)
     table = combined(results, read_patients(Path(patients)) if patients else None)
     folds = read_folds(Path(splits)) if splits else None
     judged = [one.name for one in judged_metrics(table["metric"], metrics)]
     refuse_other_conventions(results, judged)
-    compared = compare_paired(table, baseline, metrics=judged, smallest_difference=smallest_difference, unit=unit, seed=seed)
+    compared = compare_paired(
+        table,
+        baseline,
+        metrics=judged,
+        smallest_difference=smallest_difference,
+        unit=unit,
+        seed=seed,
+    )
     chosen = [own.name for own in results if own.chosen_on_these_cases]
     return ModelComparison(
-        table=compared.assign(**{f"optimistic_{side}": compared[f"model_{side}"].isin(chosen) for side in "ab"}),
-        ranking=_ranking(table, judged, seed) if len(results) >= FEWEST_FOR_A_RANKING else pd.DataFrame(),
+        table=compared.assign(
+            **{f"optimistic_{side}": compared[f"model_{side}"].isin(chosen) for side in "ab"}
+        ),
+        ranking=(
+            _ranking(table, judged, seed)
+            if len(results) >= FEWEST_FOR_A_RANKING
+            else pd.DataFrame()
+        ),
         runs=_runs(table, folds, judged) if folds is not None else pd.DataFrame(),
         notes=_notes(table, results, metrics, patients_given=patients is not None),
         settings={
             "models": [own.name for own in results],
             "baseline": baseline,
             "unit": unit,
-            "smallest_difference": compared.groupby("metric", sort=False)["smallest_difference"].first().to_dict(),
+            "smallest_difference": (
+                compared.groupby("metric", sort=False)["smallest_difference"].first().to_dict()
+            ),
             "resamples": RESAMPLES,
             "seed": seed,
         },
@@ -102,11 +135,16 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"{out}: is a file; the comparison needs a folder.")
     there = [name for name in OWN_FILES if (out / name).exists()]
     if there and not overwrite:
-        raise InputError(f"{out / there[0]} exists: choose another folder, or replace it with --overwrite.")
+        raise InputError(
+            f"{out / there[0]} exists: choose another folder, or replace it with --overwrite."
+        )
 
 
-def write_comparison(comparison: ModelComparison, out: Path, *, overwrite: bool = False) -> list[str]:
-    """Writes comparison.csv, .md, .tex, .png and .json, report.html, and ranking.csv and run_to_run.csv where there are any.
+def write_comparison(
+    comparison: ModelComparison, out: Path, *, overwrite: bool = False
+) -> list[str]:
+    """Writes comparison.csv, .md, .tex, .png and .json, report.html, and ranking.csv and
+    run_to_run.csv where there are any.
 
     Returns:
         Names of the files. comparison.csv is written last: where it is, the others are.
@@ -126,12 +164,18 @@ def write_comparison(comparison: ModelComparison, out: Path, *, overwrite: bool 
         else:
             (out / name).unlink(missing_ok=True)  # of an earlier comparison
     texts = {
-        "comparison.md": markdown(comparison.table, comparison.ranking, comparison.runs, comparison.notes),
+        "comparison.md": markdown(
+            comparison.table, comparison.ranking, comparison.runs, comparison.notes
+        ),
         "comparison.tex": latex(comparison.table),
-        "comparison.json": json.dumps(
-            {**comparison.settings, "notes": comparison.notes, "versions": versions()}, indent=2, ensure_ascii=False
-        )
-        + "\n",
+        "comparison.json": (
+            json.dumps(
+                {**comparison.settings, "notes": comparison.notes, "versions": versions()},
+                indent=2,
+                ensure_ascii=False,
+            )
+            + "\n"
+        ),
     }
     for name, text in texts.items():
         with replaced(out / name) as unfinished:
@@ -150,38 +194,57 @@ def write_comparison(comparison: ModelComparison, out: Path, *, overwrite: bool 
     return [*OWN_FILES, *(name for name, table in optional.items() if len(table))]
 
 
-def _by_model(table: pd.DataFrame, results: Sequence[Results]) -> list[tuple[Results, pd.DataFrame]]:
+def _by_model(
+    table: pd.DataFrame, results: Sequence[Results]
+) -> list[tuple[Results, pd.DataFrame]]:
     """Each model's rows of the table of all."""
     return [(own, table[table["model"] == own.name].drop(columns="model")) for own in results]
 
 
 def _ranking(table: pd.DataFrame, metrics: Sequence[str], seed: int) -> pd.DataFrame:
-    rankings = [ranking_stability(table, metric, resamples=RESAMPLES, seed=seed) for metric in metrics]
+    rankings = [
+        ranking_stability(table, metric, resamples=RESAMPLES, seed=seed) for metric in metrics
+    ]
     return pd.concat(rankings, ignore_index=True)
 
 
 def _runs(table: pd.DataFrame, folds: Mapping[str, int], metrics: Sequence[str]) -> pd.DataFrame:
-    return run_to_run({str(name): own for name, own in table.groupby("model", sort=False)}, folds, metrics=metrics)
+    return run_to_run(
+        {str(name): own for name, own in table.groupby("model", sort=False)}, folds, metrics=metrics
+    )
 
 
 def _notes(
-    table: pd.DataFrame, results: Sequence[Results], metrics: Sequence[str] | None, *, patients_given: bool
+    table: pd.DataFrame,
+    results: Sequence[Results],
+    metrics: Sequence[str] | None,
+    *,
+    patients_given: bool,
 ) -> list[str]:
     notes = _other_references(table)
     known = patient_of_each_case(table)
     if not known and not patients_given:
         notes.append(
-            "no patients are named: each case counts as a patient of its own; if patients have several, --patients."
+            "no patients are named: each case counts as a patient of its own; if patients have"
+            " several, --patients."
         )
     elif (without := sorted(set(table["case"]) - set(known))) and not patients_given:
-        notes.append(f"no patient is named for {len(without)} of the cases ({without[0]}): each counts as its own patient.")
+        notes.append(
+            f"no patient is named for {len(without)} of the cases ({without[0]}): each counts as"
+            " its own patient."
+        )
     if unknown := [own.name for own in results if not own.measured]:
         notes.append(
-            f"how {', '.join(unknown)} was measured is not known (no results.json): it is taken to be as the others were."
+            f"how {', '.join(unknown)} was measured is not known (no results.json): it is taken to"
+            " be as the others were."
         )
     if metrics is None:
         names = [{*own.table["metric"]} for own in results]
-        partly = [one.name for one in judged_metrics(table["metric"]) if not all(one.name in own for own in names)]
+        partly = [
+            one.name
+            for one in judged_metrics(table["metric"])
+            if not all(one.name in own for own in names)
+        ]
         if partly:
             notes.append(f"not measured for all models: {', '.join(partly)}.")
     return notes
@@ -196,6 +259,6 @@ def _other_references(table: pd.DataFrame) -> list[str]:
     if not cases:
         return []
     return [
-        f"the references are not the same for all models: their volumes differ in {len(cases)} of the cases ({cases[0]}), "
-        "so differences are not of the predictions alone."
+        f"the references are not the same for all models: their volumes differ in {len(cases)} of"
+        f" the cases ({cases[0]}), so differences are not of the predictions alone."
     ]

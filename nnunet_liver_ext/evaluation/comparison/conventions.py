@@ -13,7 +13,8 @@ DEPENDS_ON = {
     "fat": ("options.fat_margin_mm",),
     "detection": ("options.min_lesion_dice",),
 }
-"""By family: entries of results.json that must be equal before a metric is compared, beside its own convention."""
+"""By family: entries of results.json that must be equal before a metric is compared, beside its own
+convention."""
 MORE = {
     "surface_dice": ("tolerance_mm",),
     "relative_similarity_prediction": ("similarity.transforms", "conventions.relative_similarity"),
@@ -32,7 +33,8 @@ def depends_on(metric: str) -> tuple[str, ...]:
 
 
 def refuse_other_conventions(results: Sequence[Results], metrics: Sequence[str]) -> None:
-    """Refuses to compare what was measured differently; what a results.json does not say is taken as equal.
+    """Refuses to compare what was measured differently; what a results.json does not say is taken
+    as equal.
 
     Raises:
         InputError: tolerance, transforms or conventions of one of the metrics differ.
@@ -44,6 +46,7 @@ def refuse_other_conventions(results: Sequence[Results], metrics: Sequence[str])
             if other is not None:
                 name = entry.rpartition(".")[2]
                 raise InputError(
-                    f"{metric} was measured differently: {name} is {said[0][1]!r} for {said[0][0]} and {other[1]!r} for "
-                    f"{other[0]}. Evaluate one of them again, or leave {metric} out with --metrics."
+                    f"{metric} was measured differently: {name} is {said[0][1]!r} for {said[0][0]}"
+                    f" and {other[1]!r} for {other[0]}. Evaluate one of them again, or leave"
+                    f" {metric} out with --metrics."
                 )

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.comparison.written_tables import FOOTNOTE, has_optimistic, interval_of, model_of, models_of
+from nnunet_liver_ext.evaluation.comparison.written_tables import (
+    FOOTNOTE,
+    has_optimistic,
+    interval_of,
+    model_of,
+    models_of,
+)
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 from nnunet_liver_ext.evaluation.statistics.sentences import Row
@@ -25,13 +31,16 @@ def forest_rows(comparison: pd.DataFrame) -> pd.DataFrame:
     """What a forest plot shows, a row for each comparison that has a difference.
 
     Returns:
-        label; difference, low, high (nan without an interval) and smallest_difference in `unit`; family, unit and
-        higher_is_better, which make a panel; verdict; text, the numbers as text.
+        label; difference, low, high (nan without an interval) and smallest_difference in `unit`;
+        family, unit and higher_is_better, which make a panel; verdict; text, the numbers as text.
     """
     return pd.DataFrame(
         [
             {
-                "label": f"{JUDGED[row['metric']].title}, {label(row['modality'], row['class'])}{_models(row, comparison)}",
+                "label": (
+                    f"{JUDGED[row['metric']].title},"
+                    f" {label(row['modality'], row['class'])}{_models(row, comparison)}"
+                ),
                 "difference": row["mean_difference"],
                 "low": row["low"],
                 "high": row["high"],
@@ -42,12 +51,22 @@ def forest_rows(comparison: pd.DataFrame) -> pd.DataFrame:
             for row in comparison.to_dict("records")
             if row["cases"]
         ],
-        columns=["label", "difference", "low", "high", "smallest_difference", "text", *PANEL, "verdict"],
+        columns=[
+            "label",
+            "difference",
+            "low",
+            "high",
+            "smallest_difference",
+            "text",
+            *PANEL,
+            "verdict",
+        ],
     )
 
 
 def draw_forest(comparison: pd.DataFrame, path: Path) -> None:
-    """A panel for each family and unit. Grey: below the smallest difference of interest; blue and orange: significant."""
+    """A panel for each family and unit. Grey: below the smallest difference of interest; blue and
+    orange: significant."""
     from matplotlib import style
 
     with style.context("default"):  # nnU-Net sets seaborn's large fonts
@@ -76,11 +95,27 @@ def _draw(comparison: pd.DataFrame, rows: pd.DataFrame, path: Path) -> None:
 def _draw_panel(axes: Any, rows: pd.DataFrame) -> None:
     for height, row in enumerate(rows.to_dict("records")):
         colour, smallest = COLOURS.get(row["verdict"], OTHER), row["smallest_difference"]
-        axes.fill_betweenx([height - 0.5, height + 0.5], -smallest, smallest, color=BAND, linewidth=0, zorder=0)
-        axes.plot([row["low"], row["high"]], [height, height], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.fill_betweenx(
+            [height - 0.5, height + 0.5], -smallest, smallest, color=BAND, linewidth=0, zorder=0
+        )
+        axes.plot(
+            [row["low"], row["high"]],
+            [height, height],
+            color=colour,
+            linewidth=2,
+            solid_capstyle="butt",
+        )
         inside = "white" if np.isnan(row["low"]) else colour
-        axes.plot(row["difference"], height, "o", color=colour, markerfacecolor=inside, markersize=5)
-        axes.annotate(row["text"], (1.02, height), xycoords=axes.get_yaxis_transform(), va="center", fontsize="small")
+        axes.plot(
+            row["difference"], height, "o", color=colour, markerfacecolor=inside, markersize=5
+        )
+        axes.annotate(
+            row["text"],
+            (1.02, height),
+            xycoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize="small",
+        )
     axes.axvline(0, color="black", linewidth=0.8, zorder=1)
     axes.set_yticks(range(len(rows)), rows["label"], fontsize="small")
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=_limits(rows))
@@ -89,7 +124,9 @@ def _draw_panel(axes: Any, rows: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_title(_panel_title(rows.iloc[0].to_dict()), loc="left", fontsize="small", fontweight="bold")
+    axes.set_title(
+        _panel_title(rows.iloc[0].to_dict()), loc="left", fontsize="small", fontweight="bold"
+    )
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
@@ -123,8 +160,9 @@ def _panel_title(row: Row) -> str:
 
 def _legend(comparison: pd.DataFrame) -> str:
     text = (
-        f"Bars: {comparison['confidence'].iloc[0]:.0%} confidence interval, patients resampled; none (hollow) with too few "
-        "patients. Grey band: below the smallest difference of interest.\nBlue: significantly better, orange: significantly "
-        "worse, after Benjamini-Hochberg within the kind of measure."
+        f"Bars: {comparison['confidence'].iloc[0]:.0%} confidence interval, patients resampled;"
+        " none (hollow) with too few patients. Grey band: below the smallest difference of"
+        " interest.\nBlue: significantly better, orange: significantly worse, after"
+        " Benjamini-Hochberg within the kind of measure."
     )
     return f"{text} {FOOTNOTE}" if has_optimistic(comparison) else text

@@ -1,4 +1,5 @@
-"""What a comparison of models starts from: folders of `nnunet_liver evaluate`, how each was measured, patients and folds."""
+"""What a comparison of models starts from: folders of `nnunet_liver evaluate`, how each was
+measured, patients and folds."""
 
 from __future__ import annotations
 
@@ -20,13 +21,15 @@ CHOSEN_BY_TRAINING = "checkpoint_was_chosen_on_these_cases"
 
 @dataclass(frozen=True)
 class Results:
-    """Results of one model: `table` as results.csv, and what results.json and summary.json beside it say."""
+    """Results of one model: `table` as results.csv, and what results.json and summary.json beside
+    it say."""
 
     name: str
     path: Path
     table: pd.DataFrame
     measured: dict[str, Any] = field(default_factory=dict)
-    """Entries of results.json by their names as in `comparison.conventions.depends_on`, those that are there."""
+    """Entries of results.json by their names as in `comparison.conventions.depends_on`, those that
+    are there."""
     chosen_on_these_cases: bool = False
     """The checkpoint was the best one on the very cases that are scored: optimistic."""
 
@@ -39,7 +42,8 @@ def read_all(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[
         names: of the models; None takes those of the folders, see `default_names`.
 
     Raises:
-        InputError: fewer than two, not as many names, two equal ones, or a file that cannot be read.
+        InputError: fewer than two, not as many names, two equal ones, or a file that cannot be
+            read.
     """
     if len(paths) < 2:
         raise InputError("a comparison needs the results of two or more models.")
@@ -48,8 +52,13 @@ def read_all(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[
     if len(names) != len(files):
         raise InputError(f"--names: {len(names)} names for {len(files)} results.")
     if len(set(names)) < len(names) or not all(names):
-        raise InputError(f"--names: every model needs a name of its own, found {', '.join(map(repr, names))}.")
-    return [Results(name, file, read_table(file), *_described(file)) for name, file in zip(names, files, strict=True)]
+        raise InputError(
+            f"--names: every model needs a name of its own, found {', '.join(map(repr, names))}."
+        )
+    return [
+        Results(name, file, read_table(file), *_described(file))
+        for name, file in zip(names, files, strict=True)
+    ]
 
 
 def results_file(path: Path) -> Path:
@@ -65,27 +74,36 @@ def results_file(path: Path) -> Path:
 
 
 def default_names(files: Sequence[Path]) -> list[str]:
-    """Names of the folders, or of those above where these are equal; a file not called results.csv gives its own name.
+    """Names of the folders, or of those above where these are equal; a file not called results.csv
+    gives its own name.
 
     Raises:
         InputError: two results are one file.
     """
     resolved = [file.resolve() for file in files]
     if len(set(resolved)) < len(resolved):
-        raise InputError(f"{files[0]}: the same results are given twice; a comparison needs different ones.")
-    parts = [(file.parent if file.name == "results.csv" else file.with_suffix("")).parts[::-1] for file in resolved]
+        raise InputError(
+            f"{files[0]}: the same results are given twice; a comparison needs different ones."
+        )
+    parts = [
+        (file.parent if file.name == "results.csv" else file.with_suffix("")).parts[::-1]
+        for file in resolved
+    ]
     for depth in range(min(map(len, parts))):
         names = [own[depth] for own in parts]
         if len(set(names)) == len(names):
             return names
-    raise InputError("the folders of the results give no names that differ: name the models with --names.")
+    raise InputError(
+        "the folders of the results give no names that differ: name the models with --names."
+    )
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """A results.csv with or without the column patient; names stay text, "007" and "NA" too.
 
     Raises:
-        InputError: the file is missing, has other columns, a value that is no number, or a row twice.
+        InputError: the file is missing, has other columns, a value that is no number, or a row
+            twice.
     """
     table = _read_csv(path, COLUMNS)
     table = table[[name for name in ("case", "patient", *COLUMNS[1:]) if name in table.columns]]
@@ -95,7 +113,10 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: {unreadable.iloc[0]!r} in the column value is no number.")
     twice = table[table.duplicated(["case", "modality", "class", "metric"])]
     if len(twice):
-        raise InputError(f"{path}: {', '.join(twice.iloc[0][['case', 'modality', 'class', 'metric']])} is in it twice.")
+        raise InputError(
+            f"{path}: {', '.join(twice.iloc[0][['case', 'modality', 'class', 'metric']])} is in it"
+            " twice."
+        )
     return table.assign(value=values.astype(float))
 
 
@@ -103,7 +124,8 @@ def read_patients(path: Path) -> dict[str, str]:
     """Patient of each case, from a CSV with the columns case and patient.
 
     Raises:
-        InputError: the file is missing or has no such columns, a name is empty, or a case has two patients.
+        InputError: the file is missing or has no such columns, a name is empty, or a case has two
+            patients.
     """
     table = _read_csv(path, ("case", "patient"))
     if (table[["case", "patient"]] == "").any(axis=None):
@@ -121,19 +143,24 @@ def read_folds(path: Path) -> dict[str, int]:
     """Fold of each case, from nnU-Net's splits_final.json: the one in whose validation set it is.
 
     Raises:
-        InputError: the file is missing or no splits, or a case is in two validation sets (a repeated cross-validation).
+        InputError: the file is missing or no splits, or a case is in two validation sets (a
+            repeated cross-validation).
     """
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
         pairs = [(str(case), number) for number, fold in enumerate(splits) for case in fold["val"]]
     except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(f"{path}: is no splits_final.json of nnU-Net; it lies in the folder nnUNet_preprocessed.") from None
+        raise InputError(
+            f"{path}: is no splits_final.json of nnU-Net; it lies in the folder"
+            " nnUNet_preprocessed."
+        ) from None
     folds: dict[str, int] = {}
     for case, number in pairs:
         if case in folds:
             raise InputError(
-                f"{path}: case {case} is in the validation sets of the folds {folds[case]} and {number}; run-to-run "
-                "differences need runs on the same folds, keep those of one repetition."
+                f"{path}: case {case} is in the validation sets of the folds {folds[case]} and"
+                f" {number}; run-to-run differences need runs on the same folds, keep those of one"
+                " repetition."
             )
         folds[case] = number
     return folds
@@ -149,12 +176,20 @@ def combined(results: Sequence[Results], patients: Mapping[str, str] | None = No
     if patients is not None:
         without = sorted(set(table["case"]) - set(patients))
         if without:
-            raise InputError(f"--patients: case {without[0]} has no row ({len(without)} such cases); every case needs one.")
+            raise InputError(
+                f"--patients: case {without[0]} has no row ({len(without)} such cases); every case"
+                " needs one."
+            )
         table["patient"] = table["case"].map(dict(patients))
     cases = [set(own.table["case"]) for own in results]
     if not any(cases[i] & cases[j] for i in range(len(cases)) for j in range(i)):
-        first = ", ".join(f"{own.name}: {min(of_own, default='none')}" for own, of_own in zip(results, cases, strict=True))
-        raise InputError(f"the results have no case in common ({first}): are their cases named in the same way?")
+        first = ", ".join(
+            f"{own.name}: {min(of_own, default='none')}"
+            for own, of_own in zip(results, cases, strict=True)
+        )
+        raise InputError(
+            f"the results have no case in common ({first}): are their cases named in the same way?"
+        )
     return table
 
 
@@ -164,9 +199,15 @@ def _described(file: Path) -> tuple[dict[str, Any], bool]:
     flat = {name: content.get(name) for name in ("tolerance_mm", "raters")}
     for group in ("conventions", "options", "similarity"):
         said = content.get(group)
-        flat |= {f"{group}.{name}": value for name, value in said.items()} if isinstance(said, dict) else {}
+        flat |= (
+            {f"{group}.{name}": value for name, value in said.items()}
+            if isinstance(said, dict)
+            else {}
+        )
     measured = {name: value for name, value in flat.items() if value is not None}
-    return measured, any(bool(own.get(key)) for own in (content, summary) for key in (CHOSEN, CHOSEN_BY_TRAINING))
+    return measured, any(
+        bool(own.get(key)) for own in (content, summary) for key in (CHOSEN, CHOSEN_BY_TRAINING)
+    )
 
 
 def _json_of(path: Path) -> dict[str, Any]:
@@ -191,5 +232,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read as CSV ({error}).") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise InputError(f"{path}: has the columns {', '.join(table.columns)}; {', '.join(missing)} is missing.")
+        raise InputError(
+            f"{path}: has the columns {', '.join(table.columns)}; {', '.join(missing)} is missing."
+        )
     return table

@@ -26,7 +26,8 @@ WIDEST = {"Difference": 10, "Verdict": 11}
 
 
 def comparison_shown(comparison: pd.DataFrame) -> Iterator[Table | Text]:
-    """For each two models a table with the columns that fit a terminal and the sentences; then what the columns are."""
+    """For each two models a table with the columns that fit a terminal and the sentences; then what
+    the columns are."""
     for _, rows in grouped(comparison, ["model_a", "model_b"]):
         yield _table(as_text(rows, COMPARISON)[SHOWN], models_of(rows.iloc[0].to_dict()))
         yield Text("\n".join(f"- {sentence(row)}" for row in rows.to_dict("records")) + "\n")
@@ -47,15 +48,18 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
         for (measure, name), own in grouped(text, ["Measure", "Object"])
     ]
     below = (
-        "Rank by the mean, and how often the model comes first when patients are drawn anew; tau: mean of Kendall's tau "
-        "between the rankings then and this one."
+        "Rank by the mean, and how often the model comes first when patients are drawn anew; tau:"
+        " mean of Kendall's tau between the rankings then and this one."
     )
     return _table(pd.DataFrame(rows), "Ranking", below)
 
 
 def run_table(runs: pd.DataFrame) -> Table:
     """How much the runs of one training differ."""
-    below = "Mean and largest absolute difference between two runs' means on a fold; case by case: between single cases."
+    below = (
+        "Mean and largest absolute difference between two runs' means on a fold; case by case:"
+        " between single cases."
+    )
     return _table(as_text(runs, RUNS), "Run to run", below)
 
 
@@ -63,7 +67,12 @@ def _table(text: pd.DataFrame, title: str, below: str | None = None) -> Table:
     shown = Table(title=Text(title), caption=Text(below) if below else None)
     for name in text.columns:
         header = Text(name.replace("/", "/\n") if name in SHOWN else name)
-        shown.add_column(header, justify="left" if name in WORDS else "right", overflow="fold", min_width=WIDEST.get(name))
+        shown.add_column(
+            header,
+            justify="left" if name in WORDS else "right",
+            overflow="fold",
+            min_width=WIDEST.get(name),
+        )
     for row in text.to_numpy().tolist():
         shown.add_row(*(Text(cell) for cell in row))
     return shown

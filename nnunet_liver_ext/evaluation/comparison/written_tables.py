@@ -32,7 +32,8 @@ def _object(row: Row) -> str:
 
 
 def model_of(row: Row, side: str) -> str:
-    """Name of model "a" or "b"; an asterisk marks one whose checkpoint was chosen on these cases."""
+    """Name of model "a" or "b"; an asterisk marks one whose checkpoint was chosen on these
+    cases."""
     return f"{row[f'model_{side}']}{'*' * bool(row.get(f'optimistic_{side}', False))}"
 
 
@@ -89,18 +90,23 @@ RUNS: Cells = {
 
 def as_text(table: pd.DataFrame, cells: Cells) -> pd.DataFrame:
     """A row of text for each row of the table."""
-    return pd.DataFrame([[make(row) for make in cells.values()] for row in table.to_dict("records")], columns=list(cells))
+    return pd.DataFrame(
+        [[make(row) for make in cells.values()] for row in table.to_dict("records")],
+        columns=list(cells),
+    )
 
 
 def caption(comparison: pd.DataFrame) -> str:
     """What the columns are; with the footnote if a score is optimistic."""
     first = comparison.iloc[0]
     text = (
-        f"Difference: mean over the cases, first minus second model, with its {first['confidence']:.0%} confidence interval "
-        f"(patients resampled). p: Wilcoxon signed-rank test of "
-        f"{'the means of patients' if first['tested_unit'] == 'patient' else 'single cases'}; BH: after Benjamini-Hochberg "
-        "within the kind of measure. r: matched-pairs rank-biserial correlation, positive if the first is better. "
-        "Better/tied/worse: cases. ↑ more is better, ↓ less is better."
+        "Difference: mean over the cases, first minus second model, with its"
+        f" {first['confidence']:.0%} confidence interval (patients resampled). p: Wilcoxon"
+        " signed-rank test of"
+        f" {'the means of patients' if first['tested_unit'] == 'patient' else 'single cases'}; BH:"
+        " after Benjamini-Hochberg within the kind of measure. r: matched-pairs rank-biserial"
+        " correlation, positive if the first is better. Better/tied/worse: cases. ↑ more is"
+        " better, ↓ less is better."
     )
     return f"{text} {FOOTNOTE}" if has_optimistic(comparison) else text
 
@@ -113,10 +119,18 @@ def has_optimistic(comparison: pd.DataFrame) -> bool:
 def markdown_table(text: pd.DataFrame) -> str:
     """A table of text in Markdown."""
     lines = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines) + "\n"
+    return (
+        "\n".join(
+            "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |"
+            for line in lines
+        )
+        + "\n"
+    )
 
 
-def markdown(comparison: pd.DataFrame, ranking: pd.DataFrame, runs: pd.DataFrame, notes: Sequence[str]) -> str:
+def markdown(
+    comparison: pd.DataFrame, ranking: pd.DataFrame, runs: pd.DataFrame, notes: Sequence[str]
+) -> str:
     """Sentences, the table, and ranking, run-to-run differences and notes where there are any."""
     parts = ["# Comparison\n", *(f"- {sentence(row)}" for row in comparison.to_dict("records")), ""]
     parts += [markdown_table(as_text(comparison, COMPARISON)), caption(comparison), ""]
@@ -130,7 +144,8 @@ def markdown(comparison: pd.DataFrame, ranking: pd.DataFrame, runs: pd.DataFrame
 
 
 def latex(comparison: pd.DataFrame) -> str:
-    r"""The table for a paper. It needs \usepackage{booktabs}; it is wide: small type, landscape, or fewer columns."""
+    r"""The table for a paper. It needs \usepackage{booktabs}; it is wide: small type, landscape, or
+    fewer columns."""
     text = as_text(comparison, COMPARISON).drop(columns="Verdict")
     columns = "".join("l" if name in WORDS else "r" for name in text.columns)
     table = text.map(escaped_latex).to_latex(index=False, escape=False, column_format=columns)

@@ -1,8 +1,9 @@
 """Which of several cross-validated models is the best, and how sure that is.
 
-A model's score is the mean over modalities and classes of the mean Dice over the cases. How sure: each other model is
-compared with the best one on the same cases (`statistics.compare_paired`, patients as the unit), and patients are drawn anew
-to see how often the best one comes first again (`statistics.stability.ranking_stability`).
+A model's score is the mean over modalities and classes of the mean Dice over the cases. How sure:
+each other model is compared with the best one on the same cases (`statistics.compare_paired`,
+patients as the unit), and patients are drawn anew to see how often the best one comes first again
+(`statistics.stability.ranking_stability`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Best:
     """Mean Dice of each model by modality and class, such as "T1 liver"."""
     repetitions: tuple[int, ...]
     first: float
-    """Share of the draws of patients in which the best model comes first; nan for too few patients."""
+    """Share of the draws of patients in which the best model comes first; nan for too few
+    patients."""
     comparison: pd.DataFrame
     """The mean Dice of each other model (B) against that of the best (A), as `compare_paired`."""
 
@@ -48,13 +50,22 @@ class Best:
 
     @property
     def is_clear(self) -> bool:
-        """Every other model is worse: significantly, and by no less than the smallest difference of interest."""
+        """Every other model is worse: significantly, and by no less than the smallest difference of
+        interest."""
         return bool((self.comparison["verdict"] == "worse").all())
 
     def sentences(self) -> list[str]:
         """For a reader: which one, how sure, and one sentence for each other model."""
-        first = "" if math.isnan(self.first) else f" It comes first in {self.first:.0%} of the draws of patients."
-        sure = "clearly the best" if self.is_clear else "the highest mean, but not clearly better than all others"
+        first = (
+            ""
+            if math.isnan(self.first)
+            else f" It comes first in {self.first:.0%} of the draws of patients."
+        )
+        sure = (
+            "clearly the best"
+            if self.is_clear
+            else "the highest mean, but not clearly better than all others"
+        )
         said = f"Best: {self.name}, mean Dice {self.scores[self.name]:.4f} ({sure}).{first}"
         return [said, *(sentence(row) for row in self.comparison.to_dict("records"))]
 
@@ -67,16 +78,19 @@ class Best:
             "repetitions": list(self.repetitions),
             "comes_first": _plain(self.first),
             "models": [
-                {"name": name, "score": score, "dice": self.of_each_object[name]} for name, score in self.scores.items()
+                {"name": name, "score": score, "dice": self.of_each_object[name]}
+                for name, score in self.scores.items()
             ],
             "comparison": [
-                {str(key): _plain(value) for key, value in row.items()} for row in self.comparison.to_dict("records")
+                {str(key): _plain(value) for key, value in row.items()}
+                for row in self.comparison.to_dict("records")
             ],
             "sentences": self.sentences(),
         }
         with replaced(path) as unfinished:
             unfinished.write_text(
-                json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+                json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+                encoding="utf-8",
             )
 
 
@@ -84,29 +98,40 @@ def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) 
     """Ranks models by their mean Dice; of equal scores the model that is given first.
 
     Args:
-        tables: results of two or more models on the same cases; of several repetitions those that all models have, and a
-            case counts with its mean over these.
-        optimistic: models whose checkpoints were chosen on the cases that they predict; the sentences say so.
+        tables: results of two or more models on the same cases; of several repetitions those that
+            all models have, and a case counts with its mean over these.
+        optimistic: models whose checkpoints were chosen on the cases that they predict; the
+            sentences say so.
         seed: of the draws of patients.
 
     Raises:
         InputError: the models have different modalities or classes.
     """
     repetitions = tuple(sorted(set.intersection(*(set(own) for own in tables.values()))))
-    dice = {name: _dice(pd.concat([own[number] for number in repetitions])) for name, own in tables.items()}
+    dice = {
+        name: _dice(pd.concat([own[number] for number in repetitions]))
+        for name, own in tables.items()
+    }
     objects = {name: own.groupby(OBJECT, sort=False)["value"].mean() for name, own in dice.items()}
     _check_objects(objects)
     means = {name: float(own.mean()) for name, own in objects.items()}
     scores = dict(sorted(means.items(), key=lambda item: -item[1]))
-    table = pd.concat([_of_each_case(own).assign(model=name) for name, own in dice.items()], ignore_index=True)
+    table = pd.concat(
+        [_of_each_case(own).assign(model=name) for name, own in dice.items()], ignore_index=True
+    )
     comparison = compare_paired(table, next(iter(scores)), metrics=["dice"], seed=seed)
     ranking = ranking_stability(table, "dice", seed=seed)
     return Best(
         scores,
-        {name: {_name(index): float(value) for index, value in own.items()} for name, own in objects.items()},
+        {
+            name: {_name(index): float(value) for index, value in own.items()}
+            for name, own in objects.items()
+        },
         repetitions,
         float(ranking[ranking["model"] == next(iter(scores))]["first"].iloc[0]),
-        comparison.assign(**{f"optimistic_{side}": comparison[f"model_{side}"].isin(optimistic) for side in "ab"}),
+        comparison.assign(
+            **{f"optimistic_{side}": comparison[f"model_{side}"].isin(optimistic) for side in "ab"}
+        ),
     )
 
 
@@ -127,7 +152,10 @@ def _check_objects(objects: Mapping[str, pd.Series]) -> None:
     for other in others:
         if set(objects[first].index) != set(objects[other].index):
             names = [", ".join(sorted(map(_name, objects[name].index))) for name in (first, other)]
-            raise InputError(f"{first} segments {names[0]}, {other} segments {names[1]}: they cannot be ranked together.")
+            raise InputError(
+                f"{first} segments {names[0]}, {other} segments {names[1]}: they cannot be ranked"
+                " together."
+            )
 
 
 def _name(index: Any) -> str:

@@ -1,7 +1,7 @@
 """Cross-validations of one or several models, measured on the cases that no fold's model has seen.
 
-The folds' predictions are pooled and measured like any others (`run`); each repetition of a repeated cross-validation is
-measured on its own, for a case may come only once in a mean.
+The folds' predictions are pooled and measured like any others (`run`); each repetition of a
+repeated cross-validation is measured on its own, for a case may come only once in a mean.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from typing import Any
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.crossval.best_model import Best, find_best
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition, find_crossval
-from nnunet_liver_ext.evaluation.crossval.pooled_folds import References, patients_file, pooled, training_images
+from nnunet_liver_ext.evaluation.crossval.pooled_folds import (
+    References,
+    patients_file,
+    pooled,
+    training_images,
+)
 from nnunet_liver_ext.evaluation.evaluate import run
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
@@ -36,7 +41,11 @@ class Evaluated:
     @property
     def title(self) -> str:
         """For a terminal."""
-        return self.model if self.folder.name == self.model else f"{self.model}, {self.folder.name.replace('_', ' ')}"
+        return (
+            self.model
+            if self.folder.name == self.model
+            else f"{self.model}, {self.folder.name.replace('_', ' ')}"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,22 +77,26 @@ def evaluate_crossvals(
     overwrite: bool = False,
     **settings: Any,
 ) -> CrossvalResults:
-    """Measures the cross-validation of each model and writes OUT/MODEL/results.csv and its companions.
+    """Measures the cross-validation of each model and writes OUT/MODEL/results.csv and its
+    companions.
 
-    A repeated cross-validation gives OUT/MODEL/repetition_0, repetition_1, ...; several models also give OUT/best.json.
+    A repeated cross-validation gives OUT/MODEL/repetition_0, repetition_1, ...; several models also
+    give OUT/best.json.
 
     Args:
         models: folders of trained models by the name that their results get, all of one dataset.
         out: folder, made if it does not exist.
         options: what is measured and how.
-        references: folder of label maps on the converted grid; None takes nnUNet_preprocessed/DATASET/gt_segmentations.
+        references: folder of label maps on the converted grid; None takes
+            nnUNet_preprocessed/DATASET/gt_segmentations.
         images: for pictures; None takes nnUNet_raw/DATASET/imagesTr if it is there.
         overwrite: replace results that are there.
         settings: as `run` takes them: fat, processes, fresh, reference_classes.
 
     Raises:
-        InputError: folds are missing or do not fit the splits (`find_crossval`), the models are of different datasets or
-            have no repetition in common, or there are results already. Nothing is written then.
+        InputError: folds are missing or do not fit the splits (`find_crossval`), the models are of
+            different datasets or have no repetition in common, or there are results already.
+            Nothing is written then.
     """
     found = {name: find_crossval(folder) for name, folder in models.items()}
     _check_models(found)
@@ -91,16 +104,35 @@ def evaluate_crossvals(
     if not overwrite:
         _refuse_existing([folder for own in places.values() for folder in own.values()], out)
     evaluated = [
-        _evaluate(name, crossval, repetition, places[name][repetition.number], options, references, images, settings)
+        _evaluate(
+            name,
+            crossval,
+            repetition,
+            places[name][repetition.number],
+            options,
+            references,
+            images,
+            settings,
+        )
         for name, crossval in found.items()
         for repetition in crossval.repetitions
     ]
     best = None
     if len(found) > 1:
-        tables = {name: {one.repetition.number: one for one in evaluated if one.model == name} for name in found}
+        tables = {
+            name: {one.repetition.number: one for one in evaluated if one.model == name}
+            for name in found
+        }
         best = find_best(
-            {name: {number: one.evaluation.table for number, one in own.items()} for name, own in tables.items()},
-            optimistic=[name for name, own in tables.items() if any(is_optimistic(one) for one in own.values())],
+            {
+                name: {number: one.evaluation.table for number, one in own.items()}
+                for name, own in tables.items()
+            },
+            optimistic=[
+                name
+                for name, own in tables.items()
+                if any(is_optimistic(one) for one in own.values())
+            ],
         )
         best.write(out / BEST)
     return CrossvalResults(evaluated, best, _notes(found, evaluated))
@@ -145,37 +177,62 @@ def _evaluate(
 def _places(crossval: CrossValidation, folder: Path) -> dict[int, Path]:
     """Where the results of each repetition go."""
     numbers = [repetition.number for repetition in crossval.repetitions]
-    return {number: folder / f"repetition_{number}" if crossval.total > 1 else folder for number in numbers}
+    return {
+        number: folder / f"repetition_{number}" if crossval.total > 1 else folder
+        for number in numbers
+    }
 
 
 def _refuse_existing(folders: Sequence[Path], out: Path) -> None:
-    there = [path for path in (*(folder / "results.csv" for folder in folders), out / BEST) if path.exists()]
+    there = [
+        path
+        for path in (*(folder / "results.csv" for folder in folders), out / BEST)
+        if path.exists()
+    ]
     if there:
-        raise InputError(f"{there[0]} exists: choose another folder, or replace it with --overwrite.")
+        raise InputError(
+            f"{there[0]} exists: choose another folder, or replace it with --overwrite."
+        )
 
 
 def _check_models(found: Mapping[str, CrossValidation]) -> None:
     datasets = {name: crossval.dataset for name, crossval in found.items()}
     if len(set(datasets.values())) > 1:
         listed = ", ".join(f"{name}: {dataset}" for name, dataset in datasets.items())
-        raise InputError(f"the models are of different datasets ({listed}): evaluate those of one dataset together.")
+        raise InputError(
+            f"the models are of different datasets ({listed}): evaluate those of one dataset"
+            " together."
+        )
     if not set.intersection(*({one.number for one in own.repetitions} for own in found.values())):
-        listed = ", ".join(f"{name}: {', '.join(str(one.number) for one in own.repetitions)}" for name, own in found.items())
-        raise InputError(f"the models have no repetition of the cross-validation in common ({listed}).")
+        listed = ", ".join(
+            f"{name}: {', '.join(str(one.number) for one in own.repetitions)}"
+            for name, own in found.items()
+        )
+        raise InputError(
+            f"the models have no repetition of the cross-validation in common ({listed})."
+        )
 
 
 def _notes(found: Mapping[str, CrossValidation], evaluated: Sequence[Evaluated]) -> list[str]:
     notes = [
-        f"{name}: the cross-validation is repeated {crossval.total} times; each repetition is measured on its own."
+        f"{name}: the cross-validation is repeated {crossval.total} times; each repetition is"
+        " measured on its own."
         for name, crossval in found.items()
         if crossval.total > 1
     ]
     notes += [
-        f"{name}: no fold of repetition {', '.join(map(str, crossval.left_out))} was trained; left out."
+        f"{name}: no fold of repetition {', '.join(map(str, crossval.left_out))} was trained; left"
+        " out."
         for name, crossval in found.items()
         if crossval.left_out
     ]
     if any(patients_file(crossval.dataset) is None for crossval in found.values()):
-        notes.append("no pairs.json in nnUNet_raw says which cases are of one patient: each counts as a patient of its own.")
+        notes.append(
+            "no pairs.json in nnUNet_raw says which cases are of one patient: each counts as a"
+            " patient of its own."
+        )
     optimistic = dict.fromkeys(one.model for one in evaluated if is_optimistic(one))
-    return notes + [f"{name}: optimistic, a checkpoint was chosen on the cases that it predicts." for name in optimistic]
+    return notes + [
+        f"{name}: optimistic, a checkpoint was chosen on the cases that it predicts."
+        for name in optimistic
+    ]

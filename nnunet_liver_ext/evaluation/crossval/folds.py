@@ -1,7 +1,9 @@
-"""What a cross-validation left in a model's folder: the predictions of each fold, checked against the splits.
+"""What a cross-validation left in a model's folder: the predictions of each fold, checked against
+the splits.
 
-nnU-Net lets the model of each fold predict the cases that it was not trained on (fold_N/validation). In a repeated
-cross-validation fold r·F + f is fold f of repetition r, and every case is predicted once in each repetition.
+nnU-Net lets the model of each fold predict the cases that it was not trained on
+(fold_N/validation). In a repeated cross-validation fold r·F + f is fold f of repetition r, and
+every case is predicted once in each repetition.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Repetition:
     predictions: Mapping[str, Path]
     """Label map of each case."""
     chosen_on_these_cases: bool
-    """A fold was predicted with its best checkpoint, which was chosen on the very cases that it predicts: optimistic."""
+    """A fold was predicted with its best checkpoint, which was chosen on the very cases that it
+    predicts: optimistic."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,24 @@ def find_crossval(folder: Path) -> CrossValidation:
     """The validation predictions of a model's folds.
 
     Args:
-        folder: of a model, such as nnUNet_results/Dataset501_Liver/nnUNetTrainerSingleInput__nnUNetPlans__3d_fullres.
+        folder: of a model, such as
+            nnUNet_results/Dataset501_Liver/nnUNetTrainerSingleInput__nnUNetPlans__3d_fullres.
 
     Raises:
-        InputError: it is no model folder, there are no splits, a fold's predictions are missing or are not of its cases, or
-            the folds of the splits overlap without being a repeated cross-validation.
+        InputError: it is no model folder, there are no splits, a fold's predictions are missing or
+            are not of its cases, or the folds of the splits overlap without being a repeated
+            cross-validation.
     """
     folder = Path(folder).resolve()
     dataset, dataset_json = folder.parent.name, folder / "dataset.json"
-    if folder.name.count("__") != 2 or not dataset.startswith("Dataset") or not dataset_json.is_file():
+    if (
+        folder.name.count("__") != 2
+        or not dataset.startswith("Dataset")
+        or not dataset_json.is_file()
+    ):
         raise InputError(
-            f"{folder}: is no folder of a trained model; give one such as nnUNet_results/Dataset501_Liver/"
-            "nnUNetTrainerSingleInput__nnUNetPlans__3d_fullres."
+            f"{folder}: is no folder of a trained model; give one such as"
+            " nnUNet_results/Dataset501_Liver/nnUNetTrainerSingleInput__nnUNetPlans__3d_fullres."
         )
     ending = read_json(dataset_json).get("file_ending", ".nii.gz")
     path = splits_file(dataset)
@@ -70,8 +79,17 @@ def find_crossval(folder: Path) -> CrossValidation:
     trained = {number: _predictions(folder, number, ending) for number in range(len(splits))}
     _check_folds(folder, splits, trained, path)
     groups = repetitions_of(splits, path)
-    used = {number: group for number, group in enumerate(groups) if len(groups) == 1 or any(trained[fold] for fold in group)}
-    if missing := [fold for group in (used or dict(enumerate(groups))).values() for fold in group if not trained[fold]]:
+    used = {
+        number: group
+        for number, group in enumerate(groups)
+        if len(groups) == 1 or any(trained[fold] for fold in group)
+    }
+    if missing := [
+        fold
+        for group in (used or dict(enumerate(groups))).values()
+        for fold in group
+        if not trained[fold]
+    ]:
         raise InputError(_folds_missing(folder, dataset, missing))
     repetitions = [
         Repetition(
@@ -90,20 +108,28 @@ def splits_file(dataset: str) -> Path:
     """The splits that nnUNetv2_train uses; InputError if there are none."""
     path = nnunet_folder("preprocessed") / dataset / SPLITS
     if not path.is_file():
-        raise InputError(f"{path}: no such file; it says which fold predicts which case (nnunet_liver plan writes it).")
+        raise InputError(
+            f"{path}: no such file; it says which fold predicts which case (nnunet_liver plan"
+            " writes it)."
+        )
     return path
 
 
 def read_splits(path: Path) -> list[dict[str, list[str]]]:
     """nnU-Net's splits_final.json; InputError if it holds something else."""
     splits = read_json(path)
-    if not (isinstance(splits, list) and splits and all(isinstance(fold, dict) and "val" in fold for fold in splits)):
+    if not (
+        isinstance(splits, list)
+        and splits
+        and all(isinstance(fold, dict) and "val" in fold for fold in splits)
+    ):
         raise InputError(f"{path}: is no splits_final.json of nnU-Net, a list of train and val.")
     return splits
 
 
 def repetitions_of(splits: Sequence[Mapping[str, Sequence[str]]], path: Path) -> list[list[int]]:
-    """Numbers of the folds of each repetition: a new one begins where a case comes for another time.
+    """Numbers of the folds of each repetition: a new one begins where a case comes for another
+    time.
 
     Raises:
         InputError: the validation sets overlap, but do not cover the same cases again and again.
@@ -120,19 +146,29 @@ def repetitions_of(splits: Sequence[Mapping[str, Sequence[str]]], path: Path) ->
     if any(cases != covered[0] for cases in covered):
         twice = sorted(covered[0] & set().union(*covered[1:]))
         raise InputError(
-            f"{path}: the validation sets of the folds overlap (case {twice[0] if twice else min(covered[0])}), but are no "
-            "repeated cross-validation, in which every case comes once in each repetition; such folds cannot be pooled."
+            f"{path}: the validation sets of the folds overlap (case"
+            f" {twice[0] if twice else min(covered[0])}), but are no repeated cross-validation, in"
+            " which every case comes once in each repetition; such folds cannot be pooled."
         )
     return groups
 
 
 def train_command(folder: Path, dataset: str, fold: int) -> str:
-    """The nnUNetv2_train that gives a fold its predictions: from the beginning, continued, or its validation alone."""
+    """The nnUNetv2_train that gives a fold its predictions: from the beginning, continued, or its
+    validation alone."""
     trainer, plans, configuration = folder.name.split("__")
     own = folder / f"fold_{fold}"
-    how = ["--val"] if (own / "checkpoint_final.pth").exists() else ["--c"] if any(own.glob("checkpoint_*.pth")) else []
+    how = (
+        ["--val"]
+        if (own / "checkpoint_final.pth").exists()
+        else ["--c"]
+        if any(own.glob("checkpoint_*.pth"))
+        else []
+    )
     plans_option = [] if plans == "nnUNetPlans" else ["-p", plans]
-    return " ".join(["nnUNetv2_train", dataset, configuration, str(fold), "-tr", trainer, *plans_option, *how])
+    return " ".join(
+        ["nnUNetv2_train", dataset, configuration, str(fold), "-tr", trainer, *plans_option, *how]
+    )
 
 
 def _predictions(folder: Path, fold: int, ending: str) -> dict[str, Path]:
@@ -141,25 +177,39 @@ def _predictions(folder: Path, fold: int, ending: str) -> dict[str, Path]:
 
 
 def _check_folds(
-    folder: Path, splits: Sequence[Mapping[str, Sequence[str]]], trained: Mapping[int, Mapping[str, Path]], path: Path
+    folder: Path,
+    splits: Sequence[Mapping[str, Sequence[str]]],
+    trained: Mapping[int, Mapping[str, Path]],
+    path: Path,
 ) -> None:
     """InputError if what is predicted is not what the splits say."""
     for number, found in trained.items():
         expected = set(splits[number]["val"])
         validation = folder / f"fold_{number}" / "validation"
         if foreign := sorted(set(found) - expected):
-            elsewhere = [str(other) for other, fold in enumerate(splits) if foreign[0] in fold["val"]]
+            elsewhere = [
+                str(other) for other, fold in enumerate(splits) if foreign[0] in fold["val"]
+            ]
             where = f"in fold {' and '.join(elsewhere)}" if elsewhere else "in no fold"
             raise InputError(
-                f"{validation}: holds {foreign[0]}, which is {where} in {path}; the splits are not those of the training, "
-                "put those back or train again."
+                f"{validation}: holds {foreign[0]}, which is {where} in {path}; the splits are not"
+                " those of the training, put those back or train again."
             )
         if found and (absent := sorted(expected - set(found))):
             command = train_command(folder, folder.parent.name, number)
-            raise InputError(f"{validation}: has no prediction of {', '.join(absent)}; finish it: {command}")
-    beyond = [path.name for path in folder.glob("fold_*/validation") if _number(path.parent) >= len(splits)]
+            raise InputError(
+                f"{validation}: has no prediction of {', '.join(absent)}; finish it: {command}"
+            )
+    beyond = [
+        path.name
+        for path in folder.glob("fold_*/validation")
+        if _number(path.parent) >= len(splits)
+    ]
     if beyond:
-        raise InputError(f"{folder}: has more folds than the {len(splits)} in {path}; the splits are not its own.")
+        raise InputError(
+            f"{folder}: has more folds than the {len(splits)} in {path}; the splits are not its"
+            " own."
+        )
 
 
 def _number(fold: Path) -> int:
@@ -176,5 +226,8 @@ def _folds_missing(folder: Path, dataset: str, missing: Sequence[int]) -> str:
 def _chosen(folder: Path, dataset: str, fold: int) -> bool:
     path = folder / f"fold_{fold}" / "validation" / "summary.json"
     if not path.is_file():
-        raise InputError(f"{path}: is missing, so the validation has not ended: {train_command(folder, dataset, fold)}")
+        raise InputError(
+            f"{path}: is missing, so the validation has not ended:"
+            f" {train_command(folder, dataset, fold)}"
+        )
     return bool(read_json(path).get(CHOSEN_BY_TRAINING, False))

@@ -1,4 +1,5 @@
-"""The folds' predictions in one folder beside their references, as `run` and `pair_up` take them. Links, no copies."""
+"""The folds' predictions in one folder beside their references, as `run` and `pair_up` take them.
+Links, no copies."""
 
 from __future__ import annotations
 
@@ -13,7 +14,12 @@ from nnunet_liver_ext.dataset_json.manifest import FILE_NAME as PAIRS
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition
-from nnunet_liver_ext.evaluation.files.label_maps import Description, key_of, label_map_files, modalities_of
+from nnunet_liver_ext.evaluation.files.label_maps import (
+    Description,
+    key_of,
+    label_map_files,
+    modalities_of,
+)
 
 References = Path | Mapping[str, Path]
 
@@ -27,13 +33,16 @@ class Pool:
 
 
 @contextmanager
-def pooled(crossval: CrossValidation, repetition: Repetition, references: References | None = None) -> Iterator[Pool]:
+def pooled(
+    crossval: CrossValidation, repetition: Repetition, references: References | None = None
+) -> Iterator[Pool]:
     """The predictions of all folds of a repetition and the references of the same cases.
 
     Args:
         crossval: of one model.
         repetition: of this cross-validation.
-        references: folder of label maps CASE or CASE_T1, CASE_T2, several by rater; None takes those of the training.
+        references: folder of label maps CASE or CASE_T1, CASE_T2, several by rater; None takes
+            those of the training.
 
     Raises:
         InputError: a case has no reference.
@@ -65,7 +74,10 @@ def training_references(dataset: str) -> Path:
         return preprocessed
     raw = _raw_file(dataset, "labelsTr")
     if raw is None:
-        raise InputError(f"{preprocessed}: no such folder, and nnUNet_raw has none either; name the references with -r.")
+        raise InputError(
+            f"{preprocessed}: no such folder, and nnUNet_raw has none either; name the references"
+            " with -r."
+        )
     return raw
 
 
@@ -87,9 +99,13 @@ def _raw_file(dataset: str, name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def _link_references(source: Path, target: Path, crossval: CrossValidation, repetition: Repetition) -> Path:
+def _link_references(
+    source: Path, target: Path, crossval: CrossValidation, repetition: Repetition
+) -> Path:
     if not source.is_dir():
-        raise InputError(f"{source}: must be a folder of label maps on the converted grid, named like the cases.")
+        raise InputError(
+            f"{source}: must be a folder of label maps on the converted grid, named like the cases."
+        )
     modalities = modalities_of(Description.beside(crossval.dataset_json.parent).pair)
     files = [(key_of(file, modalities).case, file) for file in label_map_files(source)]
     if without := sorted(set(repetition.predictions) - {case for case, _ in files}):
@@ -98,7 +114,10 @@ def _link_references(source: Path, target: Path, crossval: CrossValidation, repe
         if case in repetition.predictions:
             _link(file, target / file.name)
     above = source.name.startswith("labels") or source.name == "gt_segmentations"
-    for described in (source / "dataset.json", *([source.parent / "dataset.json"] if above else [])):
+    for described in (
+        source / "dataset.json",
+        *([source.parent / "dataset.json"] if above else []),
+    ):
         if described.is_file():
             _link(described, target / "dataset.json")
             break

@@ -1,4 +1,5 @@
-"""Which files belong together: each prediction with its reference, or with those of several raters."""
+"""Which files belong together: each prediction with its reference, or with those of several
+raters."""
 
 from __future__ import annotations
 
@@ -50,28 +51,43 @@ class Comparison:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a result depends on beside the contents of the files: how each is read, and the raters in their order."""
-        sides = {"prediction": self.prediction, **{f"reference {rater}": one for rater, one in self.references.items()}}
-        return {"sides": [[what, one.half, one.num_classes, one.renumber] for what, one in sides.items()]}
+        """What a result depends on beside the contents of the files: how each is read, and the
+        raters in their order."""
+        sides = {
+            "prediction": self.prediction,
+            **{f"reference {rater}": one for rater, one in self.references.items()},
+        }
+        return {
+            "sides": [
+                [what, one.half, one.num_classes, one.renumber] for what, one in sides.items()
+            ]
+        }
 
     def reason(self, error: Exception) -> str:
-        """What went wrong, without folders, and without names of files that say more than the name of the case."""
+        """What went wrong, without folders, and without names of files that say more than the name
+        of the case."""
         text = str(error) or type(error).__name__
         for what, path in self.files.items():
-            text = text.replace(str(path), path.name if path.name.startswith(self.key.case) else f"the {what}")
+            text = text.replace(
+                str(path), path.name if path.name.startswith(self.key.case) else f"the {what}"
+            )
         return text
 
     @property
     def files(self) -> dict[str, Path]:
         """Everything that is read, by what it is."""
         files = {"prediction": self.prediction.path, "image": self.image, "fat": self.fat}
-        files |= {f"reference {rater}".strip(): reference.path for rater, reference in self.references.items()}
+        files |= {
+            f"reference {rater}".strip(): reference.path
+            for rater, reference in self.references.items()
+        }
         return {what: path for what, path in files.items() if path is not None}
 
 
 @dataclass(frozen=True)
 class PairedUp:
-    """All comparisons of two sides, the class names if a dataset.json has them, and what has no counterpart."""
+    """All comparisons of two sides, the class names if a dataset.json has them, and what has no
+    counterpart."""
 
     comparisons: list[Comparison]
     classes: Classes | None
@@ -83,31 +99,41 @@ class PairedUp:
     """Predictions without reference, and cases that a rater has left out."""
 
 
-def pair_up(predictions: Path, references: Path | Mapping[str, Path], reference_classes: Classes | None = None) -> PairedUp:
+def pair_up(
+    predictions: Path,
+    references: Path | Mapping[str, Path],
+    reference_classes: Classes | None = None,
+) -> PairedUp:
     """Finds each reference's prediction.
 
     Args:
         predictions: folder of label maps.
         references: folder of label maps, or studies; several by rater.
-        reference_classes: labels of each class in the references if they are not those of dataset.json; what else the
-            references hold is background then.
+        reference_classes: labels of each class in the references if they are not those of
+            dataset.json; what else the references hold is background then.
 
     Raises:
-        InputError: a side is missing or empty, the dataset.json of two sides contradict each other, or nothing belongs
-            together.
+        InputError: a side is missing or empty, the dataset.json of two sides contradict each other,
+            or nothing belongs together.
     """
     by_rater = references if isinstance(references, Mapping) else {ONLY_RATER: references}
     if PREDICTION in by_rater:
         raise InputError(f"a rater cannot be called {PREDICTION!r}; give another name.")
     described = [Description.beside(path) for path in (predictions, *by_rater.values())]
     pair = _agreed("pair", [description.pair for description in described])
-    known = described[:1] if reference_classes is not None else described  # the references' own numbers are given
+    known = (
+        described[:1] if reference_classes is not None else described
+    )  # the references' own numbers are given
     classes = _agreed("labels", [description.classes for description in known])
     found = find_predictions(predictions, pair)
     expected = {rater: find_references(path, pair) for rater, path in by_rater.items()}
     if reference_classes is not None:
-        classes = classes or {name: (label,) for label, name in enumerate(reference_classes, start=1)}
-        expected = {rater: renumbered(maps, reference_classes, classes) for rater, maps in expected.items()}
+        classes = classes or {
+            name: (label,) for label, name in enumerate(reference_classes, start=1)
+        }
+        expected = {
+            rater: renumbered(maps, reference_classes, classes) for rater, maps in expected.items()
+        }
     keys = sorted({key for maps in expected.values() for key in maps.maps})
     common = [key for key in keys if key in found.maps]
     if not common:
@@ -121,18 +147,24 @@ def pair_up(predictions: Path, references: Path | Mapping[str, Path], reference_
         classes,
         modalities_of(pair),
         tuple(by_rater),
-        [CaseFailure(str(key), "the reference has no prediction.") for key in keys if key not in found.maps],
+        [
+            CaseFailure(str(key), "the reference has no prediction.")
+            for key in keys
+            if key not in found.maps
+        ],
         _without_reference(found, keys) + _left_out(common, expected),
     )
 
 
-def labels_on_one_grid(comparison: Comparison, *, resample: bool = False) -> tuple[np.ndarray, dict[str, np.ndarray], Grid]:
+def labels_on_one_grid(
+    comparison: Comparison, *, resample: bool = False
+) -> tuple[np.ndarray, dict[str, np.ndarray], Grid]:
     """Labels of the prediction and of each rater's reference (z, y, x), and their grid.
 
     Args:
         comparison: which files.
-        resample: put the prediction on the reference's grid if theirs differ: the label that is strongest there after
-            linear interpolation.
+        resample: put the prediction on the reference's grid if theirs differ: the label that is
+            strongest there after linear interpolation.
 
     Raises:
         InputError: a file cannot be read, or the grids differ.
@@ -142,12 +174,16 @@ def labels_on_one_grid(comparison: Comparison, *, resample: bool = False) -> tup
     for rater, (_, other) in read.items():
         if not other.matches(grid):
             raise InputError(
-                f"the masks of the raters are on different grids ({rater}: {other}; {next(iter(read))}: {grid})."
+                f"the masks of the raters are on different grids ({rater}: {other};"
+                f" {next(iter(read))}: {grid})."
             )
     pred, own = comparison.prediction.read()
     if not own.matches(grid):
         if not resample:
-            raise InputError(f"prediction and reference are on different grids ({own}; {grid}): {_todo(comparison)}.")
+            raise InputError(
+                f"prediction and reference are on different grids ({own}; {grid}):"
+                f" {_todo(comparison)}."
+            )
         pred = _on_grid(pred, own, grid)
     return pred, {rater: labels for rater, (labels, _) in read.items()}, grid
 
@@ -158,22 +194,29 @@ def _on_grid(labels: np.ndarray, own: Grid, grid: Grid) -> np.ndarray:
     present = np.union1d([0], labels)
     if len(present) > MOST_LABELS:
         raise InputError(
-            f"a label map with {len(present)} labels cannot be put on another grid; predict on the reference's."
+            f"a label map with {len(present)} labels cannot be put on another grid; predict on the"
+            " reference's."
         )
-    moved = mask_on_grid(image_like(np.searchsorted(present, labels).astype(np.uint8), own), grid, len(present))
+    moved = mask_on_grid(
+        image_like(np.searchsorted(present, labels).astype(np.uint8), own), grid, len(present)
+    )
     return present[array(moved)].astype(labels.dtype)
 
 
 def _todo(comparison: Comparison) -> str:
     if comparison.prediction.half is not None and comparison.reference.half is None:
         return "split the joint label maps first (nnunet_liver predict --split)"
-    return "predict the reference's image, or let the prediction be resampled (--resample reference)"
+    return (
+        "predict the reference's image, or let the prediction be resampled (--resample reference)"
+    )
 
 
 def _comparison(key: Key, found: LabelMaps, expected: Mapping[str, LabelMaps]) -> Comparison:
     own = {rater: maps for rater, maps in expected.items() if key in maps.maps}
     images = [maps.images[key] for maps in own.values() if key in maps.images]
-    patients = [maps.patients[key.case] for maps in (*own.values(), found) if key.case in maps.patients]
+    patients = [
+        maps.patients[key.case] for maps in (*own.values(), found) if key.case in maps.patients
+    ]
     return Comparison(
         key,
         found.maps[key],
@@ -188,15 +231,20 @@ def _agreed(what: str, values: Sequence[T | None]) -> T | None:
     for value in given[1:]:
         if value != given[0]:
             raise InputError(
-                f"the dataset.json of predictions and references differ in `{what}`: {given[0]} and {value}; "
-                "evaluate predictions of the same dataset."
+                f"the dataset.json of predictions and references differ in `{what}`: {given[0]} and"
+                f" {value}; evaluate predictions of the same dataset."
             )
     return given[-1] if given else None
 
 
 def _without_reference(found: LabelMaps, keys: Sequence[Key]) -> list[CaseFailure]:
     extra = sorted(found.maps.keys() - set(keys))
-    return [CaseFailure(str(key), f"{found.maps[key].path.name} has no reference and was not evaluated.") for key in extra]
+    return [
+        CaseFailure(
+            str(key), f"{found.maps[key].path.name} has no reference and was not evaluated."
+        )
+        for key in extra
+    ]
 
 
 def _left_out(common: Sequence[Key], expected: Mapping[str, LabelMaps]) -> list[CaseFailure]:

@@ -1,8 +1,9 @@
 """Which label maps a user's folder or CSV holds, by case and modality.
 
-Three kinds are told apart: native masks (NAME_T1.nii.gz, NAME_T2.nii.gz), joint label maps of a pair (NAME.nii.gz with a
-`pair` entry in dataset.json, taken apart when they are read), and plain label maps (NAME.nii.gz, modality "image").
-Masks of studies, from a CSV or a folder with images and masks, are native masks.
+Three kinds are told apart: native masks (NAME_T1.nii.gz, NAME_T2.nii.gz), joint label maps of a
+pair (NAME.nii.gz with a `pair` entry in dataset.json, taken apart when they are read), and plain
+label maps (NAME.nii.gz, modality "image"). Masks of studies, from a CSV or a folder with images and
+masks, are native masks.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class LabelMap:
         """The labels (z, y, x) and where they are.
 
         Raises:
-            InputError: the file cannot be read or is no label map, or a joint one holds a label that is no pair code.
+            InputError: the file cannot be read or is no label map, or a joint one holds a label
+                that is no pair code.
         """
         image = read_mask(self.path)
         labels = array(image)
@@ -81,7 +83,8 @@ class Description:
 
     @classmethod
     def beside(cls, path: Path) -> Description:
-        """Of the dataset.json in a folder of label maps, or above it (labelsTr, gt_segmentations, fold_0/validation).
+        """Of the dataset.json in a folder of label maps, or above it (labelsTr, gt_segmentations,
+        fold_0/validation).
 
         Empty if there is none.
 
@@ -89,7 +92,11 @@ class Description:
             InputError: it is no valid JSON, has no labels, or has an ignore label.
         """
         folder = path if path.is_dir() else path.parent
-        above = [folder.parent] if folder.name.startswith("labels") or folder.name == "gt_segmentations" else []
+        above = (
+            [folder.parent]
+            if folder.name.startswith("labels") or folder.name == "gt_segmentations"
+            else []
+        )
         above += [folder.parent.parent] if folder.name == "validation" else []
         for candidate in (folder, *above):
             if (candidate / "dataset.json").is_file():
@@ -107,7 +114,9 @@ class Description:
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}: is no valid dataset.json ({type(error).__name__}: {error}).") from None
+            raise InputError(
+                f"{path}: is no valid dataset.json ({type(error).__name__}: {error})."
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -122,10 +131,12 @@ class LabelMaps:
 
 
 def find_predictions(path: Path, pair: PairLabels | None) -> LabelMaps:
-    """The label maps in a folder; `pair` says that those without a modality in their name are joint.
+    """The label maps in a folder; `pair` says that those without a modality in their name are
+    joint.
 
     Raises:
-        InputError: there is no such folder, it holds no label map, or two files are the same case's.
+        InputError: there is no such folder, it holds no label map, or two files are the same
+            case's.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder of predictions.")
@@ -133,7 +144,8 @@ def find_predictions(path: Path, pair: PairLabels | None) -> LabelMaps:
 
 
 def find_references(path: Path, pair: PairLabels | None) -> LabelMaps:
-    """The label maps of a folder, or the masks of studies (a CSV, or a folder with images and masks in it).
+    """The label maps of a folder, or the masks of studies (a CSV, or a folder with images and masks
+    in it).
 
     Raises:
         InputError: as `find_predictions` and `read_studies`, or no study has a mask.
@@ -148,7 +160,9 @@ def find_references(path: Path, pair: PairLabels | None) -> LabelMaps:
 def _without_missing_masks(references: LabelMaps, incomplete: IncompleteCases) -> LabelMaps:
     """The references without halves of joint label maps that stand for a mask that there is not."""
     maps = {
-        key: one for key, one in references.maps.items() if one.half is None or incomplete.has_mask(key.case, key.modality)
+        key: one
+        for key, one in references.maps.items()
+        if one.half is None or incomplete.has_mask(key.case, key.modality)
     }
     return replace(references, maps=maps)
 
@@ -160,14 +174,22 @@ def renumbered(references: LabelMaps, own: Classes, classes: Classes) -> LabelMa
         InputError: the two name other classes.
     """
     if set(own) != set(classes):
-        raise InputError(f"--label names the classes {', '.join(own)}, the predictions have {', '.join(classes)}.")
-    largest_first = sorted(own.items(), key=lambda item: -len(item[1]))  # a tumour in liver=1+2 stays a tumour
+        raise InputError(
+            f"--label names the classes {', '.join(own)}, the predictions have"
+            f" {', '.join(classes)}."
+        )
+    largest_first = sorted(
+        own.items(), key=lambda item: -len(item[1])
+    )  # a tumour in liver=1+2 stays a tumour
     pairs = tuple((label, classes[name][0]) for name, labels in largest_first for label in labels)
-    return replace(references, maps={key: replace(one, renumber=pairs) for key, one in references.maps.items()})
+    return replace(
+        references, maps={key: replace(one, renumber=pairs) for key, one in references.maps.items()}
+    )
 
 
 def holds_studies(path: Path) -> bool:
-    """True for a file, and for a folder of studies: one with masks named so, or with nothing but sub-folders."""
+    """True for a file, and for a folder of studies: one with masks named so, or with nothing but
+    sub-folders."""
     if path.is_file():
         return True
     files = label_map_files(path)
@@ -179,7 +201,9 @@ def holds_studies(path: Path) -> bool:
 def label_map_files(folder: Path) -> list[Path]:
     """The image files directly in a folder, sorted; hidden and unfinished ones are left out."""
     return sorted(
-        file for file in folder.iterdir() if file.is_file() and image_ending(file) and not file.name.startswith(".")
+        file
+        for file in folder.iterdir()
+        if file.is_file() and image_ending(file) and not file.name.startswith(".")
     )
 
 
@@ -201,17 +225,23 @@ def _from_folder(folder: Path, pair: PairLabels | None) -> LabelMaps:
     for file in _without_deformations(label_map_files(folder), modalities_of(pair)):
         for key, label_map in _label_maps_in(file, pair).items():
             if key in maps:
-                raise InputError(f"{folder}: {maps[key].path.name} and {file.name} are both {key}: keep one of them.")
+                raise InputError(
+                    f"{folder}: {maps[key].path.name} and {file.name} are both {key}: keep one of"
+                    " them."
+                )
             maps[key] = label_map
     if not maps:
         inner = [name for name in ("labelsTr", "labelsTs") if (folder / name).is_dir()]
-        hint = f"; did you mean {' or '.join(str(folder / name) for name in inner)}?" if inner else "."
+        hint = (
+            f"; did you mean {' or '.join(str(folder / name) for name in inner)}?" if inner else "."
+        )
         raise InputError(f"{folder}: holds no label maps{hint}")
     return LabelMaps(maps, patients=_patients_of_dataset(folder))
 
 
 def _patients_of_dataset(folder: Path) -> dict[str, str]:
-    """Pseudonyms of the patients of the converted dataset that a folder (labelsTr, labelsTs) belongs to."""
+    """Pseudonyms of the patients of the converted dataset that a folder (labelsTr, labelsTs)
+    belongs to."""
     path = folder.parent / "pairs.json"
     if not path.is_file():
         return {}
@@ -222,7 +252,12 @@ def _patients_of_dataset(folder: Path) -> dict[str, str]:
 
 def _without_deformations(files: list[Path], modalities: tuple[str, ...]) -> list[Path]:
     keys = (key_of(file, modalities) for file in files)
-    others = {name for key in keys if key.modality == modalities[0] for name in deformation_files(key.case, modalities)}
+    others = {
+        name
+        for key in keys
+        if key.modality == modalities[0]
+        for name in deformation_files(key.case, modalities)
+    }
     return [file for file in files if file.name not in others]
 
 
@@ -230,7 +265,10 @@ def _label_maps_in(file: Path, pair: PairLabels | None) -> dict[Key, LabelMap]:
     key = key_of(file, modalities_of(pair))
     if pair is None or key.modality != NO_MODALITY:
         return {key: LabelMap(file)}
-    return {Key(key.case, modality): LabelMap(file, half, pair.num_classes) for half, modality in enumerate(pair.modalities)}
+    return {
+        Key(key.case, modality): LabelMap(file, half, pair.num_classes)
+        for half, modality in enumerate(pair.modalities)
+    }
 
 
 def _from_studies(path: Path, pair: PairLabels | None) -> LabelMaps:
@@ -239,10 +277,19 @@ def _from_studies(path: Path, pair: PairLabels | None) -> LabelMaps:
     def key(study: Study, name: str) -> Key:
         return Key(study.name, NO_MODALITY if single else name)
 
-    masks = {key(study, name): LabelMap(mask) for study in studies for name, mask in study.masks.items() if name != LIVER}
+    masks = {
+        key(study, name): LabelMap(mask)
+        for study in studies
+        for name, mask in study.masks.items()
+        if name != LIVER
+    }
     if not masks:
         raise InputError(f"{path}: none of the {len(studies)} studies has a mask to compare with.")
-    images = {key(study, name): image for study in studies for name, image in reversed([*study.images.items()])}
+    images = {
+        key(study, name): image
+        for study in studies
+        for name, image in reversed([*study.images.items()])
+    }
     return LabelMaps(masks, images, {study.name: study.patient for study in studies})
 
 
@@ -252,7 +299,9 @@ def _pair_classes(pair: PairLabels) -> Classes:
 
 def _label_classes(labels: Mapping[str, Any]) -> Classes:
     if "ignore" in labels:
-        raise InputError("an ignore label cannot be evaluated: surfaces next to ignored voxels have no distance.")
+        raise InputError(
+            "an ignore label cannot be evaluated: surfaces next to ignored voxels have no distance."
+        )
     return {
         name: tuple(int(value) for value in label) if isinstance(label, list) else (int(label),)
         for name, label in labels.items()

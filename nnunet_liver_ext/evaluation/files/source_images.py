@@ -18,8 +18,9 @@ def find_images(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
     """The images of each case and modality.
 
     Args:
-        path: studies (a CSV, or a folder with one sub-folder each), nnU-Net's imagesTs (CASE_0000.nii.gz, CASE_0001.nii.gz
-            in the order of the modalities), or a folder of CASE_T1.nii.gz or CASE.nii.gz.
+        path: studies (a CSV, or a folder with one sub-folder each), nnU-Net's imagesTs
+            (CASE_0000.nii.gz, CASE_0001.nii.gz in the order of the modalities), or a folder of
+            CASE_T1.nii.gz or CASE.nii.gz.
         modalities: names of a pair's images.
 
     Raises:
@@ -27,7 +28,11 @@ def find_images(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
     """
     if not path.exists():
         raise InputError(f"{path}: no such folder or CSV of images.")
-    files = [file for file in label_map_files(path) if not is_mask_name(stem(file))] if path.is_dir() else []
+    files = (
+        [file for file in label_map_files(path) if not is_mask_name(stem(file))]
+        if path.is_dir()
+        else []
+    )
     images = _from_files(files, modalities) if files else _from_studies(path, modalities)
     if not images:
         raise InputError(f"{path}: holds no images.")
@@ -54,5 +59,7 @@ def _from_studies(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
     return {
         Key(study.name, NO_MODALITY if single else name): image
         for study in studies
-        for name, image in reversed([*study.images.items()])  # of several channels the first one stays
+        for name, image in reversed(
+            [*study.images.items()]
+        )  # of several channels the first one stays
     }

@@ -17,7 +17,8 @@ OTHER_COLUMNS = ("patient", "study", "mask", f"{LIVER}_mask")
 def read_either(path: Path, modalities: Sequence[str]) -> tuple[list[Study], bool]:
     """The studies of a CSV or a folder, and whether they are single images rather than pairs.
 
-    A CSV with a column `mask`, and a folder in which nothing is named T1 or T2, are of single images.
+    A CSV with a column `mask`, and a folder in which nothing is named T1 or T2, are of single
+    images.
 
     Args:
         path: CSV file or folder.
@@ -45,7 +46,9 @@ def _channels(path: Path) -> tuple[str, ...]:
 
 
 def _channels_of_folder(folder: Path, modalities: Sequence[str]) -> tuple[str, ...]:
-    endings = tuple(f"_{name}".lower() for modality in modalities for name in (modality, f"{modality}_mask"))
+    endings = tuple(
+        f"_{name}".lower() for modality in modalities for name in (modality, f"{modality}_mask")
+    )
     words = [f"_{name}".lower() for name in _names(folder)]
     return () if any(word.endswith(endings) for word in words) else (IMAGE,)
 
@@ -56,4 +59,6 @@ def _names(folder: Path) -> Iterator[str]:
         if path.is_file() and image_ending(path):
             yield stem(path)
         elif path.is_dir():
-            yield from (stem(inside) if inside.is_file() else inside.name for inside in path.iterdir())
+            yield from (
+                stem(inside) if inside.is_file() else inside.name for inside in path.iterdir()
+            )

@@ -1,7 +1,8 @@
-"""Results of single cases, kept beside the results so that an evaluation that was interrupted goes on where it was.
+"""Results of single cases, kept beside the results so that an evaluation that was interrupted goes
+on where it was.
 
-A result is used again if it was made of the same files (size and times, or size and content), read in the same way, with the
-same options, classes and version.
+A result is used again if it was made of the same files (size and times, or size and content), read
+in the same way, with the same options, classes and version.
 """
 
 from __future__ import annotations
@@ -55,11 +56,21 @@ class CaseCache:
         """The result of this item, if it is there."""
         try:
             content = json.loads(self._path(item.key).read_text(encoding="utf-8"))
-            if self.fresh or content["depends_on"] != self._depends_on(item) or not _are_same(content["files"], item.files):
+            if (
+                self.fresh
+                or content["depends_on"] != self._depends_on(item)
+                or not _are_same(content["files"], item.files)
+            ):
                 return None
             result = CaseResult.from_json(content["result"])
             return result if result.key == item.key else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing there, or what another version wrote
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ):  # nothing there, or what another version wrote
             return None
 
     def put(self, item: Item, result: CaseResult, seen: Mapping[str, Any]) -> None:
@@ -83,7 +94,9 @@ class CaseCache:
 
     def _path(self, key: Key) -> Path:
         name = f"{key.case}_{key.modality}"
-        told_apart = hashlib.sha256(name.encode()).hexdigest()[:8]  # "P 1" and "P-1", and "p1" and "P1" on some disks
+        told_apart = hashlib.sha256(name.encode()).hexdigest()[
+            :8
+        ]  # "P 1" and "P-1", and "p1" and "P1" on some disks
         return self.folder / (re.sub(r"[^\w.-]+", "-", name) + f"_{told_apart}.json")
 
 
@@ -93,7 +106,9 @@ def sizes_and_times(files: Mapping[str, Path]) -> dict[str, dict[str, int]]:
 
 
 def _are_same(known: Mapping[str, Mapping[str, Any]], files: Mapping[str, Path]) -> bool:
-    return known.keys() == files.keys() and all(_is_same(known[what], path) for what, path in files.items())
+    return known.keys() == files.keys() and all(
+        _is_same(known[what], path) for what, path in files.items()
+    )
 
 
 def _is_same(known: Mapping[str, Any], path: Path) -> bool:

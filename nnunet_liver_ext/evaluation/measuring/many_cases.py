@@ -33,7 +33,11 @@ Case = TypeVar("Case", bound=OfPatient)
 
 
 def measure_all(
-    work: Callable[[Case], Outcome], cases: Sequence[Case], cache: CaseCache, processes: int | None, description: str
+    work: Callable[[Case], Outcome],
+    cases: Sequence[Case],
+    cache: CaseCache,
+    processes: int | None,
+    description: str,
 ) -> list[Outcome]:
     """The outcome of every case, in their order; what the cache has is not measured again.
 
@@ -65,26 +69,35 @@ def measure_all(
 
 
 def number_of_processes(wanted: int | None, cases: int) -> int:
-    """As wanted, but not more than cases; else as many as there are processors and work for, at most `MOST_PROCESSES`."""
+    """As wanted, but not more than cases; else as many as there are processors and work for, at
+    most `MOST_PROCESSES`."""
     if wanted is not None:
         return max(1, min(wanted, cases))
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min(processors, cases // CASES_PER_PROCESS, MOST_PROCESSES))
 
 
 def _in_pool(
-    work: Callable[[Case], Outcome], todo: Mapping[int, Case], processes: int, keep: Callable[[int, Measured], None]
+    work: Callable[[Case], Outcome],
+    todo: Mapping[int, Case],
+    processes: int,
+    keep: Callable[[int, Measured], None],
 ) -> None:
     # "spawn": ITK's threads do not survive a fork.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_one_thread
+    ) as pool:
         try:
             waiting = {pool.submit(_measured, work, case): index for index, case in todo.items()}
             for done in as_completed(waiting):
                 keep(waiting[done], done.result())
         except BrokenProcessPool:
             raise InputError(
-                "a process ended before its time: for lack of memory (use fewer --processes), or as a script calls this "
-                'outside `if __name__ == "__main__":` (or use processes=1). What was measured is kept.'
+                "a process ended before its time: for lack of memory (use fewer --processes), or as"
+                ' a script calls this outside `if __name__ == "__main__":` (or use processes=1).'
+                " What was measured is kept."
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)

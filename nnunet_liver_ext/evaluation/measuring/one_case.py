@@ -31,7 +31,8 @@ class CaseResult:
     values: Values
     patient: str = ""
     details: Details = field(default_factory=dict)
-    """Rows of further tables by their names, as `object_measures.measure_object`, with the class."""
+    """Rows of further tables by their names, as `object_measures.measure_object`, with the
+    class."""
     notes: list[str] = field(default_factory=list)
     """What could not be measured although the masks could."""
 
@@ -43,16 +44,20 @@ class CaseResult:
         return cls(**{**content, "key": Key(*content["key"])})
 
 
-def evaluate_case(comparison: Comparison, classes: Classes | None, options: Options) -> CaseResult | CaseFailure:
+def evaluate_case(
+    comparison: Comparison, classes: Classes | None, options: Options
+) -> CaseResult | CaseFailure:
     """Measures one comparison.
 
     Args:
         comparison: which files.
-        classes: labels of each class by name; None measures each label that occurs, named by its number.
+        classes: labels of each class by name; None measures each label that occurs, named by its
+            number.
         options: what is measured and how.
 
     Returns:
-        The metrics of each class, or why there are none: the files cannot be read, are on different grids, or hold labels
+        The metrics of each class, or why there are none: the files cannot be read, are on different
+            grids, or hold labels
         that are not known. File names in the reason have no folders.
     """
     try:
@@ -62,12 +67,17 @@ def evaluate_case(comparison: Comparison, classes: Classes | None, options: Opti
 
 
 def with_every_class(
-    results: Iterable[CaseResult], options: Options = Options(), *, raters: Sequence[str] = (ONLY_RATER,), fat: bool = False
+    results: Iterable[CaseResult],
+    options: Options = Options(),
+    *,
+    raters: Sequence[str] = (ONLY_RATER,),
+    fat: bool = False,
 ) -> list[CaseResult]:
-    """Adds what is measured of an empty object where a case lacks a class that other cases of its modality have.
+    """Adds what is measured of an empty object where a case lacks a class that other cases of its
+    modality have.
 
-    For label maps without class names: a case without label 2 in prediction and reference then counts like one whose
-    class 2 is empty on both sides.
+    For label maps without class names: a case without label 2 in prediction and reference then
+    counts like one whose class 2 is empty on both sides.
     """
     results = list(results)
     names: dict[str, set[str]] = {}
@@ -75,7 +85,9 @@ def with_every_class(
         names.setdefault(result.key.modality, set()).update(result.values)
     nothing = dict.fromkeys(raters, NOWHERE)
     masks = Masks(NOWHERE, nothing, None)
-    around = Surroundings(ONE_VOXEL, np.full(NOWHERE.shape, 50.0) if fat else None)  # percent of no voxels are nan anyway
+    around = Surroundings(
+        ONE_VOXEL, np.full(NOWHERE.shape, 50.0) if fat else None
+    )  # percent of no voxels are nan anyway
     filled = []
     for result in results:
         values, details = {}, {name: list(rows) for name, rows in result.details.items()}
@@ -83,7 +95,9 @@ def with_every_class(
             if name in result.values:
                 values[name] = result.values[name]
                 continue
-            values[name], more = measure_object(masks, around, options, is_lesion=name in options.lesions)
+            values[name], more = measure_object(
+                masks, around, options, is_lesion=name in options.lesions
+            )
             _add(details, name, more)
         filled.append(replace(result, values=values, details=details))
     return filled
@@ -94,9 +108,17 @@ def _evaluate(comparison: Comparison, classes: Classes | None, options: Options)
     present = labels_in(pred), {rater: labels_in(labels) for rater, labels in references.items()}
     classes = _classes_to_measure(comparison, present, classes)
     known = tuple({label for labels in classes.values() for label in labels})
-    everything = [object_in(one, known) for one in (pred, *references.values())] if comparison.fat is not None else []
+    everything = (
+        [object_in(one, known) for one in (pred, *references.values())]
+        if comparison.fat is not None
+        else []
+    )
     around, notes = surroundings_of(comparison, grid, everything, options)
-    if len(set.union(*present[1].values()) & present[0]) == 0 and present[0] and any(present[1].values()):
+    if (
+        len(set.union(*present[1].values()) & present[0]) == 0
+        and present[0]
+        and any(present[1].values())
+    ):
         notes.append(NO_LABEL_IN_BOTH)
     organ = _labels_of_organ(classes, options)
     values: Values = {}
@@ -104,7 +126,9 @@ def _evaluate(comparison: Comparison, classes: Classes | None, options: Options)
     for name, labels in classes.items():
         own = _masks(pred, references, labels)
         masks = Masks(*own, None if organ is None else _masks(pred, references, organ))
-        values[name], rows = measure_object(masks, around, options, is_lesion=name in options.lesions)
+        values[name], rows = measure_object(
+            masks, around, options, is_lesion=name in options.lesions
+        )
         _add(details, name, rows)
     return CaseResult(comparison.key, values, comparison.patient, details, notes)
 
@@ -126,11 +150,15 @@ def _add(details: Details, class_name: str, more: Details) -> None:
 def _masks(
     pred: np.ndarray, references: Mapping[str, np.ndarray], labels: tuple[int, ...]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    return object_in(pred, labels), {rater: object_in(reference, labels) for rater, reference in references.items()}
+    return object_in(pred, labels), {
+        rater: object_in(reference, labels) for rater, reference in references.items()
+    }
 
 
 def _classes_to_measure(
-    comparison: Comparison, present: tuple[set[int], Mapping[str, set[int]]], classes: Classes | None
+    comparison: Comparison,
+    present: tuple[set[int], Mapping[str, set[int]]],
+    classes: Classes | None,
 ) -> Classes:
     pred, by_rater = present
     ref = set().union(*by_rater.values())
@@ -142,13 +170,17 @@ def _classes_to_measure(
     sides += [(comparison.references[rater].path, own, hint) for rater, own in by_rater.items()]
     for path, labels, todo in sides:
         if unknown := sorted(labels - known):
-            raise InputError(f"{path}: holds labels {unknown} that dataset.json does not name{todo}")
+            raise InputError(
+                f"{path}: holds labels {unknown} that dataset.json does not name{todo}"
+            )
     return classes
 
 
 def labels_in(label_map: np.ndarray) -> set[int]:
     """The labels that occur, background aside."""
-    return set(np.unique(label_map[label_map != 0]).tolist())  # sorting what is left is nothing beside reading the file
+    return set(
+        np.unique(label_map[label_map != 0]).tolist()
+    )  # sorting what is left is nothing beside reading the file
 
 
 def object_in(label_map: np.ndarray, labels: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""All that is measured of one class in one case: overlap and surfaces, and what options, images and raters add."""
+"""All that is measured of one class in one case: overlap and surfaces, and what options, images and
+raters add."""
 
 from __future__ import annotations
 
@@ -9,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_liver_ext.evaluation.lesions import LesionMatch, detection_scores, match_lesions, sphere_diameter_mm
+from nnunet_liver_ext.evaluation.lesions import (
+    LesionMatch,
+    detection_scores,
+    match_lesions,
+    sphere_diameter_mm,
+)
 from nnunet_liver_ext.evaluation.measuring.surroundings import Surroundings
 from nnunet_liver_ext.evaluation.metric_catalogue import measure
 from nnunet_liver_ext.evaluation.options import Options
@@ -38,19 +44,28 @@ class Masks:
     """The organ that lesions are in, of the prediction and by rater, if it is known."""
 
 
-def measure_object(masks: Masks, around: Surroundings, options: Options, *, is_lesion: bool) -> tuple[Values, Details]:
-    """All metrics of one class, and rows of further tables: raters, and of classes of lesions detection and lesions.
+def measure_object(
+    masks: Masks, around: Surroundings, options: Options, *, is_lesion: bool
+) -> tuple[Values, Details]:
+    """All metrics of one class, and rows of further tables: raters, and of classes of lesions
+    detection and lesions.
 
     What depends on the reference is the mean over the raters.
     """
     spacing_mm = around.grid.spacing_mm
-    by_rater = {rater: measure(masks.pred, ref, spacing_mm, options) for rater, ref in masks.references.items()}
+    by_rater = {
+        rater: measure(masks.pred, ref, spacing_mm, options)
+        for rater, ref in masks.references.items()
+    }
     values = mean_over(by_rater.values())
     if options.wants("plausibility"):
         values |= _plausibility(masks.pred, around)
     if len(masks.references) > 1:
         agreement = rater_scores(masks.pred, masks.references)
-        values |= {"rater_dice": agreement.mean_pairwise_dice, "uncertainty_aware_score": agreement.phi}
+        values |= {
+            "rater_dice": agreement.mean_pairwise_dice,
+            "uncertainty_aware_score": agreement.phi,
+        }
     if around.fat_percent is not None:
         values |= _fat(masks, around.fat_percent, around.grid, options)
     details: Details = {"raters": rater_rows(masks, options, is_lesion=is_lesion)}
@@ -61,27 +76,42 @@ def measure_object(masks: Masks, around: Surroundings, options: Options, *, is_l
 
 
 def mean_over(values: Iterable[Values]) -> Values:
-    """The mean of each metric over the raters for which it exists; inf if it is infinite for one of them."""
+    """The mean of each metric over the raters for which it exists; inf if it is infinite for one of
+    them."""
     several = list(values)
     return {name: _mean([one[name] for one in several]) for name in several[0]}
 
 
 def rater_rows(masks: Masks, options: Options, *, is_lesion: bool) -> list[Row]:
-    """How the prediction and each rater, and each two raters, agree: a row each; none for one rater.
+    """How the prediction and each rater, and each two raters, agree: a row each; none for one
+    rater.
 
-    `second` is the reference of the detection of lesions (true positives and so on), for classes of lesions.
+    `second` is the reference of the detection of lesions (true positives and so on), for classes of
+    lesions.
     """
     if len(masks.references) < 2:
         return []
     scores = rater_scores(masks.pred, masks.references)
-    rows: list[Row] = [{"first": "prediction", "second": rater, "dice": value} for rater, value in scores.dice.items()]
-    rows += [{"first": a, "second": b, "dice": value} for (a, b), value in scores.pairwise_dice.items()]
+    rows: list[Row] = [
+        {"first": "prediction", "second": rater, "dice": value}
+        for rater, value in scores.dice.items()
+    ]
+    rows += [
+        {"first": a, "second": b, "dice": value} for (a, b), value in scores.pairwise_dice.items()
+    ]
     if is_lesion:
         everyone = {"prediction": masks.pred, **masks.references}
         for row in rows:
-            match = match_lesions(everyone[row["second"]], everyone[row["first"]], options.min_lesion_dice)
+            match = match_lesions(
+                everyone[row["second"]], everyone[row["first"]], options.min_lesion_dice
+            )
             found = detection_scores(match)
-            row |= {**vars(found), "recall": found.recall, "precision": found.precision, "f1": found.f1}
+            row |= {
+                **vars(found),
+                "recall": found.recall,
+                "precision": found.precision,
+                "f1": found.f1,
+            }
     return rows
 
 
@@ -107,7 +137,10 @@ def _fat(masks: Masks, fat_percent: np.ndarray, grid: Grid, options: Options) ->
         found = fat_fraction(fat_percent, mask, grid.spacing_mm, margin_mm=options.fat_margin_mm)
         return {"mean": found.mean_percent, "median": found.median_percent}
 
-    pred, ref = measured(masks.pred), mean_over([measured(mask) for mask in masks.references.values()])
+    pred, ref = (
+        measured(masks.pred),
+        mean_over([measured(mask) for mask in masks.references.values()]),
+    )
     values = {}
     for name in pred:
         values[f"fat_{name}_prediction"] = pred[name]
@@ -134,7 +167,9 @@ def _lesions(masks: Masks, grid: Grid, options: Options) -> tuple[Values, Detail
                 "lesion_f1": scores.f1,
             }
         )
-        details["detection"].append({"rater": rater, **vars(scores), "matched_exactly": match.exact})
+        details["detection"].append(
+            {"rater": rater, **vars(scores), "matched_exactly": match.exact}
+        )
         details["lesions"] += [{"rater": rater, **row} for row in lesion_rows(match)]
     return mean_over(by_rater) | _burden(masks), details
 
@@ -149,10 +184,12 @@ def _burden(masks: Masks) -> Values:
 
 
 def lesion_rows(match: LesionMatch) -> list[Row]:
-    """A row for each correspondence and each lesion in none: found, reference, prediction, dice, and diameters in mm.
+    """A row for each correspondence and each lesion in none: found, reference, prediction, dice,
+    and diameters in mm.
 
-    `found` is "hit" or "poor" (Dice too low: a miss and a false lesion) for correspondences, "missed" or "false" for lesions
-    without counterpart. Diameters are those of the spheres of the same volume.
+    `found` is "hit" or "poor" (Dice too low: a miss and a false lesion) for correspondences,
+    "missed" or "false" for lesions without counterpart. Diameters are those of the spheres of the
+    same volume.
     """
 
     def diameter(volume_ml: float | None) -> float:

@@ -1,8 +1,10 @@
-"""Do the two masks of a pair agree? Relative similarity and volumes, for the predictions and for the references beside them.
+"""Do the two masks of a pair agree? Relative similarity and volumes, for the predictions and for
+the references beside them.
 
-The goal of Couteaux et al. 2021, "Cooperating networks", section 3: masks of two images of one organ that are alike up to a
-deformation, so that measurements agree. Similarity is measured on the pair's common grid, the one that conversion would
-make of the references' grids with its default spacing; volumes on each mask's own grid.
+The goal of Couteaux et al. 2021, "Cooperating networks", section 3: masks of two images of one
+organ that are alike up to a deformation, so that measurements agree. Similarity is measured on the
+pair's common grid, the one that conversion would make of the references' grids with its default
+spacing; volumes on each mask's own grid.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ class PairComparison:
         both = (self.first, self.second)
         leave_out = ("image", "fat")
         return {
-            f"{one.key.modality} {what}": path for one in both for what, path in one.files.items() if what not in leave_out
+            f"{one.key.modality} {what}": path
+            for one in both
+            for what, path in one.files.items()
+            if what not in leave_out
         }
 
     @property
@@ -67,13 +72,16 @@ class PairComparison:
 
 @dataclass(frozen=True)
 class _Masks:
-    """Label maps (z, y, x) of both images, by who made them: the prediction, and raters of both; and their grids."""
+    """Label maps (z, y, x) of both images, by who made them: the prediction, and raters of both;
+    and their grids."""
 
     labels: dict[str, tuple[np.ndarray, np.ndarray]]
     grids: tuple[Grid, Grid]
 
 
-def pairs_among(comparisons: Iterable[Comparison], modalities: tuple[str, ...]) -> list[PairComparison]:
+def pairs_among(
+    comparisons: Iterable[Comparison], modalities: tuple[str, ...]
+) -> list[PairComparison]:
     """The cases of which both images are compared."""
     by_key = {comparison.key: comparison for comparison in comparisons}
     first, second = modalities
@@ -96,14 +104,17 @@ def evaluate_pair(
         resample: as `counterparts.labels_on_one_grid`.
 
     Returns:
-        One value for each of `measures.PAIR_METRICS` and class, nan where a mask is empty; those of references are the mean
-        over the raters who have masks of both images. Or why there are none.
+        One value for each of `measures.PAIR_METRICS` and class, nan where a mask is empty; those of
+        references are the mean over the raters who have masks of both images. Or why there are
+        none.
     """
     try:
         if not pair.raters:
             raise InputError("no rater has masks of both images.")
         read = _read(pair, resample)
-        present = {label for labels in read.labels.values() for one in labels for label in labels_in(one)}
+        present = {
+            label for labels in read.labels.values() for one in labels for label in labels_in(one)
+        }
         classes = classes or {str(label): (label,) for label in sorted(present)}
         values = {name: _measured(read, labels, transforms) for name, labels in classes.items()}
         return CaseResult(pair.key, values, pair.patient)
@@ -116,14 +127,19 @@ def with_every_class(results: Sequence[CaseResult]) -> list[CaseResult]:
     """Adds classes that only other pairs have: empty on both sides, so they are excluded (nan)."""
     names = dict.fromkeys(name for result in results for name in result.values)
     nothing = dict.fromkeys(PAIR_METRICS, math.nan)
-    return [replace(result, values={name: result.values.get(name, nothing) for name in names}) for result in results]
+    return [
+        replace(result, values={name: result.values.get(name, nothing) for name in names})
+        for result in results
+    ]
 
 
 def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """How similar the masks of a pair are: modality, class, pairs, excluded, prediction, reference, gain, p_value.
+    """How similar the masks of a pair are: modality, class, pairs, excluded, prediction, reference,
+    gain, p_value.
 
-    `excluded` counts the pairs with an empty mask (of prediction or reference); they are in no mean. p_value: Wilcoxon
-    signed-rank test of the predictions' similarities against the references', of patients' means; nan if none differs.
+    `excluded` counts the pairs with an empty mask (of prediction or reference); they are in no
+    mean. p_value: Wilcoxon signed-rank test of the predictions' similarities against the
+    references', of patients' means; nan if none differs.
     """
     rows = pair_rows(table)
     if rows.empty:
@@ -135,8 +151,11 @@ def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def pair_cells(row: dict[str, Any]) -> list[str]:
-    """A row of `summarise_pairs` for a reader: pairs, excluded, predictions, references, difference, p."""
-    means = [PAIR_METRICS[f"relative_similarity_{part}"].format(row[part]) for part in (*SIDES, "gain")]
+    """A row of `summarise_pairs` for a reader: pairs, excluded, predictions, references,
+    difference, p."""
+    means = [
+        PAIR_METRICS[f"relative_similarity_{part}"].format(row[part]) for part in (*SIDES, "gain")
+    ]
     p_value = "–" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}"
     return [str(row["pairs"]), str(row["excluded"]), *means, p_value]
 
@@ -156,7 +175,9 @@ def _read(pair: PairComparison, resample: bool) -> _Masks:
     """Raises InputError if a prediction is not on its reference's grid."""
     both = [labels_on_one_grid(one, resample=resample) for one in (pair.first, pair.second)]
     labels = {PREDICTION: (both[0][0], both[1][0])}
-    labels |= {f"reference {rater}": (both[0][1][rater], both[1][1][rater]) for rater in pair.raters}
+    labels |= {
+        f"reference {rater}": (both[0][1][rater], both[1][1][rater]) for rater in pair.raters
+    }
     return _Masks(labels, (both[0][2], both[1][2]))
 
 
@@ -165,7 +186,9 @@ def _measured(read: _Masks, labels: tuple[int, ...], transforms: Transforms) -> 
     for who, own in read.labels.items():
         masks = object_in(own[0], labels), object_in(own[1], labels)
         similarity[who] = _similarity(masks, read.grids, transforms)
-        volumes = [volume_ml(mask, grid.spacing_mm) for mask, grid in zip(masks, read.grids, strict=True)]
+        volumes = [
+            volume_ml(mask, grid.spacing_mm) for mask, grid in zip(masks, read.grids, strict=True)
+        ]
         volume[who] = volumes[0] - volumes[1]
     alike, apart = (_prediction_and_references(values) for values in (similarity, volume))
     return {
@@ -178,15 +201,22 @@ def _measured(read: _Masks, labels: tuple[int, ...], transforms: Transforms) -> 
 
 
 def _prediction_and_references(values: dict[str, float]) -> tuple[float, float]:
-    return values[PREDICTION], float(np.mean([value for who, value in values.items() if who != PREDICTION]))
+    return values[PREDICTION], float(
+        np.mean([value for who, value in values.items() if who != PREDICTION])
+    )
 
 
-def _similarity(masks: tuple[np.ndarray, ...], grids: tuple[Grid, Grid], transforms: Transforms) -> float:
+def _similarity(
+    masks: tuple[np.ndarray, ...], grids: tuple[Grid, Grid], transforms: Transforms
+) -> float:
     from nnunet_liver_ext.evaluation.similarity.relative import relative_similarity
 
     spacing_mm = grids[0].spacing_mm
     if not grids[0].matches(grids[1]):
         images = [image_like(mask, grid) for mask, grid in zip(masks, grids, strict=True)]
         common = common_grid(images)
-        masks, spacing_mm = tuple(array(mask_on_grid(image, common, 2)) for image in images), common.spacing_mm
+        masks, spacing_mm = (
+            tuple(array(mask_on_grid(image, common, 2)) for image in images),
+            common.spacing_mm,
+        )
     return relative_similarity(masks[0], masks[1], spacing_mm, transforms).dice

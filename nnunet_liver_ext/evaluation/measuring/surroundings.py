@@ -49,7 +49,9 @@ def surroundings_of(
             notes.append(f"the body was not found: {comparison.reason(error)}")
     if comparison.fat is not None:
         try:
-            fat_percent = array(_on(grid, sitk.Cast(read_image(comparison.fat), sitk.sitkFloat32), outside=math.nan))
+            fat_percent = array(
+                _on(grid, sitk.Cast(read_image(comparison.fat), sitk.sitkFloat32), outside=math.nan)
+            )
             check_percent(fat_percent, np.logical_or.reduce(list(masks)))
             around = replace(around, fat_percent=fat_percent)
         except InputError as error:

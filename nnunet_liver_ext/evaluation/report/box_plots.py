@@ -1,8 +1,9 @@
 """Box and strip plots: a box for each group, every case a point.
 
-Box from the first to the third quartile with the median; whiskers to the farthest value within 1.5 box lengths. Infinite
-values stand above the frame and are in no quartile; values that do not exist are not drawn. Where a few far values would
-squeeze all boxes into lines, the axis leaves them out: they stand at the frame's edge, and the caption says them.
+Box from the first to the third quartile with the median; whiskers to the farthest value within 1.5
+box lengths. Infinite values stand above the frame and are in no quartile; values that do not exist
+are not drawn. Where a few far values would squeeze all boxes into lines, the axis leaves them out:
+they stand at the frame's edge, and the caption says them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from nnunet_liver_ext.evaluation.report.shapes import (
 
 BOX_WIDTH, BOX_DISTANCE, LINE = 34.0, 74.0, 13.0
 WHISKER = 1.5
-FAR = 3.0  # times the range of all whiskers: values that make the axis longer than this are left out of it
+# times the range of all whiskers: values that make the axis longer than this are left out of it
+FAR = 3.0
 MOST_NAMED = 6
 UPPER_BOUNDS = {
     "dice": 1.0,
@@ -49,7 +51,9 @@ UPPER_BOUNDS = {
 }
 FROM_ZERO = ("lesion_f1", "lesion_recall", "lesion_precision")
 """Ratios of a few lesions, which can be anything from 0 to 1."""
-AS_GOOD_AS_A_RATER = 0.9  # φ of a prediction that is as far from the raters as they are from one another
+AS_GOOD_AS_A_RATER = (
+    0.9  # φ of a prediction that is as far from the raters as they are from one another
+)
 REFERENCE_LINES = {
     "uncertainty_aware_score": (AS_GOOD_AS_A_RATER, "Dashed: 0.9, as good as a rater."),
     "volume_difference": (0.0, ""),
@@ -74,7 +78,12 @@ def box_plot(metric: Metric, groups: Sequence[Group], title: str) -> Plot:
     """One metric, a box for each group."""
     line = REFERENCE_LINES.get(metric.name)
     low, high = (0.0, 1.0) if metric.name in FROM_ZERO else _axis_range(groups)
-    y = scale([low, high] + ([line[0]] if line else []), HEIGHT - BOTTOM, TOP, highest=UPPER_BOUNDS.get(metric.name))
+    y = scale(
+        [low, high] + ([line[0]] if line else []),
+        HEIGHT - BOTTOM,
+        TOP,
+        highest=UPPER_BOUNDS.get(metric.name),
+    )
     distance = max(BOX_DISTANCE, (WIDTH - LEFT - RIGHT) / len(groups))
     width = LEFT + distance * len(groups) + RIGHT
     shapes: list[Shape] = rows(y, LEFT, width - RIGHT)
@@ -88,8 +97,12 @@ def box_plot(metric: Metric, groups: Sequence[Group], title: str) -> Plot:
         at = y.at(line[0])
         shapes.append(Line(LEFT, at, width - RIGHT, at, "reference"))
     height = HEIGHT - BOTTOM + 22 + LINE * max(len(group.lines) for group in groups)
-    caption = " ".join(part for part in (line[1] if line else "", _beyond(metric, groups, y)) if part)
-    return Plot(title, _description(metric, groups), shapes, points, caption, width=width, height=height)
+    caption = " ".join(
+        part for part in (line[1] if line else "", _beyond(metric, groups, y)) if part
+    )
+    return Plot(
+        title, _description(metric, groups), shapes, points, caption, width=width, height=height
+    )
 
 
 def titled(metric: Metric) -> str:
@@ -98,7 +111,8 @@ def titled(metric: Metric) -> str:
 
 
 def five_numbers(values: np.ndarray) -> tuple[float, float, float, float, float]:
-    """Lower whisker, first quartile, median, third quartile, upper whisker of finite values (N,)."""
+    """Lower whisker, first quartile, median, third quartile, upper whisker of finite values
+    (N,)."""
     first, median, third = (float(value) for value in np.percentile(values, [25, 50, 75]))
     reach = WHISKER * (third - first)
     within = values[(values >= first - reach) & (values <= third + reach)]
@@ -117,7 +131,10 @@ def _axis_range(groups: Sequence[Group]) -> tuple[float, float]:
         return 0.0, 1.0
     fives = np.array([five_numbers(own) for own in values])
     low, high = float(fives[:, 0].min()), float(fives[:, 4].max())
-    lowest, highest = float(min(own.min() for own in values)), float(max(own.max() for own in values))
+    lowest, highest = (
+        float(min(own.min() for own in values)),
+        float(max(own.max() for own in values)),
+    )
     if high <= low or highest - lowest <= FAR * (high - low):
         return lowest, highest
     return max(lowest, low - (high - low) / 2), min(highest, high + (high - low) / 2)
@@ -155,7 +172,13 @@ def _box(group: Group, x: float, y: Scale) -> list[Shape]:
 def _names(group: Group, x: float, letters: int) -> list[Shape]:
     below = HEIGHT - BOTTOM + 22
     return [
-        Text(x, below + LINE * number, shortened(name, letters), "name", full=name if len(name) > letters else "")
+        Text(
+            x,
+            below + LINE * number,
+            shortened(name, letters),
+            "name",
+            full=name if len(name) > letters else "",
+        )
         for number, name in enumerate(group.lines)
     ]
 
@@ -166,7 +189,11 @@ def _points(group: Group, x: float, metric: Metric, y: Scale) -> list[Point]:
     return [
         Point(
             round(x + dx, 1),
-            y.at(value) if y.holds(value) else TOP - 10 if value > y.ticks[-1] else HEIGHT - BOTTOM + 6,
+            y.at(value)
+            if y.holds(value)
+            else TOP - 10
+            if value > y.ticks[-1]
+            else HEIGHT - BOTTOM + 6,
             f"{case}: {metric.format(value)}",
             str(case),
             group.css,
@@ -183,7 +210,11 @@ def _mark(value: float, y: Scale) -> Mark:
 
 
 def _description(metric: Metric, groups: Sequence[Group]) -> str:
-    return f"Box plot of {titled(metric)}: " + "; ".join(_numbers(metric, group) for group in groups) + "."
+    return (
+        f"Box plot of {titled(metric)}: "
+        + "; ".join(_numbers(metric, group) for group in groups)
+        + "."
+    )
 
 
 def _numbers(metric: Metric, group: Group) -> str:
@@ -192,6 +223,8 @@ def _numbers(metric: Metric, group: Group) -> str:
     name = " ".join(group.lines)
     some = f"{len(finite)} cases" if len(finite) != 1 else "1 case"
     if len(finite):
-        low, median, high = (metric.format(float(value)) for value in np.percentile(finite, [0, 50, 100]))
+        low, median, high = (
+            metric.format(float(value)) for value in np.percentile(finite, [0, 50, 100])
+        )
         some += f", median {median}, from {low} to {high}"
     return f"{name} {some}" + (f", {infinite} infinite" if infinite else "")

@@ -1,4 +1,5 @@
-"""The table of all cases: a row for each object, and one for each image that could not be measured."""
+"""The table of all cases: a row for each object, and one for each image that could not be
+measured."""
 
 from __future__ import annotations
 
@@ -20,25 +21,32 @@ from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
 
 
 def anchors_of(table: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, str]:
-    """Where each case is on the page: those of the table and those that failed, in the order of their names."""
+    """Where each case is on the page: those of the table and those that failed, in the order of
+    their names."""
     cases = sorted({*table["case"], *(flag.key.case for flag in flags)})
     return {case: f"case-{number}" for number, case in enumerate(cases, start=1)}
 
 
 def ranked_cases(table: pd.DataFrame, modality: str) -> list[tuple[str, str, float]]:
-    """Worst, median and best case of one modality by Dice (mean over the classes): (rank, case, Dice), fewer if there are.
+    """Worst, median and best case of one modality by Dice (mean over the classes): (rank, case,
+    Dice), fewer if there are.
 
-    Of an even number of cases the lower middle one is the median. Ties are in the order of the names.
+    Of an even number of cases the lower middle one is the median. Ties are in the order of the
+    names.
     """
     rows = table[(table.modality == modality) & (table.metric == "dice")]
     dice = rows.groupby("case").value.mean().sort_values(kind="stable")
     ranks = {0: "worst", len(dice) - 1: "best"} if len(dice) > 1 else {0: "only"}
     if len(dice) > 2:
         ranks[(len(dice) - 1) // 2] = "median"
-    return [(ranks[index], str(dice.index[index]), float(dice.iloc[index])) for index in sorted(ranks)]
+    return [
+        (ranks[index], str(dice.index[index]), float(dice.iloc[index])) for index in sorted(ranks)
+    ]
 
 
-def case_table(table: pd.DataFrame, flags: Sequence[Flag], anchors: Mapping[str, str], name: str) -> DataTable:
+def case_table(
+    table: pd.DataFrame, flags: Sequence[Flag], anchors: Mapping[str, str], name: str
+) -> DataTable:
     """A row for each object, and one for each image that failed.
 
     Args:
@@ -56,7 +64,11 @@ def case_table(table: pd.DataFrame, flags: Sequence[Flag], anchors: Mapping[str,
             "" if modality == NO_MODALITY else modality,
             class_name,
             [metric_cell(metric, values.get(metric.name)) for metric in metrics],
-            [_shown(flag) for flag in flags if flag.key == (case, modality) and flag.class_name in (class_name, "")],
+            [
+                _shown(flag)
+                for flag in flags
+                if flag.key == (case, modality) and flag.class_name in (class_name, "")
+            ],
         )
         for (case, modality, class_name), own in grouped(table, OBJECT)
         for values in [dict(zip(own["metric"], own["value"], strict=True))]
@@ -64,13 +76,22 @@ def case_table(table: pd.DataFrame, flags: Sequence[Flag], anchors: Mapping[str,
     there = {(case, modality) for (case, modality), _ in grouped(table, ["case", "modality"])}
     absent = [flag for flag in flags if flag.key not in there and not flag.class_name]
     rows += [
-        Row(flag.key.case, anchors[flag.key.case], "", "" if flag.key.modality == NO_MODALITY else flag.key.modality, "",
-            [metric_cell(metric, None) for metric in metrics], [_shown(flag)])
+        Row(
+            flag.key.case,
+            anchors[flag.key.case],
+            "",
+            "" if flag.key.modality == NO_MODALITY else flag.key.modality,
+            "",
+            [metric_cell(metric, None) for metric in metrics],
+            [_shown(flag)],
+        )
         for flag in absent
-    ]  # fmt: skip
+    ]
     rows.sort(key=lambda row: list(anchors).index(row.case))
     with_patients = any(row.patient not in ("", row.case) for row in rows)
-    return DataTable(name, metric_columns(metrics), rows, choices_of(rows), with_patients, bool(flags))
+    return DataTable(
+        name, metric_columns(metrics), rows, choices_of(rows), with_patients, bool(flags)
+    )
 
 
 def _shown(flag: Flag) -> tuple[str, str, bool]:

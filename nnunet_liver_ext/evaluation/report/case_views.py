@@ -68,8 +68,14 @@ def case_views(
     ranks: dict[str, list[str]] = {}
     for modality in image_rows(table).modality.unique():
         for rank, case, _ in ranked_cases(table, modality):
-            ranks.setdefault(case, []).append(f"{rank} {modality}" if modality != NO_MODALITY else rank)
-    said = [(key, _of_image(key, note.reason)) for note in notes for key in [key_of_text(note.case, modalities)]]
+            ranks.setdefault(case, []).append(
+                f"{rank} {modality}" if modality != NO_MODALITY else rank
+            )
+    said = [
+        (key, _of_image(key, note.reason))
+        for note in notes
+        for key in [key_of_text(note.case, modalities)]
+    ]
     classes = ["", *table["class"].unique()]
 
     def place(flag: Flag) -> tuple[str, int]:
@@ -107,7 +113,9 @@ def _view(
         "" if patient == case else patient,
         [
             f"{label(modality, name)} Dice {METRICS['dice'].format(value)}"
-            for modality, name, value in zip(dice["modality"], dice["class"], dice["value"], strict=True)
+            for modality, name, value in zip(
+                dice["modality"], dice["class"], dice["value"], strict=True
+            )
         ],
         [(_object(flag), flag) for flag in flags],
         ranks,
@@ -155,7 +163,12 @@ def _lesions(rows: pd.DataFrame) -> Grid:
 
 def _raters(rows: pd.DataFrame) -> Grid:
     return [
-        [label(row["modality"], row["class"]), str(row["first"]), str(row["second"]), _number(row["dice"], 3)]
+        [
+            label(row["modality"], row["class"]),
+            str(row["first"]),
+            str(row["second"]),
+            _number(row["dice"], 3),
+        ]
         for row in rows.to_dict("records")
     ]
 

@@ -13,7 +13,11 @@ from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 
 
 def comparison_methods(
-    tables: Mapping[str, pd.DataFrame], comparison: pd.DataFrame, settings: Mapping[str, Any], *, with_ranking: bool
+    tables: Mapping[str, pd.DataFrame],
+    comparison: pd.DataFrame,
+    settings: Mapping[str, Any],
+    *,
+    with_ranking: bool,
 ) -> Methods:
     """What the numbers of a comparison are.
 
@@ -28,27 +32,44 @@ def comparison_methods(
     rate = f"{1 - first['confidence']:.2g}"
     drawn = f", {settings['resamples']} resamples" if "resamples" in settings else ""
     drawn += f", seed {settings['seed']}" if "seed" in settings else ""
-    tested = "the patients' mean differences" if first["tested_unit"] == "patient" else "the differences of single cases"
+    tested = (
+        "the patients' mean differences"
+        if first["tested_unit"] == "patient"
+        else "the differences of single cases"
+    )
     sentences = [
-        f"The models {', '.join(tables)} were compared on the same cases ({_range(comparison['cases'])} cases of "
-        f"{_range(comparison['patients'])} patients) with {software()}.",
-        f"We report the mean difference over the cases with its {confidence} confidence interval (bootstrap over patients"
-        f"{drawn}, expanded percentile interval [bootstrap]) and test {tested} with the Wilcoxon signed-rank test "
-        f"[wilcoxon]; fewer than {LEAST} are not tested.",
-        "p values were adjusted after Benjamini and Hochberg [adjusted] within families of measures "
-        f"({', '.join(dict.fromkeys(comparison['family']))}) [hansch]; a false discovery rate of {rate} was allowed. The "
-        "effect size is the matched-pairs rank-biserial correlation [rank_biserial].",
+        (
+            f"The models {', '.join(tables)} were compared on the same cases"
+            f" ({_range(comparison['cases'])} cases of {_range(comparison['patients'])} patients)"
+            f" with {software()}."
+        ),
+        (
+            f"We report the mean difference over the cases with its {confidence} confidence"
+            f" interval (bootstrap over patients{drawn}, expanded percentile interval [bootstrap])"
+            f" and test {tested} with the Wilcoxon signed-rank test [wilcoxon]; fewer than {LEAST}"
+            " are not tested."
+        ),
+        (
+            "p values were adjusted after Benjamini and Hochberg [adjusted] within families of"
+            f" measures ({', '.join(dict.fromkeys(comparison['family']))}) [hansch]; a false"
+            f" discovery rate of {rate} was allowed. The effect size is the matched-pairs"
+            " rank-biserial correlation [rank_biserial]."
+        ),
         *_smallest(comparison),
         *_left_out(comparison),
     ]
     if with_ranking:
-        sentences.append("The stability of the ranking was found by bootstrap over patients [ranking].")
+        sentences.append(
+            "The stability of the ranking was found by bootstrap over patients [ranking]."
+        )
     return with_references([" ".join(sentences)])
 
 
 def _smallest(comparison: pd.DataFrame) -> list[str]:
     smallest = {
-        JUDGED[row["metric"]].title: f"{row['smallest_difference']:g}{'' if row['unit'] == '1' else ' ' + row['unit']}"
+        JUDGED[
+            row["metric"]
+        ].title: f"{row['smallest_difference']:g}{'' if row['unit'] == '1' else ' ' + row['unit']}"
         for row in comparison.to_dict("records")
         if row["smallest_difference"] > 0
     }
@@ -60,7 +81,14 @@ def _smallest(comparison: pd.DataFrame) -> list[str]:
 
 def _left_out(comparison: pd.DataFrame) -> list[str]:
     most = int(comparison["not_finite"].max())
-    return [f"Up to {most} cases without a finite value (a mask is empty) were left out of a comparison."] if most else []
+    return (
+        [
+            f"Up to {most} cases without a finite value (a mask is empty) were left out of a"
+            " comparison."
+        ]
+        if most
+        else []
+    )
 
 
 def _range(numbers: pd.Series) -> str:

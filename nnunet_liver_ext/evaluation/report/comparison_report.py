@@ -1,4 +1,5 @@
-"""comparison.html: several models on the same cases, with plots, differences, plain sentences, and every case's values."""
+"""comparison.html: several models on the same cases, with plots, differences, plain sentences, and
+every case's values."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.comparison.written_tables import COMPARISON, RANKING, RUNS, WORDS, as_text, caption
+from nnunet_liver_ext.evaluation.comparison.written_tables import (
+    COMPARISON,
+    RANKING,
+    RUNS,
+    WORDS,
+    as_text,
+    caption,
+)
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.comparison_methods import comparison_methods
 from nnunet_liver_ext.evaluation.report.comparison_views import at_a_glance, comparison_case_table
@@ -38,15 +46,19 @@ def write_comparison_report(
     """Writes the report beside `path`, then renames it.
 
     Args:
-        tables: results of each model by its name, as `tables.results_table` makes them; `patient` may be missing.
-        comparison: as `statistics.compare_paired`, with or without `optimistic_a` and `optimistic_b`.
+        tables: results of each model by its name, as `tables.results_table` makes them; `patient`
+            may be missing.
+        comparison: as `statistics.compare_paired`, with or without `optimistic_a` and
+            `optimistic_b`.
         path: of the HTML file.
         ranking: as `statistics.stability.ranking_stability` for some metrics, or nothing.
         runs: as `statistics.stability.run_to_run`, or nothing.
         notes: what else the reader should know.
         settings: of the comparison; "resamples" and "seed" are named among the methods.
     """
-    table = _organ_first(pd.concat([own.assign(model=model) for model, own in tables.items()], ignore_index=True))
+    table = _organ_first(
+        pd.concat([own.assign(model=model) for model, own in tables.items()], ignore_index=True)
+    )
     comparison = _organ_first(comparison)
     metrics = list(dict.fromkeys(comparison["metric"]))
     judged = [JUDGED[name] for name in metrics]
@@ -75,26 +87,42 @@ def write_comparison_report(
         legend=list(zip(colours(list(tables)).values(), tables, strict=True)),
         box_note=BOX_NOTE,
         case_table=comparison_case_table(values, metrics, list(tables), pairs, anchors),
-        methods=comparison_methods(tables, comparison, settings or {}, with_ranking=len(ranking) > 0),
+        methods=comparison_methods(
+            tables, comparison, settings or {}, with_ranking=len(ranking) > 0
+        ),
         notes=notes,
         anchors=anchors,
     )
 
 
 def _by_models(comparison: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(f"{b} compared with {a}", rows) for (a, b), rows in grouped(comparison, ["model_a", "model_b"])]
+    return [
+        (f"{b} compared with {a}", rows)
+        for (a, b), rows in grouped(comparison, ["model_a", "model_b"])
+    ]
 
 
-def _ranks(ranking: pd.DataFrame, models: Sequence[str]) -> tuple[list[str], list[list[str]], int] | None:
+def _ranks(
+    ranking: pd.DataFrame, models: Sequence[str]
+) -> tuple[list[str], list[list[str]], int] | None:
     """The rank of each model, and how often it comes first when other patients are drawn."""
     if ranking.empty:
         return None
     text = as_text(ranking, RANKING)
-    text["Cell"] = text["Rank"] + (" (" + text["Ranks first"].str.replace("%", " %") + ")").replace(" (–)", "")
+    text["Cell"] = text["Rank"] + (" (" + text["Ranks first"].str.replace("%", " %") + ")").replace(
+        " (–)", ""
+    )
     rows = []
     for (measure, name), own in grouped(text, ["Measure", "Object"]):
         ranks = dict(zip(own["Model"], own["Cell"], strict=True))
-        rows.append([measure, name, *(ranks.get(model, "–") for model in models), own["Kendall's tau"].iloc[0]])
+        rows.append(
+            [
+                measure,
+                name,
+                *(ranks.get(model, "–") for model in models),
+                own["Kendall's tau"].iloc[0],
+            ]
+        )
     return ["Measure", "Object", *models, "Kendall's τ"], rows, 2
 
 
@@ -109,13 +137,16 @@ def _text_table(table: pd.DataFrame, cells: Any) -> tuple[list[str], list[list[s
 
 def _forest_note(comparison: pd.DataFrame) -> str:
     return (
-        f"Points: mean difference over the cases, first minus second model; bars: {comparison['confidence'].iloc[0]:.0%} "
-        "confidence interval, patients resampled; hollow points have too few patients for one. Grey band: below the "
-        "smallest difference of interest. Colour: significantly better or worse, after Benjamini-Hochberg within the "
-        "kind of measure."
+        "Points: mean difference over the cases, first minus second model; bars:"
+        f" {comparison['confidence'].iloc[0]:.0%} confidence interval, patients resampled; hollow"
+        " points have too few patients for one. Grey band: below the smallest difference of"
+        " interest. Colour: significantly better or worse, after Benjamini-Hochberg within the"
+        " kind of measure."
     ).replace("%", " %")
 
 
 def _organ_first(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the liver before all others, otherwise in their order."""
-    return rows.iloc[np.argsort(rows["class"].str.lower() != ORGAN, kind="stable")].reset_index(drop=True)
+    return rows.iloc[np.argsort(rows["class"].str.lower() != ORGAN, kind="stable")].reset_index(
+        drop=True
+    )

@@ -1,4 +1,5 @@
-"""Tables of a comparison of models: all measures at a glance, and every case with a column for each model."""
+"""Tables of a comparison of models: all measures at a glance, and every case with a column for each
+model."""
 
 from __future__ import annotations
 
@@ -10,7 +11,14 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.report.data_table import Cell, Column, DataTable, Row, choices_of, metric_cell
+from nnunet_liver_ext.evaluation.report.data_table import (
+    Cell,
+    Column,
+    DataTable,
+    Row,
+    choices_of,
+    metric_cell,
+)
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
@@ -37,7 +45,8 @@ class MetricRow(Row):
 def at_a_glance(
     comparison: pd.DataFrame, values: pd.DataFrame, models: Sequence[str]
 ) -> tuple[list[str], list[tuple[str, int, list[str], list[Verdict]]]]:
-    """Names of the differences; for each measure and object the cases, the models' means, and the differences' verdicts.
+    """Names of the differences; for each measure and object the cases, the models' means, and the
+    differences' verdicts.
 
     Means are over the cases in which the value is finite for all models.
     """
@@ -45,11 +54,17 @@ def at_a_glance(
     found = []
     for (metric, modality, name), rows in grouped(comparison, ["metric", "modality", "class"]):
         decimals = JUDGED[metric].decimals
-        own = values[(values.metric == metric) & (values.modality == modality) & (values["class"] == name)]
-        wide = own.pivot(index="case", columns="model", values="value").reindex(columns=list(models))
+        own = values[
+            (values.metric == metric) & (values.modality == modality) & (values["class"] == name)
+        ]
+        wide = own.pivot(index="case", columns="model", values="value").reindex(
+            columns=list(models)
+        )
         wide = wide.loc[np.isfinite(wide.to_numpy(float)).all(axis=1)]
         verdicts = {
-            (row["model_a"], row["model_b"]): Verdict(number(row["mean_difference"], decimals), row["verdict"])
+            (row["model_a"], row["model_b"]): Verdict(
+                number(row["mean_difference"], decimals), row["verdict"]
+            )
             for row in rows.to_dict("records")
         }
         means = [number(float(wide[model].mean()), decimals) for model in models]
@@ -65,11 +80,14 @@ def comparison_case_table(
     pairs: Sequence[tuple[str, str]],
     anchors: Mapping[str, str],
 ) -> DataTable:
-    """A row for each metric, case, modality and class; `values` as `statistics.measures.compared_values`."""
+    """A row for each metric, case, modality and class; `values` as
+    `statistics.measures.compared_values`."""
     columns = [Column(model, "", "Models", shown=True) for model in models]
     columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
     order = {metric: number for number, metric in enumerate(metrics)}
-    objects = sorted(grouped(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0]))
+    objects = sorted(
+        grouped(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0])
+    )
     rows: list[MetricRow] = []
     seen: set[str] = set()
     for (case, modality, name, metric), own in objects:
@@ -93,7 +111,10 @@ def comparison_case_table(
 
 
 def _cells(
-    metric: str, by_model: Mapping[str, float], models: Sequence[str], pairs: Sequence[tuple[str, str]]
+    metric: str,
+    by_model: Mapping[str, float],
+    models: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
 ) -> list[Cell]:
     own = METRICS[metric]
     cells = [metric_cell(own, by_model.get(model)) for model in models]
@@ -104,7 +125,13 @@ def _cells(
         difference = by_model[b] - by_model[a]
         gain = difference if JUDGED[metric].higher_is_better else -difference
         cell = metric_cell(own, difference)
-        cells.append(Cell(cell.text, cell.key, cell.css or ("gain" if gain > 0 else "loss" if gain < 0 else "")))
+        cells.append(
+            Cell(
+                cell.text,
+                cell.key,
+                cell.css or ("gain" if gain > 0 else "loss" if gain < 0 else ""),
+            )
+        )
     return cells
 
 

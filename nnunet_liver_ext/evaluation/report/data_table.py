@@ -105,10 +105,16 @@ def metrics_by_family(names: Iterable[str]) -> list[Metric]:
 
 
 def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
-    """A column for each metric; the most telling ones are shown at first, all if none of these is there."""
+    """A column for each metric; the most telling ones are shown at first, all if none of these is
+    there."""
     telling = [metric for metric in metrics if metric.name in SHOWN_AT_FIRST] or metrics
     return [
-        Column(metric.title, "" if metric.unit == "1" else metric.unit, FAMILIES[metric.family], metric in telling)
+        Column(
+            metric.title,
+            "" if metric.unit == "1" else metric.unit,
+            FAMILIES[metric.family],
+            metric in telling,
+        )
         for metric in metrics
     ]
 
@@ -121,11 +127,15 @@ def metric_cell(metric: Metric, value: float | None) -> Cell:
         return Cell("–", "")
     if math.isinf(value):
         return Cell(metric.format(value), "1e99" if value > 0 else "-1e99", "infinite")
-    return Cell(metric.format(round(value, metric.decimals) + 0.0), f"{value:.6g}")  # no minus before a zero
+    return Cell(
+        metric.format(round(value, metric.decimals) + 0.0), f"{value:.6g}"
+    )  # no minus before a zero
 
 
 def choices_of(rows: Sequence[Row]) -> dict[str, list[str]]:
     """What the rows can be filtered by, where there is more than one."""
     values = {"modality": [row.modality for row in rows], "class": [row.class_name for row in rows]}
-    unique = {name: [value for value in dict.fromkeys(own) if value] for name, own in values.items()}
+    unique = {
+        name: [value for value in dict.fromkeys(own) if value] for name, own in values.items()
+    }
     return {name: own for name, own in unique.items() if len(own) > 1}

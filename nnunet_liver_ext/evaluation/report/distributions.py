@@ -1,4 +1,5 @@
-"""Which box plots there are: one for each class and metric, with a box for each modality and model."""
+"""Which box plots there are: one for each class and metric, with a box for each modality and
+model."""
 
 from __future__ import annotations
 
@@ -14,8 +15,11 @@ from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import grouped
 
 
-def distributions(table: pd.DataFrame, metrics: Sequence[str], css: Mapping[str, str]) -> list[Plot]:
-    """A plot for each class and each of the metrics that the table has, with a box for each modality.
+def distributions(
+    table: pd.DataFrame, metrics: Sequence[str], css: Mapping[str, str]
+) -> list[Plot]:
+    """A plot for each class and each of the metrics that the table has, with a box for each
+    modality.
 
     Args:
         table: results; with the column `model` each box is of one model, too.
@@ -26,10 +30,16 @@ def distributions(table: pd.DataFrame, metrics: Sequence[str], css: Mapping[str,
     plots = []
     for class_name in table["class"].unique():
         for name in metrics:
-            own = table[(table["metric"] == name) & (table["class"] == class_name) & table["value"].notna()]
+            own = table[
+                (table["metric"] == name) & (table["class"] == class_name) & table["value"].notna()
+            ]
             if len(own):
                 groups = list(_groups(own, css))
-                title = f"{titled(METRICS[name])}, {label(NO_MODALITY, class_name)}" if several else titled(METRICS[name])
+                title = (
+                    f"{titled(METRICS[name])}, {label(NO_MODALITY, class_name)}"
+                    if several
+                    else titled(METRICS[name])
+                )
                 plots.append(box_plot(METRICS[name], groups, title))
     return plots
 
@@ -40,4 +50,8 @@ def _groups(rows: pd.DataFrame, css: Mapping[str, str]) -> Iterator[Group]:
             yield Group((label(modality, name),), of_object, css.get(modality, "s0"))
             continue
         for model in of_object["model"].unique():
-            yield Group((label(modality, name), model), of_object[of_object["model"] == model], css.get(model, "s0"))
+            yield Group(
+                (label(modality, name), model),
+                of_object[of_object["model"] == model],
+                css.get(model, "s0"),
+            )

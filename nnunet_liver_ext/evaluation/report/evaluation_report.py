@@ -1,4 +1,5 @@
-"""report.html of one evaluation: summary, plots, every case with its pictures and numbers, and a paragraph on methods."""
+"""report.html of one evaluation: summary, plots, every case with its pictures and numbers, and a
+paragraph on methods."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def write_report(
         failures: what could not be evaluated; listed on top.
         notes: what else the reader should know.
         details: lesions and raters, as `tables.details_tables`.
-        processes: how many pictures are drawn at a time; by default as many as there are processors and work for.
+        processes: how many pictures are drawn at a time; by default as many as there are processors
+            and work for.
 
     Raises:
         InputError: a process that drew pictures was killed.
@@ -107,37 +109,56 @@ def write_report(
 
 
 def in_order(table: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """Rows by modality, pairs last, then by class, the liver first and lesions last; cases stay in their order."""
+    """Rows by modality, pairs last, then by class, the liver first and lesions last; cases stay in
+    their order."""
 
     def rank(modality: str, name: str) -> tuple[bool, str, bool, bool]:
         return modality in pairs, modality, name in options.lesions, name.lower() != ORGAN
 
     pairs = set(pair_rows(table)["modality"])
-    objects = sorted((key for key, _ in grouped(table, ["modality", "class"])), key=lambda key: rank(*key))
+    objects = sorted(
+        (key for key, _ in grouped(table, ["modality", "class"])), key=lambda key: rank(*key)
+    )
     place = {key: number for number, key in enumerate(objects)}
     places = [place[key] for key in zip(table["modality"], table["class"], strict=True)]
     return table.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
 
 
-def _grouped_notes(notes: Sequence[CaseFailure], empty: Sequence[Mapping[str, str]]) -> list[tuple[list[str], str]]:
+def _grouped_notes(
+    notes: Sequence[CaseFailure], empty: Sequence[Mapping[str, str]]
+) -> list[tuple[list[str], str]]:
     """What there is to say, and of which cases."""
     said: dict[str, list[str]] = {}
     for row in empty:
         both = "prediction and reference are empty, which counts as right."
-        text = both if row["empty"] == "both" else f"the {row['empty']} is empty; distances are infinite."
+        text = (
+            both
+            if row["empty"] == "both"
+            else f"the {row['empty']} is empty; distances are infinite."
+        )
         said.setdefault(text, []).append(f"{row['case']}, {label(row['modality'], row['class'])}")
     for note in notes:
         said.setdefault(note.reason, []).append(note.case)
     return [(cases, text) for text, cases in said.items()]
 
 
-def _plan(images: pd.DataFrame, comparisons: Sequence[Comparison], flags: Sequence[Flag]) -> PicturePlan:
+def _plan(
+    images: pd.DataFrame, comparisons: Sequence[Comparison], flags: Sequence[Flag]
+) -> PicturePlan:
     measured = {Key(*names) for names, _ in grouped(images, ["case", "modality"])}
-    ranked = {Key(case, modality) for modality in images.modality.unique() for _, case, _ in ranked_cases(images, modality)}
-    return plan_pictures([one for one in comparisons if one.key in measured], ranked, {flag.key for flag in flags})
+    ranked = {
+        Key(case, modality)
+        for modality in images.modality.unique()
+        for _, case, _ in ranked_cases(images, modality)
+    }
+    return plan_pictures(
+        [one for one in comparisons if one.key in measured], ranked, {flag.key for flag in flags}
+    )
 
 
-def _pictures_of(view: CaseView, images: pd.DataFrame, drawn: Mapping[Key, Picture | str]) -> Pictures:
+def _pictures_of(
+    view: CaseView, images: pd.DataFrame, drawn: Mapping[Key, Picture | str]
+) -> Pictures:
     own = images[images["case"] == view.name]
     return [
         ("" if modality == NO_MODALITY else modality, _headline(rows), drawn[Key(case, modality)])
@@ -171,7 +192,10 @@ def _look_first(images: pd.DataFrame) -> list[tuple[str, list[tuple[str, str, st
     return [
         (
             "" if modality == NO_MODALITY else modality,
-            [(rank, case, METRICS["dice"].format(dice)) for rank, case, dice in ranked_cases(images, modality)],
+            [
+                (rank, case, METRICS["dice"].format(dice))
+                for rank, case, dice in ranked_cases(images, modality)
+            ],
         )
         for modality in images.modality.unique()
     ]

@@ -1,4 +1,5 @@
-"""Forest plots of a comparison of models: the mean difference of each row with its confidence interval."""
+"""Forest plots of a comparison of models: the mean difference of each row with its confidence
+interval."""
 
 from __future__ import annotations
 
@@ -8,16 +9,31 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.comparison.forest_figure import PANEL, forest_rows
-from nnunet_liver_ext.evaluation.report.shapes import Area, Line, Plot, Point, Scale, Shape, Text, scale, shortened
+from nnunet_liver_ext.evaluation.report.shapes import (
+    Area,
+    Line,
+    Plot,
+    Point,
+    Scale,
+    Shape,
+    Text,
+    scale,
+    shortened,
+)
 
-WIDTH, NAMES, NUMBERS = 980.0, 330.0, 210.0  # of the plot, of the column of names, of that of the numbers
+WIDTH, NAMES, NUMBERS = (
+    980.0,
+    330.0,
+    210.0,
+)  # of the plot, of the column of names, of that of the numbers
 ROW, ABOVE, BELOW = 26.0, 12.0, 44.0
 SHOWN_AS = {"better": "better", "worse": "worse"}
 """Verdicts with a colour; all others are grey."""
 
 
 def forest_plots(comparison: pd.DataFrame) -> list[Plot]:
-    """A plot for each family, unit and direction; rows as `comparison.plot.forest_rows`. 0 is in the middle of each."""
+    """A plot for each family, unit and direction; rows as `comparison.plot.forest_rows`. 0 is in
+    the middle of each."""
     rows, names = forest_rows(comparison), _names(comparison)
     return [_panel(own, *names) for _, own in rows.groupby(PANEL, sort=False)]
 
@@ -28,7 +44,11 @@ def _names(comparison: pd.DataFrame) -> tuple[str, str]:
     a, b = map(str, pairs.iloc[0])
     if len(pairs) == 1:
         return f"{b} − {a}", b
-    return (f"model − {a}", "the model") if pairs["model_a"].nunique() == 1 else ("first − second model", "the first")
+    return (
+        (f"model − {a}", "the model")
+        if pairs["model_a"].nunique() == 1
+        else ("first − second model", "the first")
+    )
 
 
 def _panel(rows: pd.DataFrame, difference: str, gaining: str) -> Plot:
@@ -40,7 +60,15 @@ def _panel(rows: pd.DataFrame, difference: str, gaining: str) -> Plot:
     smallest = float(rows["smallest_difference"].max())
     shapes: list[Shape] = []
     if smallest > 0:
-        shapes.append(Area(x.at(-smallest), ABOVE, round(x.at(smallest) - x.at(-smallest), 1), bottom - ABOVE, "band"))
+        shapes.append(
+            Area(
+                x.at(-smallest),
+                ABOVE,
+                round(x.at(smallest) - x.at(-smallest), 1),
+                bottom - ABOVE,
+                "band",
+            )
+        )
     shapes += [Line(at, ABOVE, at, bottom, "grid") for at, _ in x.labels]
     shapes += [Text(at, bottom + 16, text) for at, text in x.labels]
     shapes.append(Line(x.at(0), ABOVE, x.at(0), bottom, "zero"))
@@ -53,8 +81,17 @@ def _panel(rows: pd.DataFrame, difference: str, gaining: str) -> Plot:
     unit = "" if first["unit"] == "1" else f" [{first['unit']}]"
     better = f"{gaining} is better →" if first["higher_is_better"] else f"← {gaining} is better"
     title = f"{str(first['family']).capitalize()}{unit}"
-    shapes.append(Text((x.start + x.end) / 2, bottom + 34, f"{difference}{unit}, mean over the cases; {better}", "axis"))
-    text = "; ".join(f"{row['label']} {row['text']} {row['verdict']}" for row in rows.to_dict("records"))
+    shapes.append(
+        Text(
+            (x.start + x.end) / 2,
+            bottom + 34,
+            f"{difference}{unit}, mean over the cases; {better}",
+            "axis",
+        )
+    )
+    text = "; ".join(
+        f"{row['label']} {row['text']} {row['verdict']}" for row in rows.to_dict("records")
+    )
     description = f"Forest plot, {title}, mean difference with its interval: {text}."
     return Plot(title, description, shapes, points, width=WIDTH, height=height)
 
@@ -62,7 +99,14 @@ def _panel(rows: pd.DataFrame, difference: str, gaining: str) -> Plot:
 def _row(row: dict, middle: float, x: Scale) -> list[Shape]:
     css = SHOWN_AS.get(row["verdict"], "undecided")
     shapes: list[Shape] = [
-        Text(NAMES, middle + 4, shortened(row["label"], 56), "name", "end", row["label"] if len(row["label"]) > 56 else ""),
+        Text(
+            NAMES,
+            middle + 4,
+            shortened(row["label"], 56),
+            "name",
+            "end",
+            row["label"] if len(row["label"]) > 56 else "",
+        ),
         Text(WIDTH - NUMBERS + 12, middle + 4, row["text"], f"name {css}", "start"),
     ]
     if not math.isnan(row["low"]):

@@ -28,7 +28,12 @@ from nnunet_liver_ext.evaluation.report.shapes import (
 from nnunet_liver_ext.evaluation.results.summaries import SIZES_MM
 
 BAR_WIDTH = 30.0
-ROWS = {"hit": ("found", "good"), "poor": ("poor overlap", "weak"), "missed": ("missed", "bad"), "false": ("false", "false")}
+ROWS = {
+    "hit": ("found", "good"),
+    "poor": ("poor overlap", "weak"),
+    "missed": ("missed", "bad"),
+    "false": ("false", "false"),
+}
 """By `found` in the table of lesions: what it is called, and its colour."""
 
 
@@ -48,22 +53,30 @@ class SizeClass:
 
 
 def by_size(lesions: pd.DataFrame) -> list[SizeClass]:
-    """Counts by the diameter of the sphere of the same volume, in the classes of `summaries.SIZES_MM`.
+    """Counts by the diameter of the sphere of the same volume, in the classes of
+    `summaries.SIZES_MM`.
 
-    Found and missed lesions are in the class of their reference, false ones in that of their prediction; a lesion with too
-    poor an overlap counts as missed and as false, as in `lesions.scores_by_size`.
+    Found and missed lesions are in the class of their reference, false ones in that of their
+    prediction; a lesion with too poor an overlap counts as missed and as false, as in
+    `lesions.scores_by_size`.
 
     Args:
         lesions: rows of `object_measures.lesion_rows`: found, reference_mm, prediction_mm.
     """
-    found, reference, prediction = lesions["found"], lesions["reference_mm"], lesions["prediction_mm"]
+    found, reference, prediction = (
+        lesions["found"],
+        lesions["reference_mm"],
+        lesions["prediction_mm"],
+    )
     counts = [
         _counted(reference[found == "hit"]),
         _counted(prediction[found.isin(["poor", "false"])]),
         _counted(reference[found.isin(["poor", "missed"])]),
     ]
     bounds = zip((0, *SIZES_MM), (*SIZES_MM, math.inf), strict=True)
-    return [SizeClass(_size_name(*bound), *own) for bound, *own in zip(bounds, *counts, strict=True)]
+    return [
+        SizeClass(_size_name(*bound), *own) for bound, *own in zip(bounds, *counts, strict=True)
+    ]
 
 
 def size_plot(lesions: pd.DataFrame, title: str) -> Plot:
@@ -103,7 +116,9 @@ def lesion_strip(lesions: pd.DataFrame, title: str) -> Plot:
     return Plot(f"Every lesion, {title}", description, shapes, points)
 
 
-def _strip(own: pd.DataFrame, name: str, css: str, x: Scale, middle: float, height: float) -> list[Point]:
+def _strip(
+    own: pd.DataFrame, name: str, css: str, x: Scale, middle: float, height: float
+) -> list[Point]:
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(own)) * height
     return [
         Point(
@@ -139,16 +154,30 @@ def _bars(own: SizeClass, x: float, y: Scale) -> list[Shape]:
         Text(x, y.start + 18, own.name, "name"),
     ]
     if lesions:
-        shapes.append(Text(left + BAR_WIDTH / 2, y.at(lesions) - 5, f"{own.true_positives}/{lesions}", "name"))
+        shapes.append(
+            Text(left + BAR_WIDTH / 2, y.at(lesions) - 5, f"{own.true_positives}/{lesions}", "name")
+        )
     if own.false_positives:
-        shapes.append(Text(right + BAR_WIDTH / 2, y.at(own.false_positives) - 5, f"{own.false_positives}", "name"))
+        shapes.append(
+            Text(
+                right + BAR_WIDTH / 2,
+                y.at(own.false_positives) - 5,
+                f"{own.false_positives}",
+                "name",
+            )
+        )
     return shapes
 
 
 def _bar(left: float, low: float, high: float, y: Scale, css: str, text: str) -> Area:
-    return Area(left, y.at(high), BAR_WIDTH, round(y.at(low) - y.at(high), 1), f"column {css}", text)
+    return Area(
+        left, y.at(high), BAR_WIDTH, round(y.at(low) - y.at(high), 1), f"column {css}", text
+    )
 
 
 def _in_words(own: SizeClass) -> str:
     recall = f" (recall {own.true_positives / own.lesions:.2f})" if own.lesions else ""
-    return f"{own.name} {own.true_positives} found, {own.false_negatives} missed{recall}, {own.false_positives} false"
+    return (
+        f"{own.name} {own.true_positives} found, {own.false_negatives} missed{recall},"
+        f" {own.false_positives} false"
+    )

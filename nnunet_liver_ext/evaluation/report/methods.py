@@ -1,4 +1,5 @@
-"""The paragraph about methods, to be pasted into a paper: what was measured, how, with which software, and whom to cite."""
+"""The paragraph about methods, to be pasted into a paper: what was measured, how, with which
+software, and whom to cite."""
 
 from __future__ import annotations
 
@@ -29,30 +30,48 @@ class Methods:
 
 
 def evaluation_methods(
-    table: pd.DataFrame, options: Options, failures: Sequence[CaseFailure], details: Mapping[str, pd.DataFrame]
+    table: pd.DataFrame,
+    options: Options,
+    failures: Sequence[CaseFailure],
+    details: Mapping[str, pd.DataFrame],
 ) -> Methods:
-    """What an evaluation's numbers are, as its options say; only what is in the table is described."""
-    return with_references([" ".join(part) for part in _parts(table, options, failures, details) if part])
+    """What an evaluation's numbers are, as its options say; only what is in the table is
+    described."""
+    return with_references(
+        [" ".join(part) for part in _parts(table, options, failures, details) if part]
+    )
 
 
 def with_references(paragraphs: list[str]) -> Methods:
-    """The paragraphs with "[name]" replaced by "[1]", in the order in which the names of `CITATIONS` first come."""
+    """The paragraphs with "[name]" replaced by "[1]", in the order in which the names of
+    `CITATIONS` first come."""
     text = "\n".join(paragraphs)
-    order = sorted((name for name in CITATIONS if f"[{name}]" in text), key=lambda name: text.index(f"[{name}]"))
+    order = sorted(
+        (name for name in CITATIONS if f"[{name}]" in text),
+        key=lambda name: text.index(f"[{name}]"),
+    )
     for number, name in enumerate(order, start=1):
         paragraphs = [paragraph.replace(f"[{name}]", f"[{number}]") for paragraph in paragraphs]
-    return Methods(paragraphs, [f"{number}. {CITATIONS[name]}" for number, name in enumerate(order, start=1)])
+    return Methods(
+        paragraphs, [f"{number}. {CITATIONS[name]}" for number, name in enumerate(order, start=1)]
+    )
 
 
 def software() -> str:
     """Name and versions of what measured."""
     found = versions()
     own = found.pop("nnunet_liver_ext")
-    return f"nnunet_liver_ext {own} ({', '.join(f'{name} {number}' for name, number in found.items())})"
+    return (
+        f"nnunet_liver_ext {own}"
+        f" ({', '.join(f'{name} {number}' for name, number in found.items())})"
+    )
 
 
 def _parts(
-    table: pd.DataFrame, options: Options, failures: Sequence[CaseFailure], details: Mapping[str, pd.DataFrame]
+    table: pd.DataFrame,
+    options: Options,
+    failures: Sequence[CaseFailure],
+    details: Mapping[str, pd.DataFrame],
 ) -> Iterator[list[str]]:
     metrics = set(table["metric"])
     yield [*_material(table, failures), *_overlap(metrics, options)]
@@ -63,16 +82,25 @@ def _parts(
 def _material(table: pd.DataFrame, failures: Sequence[CaseFailure]) -> Iterator[str]:
     images = image_rows(table)
     cases, patients = images["case"].nunique(), images["patient"].nunique()
-    counts = [f"{modality}: {own['case'].nunique()}" for modality, own in images.groupby("modality", sort=False)]
+    counts = [
+        f"{modality}: {own['case'].nunique()}"
+        for modality, own in images.groupby("modality", sort=False)
+    ]
     of_modality = f" ({', '.join(counts)})" if set(images["modality"]) != {NO_MODALITY} else ""
     of_patients = f" of {patients} patients" if patients != cases else ""
-    classes = ", ".join(name if not name.isdecimal() else f"label {name}" for name in images["class"].unique())
+    classes = ", ".join(
+        name if not name.isdecimal() else f"label {name}" for name in images["class"].unique()
+    )
     yield (
-        f"Predicted masks of {cases} case{'s' * (cases != 1)}{of_patients}{of_modality} were compared with their references "
-        f"on the references' grids with {software()}, following Metrics Reloaded [metrics_reloaded]. Classes: {classes}."
+        f"Predicted masks of {cases} case{'s' * (cases != 1)}{of_patients}{of_modality} were"
+        f" compared with their references on the references' grids with {software()}, following"
+        f" Metrics Reloaded [metrics_reloaded]. Classes: {classes}."
     )
     if failures:
-        yield f"{len(failures)} could not be evaluated and {'is' if len(failures) == 1 else 'are'} in none of the numbers."
+        yield (
+            f"{len(failures)} could not be evaluated and {'is' if len(failures) == 1 else 'are'} in"
+            " none of the numbers."
+        )
 
 
 def _overlap(metrics: set[str], options: Options) -> Iterator[str]:
@@ -86,14 +114,15 @@ def _overlap(metrics: set[str], options: Options) -> Iterator[str]:
     if options.convention == "chaos":
         beyond = "taken as a continuation of the mask, as CHAOS does [chaos]"
     yield (
-        "The border of a mask is its 6-connected inner border, with voxel centres in mm; what lies beyond the volume is "
-        f"{beyond}. The surface Dice is the share of all border voxels within {options.tolerance_mm:g} mm of the other "
-        "border [surface_dice]; HD95 is the larger of the two directed 95th percentiles, HD that of the two directed "
-        "maxima, and ASD the mean distance over the border voxels of both masks together."
+        "The border of a mask is its 6-connected inner border, with voxel centres in mm; what lies"
+        f" beyond the volume is {beyond}. The surface Dice is the share of all border voxels within"
+        f" {options.tolerance_mm:g} mm of the other border [surface_dice]; HD95 is the larger of"
+        " the two directed 95th percentiles, HD that of the two directed maxima, and ASD the mean"
+        " distance over the border voxels of both masks together."
     )
     yield (
-        "Two empty masks have a Dice of 1 and distances of 0, one empty mask a Dice of 0 and infinite distances; infinite "
-        "values are in no mean and are counted beside it."
+        "Two empty masks have a Dice of 1 and distances of 0, one empty mask a Dice of 0 and"
+        " infinite distances; infinite values are in no mean and are counted beside it."
     )
 
 
@@ -101,18 +130,22 @@ def _volumes(metrics: set[str]) -> Iterator[str]:
     if "volume_difference" not in metrics:
         return
     yield (
-        "Volumes are voxels times voxel volume; differences are prediction minus reference, with 95 % limits of agreement "
-        "(mean ± 1.96 standard deviations) [bland_altman]."
+        "Volumes are voxels times voxel volume; differences are prediction minus reference, with 95"
+        " % limits of agreement (mean ± 1.96 standard deviations) [bland_altman]."
     )
 
 
 def _fat(metrics: set[str], options: Options) -> Iterator[str]:
     if "fat_mean_difference" not in metrics:
         return
-    margin = f" without a margin of {options.fat_margin_mm:g} mm along its border" if options.fat_margin_mm else ""
+    margin = (
+        f" without a margin of {options.fat_margin_mm:g} mm along its border"
+        if options.fat_margin_mm
+        else ""
+    )
     yield (
-        f"The fat fraction is the mean of its image over the mask{margin}; more than {FATTY_LIVER_PERCENT} % is taken for a "
-        "fatty liver [fatty_liver]."
+        f"The fat fraction is the mean of its image over the mask{margin}; more than"
+        f" {FATTY_LIVER_PERCENT} % is taken for a fatty liver [fatty_liver]."
     )
 
 
@@ -120,9 +153,10 @@ def _lesions(metrics: set[str], options: Options) -> Iterator[str]:
     if "lesion_f1" not in metrics:
         return
     yield (
-        f"Lesions ({', '.join(options.lesions)}) are 26-connected pieces. Reference and predicted lesions were assigned to "
-        "each other, several to several if need be, so that the sum of their Dice is largest; a correspondence with a Dice "
-        f"above {options.min_lesion_dice:g} counts as found [hansch]. Sizes are diameters of spheres of the same volume."
+        f"Lesions ({', '.join(options.lesions)}) are 26-connected pieces. Reference and predicted"
+        " lesions were assigned to each other, several to several if need be, so that the sum of"
+        f" their Dice is largest; a correspondence with a Dice above {options.min_lesion_dice:g}"
+        " counts as found [hansch]. Sizes are diameters of spheres of the same volume."
     )
 
 
@@ -132,12 +166,15 @@ def _raters(metrics: set[str], details: Mapping[str, pd.DataFrame]) -> Iterator[
     names = []
     if "raters" in details:
         rows = details["raters"]
-        names = sorted(set(map(str, rows["second"])) | set(map(str, rows["first"])) - {"prediction"})
+        names = sorted(
+            set(map(str, rows["second"])) | set(map(str, rows["first"])) - {"prediction"}
+        )
     several = f"{len(names)} raters" if names else "Several raters"
     yield (
-        f"{several} drew the references; what depends on the reference is the mean over them. The uncertainty-aware score "
-        "is φ = max(1 − 0.1·ε(prediction, raters) / ε(raters), 0) with the mean discrepancy ε = 1 − Dice; 0.9 is a "
-        "prediction as far from the raters as these are from one another [hansch]."
+        f"{several} drew the references; what depends on the reference is the mean over them. The"
+        " uncertainty-aware score is φ = max(1 − 0.1·ε(prediction, raters) / ε(raters), 0) with"
+        " the mean discrepancy ε = 1 − Dice; 0.9 is a prediction as far from the raters as these"
+        " are from one another [hansch]."
     )
 
 
@@ -145,15 +182,20 @@ def _pairs(metrics: set[str], options: Options) -> Iterator[str]:
     if "relative_similarity_prediction" not in metrics:
         return
     yield (
-        "The relative similarity D_S of the two masks of a pair is their highest Dice after a transform of the first "
-        f"({options.similarity}), on the pair's common grid [similarity]; pairs with an empty mask were left out. "
-        "Predictions and references were compared by the Wilcoxon signed-rank test."
+        "The relative similarity D_S of the two masks of a pair is their highest Dice after a"
+        f" transform of the first ({options.similarity}), on the pair's common grid [similarity];"
+        " pairs with an empty mask were left out. Predictions and references were compared by the"
+        " Wilcoxon signed-rank test."
     )
 
 
 def _summary(metrics: set[str]) -> Iterator[str]:
-    yield "Results are mean ± standard deviation (n − 1) and median with range over the cases with a finite value."
     yield (
-        "Cases were marked for review if Dice or HD95 had a robust z beyond 3.5 on the bad side [outliers], or if a mask "
-        "was empty, in several pieces, mostly on the patient's left or outside the body."
+        "Results are mean ± standard deviation (n − 1) and median with range over the cases with a"
+        " finite value."
+    )
+    yield (
+        "Cases were marked for review if Dice or HD95 had a robust z beyond 3.5 on the bad side"
+        " [outliers], or if a mask was empty, in several pieces, mostly on the patient's left or"
+        " outside the body."
     )

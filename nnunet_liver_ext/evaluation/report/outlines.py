@@ -1,4 +1,5 @@
-"""Outlines of masks as SVG paths: sharp at every size, in the colours of the page, and far smaller than pixels."""
+"""Outlines of masks as SVG paths: sharp at every size, in the colours of the page, and far smaller
+than pixels."""
 
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ UNITS = 4  # of a path in a pixel of the picture: whole numbers are short
 TOLERANCE = 0.6  # pixels; a path leaves out the points that are no farther than this from it
 
 
-def outlines(mask: np.ndarray, left: float, top: float, pixels_per_voxel: tuple[float, float]) -> list[np.ndarray]:
-    """The borders between the voxels of a mask and all others as closed lines, holes wound the other way round.
+def outlines(
+    mask: np.ndarray, left: float, top: float, pixels_per_voxel: tuple[float, float]
+) -> list[np.ndarray]:
+    """The borders between the voxels of a mask and all others as closed lines, holes wound the
+    other way round.
 
     Args:
         mask: bool (rows, columns).
@@ -22,14 +26,19 @@ def outlines(mask: np.ndarray, left: float, top: float, pixels_per_voxel: tuple[
         pixels_per_voxel: height and width of a voxel.
 
     Returns:
-        Points (N, 2) of each line, x and y in pixels of the picture; the last one is the first one again.
+        Points (N, 2) of each line, x and y in pixels of the picture; the last one is the first one
+        again.
     """
     if not mask.any():
         return []
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     first_row, first_column = int(rows[0]), int(columns[0])
-    padded = np.pad(mask[first_row : rows[-1] + 1, first_column : columns[-1] + 1], 1).astype(np.float32)
-    lines = cast(list[np.ndarray], contour_generator(z=padded, line_type=LineType.Separate).lines(0.5))
+    padded = np.pad(mask[first_row : rows[-1] + 1, first_column : columns[-1] + 1], 1).astype(
+        np.float32
+    )
+    lines = cast(
+        list[np.ndarray], contour_generator(z=padded, line_type=LineType.Separate).lines(0.5)
+    )
     height, width = pixels_per_voxel
     # the centre of the first voxel is at (1, 1) of the padded mask
     origin = np.array([left + (first_column - 0.5) * width, top + (first_row - 0.5) * height])
@@ -38,12 +47,14 @@ def outlines(mask: np.ndarray, left: float, top: float, pixels_per_voxel: tuple[
 
 
 def as_path(lines: Iterable[np.ndarray]) -> str:
-    """Closed lines as the attribute `d` of an SVG path, in `UNITS` of a pixel; empty without lines."""
+    """Closed lines as the attribute `d` of an SVG path, in `UNITS` of a pixel; empty without
+    lines."""
     return "".join(_written(points) for points in lines)
 
 
 def _kept(points: np.ndarray) -> np.ndarray:
-    """Which points of a closed line (N, 2) are needed, bool (N,): Douglas and Peucker 1973, from two far ends on."""
+    """Which points of a closed line (N, 2) are needed, bool (N,): Douglas and Peucker 1973, from
+    two far ends on."""
     kept = np.zeros(len(points), bool)
     farthest = int(np.argmax(((points - points[0]) ** 2).sum(axis=1)))
     kept[[0, farthest, -1]] = True
@@ -55,7 +66,11 @@ def _kept(points: np.ndarray) -> np.ndarray:
         along = points[end] - points[start]
         between = points[start + 1 : end] - points[start]
         length = float(np.hypot(*along))
-        away = np.hypot(*between.T) if length == 0 else np.abs(along[0] * between[:, 1] - along[1] * between[:, 0]) / length
+        away = (
+            np.hypot(*between.T)
+            if length == 0
+            else np.abs(along[0] * between[:, 1] - along[1] * between[:, 0]) / length
+        )
         index = int(np.argmax(away))
         if away[index] > TOLERANCE:
             middle = start + 1 + index

@@ -1,8 +1,9 @@
-"""The picture of one case: grey slices as WebP, and on them the outlines of reference and prediction as SVG paths.
+"""The picture of one case: grey slices as WebP, and on them the outlines of reference and
+prediction as SVG paths.
 
-The page draws the paths as lines (reference red, prediction green and dashed) or fills them: purple where both are, red
-where only the reference is (under-segmentation), blue where only the prediction is (over-segmentation), as the Antaros liver
-U-Net report does (figures 7 and 12).
+The page draws the paths as lines (reference red, prediction green and dashed) or fills them: purple
+where both are, red where only the reference is (under-segmentation), blue where only the prediction
+is (over-segmentation), as the Antaros liver U-Net report does (figures 7 and 12).
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ class Picture:
     """WebP in base64."""
     has_image: bool
     ref: str
-    """Paths in 1/`UNITS` pixel: all classes of the reference (the first rater's), of the prediction, of further raters."""
+    """Paths in 1/`UNITS` pixel: all classes of the reference (the first rater's), of the
+    prediction, of further raters."""
     pred: str
     other_refs: str
     mixed_up: str
     """Where both have a class, but not the same."""
     words: list[tuple[int, int, str, str]]
-    """(x, y, text, CSS class) in 1/`UNITS` pixel: names of the slices, sides of the patient, length of the bar."""
+    """(x, y, text, CSS class) in 1/`UNITS` pixel: names of the slices, sides of the patient, length
+    of the bar."""
     scale_bar: str
     """A path of `SCALE_BAR_MM`."""
 
@@ -56,7 +59,9 @@ class Picture:
         return f"0 0 {self.width * UNITS} {self.height * UNITS}"
 
 
-def draw_picture(comparison: Comparison, classes: Classes | None, size: PictureSize = LARGE) -> Picture:
+def draw_picture(
+    comparison: Comparison, classes: Classes | None, size: PictureSize = LARGE
+) -> Picture:
     """The picture of one comparison.
 
     Args:
@@ -91,7 +96,8 @@ def draw(scene: Scene, classes: Classes | None, size: PictureSize = LARGE) -> Pi
 
 
 def overlay_png(comparison: Comparison, classes: Classes | None) -> bytes:
-    """The picture as a PNG file with its outlines, reference red and prediction green, for use outside of the page.
+    """The picture as a PNG file with its outlines, reference red and prediction green, for use
+    outside of the page.
 
     Args and errors as `draw_picture`.
     """
@@ -109,8 +115,16 @@ def overlay_png(comparison: Comparison, classes: Classes | None) -> bytes:
 
 def _masks(scene: Scene, classes: Classes | None) -> list[list[np.ndarray]]:
     """Masks of reference, prediction, further raters, and where the classes differ."""
-    labels = sorted(set(np.unique(scene.ref)) | set(np.unique(scene.pred)) - {0}) if classes is None else []
-    groups = list(classes.values()) if classes is not None else [(int(label),) for label in labels if label]
+    labels = (
+        sorted(set(np.unique(scene.ref)) | set(np.unique(scene.pred)) - {0})
+        if classes is None
+        else []
+    )
+    groups = (
+        list(classes.values())
+        if classes is not None
+        else [(int(label),) for label in labels if label]
+    )
     both = (scene.pred != 0) & (scene.ref != 0) & (scene.pred != scene.ref)
     return [
         [np.isin(scene.ref, group) for group in groups],
@@ -130,7 +144,9 @@ def _lines(
             yield from outlines(cut, left, top, (height / cut.shape[0], width / cut.shape[1]))
 
 
-def _words(views: Iterable[View], spacing_mm: tuple[float, float, float]) -> list[tuple[int, int, str, str]]:
+def _words(
+    views: Iterable[View], spacing_mm: tuple[float, float, float]
+) -> list[tuple[int, int, str, str]]:
     words = []
     for number, view in enumerate(views):
         left, top, width, height = view.box(spacing_mm)
@@ -150,13 +166,19 @@ def _scale_bar(view: View, spacing_mm: tuple[float, float, float]) -> str:
 
 def _canvas(scene: Scene, layout: Layout) -> np.ndarray:
     canvas = Image.new("L", (layout.width, layout.height))
-    low, high = (0.0, 1.0) if scene.image is None else np.percentile(scene.image, [DARKEST_PERCENTILE, BRIGHTEST_PERCENTILE])
+    low, high = (
+        (0.0, 1.0)
+        if scene.image is None
+        else np.percentile(scene.image, [DARKEST_PERCENTILE, BRIGHTEST_PERCENTILE])
+    )
     for view in layout.views:
         left, top, columns, rows = view.box(scene.spacing_mm)
         tile = Image.new("L", (columns, rows), WITHOUT_IMAGE)
         if scene.image is not None:
             values = (view.cut(scene.image) - low) / max(high - low, 1e-6) * 255
-            resized = Image.fromarray(values.astype(np.float32)).resize((columns, rows), Image.Resampling.BICUBIC)
+            resized = Image.fromarray(values.astype(np.float32)).resize(
+                (columns, rows), Image.Resampling.BICUBIC
+            )
             tile = Image.fromarray(np.clip(np.asarray(resized), 0, 255).astype(np.uint8))
         canvas.paste(tile, (left, top))
     return np.asarray(canvas)

@@ -1,4 +1,5 @@
-"""From a template to one HTML file that opens alone: styles, script and pictures are in it, and nothing is fetched."""
+"""From a template to one HTML file that opens alone: styles, script and pictures are in it, and
+nothing is fetched."""
 
 from __future__ import annotations
 
@@ -30,7 +31,11 @@ def write_page(template: str, path: Path, **content: Any) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    own = {"css": Markup(_read("style.css")), "script": Markup(_read("script.js")), "version": __version__}
+    own = {
+        "css": Markup(_read("style.css")),
+        "script": Markup(_read("script.js")),
+        "version": __version__,
+    }
     html = environment.get_template(template).render(**own, **content)
     with replaced(path) as unfinished:
         unfinished.write_text(html, encoding="utf-8")

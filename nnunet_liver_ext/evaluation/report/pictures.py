@@ -1,4 +1,5 @@
-"""Which pictures the report has, within a budget of bytes, and drawing them in several processes."""
+"""Which pictures the report has, within a budget of bytes, and drawing them in several
+processes."""
 
 from __future__ import annotations
 
@@ -30,8 +31,11 @@ class PicturePlan:
     """For the reader, if not every image has a large picture."""
 
 
-def plan_pictures(comparisons: Sequence[Comparison], ranked: Collection[Key], flagged: Collection[Key]) -> PicturePlan:
-    """Large pictures of all images if there are few, small ones if there are more; of many only those that matter.
+def plan_pictures(
+    comparisons: Sequence[Comparison], ranked: Collection[Key], flagged: Collection[Key]
+) -> PicturePlan:
+    """Large pictures of all images if there are few, small ones if there are more; of many only
+    those that matter.
 
     Args:
         comparisons: all of them.
@@ -42,14 +46,16 @@ def plan_pictures(comparisons: Sequence[Comparison], ranked: Collection[Key], fl
         return PicturePlan(comparisons, LARGE, "")
     if len(comparisons) <= SMALL_UP_TO:
         return PicturePlan(
-            comparisons, SMALL, f"The pictures of more than {LARGE_UP_TO} images are small, to keep this file small."
+            comparisons,
+            SMALL,
+            f"The pictures of more than {LARGE_UP_TO} images are small, to keep this file small.",
         )
     first = [one for one in comparisons if one.key in ranked]
     more = [one for one in comparisons if one.key in flagged and one.key not in ranked]
     chosen = [*first, *more[: max(0, SMALL_UP_TO - len(first))]]
     note = (
-        f"There are pictures of {len(chosen)} of the {len(comparisons)} images, to keep this file small: those of the "
-        "worst, median and best cases and of those with a flag."
+        f"There are pictures of {len(chosen)} of the {len(comparisons)} images, to keep this file"
+        " small: those of the worst, median and best cases and of those with a flag."
     )
     left_out = len(first) + len(more) - len(chosen)
     if left_out:
@@ -57,8 +63,11 @@ def plan_pictures(comparisons: Sequence[Comparison], ranked: Collection[Key], fl
     return PicturePlan(chosen, LARGE if len(chosen) <= LARGE_UP_TO else SMALL, note)
 
 
-def draw_pictures(plan: PicturePlan, classes: Classes | None, processes: int | None = None) -> dict[Key, Picture | str]:
-    """The picture of each comparison, or why there is none; each process has one case in memory at a time.
+def draw_pictures(
+    plan: PicturePlan, classes: Classes | None, processes: int | None = None
+) -> dict[Key, Picture | str]:
+    """The picture of each comparison, or why there is none; each process has one case in memory at
+    a time.
 
     Args:
         plan: as `plan_pictures`.
@@ -80,22 +89,30 @@ def draw_pictures(plan: PicturePlan, classes: Classes | None, processes: int | N
                 progress.advance(task)
             return drawn
         # "spawn": ITK's threads do not survive a fork.
-        with ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-            waiting = {pool.submit(picture_or_reason, one, classes, plan.size): one.key for one in plan.comparisons}
+        with ProcessPoolExecutor(
+            number, mp_context=get_context("spawn"), initializer=_one_thread
+        ) as pool:
+            waiting = {
+                pool.submit(picture_or_reason, one, classes, plan.size): one.key
+                for one in plan.comparisons
+            }
             try:
                 for done in as_completed(waiting):
                     drawn[waiting[done]] = done.result()
                     progress.advance(task)
             except BrokenProcessPool:
                 raise InputError(
-                    "a process that drew pictures was ended from outside, perhaps for lack of memory: use fewer --processes."
+                    "a process that drew pictures was ended from outside, perhaps for lack of"
+                    " memory: use fewer --processes."
                 ) from None
             finally:
                 pool.shutdown(cancel_futures=True)
     return drawn
 
 
-def picture_or_reason(comparison: Comparison, classes: Classes | None, size: PictureSize) -> Picture | str:
+def picture_or_reason(
+    comparison: Comparison, classes: Classes | None, size: PictureSize
+) -> Picture | str:
     """The picture, or why it cannot be drawn (`Comparison.reason`)."""
     try:
         return draw_picture(comparison, classes, size)

@@ -9,7 +9,13 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.report.agreement_plots import Quantity, against_size, bland_altman, quantity, scatter
+from nnunet_liver_ext.evaluation.report.agreement_plots import (
+    Quantity,
+    against_size,
+    bland_altman,
+    quantity,
+    scatter,
+)
 from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.lesion_plots import lesion_strip, size_plot
 from nnunet_liver_ext.evaluation.report.shapes import Plot
@@ -44,9 +50,15 @@ def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> lis
     css = colours(list(images.modality.unique()))
     raters = distributions(images, ("uncertainty_aware_score",), css)
     groups = [
-        PlotGroup("Overlap and distances", BOX_NOTE, [*distributions(images, OVERLAP, css), *_over_volume(images, css)]),
         PlotGroup(
-            "Volume", LIMITS_NOTE, [*_volumes(images, css), *distributions(images, ("relative_volume_difference",), css)]
+            "Overlap and distances",
+            BOX_NOTE,
+            [*distributions(images, OVERLAP, css), *_over_volume(images, css)],
+        ),
+        PlotGroup(
+            "Volume",
+            LIMITS_NOTE,
+            [*_volumes(images, css), *distributions(images, ("relative_volume_difference",), css)],
         ),
         PlotGroup("Fat fraction", FAT_NOTE, list(_fat(images, css))),
         PlotGroup("Lesions", LESION_NOTE, _lesions(images, details.get("lesions"), css)),
@@ -57,21 +69,30 @@ def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> lis
 
 
 BOX_NOTE = (
-    "Box: quartiles and median; whiskers: the farthest value within 1.5 box lengths; points: cases (rest the pointer on one "
-    "for its name, click to go to it). Triangles: infinite values (red) and values beyond the axis (hollow)."
+    "Box: quartiles and median; whiskers: the farthest value within 1.5 box lengths; points: cases"
+    " (rest the pointer on one for its name, click to go to it). Triangles: infinite values (red)"
+    " and values beyond the axis (hollow)."
 )
 LIMITS_NOTE = (
-    "Differences are prediction minus reference. Solid line: bias; dashed: 95 % limits of agreement; bands: their 95 % "
-    "confidence intervals. Several cases of one patient count as independent here."
+    "Differences are prediction minus reference. Solid line: bias; dashed: 95 % limits of"
+    " agreement; bands: their 95 % confidence intervals. Several cases of one patient count as"
+    " independent here."
 )
 FAT_NOTE = (
-    f"Mean over the mask. Dashed: {FATTY_LIVER_PERCENT} %, above which a liver is called fatty (Szczepaniak et al. 2005)."
+    f"Mean over the mask. Dashed: {FATTY_LIVER_PERCENT} %, above which a liver is called fatty"
+    " (Szczepaniak et al. 2005)."
 )
-LESION_NOTE = "Found: the overlap with a predicted lesion is large enough; a lesion with a poor overlap is missed and false."
+LESION_NOTE = (
+    "Found: the overlap with a predicted lesion is large enough; a lesion with a poor overlap is"
+    " missed and false."
+)
 RATER_NOTE = (
-    "φ compares the prediction's distance from the raters with theirs from one another: 0.9 and more is as good as a rater."
+    "φ compares the prediction's distance from the raters with theirs from one another: 0.9 and"
+    " more is as good as a rater."
 )
-PAIR_NOTE = "Each point is a pair. On the line the predictions agree with each other as the references do."
+PAIR_NOTE = (
+    "Each point is a pair. On the line the predictions agree with each other as the references do."
+)
 
 
 def colours(names: list[str]) -> dict[str, str]:
@@ -90,7 +111,9 @@ def _over_volume(table: pd.DataFrame, css: Mapping[str, str]) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
-def _quantities(table: pd.DataFrame, metrics: tuple[str, str], css: Mapping[str, str], **more: object) -> Iterator[Quantity]:
+def _quantities(
+    table: pd.DataFrame, metrics: tuple[str, str], css: Mapping[str, str], **more: object
+) -> Iterator[Quantity]:
     for (modality, name), rows in grouped(table, ["modality", "class"]):
         title = f"{more['title']}, {label(modality, name)}"
         own = quantity(rows, metrics, **{**more, "title": title}, css=css.get(modality, "s0"))
@@ -110,12 +133,19 @@ def _fat(table: pd.DataFrame, css: Mapping[str, str]) -> Iterator[Plot]:
         yield scatter(own, threshold=FATTY_LIVER_PERCENT, threshold_name=f"{FATTY_LIVER_PERCENT} %")
 
 
-def _lesions(table: pd.DataFrame, lesions: pd.DataFrame | None, css: Mapping[str, str]) -> list[Plot]:
+def _lesions(
+    table: pd.DataFrame, lesions: pd.DataFrame | None, css: Mapping[str, str]
+) -> list[Plot]:
     plots = []
     if lesions is not None and len(lesions):
         for (modality, name), rows in grouped(lesions, ["modality", "class"]):
-            plots += [size_plot(rows, label(modality, name)), lesion_strip(rows, label(modality, name))]
-    return plots + distributions(table, ("lesion_f1", "lesion_recall", "lesion_precision", "burden_difference"), css)
+            plots += [
+                size_plot(rows, label(modality, name)),
+                lesion_strip(rows, label(modality, name)),
+            ]
+    return plots + distributions(
+        table, ("lesion_f1", "lesion_recall", "lesion_precision", "burden_difference"), css
+    )
 
 
 def _pairs(table: pd.DataFrame) -> Iterator[Plot]:
@@ -125,5 +155,7 @@ def _pairs(table: pd.DataFrame) -> Iterator[Plot]:
         ("pair_volume_difference", "Volume, first − second image", "ml", 1),
     ):
         metrics = (f"{metric}_prediction", f"{metric}_reference")
-        for own in _quantities(table, metrics, {}, title=title, unit=unit, decimals=decimals, names=names):
+        for own in _quantities(
+            table, metrics, {}, title=title, unit=unit, decimals=decimals, names=names
+        ):
             yield scatter(own)

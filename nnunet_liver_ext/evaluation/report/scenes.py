@@ -1,4 +1,5 @@
-"""What the picture of one case shows: label maps and image, in the patient's axes, cut to the surroundings of the object."""
+"""What the picture of one case shows: label maps and image, in the patient's axes, cut to the
+surroundings of the object."""
 
 # Z Y X voxels: towards the head, towards the back, towards the patient's left
 
@@ -31,7 +32,9 @@ class Scene:
     @property
     def everything(self) -> np.ndarray:
         """Bool (Z, Y, X): where there is anything of prediction or references."""
-        return np.logical_or.reduce([labels != 0 for labels in (self.pred, self.ref, *self.other_refs)])
+        return np.logical_or.reduce(
+            [labels != 0 for labels in (self.pred, self.ref, *self.other_refs)]
+        )
 
     @property
     def centre(self) -> tuple[int, int, int]:
@@ -54,25 +57,37 @@ def read_scene(comparison: Comparison, classes: Classes | None) -> Scene:
         InputError: one of the files cannot be read.
     """
     pred, references, grid = labels_on_one_grid(comparison, resample=True)
-    maps = [_in_patient_axes(image_like(_classes_only(labels, classes), grid)) for labels in (pred, *references.values())]
+    maps = [
+        _in_patient_axes(image_like(_classes_only(labels, classes), grid))
+        for labels in (pred, *references.values())
+    ]
     image = None
     if comparison.image is not None:
-        image = _in_patient_axes(_on(grid, sitk.Cast(read_image(comparison.image), sitk.sitkFloat32)))
+        image = _in_patient_axes(
+            _on(grid, sitk.Cast(read_image(comparison.image), sitk.sitkFloat32))
+        )
     spacing_mm = Grid.of(sitk.DICOMOrient(grid.empty_image(), "LPS")).spacing_mm
-    box = surroundings(np.logical_or.reduce([labels != 0 for labels in maps]), spacing_mm, MARGIN_MM)
+    box = surroundings(
+        np.logical_or.reduce([labels != 0 for labels in maps]), spacing_mm, MARGIN_MM
+    )
     pred, ref, *others = (labels[box] for labels in maps)
     return Scene(pred, ref, None if image is None else image[box], spacing_mm, tuple(others))
 
 
 def surroundings(mask: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> Box:
-    """The box of a mask with a margin, cut off at the volume's borders; the whole volume for an empty mask."""
+    """The box of a mask with a margin, cut off at the volume's borders; the whole volume for an
+    empty mask."""
     if not mask.any():
         return (slice(None),) * 3
     box = []
     for axis, step in enumerate(spacing_mm):
         found = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
         margin = round(margin_mm / step)
-        box.append(slice(max(0, int(found[0]) - margin), min(mask.shape[axis], int(found[-1]) + 1 + margin)))
+        box.append(
+            slice(
+                max(0, int(found[0]) - margin), min(mask.shape[axis], int(found[-1]) + 1 + margin)
+            )
+        )
     return tuple(box)
 
 

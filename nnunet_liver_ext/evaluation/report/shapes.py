@@ -1,6 +1,7 @@
 """Plots as shapes to draw: the page turns them into SVG, in the colours of the reader's screen.
 
-Positions are in SVG units, from the left and from the top. `css` names the classes that style.css gives a colour.
+Positions are in SVG units, from the left and from the top. `css` names the classes that style.css
+gives a colour.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ class Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
     def holds(self, value: float) -> bool:
-        """Whether the value is between the first and the last tick; infinite ones and nan are not."""
+        """Whether the value is between the first and the last tick; infinite ones and nan are
+        not."""
         slack = 1e-9 * (self.ticks[-1] - self.ticks[0])
         return self.ticks[0] - slack <= value <= self.ticks[-1] + slack
 
@@ -112,7 +114,12 @@ class Scale:
 
 
 def scale(
-    values: Iterable[float], start: float, end: float, *, lowest: float | None = None, highest: float | None = None
+    values: Iterable[float],
+    start: float,
+    end: float,
+    *,
+    lowest: float | None = None,
+    highest: float | None = None,
 ) -> Scale:
     """Round ticks around the finite values.
 
@@ -127,7 +134,10 @@ def scale(
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     high = high if highest is None else highest
     if high - low < 1e-6:
-        low, high = low - 0.05 * max(1.0, abs(low)), high if highest is not None else high + 0.05 * max(1.0, abs(high))
+        low, high = (
+            low - 0.05 * max(1.0, abs(low)),
+            high if highest is not None else high + 0.05 * max(1.0, abs(high)),
+        )
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     kept = [float(tick) for tick in ticks if lowest is None or tick >= lowest - 1e-9]
     return Scale(tuple(kept if len(kept) > 1 else map(float, ticks)), start, end)
@@ -139,7 +149,11 @@ def frame(x: Scale, y: Scale, x_title: str, y_title: str) -> list[Shape]:
     shapes: list[Shape] = rows(y, x.start, x.end)
     shapes += [Line(at, y.start, at, y.start + 4, "grid") for at, _ in x.labels]
     shapes += [Text(at, y.start + 16, text) for at, text in x.labels]
-    return [*shapes, Text(middle, y.start + 34, x_title, "axis"), Text(x.start - 44, TOP - 9, y_title, "axis", "start")]
+    return [
+        *shapes,
+        Text(middle, y.start + 34, x_title, "axis"),
+        Text(x.start - 44, TOP - 9, y_title, "axis", "start"),
+    ]
 
 
 def rows(y: Scale, left: float, right: float) -> list[Shape]:

@@ -1,4 +1,5 @@
-"""The summary of an evaluation: a card for each modality and class, and all measures with their spread."""
+"""The summary of an evaluation: a card for each modality and class, and all measures with their
+spread."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.data_table import FAMILIES, metrics_by_family
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
-from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows, summarise
+from nnunet_liver_ext.evaluation.results.results_table import (
+    grouped,
+    image_rows,
+    pair_rows,
+    summarise,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Spread:
     warning: str
 
 
-def cards(table: pd.DataFrame, failures: Sequence[CaseFailure], flags: Sequence[Flag]) -> list[Card]:
+def cards(
+    table: pd.DataFrame, failures: Sequence[CaseFailure], flags: Sequence[Flag]
+) -> list[Card]:
     """A card for each modality and class, in the order of the table."""
     images = image_rows(table)
     failed = [key_of_text(failure.case, list(images.modality.unique())) for failure in failures]
@@ -59,7 +67,13 @@ def cards(table: pd.DataFrame, failures: Sequence[CaseFailure], flags: Sequence[
             label(modality, name),
             own["case"].nunique(),
             sum(key.modality in (modality, NO_MODALITY) for key in failed),
-            len({flag.key for flag in flags if flag.key.modality == modality and flag.class_name == name}),
+            len(
+                {
+                    flag.key
+                    for flag in flags
+                    if flag.key.modality == modality and flag.class_name == name
+                }
+            ),
             _facts(own),
         )
         for (modality, name), own in grouped(images, ["modality", "class"])
@@ -71,24 +85,36 @@ def pair_cards(table: pd.DataFrame, pairs: Sequence[dict[str, Any]]) -> list[Car
     rows = pair_rows(table)
     return [
         Card(
-            f"Both images, {row['class']}" if not str(row["class"]).isdecimal() else f"Both images, label {row['class']}",
+            (
+                f"Both images, {row['class']}"
+                if not str(row["class"]).isdecimal()
+                else f"Both images, label {row['class']}"
+            ),
             int(row["pairs"]),
             0,
             0,
-            _pair_facts(row, rows[(rows["class"] == row["class"]) & (rows.modality == row["modality"])]),
+            _pair_facts(
+                row, rows[(rows["class"] == row["class"]) & (rows.modality == row["modality"])]
+            ),
         )
         for row in pairs
     ]
 
 
-def all_measures(table: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[tuple[str, list[Spread | None]]]]]]:
-    """Names of the objects, and by family the title of each measure with its spread in each object."""
+def all_measures(
+    table: pd.DataFrame,
+) -> tuple[list[str], list[tuple[str, list[tuple[str, list[Spread | None]]]]]]:
+    """Names of the objects, and by family the title of each measure with its spread in each
+    object."""
     summary = summarise(table)
     objects = [key for key, _ in grouped(summary, ["modality", "class"])]
     found = {key: rows.iloc[0] for key, rows in grouped(summary, ["modality", "class", "metric"])}
     families: dict[str, list[tuple[str, list[Spread | None]]]] = {}
     for metric in metrics_by_family(table["metric"].unique()):
-        cells = [_spread(found[*key, metric.name]) if (*key, metric.name) in found else None for key in objects]
+        cells = [
+            _spread(found[*key, metric.name]) if (*key, metric.name) in found else None
+            for key in objects
+        ]
         title = metric.title + (f" [{metric.unit}]" if metric.unit != "1" else "")
         families.setdefault(FAMILIES[metric.family], []).append((title, cells))
     return [label(*key) for key in objects], list(families.items())
@@ -96,17 +122,30 @@ def all_measures(table: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[t
 
 def _facts(rows: pd.DataFrame) -> list[Fact]:
     by_metric = {str(name): own["value"] for name, own in rows.groupby("metric", sort=False)}
-    facts = [_fact(name, by_metric[name]) for name in ("dice", "surface_dice", "hd95") if name in by_metric]
+    facts = [
+        _fact(name, by_metric[name])
+        for name in ("dice", "surface_dice", "hd95")
+        if name in by_metric
+    ]
     if "volume_difference" in by_metric:
         facts.append(_volume_bias(by_metric))
     if "uncertainty_aware_score" in by_metric:
         as_good = int((by_metric["uncertainty_aware_score"] >= 0.9 - 1e-9).sum())
         own = _fact("uncertainty_aware_score", by_metric["uncertainty_aware_score"])
-        facts.append(Fact(own.name, own.value, f"{as_good} of {len(rows['case'].unique())} as good as a rater", own.warning))
+        facts.append(
+            Fact(
+                own.name,
+                own.value,
+                f"{as_good} of {len(rows['case'].unique())} as good as a rater",
+                own.warning,
+            )
+        )
     if "lesion_f1" in by_metric:
         facts.append(_lesions(by_metric))
     if "fat_mean_difference" in by_metric:
-        facts.append(_fact("fat_mean_difference", by_metric["fat_mean_difference"], "Fat fraction, bias"))
+        facts.append(
+            _fact("fat_mean_difference", by_metric["fat_mean_difference"], "Fat fraction, bias")
+        )
     return facts
 
 
@@ -117,8 +156,16 @@ def _fact(metric: str, values: pd.Series, name: str = "") -> Fact:
     if finite.empty:
         return Fact(name or own.title, "–", "", _not_finite(values))
     std = f" ± {own.format(float(finite.std()))}" if len(finite) > 1 else ""
-    more = f"median {own.format(float(finite.median()))}, {own.format(finite.min())} to {own.format(finite.max())}"
-    return Fact(name or own.title, f"{own.format(float(finite.mean()))}{std}{unit}", more, _not_finite(values))
+    more = (
+        f"median {own.format(float(finite.median()))}, {own.format(finite.min())} to"
+        f" {own.format(finite.max())}"
+    )
+    return Fact(
+        name or own.title,
+        f"{own.format(float(finite.mean()))}{std}{unit}",
+        more,
+        _not_finite(values),
+    )
 
 
 def _volume_bias(by_metric: dict[str, pd.Series]) -> Fact:
@@ -134,7 +181,8 @@ def _volume_bias(by_metric: dict[str, pd.Series]) -> Fact:
 
 def _lesions(by_metric: dict[str, pd.Series]) -> Fact:
     found, false, missed = (
-        float(by_metric[f"lesion_{name}"].sum()) for name in ("true_positives", "false_positives", "false_negatives")
+        float(by_metric[f"lesion_{name}"].sum())
+        for name in ("true_positives", "false_positives", "false_negatives")
     )
     pooled = 2 * found / (2 * found + false + missed) if found + false + missed else math.nan
     own = METRICS["lesion_f1"]
@@ -149,7 +197,10 @@ def _pair_facts(row: dict[str, Any], rows: pd.DataFrame) -> list[Fact]:
     excluded = f"{row['excluded']} excluded" if row["excluded"] else ""
     more = f"references {against}, difference {gain}"
     facts = [Fact("Relative similarity D_S", own.format(float(row["prediction"])), more, excluded)]
-    for name, title in (("prediction", "Volume, first − second"), ("reference", "the same, references")):
+    for name, title in (
+        ("prediction", "Volume, first − second"),
+        ("reference", "the same, references"),
+    ):
         values = rows.value[rows.metric == f"pair_volume_difference_{name}"]
         if len(values):
             facts.append(_fact(f"pair_volume_difference_{name}", values, title))
@@ -158,8 +209,14 @@ def _pair_facts(row: dict[str, Any], rows: pd.DataFrame) -> list[Fact]:
 
 def _spread(row: pd.Series) -> Spread:
     metric = METRICS[row["metric"]]
-    mean, std, median, low, high = (metric.format(float(row[name])) for name in ("mean", "std", "median", "min", "max"))
-    return Spread(f"{mean} ± {std}", f"{median} ({low} to {high})", _counts(int(row["infinite"]), int(row["undefined"])))
+    mean, std, median, low, high = (
+        metric.format(float(row[name])) for name in ("mean", "std", "median", "min", "max")
+    )
+    return Spread(
+        f"{mean} ± {std}",
+        f"{median} ({low} to {high})",
+        _counts(int(row["infinite"]), int(row["undefined"])),
+    )
 
 
 def _not_finite(values: pd.Series) -> str:
@@ -167,4 +224,8 @@ def _not_finite(values: pd.Series) -> str:
 
 
 def _counts(infinite: int, undefined: int) -> str:
-    return ", ".join(f"{count} {name}" for count, name in ((infinite, "infinite"), (undefined, "undefined")) if count)
+    return ", ".join(
+        f"{count} {name}"
+        for count, name in ((infinite, "infinite"), (undefined, "undefined"))
+        if count
+    )

@@ -1,4 +1,5 @@
-"""Where the slices of a picture stand: three orthogonal planes at one scale, below them a montage of axial slices."""
+"""Where the slices of a picture stand: three orthogonal planes at one scale, below them a montage
+of axial slices."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ class Layout:
 
 
 def lay_out(scene: Scene, size: PictureSize) -> Layout:
-    """The three planes through the centre, then axial slices from the highest to the lowest, evenly spaced.
+    """The three planes through the centre, then axial slices from the highest to the lowest, evenly
+    spaced.
 
     A scene with fewer axial slices than the montage has places shows each of them once.
     """
@@ -86,7 +88,9 @@ def _planes(scene: Scene, width: int) -> tuple[list[View], float]:
 
 
 def _montage(scene: Scene, size: PictureSize, top: float) -> tuple[list[View], float]:
-    z, y, x = (_whole(part, n) for part, n in zip(_montage_box(scene), scene.ref.shape, strict=True))
+    z, y, x = (
+        _whole(part, n) for part, n in zip(_montage_box(scene), scene.ref.shape, strict=True)
+    )
     rows, columns = size.montage
     width = (size.width - (columns - 1) * GAP) / columns
     scale = width / ((x.stop - x.start) * scene.spacing_mm[2])
@@ -96,7 +100,9 @@ def _montage(scene: Scene, size: PictureSize, top: float) -> tuple[list[View], f
     for number, index in enumerate(slices):
         row, column = divmod(number, columns)
         title = _above((index - scene.centre[0]) * scene.spacing_mm[0])
-        views.append(View(0, index, y, x, column * (width + GAP), top + row * (height + GAP), scale, title))
+        views.append(
+            View(0, index, y, x, column * (width + GAP), top + row * (height + GAP), scale, title)
+        )
     return views, top + -(-len(slices) // columns) * (height + GAP) - GAP
 
 

@@ -1,4 +1,5 @@
-"""Which cases to look at first: far from the others, empty, in pieces, on the wrong side, not there at all.
+"""Which cases to look at first: far from the others, empty, in pieces, on the wrong side, not there
+at all.
 
 None of this proves an error; see docs/report.md for when a flag is set.
 """
@@ -27,7 +28,8 @@ ORGAN = "liver"
 """One piece on the patient's right is expected of this class, or of the only one."""
 LEFT_PERCENT = 50.0
 MOST_OUTSIDE_PERCENT = 1.0
-"""Of a prediction outside the body; the body's outline is some mm too large, so a good mask has 0."""
+"""Of a prediction outside the body; the body's outline is some mm too large, so a good mask has
+0."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Flag:
     severe: bool = False
 
 
-def find_flags(table: pd.DataFrame, failures: Sequence[CaseFailure], options: Options) -> list[Flag]:
+def find_flags(
+    table: pd.DataFrame, failures: Sequence[CaseFailure], options: Options
+) -> list[Flag]:
     """All flags, case by case in no particular order.
 
     Args:
@@ -54,13 +58,23 @@ def find_flags(table: pd.DataFrame, failures: Sequence[CaseFailure], options: Op
     """
     images = image_rows(table)
     modalities = list(images.modality.unique())
-    return [*_failed(failures, modalities), *_empty(images, options), *_outliers(images), *_implausible(images)]
+    return [
+        *_failed(failures, modalities),
+        *_empty(images, options),
+        *_outliers(images),
+        *_implausible(images),
+    ]
 
 
 def to_look_at(table: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
     """The flags of what was evaluated, for results.json: case, modality, class, reason."""
     return [
-        {"case": flag.key.case, "modality": flag.key.modality, "class": flag.class_name, "reason": flag.text}
+        {
+            "case": flag.key.case,
+            "modality": flag.key.modality,
+            "class": flag.class_name,
+            "reason": flag.text,
+        }
         for flag in find_flags(table, (), options)
     ]
 
@@ -76,7 +90,13 @@ def key_of_text(text: str, modalities: Sequence[str]) -> Key:
 def _failed(failures: Sequence[CaseFailure], modalities: Sequence[str]) -> Iterator[Flag]:
     for failure in failures:
         short = "no prediction" if "no prediction" in failure.reason else "not evaluated"
-        yield Flag(key_of_text(failure.case, modalities), "", short, failure.reason.rstrip("."), severe=True)
+        yield Flag(
+            key_of_text(failure.case, modalities),
+            "",
+            short,
+            failure.reason.rstrip("."),
+            severe=True,
+        )
 
 
 def _empty(table: pd.DataFrame, options: Options) -> Iterator[Flag]:
@@ -90,19 +110,32 @@ def _empty(table: pd.DataFrame, options: Options) -> Iterator[Flag]:
         if which == "both" and row["class"] in options.lesions:
             continue
         short = "both empty" if which == "both" else f"empty {which}"
-        yield Flag(Key(row["case"], row["modality"]), row["class"], short, texts[which], severe=which == "prediction")
+        yield Flag(
+            Key(row["case"], row["modality"]),
+            row["class"],
+            short,
+            texts[which],
+            severe=which == "prediction",
+        )
 
 
 def _outliers(table: pd.DataFrame) -> Iterator[Flag]:
     empties_known = "volume_prediction" in set(table.metric)
-    enough = table[table.groupby(["modality", "class", "metric"])["value"].transform("size") >= FEWEST_FOR_OUTLIERS]
+    enough = table[
+        table.groupby(["modality", "class", "metric"])["value"].transform("size")
+        >= FEWEST_FOR_OUTLIERS
+    ]
     for metric in [metric for metric in LOOKED_AT if metric in set(enough.metric)]:
         for row in outliers(enough, metric).to_dict("records"):
             finite = math.isfinite(row["value"])
-            if not finite and empties_known:  # an infinite distance is an empty mask, which has a flag of its own
+            if (
+                not finite and empties_known
+            ):  # an infinite distance is an empty mask, which has a flag of its own
                 continue
             title = METRICS[metric].title
-            value = f"{METRICS[metric].format(row['value'])} {METRICS[metric].unit}".removesuffix(" 1")
+            value = f"{METRICS[metric].format(row['value'])} {METRICS[metric].unit}".removesuffix(
+                " 1"
+            )
             z = f" (robust z {row['z']:+.1f})" if finite else ""
             text = f"{title} {value} is far from the other cases{z}".replace("-", "−")
             yield Flag(Key(row["case"], row["modality"]), row["class"], f"{title} outlier", text)
@@ -120,7 +153,10 @@ def _implausible(table: pd.DataFrame) -> Iterator[Flag]:
 def _what_is_odd(values: Mapping[Any, float], *, is_organ: bool) -> Iterator[tuple[str, str]]:
     pieces, beside = values.get("pieces", 0.0), values.get("share_outside_largest_piece", math.nan)
     if is_organ and pieces > 1:
-        yield f"{pieces:.0f} pieces", f"the prediction has {pieces:.0f} pieces, {beside:.1f} % of it outside the largest"
+        yield (
+            f"{pieces:.0f} pieces",
+            f"the prediction has {pieces:.0f} pieces, {beside:.1f} % of it outside the largest",
+        )
     left = values.get("share_on_the_left", math.nan)
     if is_organ and left > LEFT_PERCENT:
         yield "on the left", f"{left:.0f} % of the prediction lie on the patient's left"

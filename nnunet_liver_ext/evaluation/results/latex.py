@@ -46,18 +46,31 @@ def escaped_latex(text: str) -> str:
 
 
 def summary_latex(table: pd.DataFrame) -> str:
-    r"""Mean ± standard deviation over the cases of each modality and class, as a table that needs \usepackage{booktabs}."""
+    r"""Mean ± standard deviation over the cases of each modality and class, as a table that needs
+    \usepackage{booktabs}."""
     summary = summarise(table)
     names = [name for name in SUMMARISED if name in set(summary.metric)]
-    columns = [METRICS[name].title + (f" [{METRICS[name].unit}]" if METRICS[name].unit != "1" else "") for name in names]
+    columns = [
+        METRICS[name].title + (f" [{METRICS[name].unit}]" if METRICS[name].unit != "1" else "")
+        for name in names
+    ]
     rows = [
-        [label(modality, class_name), str(own.cases.iloc[0]), *(_cell(own[own.metric == name]) for name in names)]
+        [
+            label(modality, class_name),
+            str(own.cases.iloc[0]),
+            *(_cell(own[own.metric == name]) for name in names),
+        ]
         for (modality, class_name), own in grouped(summary, ["modality", "class"])
     ]
     text = pd.DataFrame(rows, columns=["Object", "Cases", *columns]).map(escaped_latex)
     text.columns = [escaped_latex(name) for name in text.columns]
-    note = "% Mean ± standard deviation over the finite values; +n: n infinite values (an empty mask), in no mean.\n"
-    return note + text.to_latex(index=False, escape=False, column_format="l" + "r" * (len(names) + 1))
+    note = (
+        "% Mean ± standard deviation over the finite values; +n: n infinite values (an empty mask),"
+        " in no mean.\n"
+    )
+    return note + text.to_latex(
+        index=False, escape=False, column_format="l" + "r" * (len(names) + 1)
+    )
 
 
 def _cell(rows: pd.DataFrame) -> str:

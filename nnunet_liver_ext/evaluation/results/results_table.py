@@ -1,9 +1,9 @@
 """Results as tables: one row per measured value, their summary, and both as files.
 
-results.csv has the columns case, patient, modality, class, metric, value, unit. An infinite distance (one mask is
-empty) is written as inf, a relative similarity that does not exist (a mask is empty) as nan. The summary's statistics are
-taken over the finite values, and `infinite` counts the others: read the two together, as a mean without its infinite values
-flatters.
+results.csv has the columns case, patient, modality, class, metric, value, unit. An infinite
+distance (one mask is empty) is written as inf, a relative similarity that does not exist (a mask is
+empty) as nan. The summary's statistics are taken over the finite values, and `infinite` counts the
+others: read the two together, as a mean without its infinite values flatters.
 """
 
 from __future__ import annotations
@@ -36,10 +36,18 @@ CONVENTIONS = {
     "asd": "mean over the border voxels of both masks together",
     "surface_dice": "share of all border voxels within the tolerance of the other border",
     "volume_difference": "prediction minus reference",
-    "relative_similarity": "highest Dice of the pair's masks after a transform of the first, on their grid if it is one, "
-    "else on the pair's common grid; nan (excluded) if one is empty or fills the volume",
-    "empty masks": "both empty: Dice and surface Dice 1, distances 0; one empty: Dice and surface Dice 0, distances inf",
-    "summary": "mean, std (n - 1), median, min and max of finite values; `infinite` and `undefined` (nan) count the others",
+    "relative_similarity": (
+        "highest Dice of the pair's masks after a transform of the first, on their grid if it is"
+        " one, else on the pair's common grid; nan (excluded) if one is empty or fills the volume"
+    ),
+    "empty masks": (
+        "both empty: Dice and surface Dice 1, distances 0; one empty: Dice and surface Dice 0,"
+        " distances inf"
+    ),
+    "summary": (
+        "mean, std (n - 1), median, min and max of finite values; `infinite` and `undefined` (nan)"
+        " count the others"
+    ),
 }
 
 
@@ -52,7 +60,15 @@ def conventions(options: Options) -> dict[str, str]:
 def results_table(results: Iterable[CaseResult]) -> pd.DataFrame:
     """One row for each case, modality, class and metric; metrics in the order of `METRICS`."""
     rows = [
-        (result.key.case, result.patient, result.key.modality, name, metric, value, METRICS[metric].unit)
+        (
+            result.key.case,
+            result.patient,
+            result.key.modality,
+            name,
+            metric,
+            value,
+            METRICS[metric].unit,
+        )
         for result in results
         for name, values in result.values.items()
         for metric, value in values.items()
@@ -61,10 +77,15 @@ def results_table(results: Iterable[CaseResult]) -> pd.DataFrame:
 
 
 def details_tables(results: Iterable[CaseResult]) -> dict[str, pd.DataFrame]:
-    """Further tables by name, those that have a row: lesions (see `object_measures.lesion_rows`), raters (`rater_rows`)."""
+    """Further tables by name, those that have a row: lesions (see `object_measures.lesion_rows`),
+    raters (`rater_rows`)."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for result in results:
-        owner = {"case": result.key.case, "patient": result.patient, "modality": result.key.modality}
+        owner = {
+            "case": result.key.case,
+            "patient": result.patient,
+            "modality": result.key.modality,
+        }
         for name, more in result.details.items():
             rows.setdefault(name, []).extend({**owner, **row} for row in more)
     return {name: pd.DataFrame(own) for name, own in rows.items()}
@@ -81,10 +102,12 @@ def pair_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Statistics over the cases: modality, class, metric, unit, cases, infinite, undefined, mean, std, median, min, max.
+    """Statistics over the cases: modality, class, metric, unit, cases, infinite, undefined, mean,
+    std, median, min, max.
 
-    `cases` counts all cases. mean, std (n - 1), median, min and max are of the finite values, NaN if there are none (std:
-    if there are fewer than two); `infinite` counts the infinite values and `undefined` those that do not exist (nan).
+    `cases` counts all cases. mean, std (n - 1), median, min and max are of the finite values, NaN
+    if there are none (std: if there are fewer than two); `infinite` counts the infinite values and
+    `undefined` those that do not exist (nan).
     """
     return pd.DataFrame(
         [
@@ -94,19 +117,29 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def grouped(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
-    """The rows that share the values of these columns (two or more), in the order in which they come."""
-    return [(tuple(map(str, cast(tuple, values))), rows) for values, rows in table.groupby(list(columns), sort=False)]
+def grouped(
+    table: pd.DataFrame, columns: Sequence[str]
+) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
+    """The rows that share the values of these columns (two or more), in the order in which they
+    come."""
+    return [
+        (tuple(map(str, cast(tuple, values))), rows)
+        for values, rows in table.groupby(list(columns), sort=False)
+    ]
 
 
 def empty_masks(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Where a mask is empty: case, modality, class, and which one ("reference", "prediction" or "both").
+    """Where a mask is empty: case, modality, class, and which one ("reference", "prediction" or
+    "both").
 
     Known from the volumes; without them there are none.
     """
     volumes = table[table.metric.isin(["volume_prediction", "volume_reference"])]
     return [
-        {**dict(zip(OBJECT, names, strict=True)), "empty": _which_is_empty(set(rows.metric[rows.value == 0]))}
+        {
+            **dict(zip(OBJECT, names, strict=True)),
+            "empty": _which_is_empty(set(rows.metric[rows.value == 0])),
+        }
         for names, rows in grouped(volumes, OBJECT)
         if (rows.value == 0).any()
     ]
@@ -122,11 +155,16 @@ def read_results(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such results; make them with nnunet_liver evaluate.")
-    table = pd.read_csv(path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False)
+    table = pd.read_csv(
+        path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False
+    )
     if tuple(table.columns) == tuple(name for name in COLUMNS if name != "patient"):
         table.insert(1, "patient", table["case"])
     if tuple(table.columns) != COLUMNS:
-        raise InputError(f"{path}: has the columns {', '.join(table.columns)}; results have {', '.join(COLUMNS)}.")
+        raise InputError(
+            f"{path}: has the columns {', '.join(table.columns)}; results have"
+            f" {', '.join(COLUMNS)}."
+        )
     return table.astype({"value": float})
 
 
@@ -149,9 +187,11 @@ def write_json(
     failures: Sequence[CaseFailure] = (),
     notes: Sequence[CaseFailure] = (),
 ) -> None:
-    """Writes what the CSV does not say: conventions, versions, the summary, empty masks and problems.
+    """Writes what the CSV does not say: conventions, versions, the summary, empty masks and
+    problems.
 
-    Numbers that do not exist are null, so the file is plain JSON; there are no folders of this machine in it.
+    Numbers that do not exist are null, so the file is plain JSON; there are no folders of this
+    machine in it.
     """
     content = {
         "tolerance_mm": options.tolerance_mm,
@@ -159,9 +199,11 @@ def write_json(
         "conventions": conventions(options),
         "versions": versions(),
         "summary": [_plain(row) for row in summarise(table).to_dict("records")],
-        "similarity": {"transforms": options.similarity, "pairs": [_plain(row) for row in pairs]}
-        if options.similarity
-        else None,
+        "similarity": (
+            {"transforms": options.similarity, "pairs": [_plain(row) for row in pairs]}
+            if options.similarity
+            else None
+        ),
         "agreement": [_plain(row) for row in agreement],
         "detection": [_plain(row) for row in detection],
         "to_look_at": list(to_look_at),
@@ -171,7 +213,10 @@ def write_json(
         **(more or {}),
     }
     with replaced(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        unfinished.write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""What results say beyond means: agreement of measured quantities, and the detection of lesions in all cases together."""
+"""What results say beyond means: agreement of measured quantities, and the detection of lesions in
+all cases together."""
 
 from __future__ import annotations
 
@@ -10,7 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.agreement import limits_of_agreement, summarise_errors, threshold_agreement
+from nnunet_liver_ext.evaluation.agreement import (
+    limits_of_agreement,
+    summarise_errors,
+    threshold_agreement,
+)
 from nnunet_liver_ext.evaluation.lesions import DetectionScores
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.results_table import grouped
@@ -23,12 +28,14 @@ SIZES_MM = (10, 20)
 
 
 def agreements(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """How well measured quantities agree with those of the references: a row for each modality, class and quantity.
+    """How well measured quantities agree with those of the references: a row for each modality,
+    class and quantity.
 
     Returns:
-        modality, class, quantity, unit, the values of `agreement.ErrorSummary`, and for fat fractions `fatty` with those of
-        `agreement.ThresholdAgreement`. Pairs have the quantity "pair_volume_difference": limits of agreement of image 1's
-        volume minus image 2's, for predictions and references.
+        modality, class, quantity, unit, the values of `agreement.ErrorSummary`, and for fat
+        fractions `fatty` with those of `agreement.ThresholdAgreement`. Pairs have the quantity
+        "pair_volume_difference": limits of agreement of image 1's volume minus image 2's, for
+        predictions and references.
     """
     rows = []
     for (modality, name), own in grouped(table, ["modality", "class"]):
@@ -38,7 +45,12 @@ def agreements(table: pd.DataFrame) -> list[dict[str, Any]]:
             if not set(sides) <= set(values.columns):
                 continue
             measured, reference = (values[side].to_numpy(float) for side in sides)
-            row = {"modality": modality, "class": name, "quantity": quantity, "unit": METRICS[sides[0]].unit}
+            row = {
+                "modality": modality,
+                "class": name,
+                "quantity": quantity,
+                "unit": METRICS[sides[0]].unit,
+            }
             rows.append({**row, **asdict(summarise_errors(measured, reference))})
             if quantity.startswith("fat"):
                 rows[-1]["fatty"] = _threshold(measured, reference)
@@ -47,28 +59,40 @@ def agreements(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def detections(details: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """How many lesions were found in all cases together: a row for each modality, class, rater and size.
+    """How many lesions were found in all cases together: a row for each modality, class, rater and
+    size.
 
     Args:
-        details: the tables "detection" (a row for each case) and "lesions" (a row for each correspondence and each lesion in
-            none), if there are any.
+        details: the tables "detection" (a row for each case) and "lesions" (a row for each
+            correspondence and each lesion in none), if there are any.
 
     Returns:
-        modality, class, rater, size ("all", or the diameter in mm: "0 to 10", "10 to 20", "20 and more"), the counts and
-        ratios of `lesions.DetectionScores`, and for all sizes the number of cases and the median of their false positives.
-        Hits and misses have the size of the reference, false lesions their own (as `lesions.scores_by_size`).
+        modality, class, rater, size ("all", or the diameter in mm: "0 to 10", "10 to 20", "20 and
+            more"), the counts and
+        ratios of `lesions.DetectionScores`, and for all sizes the number of cases and the median of
+        their false positives. Hits and misses have the size of the reference, false lesions their
+        own (as `lesions.scores_by_size`).
     """
     if "detection" not in details:
         return []
     rows = []
-    for (modality, name, rater), own in grouped(details["detection"], ["modality", "class", "rater"]):
+    for (modality, name, rater), own in grouped(
+        details["detection"], ["modality", "class", "rater"]
+    ):
         found = {"modality": modality, "class": name, "rater": rater}
         per_case = own.false_positives
-        counts = [int(own[count].sum()) for count in ("true_positives", "false_positives", "false_negatives")]
+        counts = [
+            int(own[count].sum())
+            for count in ("true_positives", "false_positives", "false_negatives")
+        ]
         median = {"cases": len(own), "false_positives_per_case_median": float(per_case.median())}
         rows.append({**found, "size": "all", **_scores(*counts), **median})
-        lesions = details.get("lesions", pd.DataFrame(columns=["modality", "class", "rater", "found", *SIZE_COLUMNS]))
-        lesions = lesions[(lesions.modality == modality) & (lesions["class"] == name) & (lesions.rater == rater)]
+        lesions = details.get(
+            "lesions", pd.DataFrame(columns=["modality", "class", "rater", "found", *SIZE_COLUMNS])
+        )
+        lesions = lesions[
+            (lesions.modality == modality) & (lesions["class"] == name) & (lesions.rater == rater)
+        ]
         for low, high in pairwise([0, *SIZES_MM, math.inf]):
             size = f"{low:g} and more" if high == math.inf else f"{low:g} to {high:g}"
             rows.append({**found, "size": size, **_counts(lesions, low, high)})
@@ -98,12 +122,20 @@ def _of_pairs(modality: str, name: str, values: pd.DataFrame) -> list[dict[str, 
         metric = f"pair_volume_difference_{side}"
         if metric in values.columns:
             limits = asdict(limits_of_agreement(values[metric].to_numpy(float)))
-            row = {"modality": modality, "class": name, "quantity": "pair_volume_difference", "unit": "ml", "side": side}
+            row = {
+                "modality": modality,
+                "class": name,
+                "quantity": "pair_volume_difference",
+                "unit": "ml",
+                "side": side,
+            }
             rows.append({**row, "limits": limits})
     return rows
 
 
 def _threshold(measured: Any, reference: Any) -> dict[str, Any]:
     found = threshold_agreement(measured, reference)
-    ratios = {name: getattr(found, name) for name in ("sensitivity", "specificity", "accuracy", "kappa")}
+    ratios = {
+        name: getattr(found, name) for name in ("sensitivity", "specificity", "accuracy", "kappa")
+    }
     return {**asdict(found), **ratios}

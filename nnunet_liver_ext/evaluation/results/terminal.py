@@ -18,12 +18,16 @@ from nnunet_liver_ext.evaluation.results.results_table import grouped, image_row
 
 
 def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
-    """Mean ± standard deviation of each metric, a row for each modality and class; infinite values apart."""
+    """Mean ± standard deviation of each metric, a row for each modality and class; infinite values
+    apart."""
     summary = summarise(image_rows(table))
     names = [name for name in SUMMARISED if name in set(summary.metric)]
     shown = Table(
         title="Mean ± standard deviation",
-        caption=f"Surface Dice within {tolerance_mm:g} mm. + n ∞: n infinite distances (an empty mask), in no mean.",
+        caption=(
+            f"Surface Dice within {tolerance_mm:g} mm. + n ∞: n infinite distances (an empty mask),"
+            " in no mean."
+        ),
         show_lines=True,
     )
     shown.add_column("Object")
@@ -31,7 +35,8 @@ def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     for name in names:
         unit = METRICS[name].unit
         shown.add_column(
-            METRICS[name].title.replace(" ", "\n") + (f"\n[{unit}]".replace("[", r"\[") if unit != "1" else ""),
+            METRICS[name].title.replace(" ", "\n")
+            + (f"\n[{unit}]".replace("[", r"\[") if unit != "1" else ""),
             justify="right",
         )
     for (modality, class_name), rows in grouped(summary, ["modality", "class"]):
@@ -44,7 +49,10 @@ def pairs_table(pairs: Sequence[dict[str, Any]], *, similarity: str) -> Table:
     """How similar both masks of a pair are, a row for each class."""
     shown = Table(
         title=f"Relative similarity of the masks of a pair ({similarity}), mean",
-        caption="p: Wilcoxon signed-rank test, predictions against references. Excluded: a mask is empty.",
+        caption=(
+            "p: Wilcoxon signed-rank test, predictions against references. Excluded: a mask is"
+            " empty."
+        ),
     )
     for column in ("Object", "Pairs", "Excluded", "Predictions", "References", "Difference", "p"):
         shown.add_column(column, justify="left" if column == "Object" else "right")
@@ -55,7 +63,9 @@ def pairs_table(pairs: Sequence[dict[str, Any]], *, similarity: str) -> Table:
 
 def notes_text(notes: Sequence[CaseFailure]) -> Text:
     """The notes, a line each."""
-    return Text("Note:\n" + "\n".join(f"  {note.case}: {note.reason}" for note in notes), style="yellow")
+    return Text(
+        "Note:\n" + "\n".join(f"  {note.case}: {note.reason}" for note in notes), style="yellow"
+    )
 
 
 def _mean_and_std(rows: pd.DataFrame) -> str:

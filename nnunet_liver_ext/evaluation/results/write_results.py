@@ -19,7 +19,12 @@ from nnunet_liver_ext.evaluation.results.results_table import write_csv, write_j
 from nnunet_liver_ext.evaluation.results.summaries import agreements, detections
 from nnunet_liver_ext.space.images import replaced
 
-FORMATS = {"csv": "results.csv", "json": "results.json", "html": "report.html", "tex": "summary.tex"}
+FORMATS = {
+    "csv": "results.csv",
+    "json": "results.json",
+    "html": "report.html",
+    "tex": "summary.tex",
+}
 """File of each format."""
 
 DETAILS_FILES = ("lesions.csv", "detection.csv", "raters.csv")
@@ -27,13 +32,15 @@ DETAILS_FILES = ("lesions.csv", "detection.csv", "raters.csv")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out: the tidy table, which references could not be evaluated, and what else the user should know."""
+    """What came out: the tidy table, which references could not be evaluated, and what else the
+    user should know."""
 
     table: pd.DataFrame
     details: dict[str, pd.DataFrame]
     """Further tables by name, as `tables.details_tables`."""
     pairs: list[dict[str, Any]]
-    """How similar the masks of a pair are, as `pairs.summarise_pairs`; empty if that was not asked for."""
+    """How similar the masks of a pair are, as `pairs.summarise_pairs`; empty if that was not asked
+    for."""
     comparisons: Sequence[Comparison]
     classes: Classes | None
     options: Options
@@ -60,7 +67,9 @@ class Evaluation:
             raise SomeCasesFailed(self.failures, self.total)
 
 
-def write_results(evaluation: Evaluation, out: Path, *, more: Mapping[str, Any] | None = None) -> None:
+def write_results(
+    evaluation: Evaluation, out: Path, *, more: Mapping[str, Any] | None = None
+) -> None:
     """Writes the files of an evaluation; results.csv is the last, so where it is, the others are.
 
     Args:

@@ -1,8 +1,10 @@
-"""Rigid and affine maps of one mask onto another, fitted in mm on blurred masks, from several starts.
+"""Rigid and affine maps of one mask onto another, fitted in mm on blurred masks, from several
+starts.
 
-||τ(s1 * f) − s2 * f||² is minimised by Gauss-Newton steps from coarse to fine. A step multiplies the map by exp(Σ ω G) and
-adds a shift: the generators G are the antisymmetric matrices for rotations, all matrices for affine maps, and none for
-shifts by fractions of a voxel. As in `similarity.elastic`, an edge's gradient is the mean of both masks'.
+||τ(s1 * f) − s2 * f||² is minimised by Gauss-Newton steps from coarse to fine. A step multiplies
+the map by exp(Σ ω G) and adds a shift: the generators G are the antisymmetric matrices for
+rotations, all matrices for affine maps, and none for shifts by fractions of a voxel. As in
+`similarity.elastic`, an edge's gradient is the mean of both masks'.
 
 N points, D spatial axes (2 or 3), G generators.
 """
@@ -21,13 +23,19 @@ from nnunet_liver_ext.evaluation.similarity.levels import Level, level
 from nnunet_liver_ext.evaluation.similarity.shift import bounding_box
 from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, Masks
 
-LEVELS = ((4, 15, 4), (2, 8, 2), (1, 5, 1))  # coarseness, Gauss-Newton steps, starts that are followed
+LEVELS = (
+    (4, 15, 4),
+    (2, 8, 2),
+    (1, 5, 1),
+)  # coarseness, Gauss-Newton steps, starts that are followed
 POINTS = 20_000
 FEW_POINTS = 3_000  # for a first look at a start
 DAMPING = 1e-3
 LARGEST_TURN = 0.3  # in one step: radians, or relative stretching
 LONGEST_STEP = 2.0  # coarse voxels
-SMALLEST_VOLUME = 0.05  # an affine map that shrinks or grows a volume beyond this or its inverse has lost its way
+SMALLEST_VOLUME = (
+    0.05  # an affine map that shrinks or grows a volume beyond this or its inverse has lost its way
+)
 
 
 def rotations(dims: int) -> np.ndarray:
@@ -46,7 +54,11 @@ def no_linear(dims: int) -> np.ndarray:
 
 
 def fitted(
-    masks: Masks, spacing_mm: Sequence[float], shift: Sequence[int], starts: Sequence[AffineMap], generators: np.ndarray
+    masks: Masks,
+    spacing_mm: Sequence[float],
+    shift: Sequence[int],
+    starts: Sequence[AffineMap],
+    generators: np.ndarray,
 ) -> list[AffineMap]:
     """Maps near the most promising starts, the best of each level.
 
@@ -58,24 +70,35 @@ def fitted(
         generators: of the linear part, (G, D, D), acting on mm.
     """
     scale = torch.tensor(spacing_mm, dtype=torch.float64, device=masks.device)
-    basis = torch.tensor(generators, dtype=torch.float64, device=masks.device) * scale / scale[:, None]  # acts on voxels
+    basis = (
+        torch.tensor(generators, dtype=torch.float64, device=masks.device) * scale / scale[:, None]
+    )  # acts on voxels
     maps = sorted(starts, key=_estimate_of_dice(masks), reverse=True)
     found: list[AffineMap] = []
     for factor, steps, kept in LEVELS:
         problem = level(masks, spacing_mm, factor, shift, POINTS)
-        maps = [_descended(own, problem, basis, _middle(masks.mask_1), steps) for own in maps[:kept]]
+        maps = [
+            _descended(own, problem, basis, _middle(masks.mask_1), steps) for own in maps[:kept]
+        ]
         maps = sorted((own for own in maps if _is_sane(own)), key=masks.dice, reverse=True)
         found += maps[:1]
     return found
 
 
 def rigid_starts(masks: Masks, spacing_mm: Sequence[float]) -> list[AffineMap]:
-    """Rotations all over, and those that lay the principal axes on each other; each with the centres of mass together."""
+    """Rotations all over, and those that lay the principal axes on each other; each with the
+    centres of mass together."""
     dims = masks.mask_1.ndim
     axes_1, axes_2 = (_principal_axes(mask, spacing_mm)[0] for mask in (masks.mask_1, masks.mask_2))
     aligned = [axes_1 @ np.diag(signs) @ axes_2.T for signs in product((-1, 1), repeat=dims)]
-    around = Rotation.create_group("I").as_matrix() if dims == 3 else [_turn(angle) for angle in range(0, 360, 10)]
-    return [_centred(masks, spacing_mm, own) for own in [*around, *aligned] if np.linalg.det(own) > 0]
+    around = (
+        Rotation.create_group("I").as_matrix()
+        if dims == 3
+        else [_turn(angle) for angle in range(0, 360, 10)]
+    )
+    return [
+        _centred(masks, spacing_mm, own) for own in [*around, *aligned] if np.linalg.det(own) > 0
+    ]
 
 
 def affine_starts(masks: Masks, spacing_mm: Sequence[float]) -> list[AffineMap]:
@@ -93,18 +116,25 @@ def _estimate_of_dice(masks: Masks) -> Callable[[AffineMap], float]:
     """Dice as a few voxels of mask 2 see it: the share of them that comes from inside mask 1."""
     inside = torch.nonzero(masks.on_device[1])
     inside = inside[:: max(1, len(inside) // FEW_POINTS)]
-    size_1, last = int(masks.on_device[0].sum()), torch.tensor(masks.mask_1.shape, device=masks.device) - 1
+    size_1, last = (
+        int(masks.on_device[0].sum()),
+        torch.tensor(masks.mask_1.shape, device=masks.device) - 1,
+    )
 
     def estimate(own: AffineMap) -> float:
         origins = own.moved(inside).round().long()
         within = ((origins >= 0) & (origins <= last)).all(1)
-        common = float(masks.on_device[0][tuple(origins[within].T)].sum()) / len(inside) * masks.size_2
+        common = (
+            float(masks.on_device[0][tuple(origins[within].T)].sum()) / len(inside) * masks.size_2
+        )
         return 2 * common / (size_1 / float(torch.linalg.det(own.matrix)) + masks.size_2)
 
     return estimate
 
 
-def _descended(start: AffineMap, problem: Level, basis: Tensor, pivot: np.ndarray, steps: int) -> AffineMap:
+def _descended(
+    start: AffineMap, problem: Level, basis: Tensor, pivot: np.ndarray, steps: int
+) -> AffineMap:
     middle = torch.tensor(pivot, dtype=torch.float64, device=basis.device)
     for _ in range(steps):
         start = _step(start, problem, basis, middle)
@@ -124,7 +154,11 @@ def _step(own: AffineMap, problem: Level, basis: Tensor, pivot: Tensor) -> Affin
     turn = solution[: len(basis)].clamp(-LARGEST_TURN, LARGEST_TURN)
     limit = LONGEST_STEP * torch.tensor(problem.step, dtype=torch.float64, device=pivot.device)
     linear = torch.linalg.matrix_exp(torch.einsum("g,gij->ij", turn, basis))
-    end = linear @ (own.centre + own.translation - pivot) + pivot + solution[len(basis) :].clamp(-limit, limit)
+    end = (
+        linear @ (own.centre + own.translation - pivot)
+        + pivot
+        + solution[len(basis) :].clamp(-limit, limit)
+    )
     return AffineMap(linear @ own.matrix, end - own.centre, own.centre)
 
 
@@ -138,7 +172,9 @@ def _centred(masks: Masks, spacing_mm: Sequence[float], linear_mm: np.ndarray) -
     scale = np.array(spacing_mm)
     centre = _middle(masks.mask_2)
     parts = (linear_mm * scale / scale[:, None], _middle(masks.mask_1) - centre, centre)
-    return AffineMap(*(torch.tensor(part, dtype=torch.float64, device=masks.device) for part in parts))
+    return AffineMap(
+        *(torch.tensor(part, dtype=torch.float64, device=masks.device) for part in parts)
+    )
 
 
 def _middle(mask: np.ndarray) -> np.ndarray:
@@ -148,10 +184,13 @@ def _middle(mask: np.ndarray) -> np.ndarray:
 
 
 def _principal_axes(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Axes as columns, and the standard deviations along them in mm; never thinner than one voxel."""
+    """Axes as columns, and the standard deviations along them in mm; never thinner than one
+    voxel."""
     points = _points(mask[bounding_box(mask)]) * spacing_mm
     offsets = points - points.mean(0)
-    variances, axes = np.linalg.eigh(offsets.T @ offsets / len(offsets) + np.diag(np.square(spacing_mm) / 12))
+    variances, axes = np.linalg.eigh(
+        offsets.T @ offsets / len(offsets) + np.diag(np.square(spacing_mm) / 12)
+    )
     return axes, np.sqrt(variances)
 
 

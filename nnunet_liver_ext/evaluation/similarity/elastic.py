@@ -1,12 +1,14 @@
-"""The elastic class: displacement vectors on a grid 16 times coarser than the image, linearly interpolated (Couteaux et al.
-2021, "Cooperating networks", section 3.2).
+"""The elastic class: displacement vectors on a grid 16 times coarser than the image, linearly
+interpolated (Couteaux et al. 2021, "Cooperating networks", section 3.2).
 
-The paper descends along the gradient of ||τ(s1 * f) − s2 * f||². The same minimum is reached here in a few Gauss-Newton
-steps, from coarse to fine: each solves its linear least-squares problem by conjugate gradients. The gradient of an edge is
-the mean of both masks' (Benhimane and Malis 2004), so edges that do not touch yet attract each other. A weak pull towards
-neighbouring vectors decides where the masks say nothing, and keeps the field from folding.
+The paper descends along the gradient of ||τ(s1 * f) − s2 * f||². The same minimum is reached here
+in a few Gauss-Newton steps, from coarse to fine: each solves its linear least-squares problem by
+conjugate gradients. The gradient of an edge is the mean of both masks' (Benhimane and Malis 2004),
+so edges that do not touch yet attract each other. A weak pull towards neighbouring vectors decides
+where the masks say nothing, and keeps the field from folding.
 
-C cells between control points, K corners of a cell (4 or 8), n points in a cell (filled up with points of weight 0).
+C cells between control points, K corners of a cell (4 or 8), n points in a cell (filled up with
+points of weight 0).
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ CG_STEPS = 12
 LONGEST_STEP = 2.0  # coarse voxels
 
 
-def elastic_fit(masks: Masks, spacing_mm: Sequence[float], shift: Sequence[int]) -> list[ControlGrid]:
+def elastic_fit(
+    masks: Masks, spacing_mm: Sequence[float], shift: Sequence[int]
+) -> list[ControlGrid]:
     """Control grids that move mask 1 onto mask 2: of the two finest levels, the finest first.
 
     Args:
@@ -69,7 +73,10 @@ class _Problem:
 
     @classmethod
     def of(cls, level: Level, size: Sequence[int], stiffness: float) -> _Problem:
-        at = [((p + 0.5) / PITCH - 0.5).clamp(0, n - 1) for p, n in zip(level.positions.T, size, strict=True)]
+        at = [
+            ((p + 0.5) / PITCH - 0.5).clamp(0, n - 1)
+            for p, n in zip(level.positions.T, size, strict=True)
+        ]
         lower = [a.floor().clamp(max=max(n - 2, 0)) for a, n in zip(at, size, strict=True)]
         upper = [a - b for a, b in zip(at, lower, strict=True)]
         weights = torch.stack([_weight(upper, corner) for corner in _corners(size)], -1)
@@ -91,10 +98,14 @@ class _Problem:
         stiffness = self.stiffness * float(diagonal[diagonal > 0].mean())
 
         def times(x: Tensor) -> Tensor:
-            return _fold((blocks @ _unfold(x)[..., None])[..., 0], self.size) + stiffness * _tension(x)
+            return _fold(
+                (blocks @ _unfold(x)[..., None])[..., 0], self.size
+            ) + stiffness * _tension(x)
 
         solution = conjugate_gradients(
-            times, -(slope + stiffness * _tension(vectors)), diagonal + 2 * len(self.size) * stiffness
+            times,
+            -(slope + stiffness * _tension(vectors)),
+            diagonal + 2 * len(self.size) * stiffness,
         )
         limit = solution.new_tensor(self.level.step).view(-1, *[1] * len(self.size)) * LONGEST_STEP
         return solution.clamp(-limit, limit)
@@ -117,8 +128,11 @@ class _Problem:
         return blocks, _fold(slope, self.size)
 
 
-def conjugate_gradients(times: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor) -> Tensor:
-    """x with times(x) = right, for a symmetric positive map; preconditioned with its diagonal, at most CG_STEPS steps."""
+def conjugate_gradients(
+    times: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor
+) -> Tensor:
+    """x with times(x) = right, for a symmetric positive map; preconditioned with its diagonal, at
+    most CG_STEPS steps."""
     x, residual = torch.zeros_like(right), right
     direction = preconditioned = residual / diagonal
     size = (residual * preconditioned).sum()
@@ -136,7 +150,8 @@ def conjugate_gradients(times: Callable[[Tensor], Tensor], right: Tensor, diagon
 
 
 def _tension(vectors: Tensor) -> Tensor:
-    """Each vector minus its neighbours', summed over the neighbours: the gradient of half the squared differences."""
+    """Each vector minus its neighbours', summed over the neighbours: the gradient of half the
+    squared differences."""
     pull = torch.zeros_like(vectors)
     for axis in range(1, vectors.ndim):
         n = vectors.shape[axis] - 1
@@ -147,7 +162,8 @@ def _tension(vectors: Tensor) -> Tensor:
 
 
 def _weight(fractions: Sequence[Tensor], corner: Sequence[int]) -> Tensor:
-    """Of a cell's corner at points with these fractions of the way from its lower to its upper end, along each axis."""
+    """Of a cell's corner at points with these fractions of the way from its lower to its upper end,
+    along each axis."""
     weight = torch.ones_like(fractions[0])
     for fraction, upper in zip(fractions, corner, strict=True):
         weight = weight * (fraction if upper else 1 - fraction)
@@ -159,7 +175,8 @@ def _corners(size: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _corner(corner: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
-    """Where this corner of every cell is in the control grid; with one control point along an axis, both ends are it."""
+    """Where this corner of every cell is in the control grid; with one control point along an axis,
+    both ends are it."""
     ends = ((slice(0, max(n - 1, 1)), slice(min(1, n - 1), n)) for n in size)
     return (slice(None), *(own[c] for own, c in zip(ends, corner, strict=True)))
 
@@ -167,7 +184,9 @@ def _corner(corner: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
 def _unfold(vectors: Tensor) -> Tensor:
     """(cells, K·D): the vectors at the corners of every cell."""
     size = vectors.shape[1:]
-    return torch.stack([vectors[_corner(corner, size)].flatten(1).T for corner in _corners(size)], 1).flatten(1)
+    return torch.stack(
+        [vectors[_corner(corner, size)].flatten(1).T for corner in _corners(size)], 1
+    ).flatten(1)
 
 
 def _fold(parts: Tensor, size: Sequence[int]) -> Tensor:

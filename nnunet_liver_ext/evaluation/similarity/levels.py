@@ -1,9 +1,12 @@
-"""Two masks as smooth images to be fitted to each other, at several resolutions, and only near their borders.
+"""Two masks as smooth images to be fitted to each other, at several resolutions, and only near
+their borders.
 
-The objective is the paper's, ||τ(s1 * f) − s2 * f||² with f = [1, 2, 1]/4 (Couteaux et al. 2021, "Cooperating networks",
-section 3): everywhere else both masks are constant, and neither the objective nor its gradient has anything to say.
+The objective is the paper's, ||τ(s1 * f) − s2 * f||² with f = [1, 2, 1]/4 (Couteaux et al. 2021,
+"Cooperating networks", section 3): everywhere else both masks are constant, and neither the
+objective nor its gradient has anything to say.
 
-N points, D spatial axes (2 or 3), ... the axes themselves. Positions are in voxels of the full resolution.
+N points, D spatial axes (2 or 3), ... the axes themselves. Positions are in voxels of the full
+resolution.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ FLAT = 1e-3  # per voxel: where mask 2 is steeper than this is its border
 
 @dataclass(frozen=True)
 class SmoothImage:
-    """A blurred mask and its gradient on a grid that is `step` times coarser and begins at voxel `start`."""
+    """A blurred mask and its gradient on a grid that is `step` times coarser and begins at voxel
+    `start`."""
 
     channels: Tensor
     """(1, 1 + D, ...): the values, and their derivatives per voxel of the full resolution."""
@@ -38,7 +42,11 @@ class SmoothImage:
         size = self.step.new_tensor(self.channels.shape[2:])
         normalised = 2 * (positions.to(self.step.dtype) + 0.5 - self.start) / (self.step * size) - 1
         grid = normalised.flip(-1).view(1, -1, *[1] * (positions.shape[1] - 1), positions.shape[1])
-        return functional.grid_sample(self.channels, grid, padding_mode="zeros", align_corners=False).flatten(2)[0].T
+        return (
+            functional.grid_sample(self.channels, grid, padding_mode="zeros", align_corners=False)
+            .flatten(2)[0]
+            .T
+        )
 
     def centres(self) -> Tensor:
         """Positions of all its voxels, (N, D)."""
@@ -61,7 +69,9 @@ class Level:
     """(N, 1 + D): value and gradient of mask 2."""
 
 
-def level(masks: Masks, spacing_mm: Sequence[float], factor: int, shift: Sequence[int], points: int) -> Level:
+def level(
+    masks: Masks, spacing_mm: Sequence[float], factor: int, shift: Sequence[int], points: int
+) -> Level:
     """The masks about `factor` times coarser than their finest axis.
 
     Args:
@@ -73,7 +83,9 @@ def level(masks: Masks, spacing_mm: Sequence[float], factor: int, shift: Sequenc
     """
     step = tuple(max(1, round(factor * min(spacing_mm) / own)) for own in spacing_mm)
     moving = _smooth(masks.on_device[0], _padded(masks.box_1, step), step)
-    target = _smooth(masks.on_device[1], _padded(_both(masks, shift) if factor > 1 else masks.box_2, step), step)
+    target = _smooth(
+        masks.on_device[1], _padded(_both(masks, shift) if factor > 1 else masks.box_2, step), step
+    )
     centres = target.centres()
     inside = ((centres >= 0) & (centres <= centres.new_tensor(masks.mask_1.shape) - 1)).all(1)
     steep = _steepness(target.channels[0].flatten(1).T)
@@ -107,7 +119,8 @@ def _padded(box: Box, step: Sequence[int]) -> Box:
 
 
 def _smooth(mask: Tensor, box: Box, step: tuple[int, ...]) -> SmoothImage:
-    """Averaged over blocks and blurred: once with f at full resolution, twice at coarser ones, which bring masks closer."""
+    """Averaged over blocks and blurred: once with f at full resolution, twice at coarser ones,
+    which bring masks closer."""
     image = _cut(mask, box)[None, None]
     if max(step) > 1:
         pool = functional.avg_pool3d if mask.ndim == 3 else functional.avg_pool2d
@@ -124,13 +137,20 @@ def _slopes(image: Tensor) -> list[Tensor]:
     for axis in range(2, image.ndim):
         n = image.shape[axis]
         slope = torch.zeros_like(image)
-        slope.narrow(axis, 1, n - 2).copy_((image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)) / 2)
+        slope.narrow(axis, 1, n - 2).copy_(
+            (image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)) / 2
+        )
         slopes.append(slope)
     return slopes
 
 
 def _cut(mask: Tensor, box: Box) -> Tensor:
     """A part of the mask as float32, zero beyond the volume."""
-    inner = tuple(slice(max(part.start, 0), min(part.stop, n)) for part, n in zip(box, mask.shape, strict=True))
-    around = [(own.start - part.start, part.stop - own.stop) for part, own in zip(box, inner, strict=True)]
+    inner = tuple(
+        slice(max(part.start, 0), min(part.stop, n))
+        for part, n in zip(box, mask.shape, strict=True)
+    )
+    around = [
+        (own.start - part.start, part.stop - own.stop) for part, own in zip(box, inner, strict=True)
+    ]
     return functional.pad(mask[inner].float(), [int(n) for pair in reversed(around) for n in pair])

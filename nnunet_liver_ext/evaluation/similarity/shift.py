@@ -1,8 +1,9 @@
-"""The best translation of one mask onto another, exactly: every whole-voxel shift within a bound is tried (Couteaux et al.
-2021, "Cooperating networks", section 3.1).
+"""The best translation of one mask onto another, exactly: every whole-voxel shift within a bound is
+tried (Couteaux et al. 2021, "Cooperating networks", section 3.1).
 
-The overlaps at all shifts are one cross-correlation, done by FFT on the bounding boxes. They are counts, so rounding them
-removes the FFT's error. A shift moves the mask within its volume: what leaves the volume is lost and counts no more.
+The overlaps at all shifts are one cross-correlation, done by FFT on the bounding boxes. They are
+counts, so rounding them removes the FFT's error. A shift moves the mask within its volume: what
+leaves the volume is lost and counts no more.
 """
 
 from __future__ import annotations
@@ -17,18 +18,27 @@ SINGLE_PRECISION_VOXELS = 500_000  # the FFT errs by up to 0.1 there, and roundi
 Box = tuple[slice, ...]
 
 
-def best_shift(mask_1: np.ndarray, mask_2: np.ndarray, bound: Sequence[int], spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """The shift t with the highest Dice of t(mask 1) and mask 2, t(mask 1)(p + t) = mask 1(p), zero outside the volume.
+def best_shift(
+    mask_1: np.ndarray, mask_2: np.ndarray, bound: Sequence[int], spacing_mm: Sequence[float]
+) -> tuple[int, ...]:
+    """The shift t with the highest Dice of t(mask 1) and mask 2, t(mask 1)(p + t) = mask 1(p), zero
+    outside the volume.
 
     Args:
         mask_1: bool, not empty.
         mask_2: bool of the same shape, not empty.
         bound: |t| is at most this, voxels of each axis.
-        spacing_mm: of each axis; among equals the shortest shift in mm is taken, then the lowest along the first axis.
+        spacing_mm: of each axis; among equals the shortest shift in mm is taken, then the lowest
+            along the first axis.
     """
     steps = [np.arange(-n, n + 1) for n in bound]
     box_1, box_2 = bounding_box(mask_1), bounding_box(mask_2)
-    overlap = _overlaps(mask_1[box_1], mask_2[box_2], [b.start - a.start for a, b in zip(box_1, box_2, strict=True)], steps)
+    overlap = _overlaps(
+        mask_1[box_1],
+        mask_2[box_2],
+        [b.start - a.start for a, b in zip(box_1, box_2, strict=True)],
+        steps,
+    )
     dice = 2 * overlap / (_left_inside(mask_1, box_1, steps) + np.count_nonzero(mask_2))
     best = np.argwhere(dice >= dice.max() * (1 - 1e-12))
     length = ((best - np.array(bound)) * np.array(spacing_mm)) ** 2
@@ -38,7 +48,8 @@ def best_shift(mask_1: np.ndarray, mask_2: np.ndarray, bound: Sequence[int], spa
 def bounding_box(mask: np.ndarray) -> Box:
     """The smallest box that holds a mask that is not empty."""
     filled = [
-        np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != n))) for n in range(mask.ndim)
+        np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != n)))
+        for n in range(mask.ndim)
     ]
     return tuple(slice(int(own[0]), int(own[-1]) + 1) for own in filled)
 
@@ -46,16 +57,24 @@ def bounding_box(mask: np.ndarray) -> Box:
 def shifted(mask: np.ndarray, shift: Sequence[int]) -> np.ndarray:
     """The mask moved by whole voxels; zeros come in, what leaves is lost."""
     moved = np.zeros_like(mask)
-    to = tuple(slice(max(t, 0), max(n + min(t, 0), 0)) for t, n in zip(shift, mask.shape, strict=True))
-    start = tuple(slice(max(-t, 0), max(n - max(t, 0), 0)) for t, n in zip(shift, mask.shape, strict=True))
+    to = tuple(
+        slice(max(t, 0), max(n + min(t, 0), 0)) for t, n in zip(shift, mask.shape, strict=True)
+    )
+    start = tuple(
+        slice(max(-t, 0), max(n - max(t, 0), 0)) for t, n in zip(shift, mask.shape, strict=True)
+    )
     moved[to] = mask[start]
     return moved
 
 
-def _overlaps(part_1: np.ndarray, part_2: np.ndarray, offset: Sequence[int], steps: Sequence[np.ndarray]) -> np.ndarray:
-    """|t(mask 1) ∩ mask 2| for all shifts, int64; `offset` is from the start of box 1 to that of box 2."""
+def _overlaps(
+    part_1: np.ndarray, part_2: np.ndarray, offset: Sequence[int], steps: Sequence[np.ndarray]
+) -> np.ndarray:
+    """|t(mask 1) ∩ mask 2| for all shifts, int64; `offset` is from the start of box 1 to that of
+    box 2."""
     lags = [own - start for own, start in zip(steps, offset, strict=True)]
-    # Long enough that no overlap at a wanted lag is mixed with another one by the FFT's periodicity.
+    # Long enough that no overlap at a wanted lag is mixed with another one by the FFT's
+    # periodicity.
     size = [
         fft.next_fast_len(max(a, b, b - int(lag[0]), a + int(lag[-1])), real=True)
         for a, b, lag in zip(part_1.shape, part_2.shape, lags, strict=True)
@@ -70,7 +89,8 @@ def _overlaps(part_1: np.ndarray, part_2: np.ndarray, offset: Sequence[int], ste
 
 
 def _left_inside(mask: np.ndarray, box: Box, steps: Sequence[np.ndarray]) -> np.ndarray:
-    """|t(mask)|, the voxels that stay in the volume, for all shifts; from the table of sums over all boxes at the corner."""
+    """|t(mask)|, the voxels that stay in the volume, for all shifts; from the table of sums over
+    all boxes at the corner."""
     sums = np.pad(mask[box].astype(np.int64), [(1, 0)] * mask.ndim)
     for axis, (own, step, n) in enumerate(zip(box, steps, mask.shape, strict=True)):
         length = own.stop - own.start

@@ -1,7 +1,8 @@
 """The transforms that a mask is moved by, and the masks that they make.
 
-A transform pulls back, as in `deformation`: warped(p) = mask(p + u(p)) with u in voxels, linearly interpolated and cut at
-one half. Masks are small parts of their volumes, so u is only computed where the moved mask can be.
+A transform pulls back, as in `deformation`: warped(p) = mask(p + u(p)) with u in voxels, linearly
+interpolated and cut at one half. Masks are small parts of their volumes, so u is only computed
+where the moved mask can be.
 
 D spatial axes (2 or 3), ... the axes themselves.
 """
@@ -31,7 +32,8 @@ class Transform(Protocol):
         """u in a part of the volume, (1, D, ...) float32, voxels."""
 
     def where(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest coordinates of the points that can be mapped to between `low` and `high`."""
+        """Lowest and highest coordinates of the points that can be mapped to between `low` and
+        `high`."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,28 @@ class AffineMap:
     def of_shift(cls, shift: Sequence[float], device: torch.device | str = "cpu") -> AffineMap:
         """The map that moves a mask by `shift` voxels."""
         moved = torch.tensor([float(n) for n in shift], dtype=torch.float64, device=device)
-        return cls(torch.eye(len(moved), dtype=torch.float64, device=device), -moved, torch.zeros_like(moved))
+        return cls(
+            torch.eye(len(moved), dtype=torch.float64, device=device),
+            -moved,
+            torch.zeros_like(moved),
+        )
 
     def displacement(self, box: Box) -> Tensor:
-        start = torch.tensor([part.start for part in box], dtype=torch.float64, device=self.centre.device)
+        start = torch.tensor(
+            [part.start for part in box], dtype=torch.float64, device=self.centre.device
+        )
         size = [part.stop - part.start for part in box]
-        u = affine_displacement(self.matrix[None], self.translation[None], (self.centre - start)[None], size)
+        u = affine_displacement(
+            self.matrix[None], self.translation[None], (self.centre - start)[None], size
+        )
         return u.float()
 
     def where(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        corners = torch.tensor(list(product(*zip(low, high, strict=True))), dtype=torch.float64, device=self.centre.device)
+        corners = torch.tensor(
+            list(product(*zip(low, high, strict=True))),
+            dtype=torch.float64,
+            device=self.centre.device,
+        )
         offset = (corners - self.centre - self.translation).T
         origins = (torch.linalg.solve(self.matrix, offset).T + self.centre).cpu().numpy()
         return origins.min(0), origins.max(0)
@@ -70,7 +84,8 @@ class AffineMap:
 
 @dataclass(frozen=True)
 class ControlGrid:
-    """u interpolated between the vectors of a coarse grid, as `deformation.upsample_control_grid` does."""
+    """u interpolated between the vectors of a coarse grid, as `deformation.upsample_control_grid`
+    does."""
 
     vectors: Tensor
     """(D, ...) in voxels; one for each block of `pitch` voxels of the volume."""
@@ -78,7 +93,9 @@ class ControlGrid:
 
     def displacement(self, box: Box) -> Tensor:
         u = self.vectors
-        for axis, part in enumerate(box, start=1):  # one axis after the other, so that only the last is at full size
+        for axis, part in enumerate(
+            box, start=1
+        ):  # one axis after the other, so that only the last is at full size
             u = torch.movedim(torch.tensordot(self._weights(axis, part), u, ([1], [axis])), 0, axis)
         return u[None]
 
@@ -89,9 +106,10 @@ class ControlGrid:
     def _weights(self, axis: int, part: slice) -> Tensor:
         """Of every control point (columns) at every voxel (rows) of one axis."""
         points = self.vectors.shape[axis]
-        at = ((torch.arange(part.start, part.stop, device=self.vectors.device) + 0.5) / self.pitch - 0.5).clamp(
-            0, points - 1
-        )
+        at = (
+            (torch.arange(part.start, part.stop, device=self.vectors.device) + 0.5) / self.pitch
+            - 0.5
+        ).clamp(0, points - 1)
         distance = at[:, None] - torch.arange(points, device=self.vectors.device)
         return (1 - distance.abs()).clamp(min=0)
 
@@ -115,7 +133,8 @@ class Warped:
 
 @dataclass(frozen=True)
 class Masks:
-    """The two masks that are to be similar, bool arrays of one shape that are not empty, and the device to work on."""
+    """The two masks that are to be similar, bool arrays of one shape that are not empty, and the
+    device to work on."""
 
     mask_1: np.ndarray
     mask_2: np.ndarray
@@ -133,7 +152,9 @@ class Masks:
 
     @cached_property
     def on_device(self) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(self.mask_1).to(self.device), torch.from_numpy(self.mask_2).to(self.device)
+        return torch.from_numpy(self.mask_1).to(self.device), torch.from_numpy(self.mask_2).to(
+            self.device
+        )
 
     @cached_property
     def box_1(self) -> Box:
@@ -158,7 +179,9 @@ class Masks:
 
     def _warped_in(self, box: Box, transform: Transform) -> Tensor:
         if any(part.start == part.stop for part in box):
-            return torch.zeros([part.stop - part.start for part in box], dtype=torch.bool, device=self.device)
+            return torch.zeros(
+                [part.stop - part.start for part in box], dtype=torch.bool, device=self.device
+            )
         u = transform.displacement(box)
         offset = [part.start - own.start for part, own in zip(box, self.box_1, strict=True)]
         u = u + u.new_tensor(offset).view(1, -1, *[1] * len(box))

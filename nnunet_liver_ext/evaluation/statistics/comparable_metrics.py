@@ -1,7 +1,8 @@
-"""Which metrics can be compared between models: what is better, from which difference on, and to which family they belong.
+"""Which metrics can be compared between models: what is better, from which difference on, and to
+which family they belong.
 
-A metric without a better direction (a volume, the similarity of the references) is in no comparison. Of signed differences,
-which are best at 0, the absolute value is compared.
+A metric without a better direction (a volume, the similarity of the references) is in no
+comparison. Of signed differences, which are best at 0, the absolute value is compared.
 """
 
 from __future__ import annotations
@@ -15,16 +16,30 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, Metric
 
 DICE_REPEATABILITY = 0.005
-"""Mean difference in Dice between repeated trainings (Couteaux et al. 2021, "Comparing deep learning strategies", section
-4); smaller ones are not "considered meaningful"."""
+"""Mean difference in Dice between repeated trainings (Couteaux et al. 2021, "Comparing deep
+learning strategies", section 4); smaller ones are not "considered meaningful"."""
 ROUNDING = 1e-9
-"""Differences that miss a threshold by less than this reach it: 0.945 - 0.940 is 0.00499999... in floating point."""
+"""Differences that miss a threshold by less than this reach it: 0.945 - 0.940 is 0.00499999... in
+floating point."""
 
 
-DICE_LIKE = ("dice", "chaos_dice", "surface_dice", "relative_similarity_prediction", "relative_similarity_gain")
-SAME_AS_ANOTHER = ("iou", "chaos_dice", "chaos_ravd", "chaos_assd", "chaos_mssd", "relative_similarity_gain")
-"""Another metric in another form or under another name. Compared only if it is asked for by name: testing one thing twice
-makes a family larger and says nothing new."""
+DICE_LIKE = (
+    "dice",
+    "chaos_dice",
+    "surface_dice",
+    "relative_similarity_prediction",
+    "relative_similarity_gain",
+)
+SAME_AS_ANOTHER = (
+    "iou",
+    "chaos_dice",
+    "chaos_ravd",
+    "chaos_assd",
+    "chaos_mssd",
+    "relative_similarity_gain",
+)
+"""Another metric in another form or under another name. Compared only if it is asked for by name:
+testing one thing twice makes a family larger and says nothing new."""
 
 TITLES = {
     "relative_similarity_prediction": "Relative similarity",
@@ -62,7 +77,11 @@ def _judged(metric: Metric) -> Judged:
         title=TITLES.get(metric.name, f"|{metric.title}|" if absolute else metric.title),
         family=metric.family,
         higher_is_better=metric.better == "higher",
-        decimals=max(metric.decimals, 2) if metric.unit == "mm" or not metric.decimals else metric.decimals,
+        decimals=(
+            max(metric.decimals, 2)
+            if metric.unit == "mm" or not metric.decimals
+            else metric.decimals
+        ),
         smallest_difference=DICE_REPEATABILITY if metric.name in DICE_LIKE else 0.0,
         absolute=absolute,
     )
@@ -86,20 +105,34 @@ def judged_metrics(available: Iterable[str], wanted: Sequence[str] | None = None
     possible = [judged for judged in JUDGED.values() if judged.name in names]
     for name in wanted or ():
         if name in names and name not in JUDGED:
-            raise InputError(f"{name}: has no better direction; compare some of {_listed(possible)}.")
+            raise InputError(
+                f"{name}: has no better direction; compare some of {_listed(possible)}."
+            )
         if name not in names:
-            raise InputError(f"{name}: is no metric of these results; compare some of {_listed(possible)}.")
+            raise InputError(
+                f"{name}: is no metric of these results; compare some of {_listed(possible)}."
+            )
     if not possible:
-        raise InputError(f"no metric of these results has a better direction: {', '.join(sorted(names)) or 'none there'}.")
-    chosen = {one.name for one in possible}.difference(SAME_AS_ANOTHER) if wanted is None else set(wanted)
+        raise InputError(
+            "no metric of these results has a better direction:"
+            f" {', '.join(sorted(names)) or 'none there'}."
+        )
+    chosen = (
+        {one.name for one in possible}.difference(SAME_AS_ANOTHER)
+        if wanted is None
+        else set(wanted)
+    )
     return [judged for judged in possible if judged.name in chosen]
 
 
-def smallest_differences(given: float | Mapping[str, float] | None, judged: Sequence[Judged]) -> dict[str, float]:
+def smallest_differences(
+    given: float | Mapping[str, float] | None, judged: Sequence[Judged]
+) -> dict[str, float]:
     """The smallest difference of interest by metric, in its unit.
 
     Args:
-        given: a number, for the metrics that are `DICE_LIKE`; or numbers by name. Others keep their default.
+        given: a number, for the metrics that are `DICE_LIKE`; or numbers by name. Others keep their
+            default.
         judged: the metrics that are compared.
 
     Raises:
@@ -113,7 +146,9 @@ def smallest_differences(given: float | Mapping[str, float] | None, judged: Sequ
         if name not in JUDGED:
             raise InputError(f"smallest difference of {name}: choose from {', '.join(JUDGED)}.")
         if not 0 <= value < float("inf"):
-            raise InputError(f"the smallest difference of {name} must be a number, 0 or more, not {value}.")
+            raise InputError(
+                f"the smallest difference of {name} must be a number, 0 or more, not {value}."
+            )
     return {one.name: own.get(one.name, one.smallest_difference) for one in judged}
 
 

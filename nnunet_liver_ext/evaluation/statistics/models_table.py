@@ -1,4 +1,5 @@
-"""The table that all statistics start from: results of several models, a row for each model and measured value.
+"""The table that all statistics start from: results of several models, a row for each model and
+measured value.
 
 Columns: model, case, modality, class, metric, value, unit, and patient if cases share one.
 """
@@ -20,8 +21,9 @@ OWN = ["model", "case", "modality", "class", "metric"]
 def checked(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a patient for every case.
 
-    A case without a patient (no such column, nothing in it, or the case itself, which is what evaluate writes if it knows no
-    patient) takes the one that it has elsewhere in the table, and is a patient of its own if there is none.
+    A case without a patient (no such column, nothing in it, or the case itself, which is what
+    evaluate writes if it knows no patient) takes the one that it has elsewhere in the table, and is
+    a patient of its own if there is none.
 
     Raises:
         InputError: a column is missing, a row is there twice, or a case has two patients.
@@ -31,7 +33,9 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"the table of results has no column {', '.join(missing)}.")
     twice = table[table.duplicated(OWN)]
     if len(twice):
-        raise InputError(f"{', '.join(map(str, twice.iloc[0][OWN]))}: is in the results twice; keep one row.")
+        raise InputError(
+            f"{', '.join(map(str, twice.iloc[0][OWN]))}: is in the results twice; keep one row."
+        )
     patients = patient_of_each_case(table)
     return table.assign(patient=[patients.get(case, case) for case in table["case"]])
 
@@ -44,20 +48,37 @@ def patient_of_each_case(table: pd.DataFrame) -> dict[str, str]:
     """
     if "patient" not in table.columns:
         return {}
-    known = table["patient"].notna() & (table["patient"] != "") & (table["patient"] != table["case"])
+    known = (
+        table["patient"].notna() & (table["patient"] != "") & (table["patient"] != table["case"])
+    )
     named = table.loc[known, ["case", "patient"]].drop_duplicates()
     twice = named[named["case"].duplicated()]
     if len(twice):
         case = twice["case"].iloc[0]
         names = " and ".join(map(str, named["patient"][named["case"] == case]))
         raise InputError(
-            f"case {case}: has the patients {names}; a case has one. Do the results name cases in the same way?"
+            f"case {case}: has the patients {names}; a case has one. Do the results name cases in"
+            " the same way?"
         )
     return dict(zip(named["case"], named["patient"].astype(str), strict=True))
 
 
-def of_each_object(rows: pd.DataFrame, judged: Sequence[Judged]) -> Iterator[tuple[Judged, Mapping[str, str], pd.DataFrame]]:
-    """Metric by metric, the rows of each modality and class, with modality, class, metric and unit by name."""
+def of_each_object(
+    rows: pd.DataFrame, judged: Sequence[Judged]
+) -> Iterator[tuple[Judged, Mapping[str, str], pd.DataFrame]]:
+    """Metric by metric, the rows of each modality and class, with modality, class, metric and unit
+    by name."""
     for one in judged:
-        for (modality, name), own in grouped(rows[rows["metric"] == one.name], ["modality", "class"]):
-            yield one, {"modality": modality, "class": name, "metric": one.name, "unit": str(own["unit"].iloc[0])}, own
+        for (modality, name), own in grouped(
+            rows[rows["metric"] == one.name], ["modality", "class"]
+        ):
+            yield (
+                one,
+                {
+                    "modality": modality,
+                    "class": name,
+                    "metric": one.name,
+                    "unit": str(own["unit"].iloc[0]),
+                },
+                own,
+            )

@@ -1,9 +1,11 @@
-"""Paired comparison of models on the same cases: difference, interval, test and effect, with patients as the unit.
+"""Paired comparison of models on the same cases: difference, interval, test and effect, with
+patients as the unit.
 
-Sources: Wilcoxon signed-rank tests, adjusted after Benjamini and Hochberg within families of measures, as Hansch et al.
-2022, "Statistical tests"; the smallest difference of interest of Couteaux et al. 2021, "Comparing deep learning strategies",
-section 4. It deviates in the unit: the papers test cases, this tests patients, because two cases of one patient are not
-independent and counting both makes p too small. `unit="case"` does as the papers did.
+Sources: Wilcoxon signed-rank tests, adjusted after Benjamini and Hochberg within families of
+measures, as Hansch et al. 2022, "Statistical tests"; the smallest difference of interest of
+Couteaux et al. 2021, "Comparing deep learning strategies", section 4. It deviates in the unit: the
+papers test cases, this tests patients, because two cases of one patient are not independent and
+counting both makes p too small. `unit="case"` does as the papers did.
 
 All formulas, a worked example and how to cite them: docs/statistics.md.
 """
@@ -28,7 +30,12 @@ from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     smallest_differences,
 )
 from nnunet_liver_ext.evaluation.statistics.models_table import checked, of_each_object
-from nnunet_liver_ext.evaluation.statistics.ranks import DIGITS, adjusted_within, rank_biserial, signed_rank_p
+from nnunet_liver_ext.evaluation.statistics.ranks import (
+    DIGITS,
+    adjusted_within,
+    rank_biserial,
+    signed_rank_p,
+)
 
 Unit = Literal["patient", "case"]
 RESAMPLES = 10_000
@@ -45,16 +52,21 @@ def compare_paired(
     seed: int = 0,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Compares models on the cases that they have in common, a row for each modality, class, metric and two models.
+    """Compares models on the cases that they have in common, a row for each modality, class, metric
+    and two models.
 
-    Differences are model B minus model A, in the metric's unit; whether more is better is said beside them.
+    Differences are model B minus model A, in the metric's unit; whether more is better is said
+    beside them.
 
     Args:
-        table: tidy results with a column `model`; `patient` is optional, without it each case is a patient of its own.
-        baseline: model A of every comparison; None compares all models with each other, the earlier one as A.
+        table: tidy results with a column `model`; `patient` is optional, without it each case is a
+            patient of its own.
+        baseline: model A of every comparison; None compares all models with each other, the earlier
+            one as A.
         metrics: names; None takes all of `statistics.measures.JUDGED` that are there.
-        smallest_difference: of interest; a number is for the Dice-like metrics, others by name. None: 0.005 for Dice,
-            surface Dice and relative similarity, 0 (any difference) for all others.
+        smallest_difference: of interest; a number is for the Dice-like metrics, others by name.
+            None: 0.005 for Dice, surface Dice and relative similarity, 0 (any difference) for all
+            others.
         unit: what is tested, the means of patients or single cases.
         resamples: bootstrap samples for the interval.
         seed: of the bootstrap.
@@ -63,18 +75,21 @@ def compare_paired(
     Returns:
         modality, class, metric, unit, family; higher_is_better; model_a, model_b;
         cases, patients: finite for both models;
-        missing: cases that only one model has; not_finite: left out because a value is infinite or nan, not_finite_a and
+        missing: cases that only one model has; not_finite: left out because a value is infinite or
+            nan, not_finite_a and
         not_finite_b whose;
         mean_a, mean_b, mean_difference, median_difference: over the cases;
-        low, high: confidence interval of mean_difference, patients resampled (`confidence_interval`);
-        tested, differing: number of units tested, and how many of them differ at all; tested_unit: "patient" or "case";
+        low, high: confidence interval of mean_difference, patients resampled
+            (`confidence_interval`);
+        tested, differing: number of units tested, and how many of them differ at all; tested_unit:
+            "patient" or "case";
         p_value: `signed_rank_p`; p_adjusted: within the family; rank_biserial: > 0 if B is better;
         better, tied, worse: number of cases in which B is; smallest_difference; confidence;
         verdict: see `verdict`. nan where there are too few (`LEAST`).
 
     Raises:
-        InputError: a column is missing, a row is there twice, a case has two patients, fewer than two models, an unknown
-            baseline or metric, or a number out of range.
+        InputError: a column is missing, a row is there twice, a case has two patients, fewer than
+            two models, an unknown baseline or metric, or a number out of range.
     """
     _check_numbers(unit, resamples, alpha)
     rows = checked(table)
@@ -89,7 +104,9 @@ def compare_paired(
             "model_a": a,
             "model_b": b,
             **_paired(own[own.model == a], own[own.model == b]),
-            **_statistics(_finite(own, a, b), one, smallest[one.name], unit, 1 - alpha, resamples, seed),
+            **_statistics(
+                _finite(own, a, b), one, smallest[one.name], unit, 1 - alpha, resamples, seed
+            ),
         }
         for one, names, own in of_each_object(compared_values(rows, judged), judged)
         for a, b in pairs
@@ -107,7 +124,9 @@ def model_pairs(models: Sequence[str], baseline: str | None) -> list[tuple[str, 
         InputError: fewer than two models, or the baseline is none of them.
     """
     if len(models) < 2:
-        raise InputError(f"a comparison needs two or more models, found {', '.join(models) or 'none'}.")
+        raise InputError(
+            f"a comparison needs two or more models, found {', '.join(models) or 'none'}."
+        )
     if baseline is None:
         return list(itertools.combinations(models, 2))
     if baseline not in models:
@@ -116,7 +135,8 @@ def model_pairs(models: Sequence[str], baseline: str | None) -> list[tuple[str, 
 
 
 def better_tied_worse(gains: np.ndarray, smallest_difference: float) -> dict[str, int]:
-    """Number of cases in each group; a gain that equals the smallest difference counts, one of 0 never does."""
+    """Number of cases in each group; a gain that equals the smallest difference counts, one of 0
+    never does."""
     counts = (np.abs(gains) >= smallest_difference - ROUNDING) & (np.abs(gains) > ROUNDING)
     return {
         "better": int((counts & (gains > 0)).sum()),
@@ -128,12 +148,16 @@ def better_tied_worse(gains: np.ndarray, smallest_difference: float) -> dict[str
 def verdict(row: Mapping[Any, Any]) -> str:
     """What a comparison shows of model B, in a word.
 
-    "no pairs": no case is finite for both. "too few": no test. "identical": no tested unit differs. "equivalent": the whole
-    interval is within the smallest difference of interest. "small": only the mean difference is, whatever p. "not
-    significant": p_adjusted > alpha. "contradictory": significant, but the ranks and the mean say opposite things.
-    "better", "worse": significant, and not below the smallest difference of interest.
+    "no pairs": no case is finite for both. "too few": no test. "identical": no tested unit differs.
+    "equivalent": the whole interval is within the smallest difference of interest. "small": only
+    the mean difference is, whatever p. "not significant": p_adjusted > alpha. "contradictory":
+    significant, but the ranks and the mean say opposite things. "better", "worse": significant, and
+    not below the smallest difference of interest.
     """
-    smallest, gain = row["smallest_difference"], row["mean_difference"] * (1 if row["higher_is_better"] else -1)
+    smallest, gain = (
+        row["smallest_difference"],
+        row["mean_difference"] * (1 if row["higher_is_better"] else -1),
+    )
     if not row["cases"]:
         return "no pairs"
     if math.isnan(row["p_value"]):
@@ -160,7 +184,9 @@ def _check_numbers(unit: str, resamples: int, alpha: float) -> None:
 
 def _paired(of_a: pd.DataFrame, of_b: pd.DataFrame) -> dict[str, int]:
     """How many cases cannot be compared, and why."""
-    finite_a, finite_b = (pd.Series(np.isfinite(own["value"]).to_numpy(), own["case"]) for own in (of_a, of_b))
+    finite_a, finite_b = (
+        pd.Series(np.isfinite(own["value"]).to_numpy(), own["case"]) for own in (of_a, of_b)
+    )
     both = finite_a.index.intersection(finite_b.index)
     return {
         "missing": len(finite_a.index.union(finite_b.index)) - len(both),
@@ -172,19 +198,33 @@ def _paired(of_a: pd.DataFrame, of_b: pd.DataFrame) -> dict[str, int]:
 
 def _finite(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     """patient, a, b: a row for each case that is finite for both models, sorted."""
-    wide = rows.pivot(index=["case", "patient"], columns="model", values="value").reindex(columns=[a, b])
+    wide = rows.pivot(index=["case", "patient"], columns="model", values="value").reindex(
+        columns=[a, b]
+    )
     wide = wide[np.isfinite(wide).all(axis=1)].reset_index().sort_values("case")
     return pd.DataFrame({"patient": wide["patient"], "a": wide[a], "b": wide[b]})
 
 
 def _statistics(
-    values: pd.DataFrame, judged: Judged, smallest: float, unit: Unit, confidence: float, resamples: int, seed: int
+    values: pd.DataFrame,
+    judged: Judged,
+    smallest: float,
+    unit: Unit,
+    confidence: float,
+    resamples: int,
+    seed: int,
 ) -> dict[str, float | int | str]:
     differences = values["b"] - values["a"]
     sign = 1 if judged.higher_is_better else -1
-    tested = (differences.groupby(values["patient"]).mean() if unit == "patient" else differences).to_numpy(float)
+    tested = (
+        differences.groupby(values["patient"]).mean() if unit == "patient" else differences
+    ).to_numpy(float)
     low, high = confidence_interval(
-        differences.to_numpy(float), values["patient"].to_numpy(), confidence=confidence, resamples=resamples, seed=seed
+        differences.to_numpy(float),
+        values["patient"].to_numpy(),
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
     )
     return {
         "cases": len(values),

@@ -1,4 +1,5 @@
-"""Rank statistics of paired differences: test, effect size, and p values of several tests together."""
+"""Rank statistics of paired differences: test, effect size, and p values of several tests
+together."""
 
 from __future__ import annotations
 
@@ -10,28 +11,35 @@ import pandas as pd
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
 
 DIGITS = 12
-"""Numbers are rounded to so many decimals before they are ranked: what is equal on paper shall be tied."""
+"""Numbers are rounded to so many decimals before they are ranked: what is equal on paper shall be
+tied."""
 
 
 def signed_rank_p(differences: np.ndarray) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test, differences of 0 left out (`zero_method="wilcox"`).
+    """Two-sided p of the Wilcoxon signed-rank test, differences of 0 left out
+    (`zero_method="wilcox"`).
 
-    SciPy's `method="auto"`: exact for up to 50 differences without zeros and ties, all sign permutations for up to 13 with
-    them, otherwise the normal approximation with tie correction and no continuity correction. 1 if all differences are 0;
-    nan for fewer than `LEAST` of them.
+    SciPy's `method="auto"`: exact for up to 50 differences without zeros and ties, all sign
+    permutations for up to 13 with them, otherwise the normal approximation with tie correction and
+    no continuity correction. 1 if all differences are 0; nan for fewer than `LEAST` of them.
     """
     from scipy.stats import wilcoxon
 
     rounded = np.round(differences, DIGITS)
     if len(rounded) < LEAST:
         return math.nan
-    return float(wilcoxon(rounded, zero_method="wilcox", method="auto").pvalue) if rounded.any() else 1.0
+    return (
+        float(wilcoxon(rounded, zero_method="wilcox", method="auto").pvalue)
+        if rounded.any()
+        else 1.0
+    )
 
 
 def rank_biserial(differences: np.ndarray) -> float:
     """Matched-pairs rank-biserial correlation r = (R₊ − R₋) / (R₊ + R₋), from −1 to 1 (Kerby 2014).
 
-    R₊ and R₋ are the sums of the ranks of |d| over positive and negative differences, those of 0 left out. 0 if all are 0.
+    R₊ and R₋ are the sums of the ranks of |d| over positive and negative differences, those of 0
+    left out. 0 if all are 0.
     """
     from scipy.stats import rankdata
 
@@ -42,9 +50,12 @@ def rank_biserial(differences: np.ndarray) -> float:
 
 
 def adjusted_within(p_values: pd.Series, families: pd.Series) -> pd.Series:
-    """p after Benjamini and Hochberg 1995 within each family; nan stays nan and does not count as a test."""
+    """p after Benjamini and Hochberg 1995 within each family; nan stays nan and does not count as a
+    test."""
     from scipy.stats import false_discovery_control
 
     tested = p_values[p_values.notna()]
-    adjusted = tested.groupby(families).transform(lambda own: false_discovery_control(own.to_numpy()))
+    adjusted = tested.groupby(families).transform(
+        lambda own: false_discovery_control(own.to_numpy())
+    )
     return adjusted.reindex(p_values.index)

@@ -1,4 +1,5 @@
-"""A comparison in a plain sentence that claims no more than its numbers, of small and unclear differences too."""
+"""A comparison in a plain sentence that claims no more than its numbers, of small and unclear
+differences too."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ Row = Mapping[Any, Any]
 def sentence(row: Row) -> str:
     """One row of `statistics.compare_paired` in words.
 
-    Such as: "Dice of T2 liver: B is 0.012 higher than A on average (95 % CI 0.004 to 0.020; 42 patients, 88 cases; p = 0.003
-    after Benjamini-Hochberg). B is better in 60, tied in 8 and worse in 20 cases."
+    Such as: "Dice of T2 liver: B is 0.012 higher than A on average (95 % CI 0.004 to 0.020; 42
+    patients, 88 cases; p = 0.003 after Benjamini-Hochberg). B is better in 60, tied in 8 and worse
+    in 20 cases."
     """
     if row["verdict"] == "no pairs":
         return f"{_subject(row)}: no case can be compared.{_left_out(row)}"
-    return " ".join([f"{_subject(row)}: {_main(row)}.{_judgement(row)}", _cases(row)]) + _left_out(row) + _optimistic(row)
+    return (
+        " ".join([f"{_subject(row)}: {_main(row)}.{_judgement(row)}", _cases(row)])
+        + _left_out(row)
+        + _optimistic(row)
+    )
 
 
 def number(value: float, decimals: int) -> str:
@@ -61,18 +67,30 @@ def _difference(row: Row) -> str:
     decimals, value = JUDGED[row["metric"]].decimals, abs(row["mean_difference"])
     if value == 0:
         return "the same as"
-    amount = f"{value:.{decimals}f}" if round(value, decimals) else f"less than {10**-decimals:.{decimals}f}"
+    amount = (
+        f"{value:.{decimals}f}"
+        if round(value, decimals)
+        else f"less than {10**-decimals:.{decimals}f}"
+    )
     return f"{amount}{unit_of(row)} {'higher' if row['mean_difference'] > 0 else 'lower'} than"
 
 
 def _evidence(row: Row) -> str:
     decimals = JUDGED[row["metric"]].decimals
-    interval = f"{row['confidence']:.0%} CI {number(row['low'], decimals)} to {number(row['high'], decimals)}".replace(
-        "%", " %"
+    interval = (
+        f"{row['confidence']:.0%} CI {number(row['low'], decimals)} to"
+        f" {number(row['high'], decimals)}".replace("%", " %")
     )
     p_value = p_text(row["p_adjusted"])
-    p_value = f"p {'= ' * (not p_value.startswith('<'))}{p_value.replace('<', '< ')} after Benjamini-Hochberg"
-    p_value += ", cases taken as independent" if row["tested_unit"] == "case" and row["cases"] > row["patients"] else ""
+    p_value = (
+        f"p {'= ' * (not p_value.startswith('<'))}{p_value.replace('<', '< ')} after"
+        " Benjamini-Hochberg"
+    )
+    p_value += (
+        ", cases taken as independent"
+        if row["tested_unit"] == "case" and row["cases"] > row["patients"]
+        else ""
+    )
     parts = [interval] if not math.isnan(row["low"]) else []
     parts += [_size(row)] + ([p_value] if not math.isnan(row["p_value"]) else [])
     return "; ".join(parts)
@@ -86,36 +104,60 @@ def _judgement(row: Row) -> str:
     smallest = f"{row['smallest_difference']:g}{unit_of(row)}"
     tested = f"{row['tested_unit']}s"
     return {
-        "too few": f" Too few for a test, which needs {LEAST} {tested}: this says nothing about other patients.",
-        "equivalent": f" No relevant difference: the whole interval is within {smallest}, the smallest of interest.",
-        "small": f" {_although(row)}n average that is less than {smallest}, the smallest difference of interest.",
+        "too few": (
+            f" Too few for a test, which needs {LEAST} {tested}: this says nothing about other"
+            " patients."
+        ),
+        "equivalent": (
+            f" No relevant difference: the whole interval is within {smallest}, the smallest of"
+            " interest."
+        ),
+        "small": (
+            f" {_although(row)}n average that is less than {smallest}, the smallest difference of"
+            " interest."
+        ),
         "not significant": " Not significant, which does not show that they are equal.",
-        "contradictory": " The ranks favour the other model: a few large differences make the mean.",
+        "contradictory": (
+            " The ranks favour the other model: a few large differences make the mean."
+        ),
     }.get(row["verdict"], "")
 
 
 def _although(row: Row) -> str:
     favoured = row["model_b"] if row["rank_biserial"] > 0 else row["model_a"]
-    return f"The ranks favour {favoured} significantly, but o" if row["p_adjusted"] <= 1 - row["confidence"] else "O"
+    return (
+        f"The ranks favour {favoured} significantly, but o"
+        if row["p_adjusted"] <= 1 - row["confidence"]
+        else "O"
+    )
 
 
 def _cases(row: Row) -> str:
     return (
-        f"{row['model_b']} is better in {row['better']}, tied in {row['tied']} and worse in {_count(row['worse'], 'case')}."
+        f"{row['model_b']} is better in {row['better']}, tied in {row['tied']} and worse in"
+        f" {_count(row['worse'], 'case')}."
     )
 
 
 def _left_out(row: Row) -> str:
-    parts = [f"{_count(row['missing'], 'case')} that only one of them has"] if row["missing"] else []
+    parts = (
+        [f"{_count(row['missing'], 'case')} that only one of them has"] if row["missing"] else []
+    )
     if row["not_finite"]:
         whose = f"{row['model_a']}: {row['not_finite_a']}, {row['model_b']}: {row['not_finite_b']}"
-        parts.append(f"{_count(row['not_finite'], 'case')} whose value is infinite or missing ({whose})")
+        parts.append(
+            f"{_count(row['not_finite'], 'case')} whose value is infinite or missing ({whose})"
+        )
     return f" Left out: {' and '.join(parts)}." if parts else ""
 
 
 def _optimistic(row: Row) -> str:
     names = [row[f"model_{side}"] for side in "ab" if row.get(f"optimistic_{side}", False)]
-    return f" Optimistic for {' and '.join(names)}: the checkpoint was chosen on these cases." if names else ""
+    return (
+        f" Optimistic for {' and '.join(names)}: the checkpoint was chosen on these cases."
+        if names
+        else ""
+    )
 
 
 def _count(number_: int, name: str) -> str:

@@ -1,8 +1,9 @@
 """How much of a ranking, or of a difference, is chance: other patients, and other trainings.
 
-Ranking stability: bootstrap over patients, as Wiesenfarth et al. 2021, "Methods and open-source toolkit for analyzing and
-visualizing challenge results", do over cases. Run to run: repeated cross-validation as in Couteaux et al. 2021, "Comparing
-deep learning strategies", section 4: "On average, the Dice scores of the different runs on each fold differ by 0.005".
+Ranking stability: bootstrap over patients, as Wiesenfarth et al. 2021, "Methods and open-source
+toolkit for analyzing and visualizing challenge results", do over cases. Run to run: repeated
+cross-validation as in Couteaux et al. 2021, "Comparing deep learning strategies", section 4: "On
+average, the Dice scores of the different runs on each fold differ by 0.005".
 """
 
 # R resamples, M models, P pairs of models
@@ -17,14 +18,20 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, bootstrap_means
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import Judged, compared_values, judged_metrics
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
+    Judged,
+    compared_values,
+    judged_metrics,
+)
 from nnunet_liver_ext.evaluation.statistics.models_table import checked, of_each_object
 from nnunet_liver_ext.evaluation.statistics.ranks import DIGITS
 
 ALL_FOLDS = "all"
 
 
-def ranking_stability(table: pd.DataFrame, metric: str, *, resamples: int = 10_000, seed: int = 0) -> pd.DataFrame:
+def ranking_stability(
+    table: pd.DataFrame, metric: str, *, resamples: int = 10_000, seed: int = 0
+) -> pd.DataFrame:
     """How a ranking of models by the mean of one metric changes when other patients are drawn.
 
     Args:
@@ -34,11 +41,13 @@ def ranking_stability(table: pd.DataFrame, metric: str, *, resamples: int = 10_0
         seed: of the draws.
 
     Returns:
-        A row for each modality, class and model, best first: cases and patients, finite for all models; left_out, the other
-        cases; mean; rank, 1 is best, tied models share the mean of their ranks; mean_rank over the resamples; first, the
-        share of resamples in which the model ranks first, divided among those that tie there; kendall_tau, the mean of
-        Kendall's τ_b between the ranking of a resample and the full one, the same for all models of an object, nan if all
-        models tie. These three are nan for fewer than `statistics.bootstrap.LEAST` patients.
+        A row for each modality, class and model, best first: cases and patients, finite for all
+            models; left_out, the other
+        cases; mean; rank, 1 is best, tied models share the mean of their ranks; mean_rank over the
+        resamples; first, the share of resamples in which the model ranks first, divided among those
+        that tie there; kendall_tau, the mean of Kendall's τ_b between the ranking of a resample and
+        the full one, the same for all models of an object, nan if all models tie. These three are
+        nan for fewer than `statistics.bootstrap.LEAST` patients.
 
     Raises:
         InputError: as `statistics.compare_paired`.
@@ -46,69 +55,104 @@ def ranking_stability(table: pd.DataFrame, metric: str, *, resamples: int = 10_0
     rows = checked(table)
     models = list(dict.fromkeys(rows["model"]))
     if len(models) < 2:
-        raise InputError(f"a ranking needs two or more models, found {', '.join(models) or 'none'}.")
+        raise InputError(
+            f"a ranking needs two or more models, found {', '.join(models) or 'none'}."
+        )
     judged = judged_metrics(rows["metric"], [metric])
     ranked = [
-        pd.DataFrame({**names, **_ranking(own, models, one, resamples, seed)}).sort_values("rank", kind="stable")
+        pd.DataFrame({**names, **_ranking(own, models, one, resamples, seed)}).sort_values(
+            "rank", kind="stable"
+        )
         for one, names, own in of_each_object(compared_values(rows, judged), judged)
     ]
     return pd.concat(ranked, ignore_index=True)
 
 
 def run_to_run(
-    tables: Mapping[str, pd.DataFrame], folds: Mapping[str, int] | None = None, *, metrics: Sequence[str] | None = None
+    tables: Mapping[str, pd.DataFrame],
+    folds: Mapping[str, int] | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """How much the results of one training differ when it is repeated with another seed on the same folds.
+    """How much the results of one training differ when it is repeated with another seed on the same
+    folds.
 
     Args:
         tables: tidy results of each run by its name, two or more.
-        folds: fold of each case, see `comparison.input.read_folds`; None takes all cases as one fold.
+        folds: fold of each case, see `comparison.input.read_folds`; None takes all cases as one
+            fold.
         metrics: names; None takes all with a better direction.
 
     Returns:
-        A row for each modality, class, metric and fold: runs; cases, finite in all runs; left_out, the other cases; mean
-        over cases and runs; difference, the mean over all pairs of runs of |mean of one − mean of the other| on this fold
-        (what the paper reports); largest of these; case_difference, the mean of |difference| of single cases over cases and
-        pairs of runs. The fold "all" has their means over the folds, each fold counting once; there cases are summed, and
-        largest is the largest of all.
+        A row for each modality, class, metric and fold: runs; cases, finite in all runs; left_out,
+            the other cases; mean
+        over cases and runs; difference, the mean over all pairs of runs of |mean of one − mean of
+        the other| on this fold (what the paper reports); largest of these; case_difference, the
+        mean of |difference| of single cases over cases and pairs of runs. The fold "all" has their
+        means over the folds, each fold counting once; there cases are summed, and largest is the
+        largest of all.
 
     Raises:
         InputError: fewer than two runs, a case without a fold, or as `statistics.compare_paired`.
     """
     if len(tables) < 2:
         raise InputError(f"run-to-run differences need two or more runs, found {len(tables)}.")
-    rows = checked(pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True))
+    rows = checked(
+        pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
+    )
     without = sorted(set(rows["case"]) - set(folds)) if folds is not None else []
     if without:
-        raise InputError(f"case {without[0]}: is in the validation set of no fold ({len(without)} such cases).")
+        raise InputError(
+            f"case {without[0]}: is in the validation set of no fold ({len(without)} such cases)."
+        )
     judged = judged_metrics(rows["metric"], metrics)
     differences = []
     for _, names, own in of_each_object(compared_values(rows, judged), judged):
         of_each_fold = _differences(_wide(own, list(tables)), folds)
-        differences += [{**names, "runs": len(tables), **row} for row in (*of_each_fold, _over_folds(of_each_fold))]
+        differences += [
+            {**names, "runs": len(tables), **row}
+            for row in (*of_each_fold, _over_folds(of_each_fold))
+        ]
     return pd.DataFrame(differences)
 
 
 def _wide(rows: pd.DataFrame, models: list[str]) -> pd.DataFrame:
-    """A row for each case (index: case, patient), a column for each model, sorted; nan where a model has no such case."""
-    return rows.pivot(index=["case", "patient"], columns="model", values="value").reindex(columns=models).sort_index()
+    """A row for each case (index: case, patient), a column for each model, sorted; nan where a
+    model has no such case."""
+    return (
+        rows.pivot(index=["case", "patient"], columns="model", values="value")
+        .reindex(columns=models)
+        .sort_index()
+    )
 
 
-def _ranking(rows: pd.DataFrame, models: list[str], judged: Judged, resamples: int, seed: int) -> dict[str, object]:
+def _ranking(
+    rows: pd.DataFrame, models: list[str], judged: Judged, resamples: int, seed: int
+) -> dict[str, object]:
     from scipy.stats import rankdata
 
     wide = _wide(rows, models)
     finite = wide[np.isfinite(wide).all(axis=1)]
-    values_NM, patients_N = finite.to_numpy(float), finite.index.get_level_values("patient").to_numpy()
+    values_NM, patients_N = (
+        finite.to_numpy(float),
+        finite.index.get_level_values("patient").to_numpy(),
+    )
     sign = -1 if judged.higher_is_better else 1
-    ranking = {"model": models, "cases": len(finite), "patients": len(set(patients_N)), "left_out": len(wide) - len(finite)}
+    ranking = {
+        "model": models,
+        "cases": len(finite),
+        "patients": len(set(patients_N)),
+        "left_out": len(wide) - len(finite),
+    }
     ranking |= dict.fromkeys(("mean", "rank", "mean_rank", "first", "kendall_tau"), np.nan)
     if len(finite):
         means_M = values_NM.mean(axis=0)
         ranks_M = rankdata(sign * np.round(means_M, DIGITS))
         ranking |= {"mean": means_M, "rank": ranks_M}
     if len(set(patients_N)) >= LEAST:
-        drawn_RM = np.round(bootstrap_means(values_NM, patients_N, resamples=resamples, seed=seed), DIGITS)
+        drawn_RM = np.round(
+            bootstrap_means(values_NM, patients_N, resamples=resamples, seed=seed), DIGITS
+        )
         ranking |= _stability(rankdata(sign * drawn_RM, axis=1), ranks_M)
     return ranking
 
@@ -123,22 +167,37 @@ def _stability(ranks_RM: np.ndarray, ranks_M: np.ndarray) -> dict[str, object]:
 
 
 def mean_kendall_tau(ranks_RM: np.ndarray, ranks_M: np.ndarray) -> float:
-    """Mean of Kendall's τ_b between each row and one ranking; rows in which all tie are left out, nan if none is left.
+    """Mean of Kendall's τ_b between each row and one ranking; rows in which all tie are left out,
+    nan if none is left.
 
-    τ_b = Σ s_p t_p / √(Σ s_p² Σ t_p²) over the pairs p of models, s and t the signs of their difference in rank.
+    τ_b = Σ s_p t_p / √(Σ s_p² Σ t_p²) over the pairs p of models, s and t the signs of their
+    difference in rank.
     """
     first, second = np.array(list(itertools.combinations(range(len(ranks_M)), 2))).T
     signs_RP = np.sign(ranks_RM[:, first] - ranks_RM[:, second])
     signs_P = np.sign(ranks_M[first] - ranks_M[second])
     scale_R = np.sqrt((signs_RP**2).sum(axis=1) * (signs_P**2).sum())
     ordered = scale_R > 0
-    return float(((signs_RP @ signs_P)[ordered] / scale_R[ordered]).mean()) if ordered.any() else np.nan
+    return (
+        float(((signs_RP @ signs_P)[ordered] / scale_R[ordered]).mean())
+        if ordered.any()
+        else np.nan
+    )
 
 
-def _differences(wide: pd.DataFrame, folds: Mapping[str, int] | None) -> list[dict[str, float | int | str]]:
+def _differences(
+    wide: pd.DataFrame, folds: Mapping[str, int] | None
+) -> list[dict[str, float | int | str]]:
     cases = wide.index.get_level_values("case")
-    fold_of_case = np.array([folds[case] for case in cases]) if folds is not None else np.zeros(len(cases), int)
-    return [{"fold": str(fold), **_differences_on(wide[fold_of_case == fold])} for fold in np.unique(fold_of_case)]
+    fold_of_case = (
+        np.array([folds[case] for case in cases])
+        if folds is not None
+        else np.zeros(len(cases), int)
+    )
+    return [
+        {"fold": str(fold), **_differences_on(wide[fold_of_case == fold])}
+        for fold in np.unique(fold_of_case)
+    ]
 
 
 def _differences_on(wide: pd.DataFrame) -> dict[str, float | int]:
@@ -146,7 +205,13 @@ def _differences_on(wide: pd.DataFrame) -> dict[str, float | int]:
     first, second = np.array(list(itertools.combinations(range(wide.shape[1]), 2))).T
     shared = {"cases": len(finite), "left_out": len(wide) - len(finite)}
     if not len(finite):
-        return {**shared, "mean": np.nan, "difference": np.nan, "largest": np.nan, "case_difference": np.nan}
+        return {
+            **shared,
+            "mean": np.nan,
+            "difference": np.nan,
+            "largest": np.nan,
+            "case_difference": np.nan,
+        }
     of_runs = np.abs(finite.mean(axis=0)[first] - finite.mean(axis=0)[second])
     return {
         **shared,
@@ -159,6 +224,8 @@ def _differences_on(wide: pd.DataFrame) -> dict[str, float | int]:
 
 def _over_folds(rows: Sequence[dict[str, float | int | str]]) -> dict[str, float | int | str]:
     of_folds = pd.DataFrame(rows)
-    means = {name: float(of_folds[name].mean()) for name in ("mean", "difference", "case_difference")}
+    means = {
+        name: float(of_folds[name].mean()) for name in ("mean", "difference", "case_difference")
+    }
     counts = {name: int(of_folds[name].sum()) for name in ("cases", "left_out")}
     return {"fold": ALL_FOLDS, **counts, **means, "largest": float(of_folds["largest"].max())}

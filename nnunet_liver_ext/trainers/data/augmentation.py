@@ -1,12 +1,14 @@
-"""Augmentation of the papers: flips, contrast and shift (Hänsch et al. 2022, "Image pre-processing and augmentation";
-Couteaux et al. 2021, section 3.1) and elastic deformation in-plane (Antaros report, sections 2 and 3.4).
+"""Augmentation of the papers: flips, contrast and shift (Hänsch et al. 2022, "Image pre-processing
+and augmentation"; Couteaux et al. 2021, section 3.1) and elastic deformation in-plane (Antaros
+report, sections 2 and 3.4).
 
-They are batchgeneratorsv2 transforms as nnU-Net's own: images (C, ...) and segmentations (S, ...) of one sample, ... being
-(z, y, x) or (y, x). They draw from numpy's global state, which the loader seeds for each batch. They leave no memory of
-the input behind: a tensor that is changed is a new one.
+They are batchgeneratorsv2 transforms as nnU-Net's own: images (C, ...) and segmentations (S, ...)
+of one sample, ... being (z, y, x) or (y, x). They draw from numpy's global state, which the loader
+seeds for each batch. They leave no memory of the input behind: a tensor that is changed is a new
+one.
 
-Intensities change in images only. A liver mask that the loader needs travels as a segmentation (`organ_channel`), so it is
-flipped and deformed like one and is never shifted.
+Intensities change in images only. A liver mask that the loader needs travels as a segmentation
+(`organ_channel`), so it is flipped and deformed like one and is never shifted.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ def own_transforms(
     elastic_sd_voxels: float,
     elastic_points: int,
 ) -> list[BasicTransform]:
-    """The transforms that these numbers switch on, to be applied before nnU-Net removes label −1 and downsamples.
+    """The transforms that these numbers switch on, to be applied before nnU-Net removes label −1
+    and downsamples.
 
     Args:
         flip_probability: of each spatial axis on its own; 0 is off.
@@ -49,10 +52,14 @@ def own_transforms(
         None, some or all of them, in the order in which they act.
 
     Raises:
-        InputError: the contrast's ends are the wrong way round, or there are fewer than two control points.
+        InputError: the contrast's ends are the wrong way round, or there are fewer than two control
+            points.
     """
     if contrast_low > contrast_high:
-        raise InputError(f"recipe: contrast_low ({contrast_low:g}) must not exceed contrast_high ({contrast_high:g}).")
+        raise InputError(
+            f"recipe: contrast_low ({contrast_low:g}) must not exceed contrast_high"
+            f" ({contrast_high:g})."
+        )
     if elastic_sd_voxels > 0 and elastic_points < 2:
         raise InputError(f"recipe: elastic_points must be at least 2, found {elastic_points}.")
     switches: list[tuple[bool, BasicTransform]] = [
@@ -86,7 +93,8 @@ class Flips(BasicTransform):
 
 
 class Contrast(ImageOnlyTransform):
-    """mean + a · (image − mean) with a drawn from U[low, high) for each channel; the mean is that of the channel's patch."""
+    """mean + a · (image − mean) with a drawn from U[low, high) for each channel; the mean is that
+    of the channel's patch."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -103,8 +111,8 @@ class Contrast(ImageOnlyTransform):
 class Shift(ImageOnlyTransform):
     """image + b with one b = N(0, sd) + U(−reach, reach) for each channel, in the image's own unit.
 
-    The normal part is Hänsch et al.'s, the uniform one stands for Couteaux et al.'s "random intensity shift", whose law the
-    paper does not give.
+    The normal part is Hänsch et al.'s, the uniform one stands for Couteaux et al.'s "random
+    intensity shift", whose law the paper does not give.
     """
 
     def __init__(self, sd: float, reach: float) -> None:
@@ -121,15 +129,18 @@ class Shift(ImageOnlyTransform):
 
 
 class ElasticDeformation(BasicTransform):
-    """Random displacements of a grid of control points in the plane (y, x), the same for all slices of a sample.
+    """Random displacements of a grid of control points in the plane (y, x), the same for all slices
+    of a sample.
 
-    The grid spans the patch from corner to corner. Each point is displaced by N(0, sd) voxels along y and along x; between
-    the points the displacement is the natural bicubic spline through them. So that no voxel moves past its neighbour, the
-    standard deviation should stay well below the distance of two points, (side − 1) / (points − 1): 8 and 36 voxels in the
-    report, with 8 x 8 points on 256 x 256 voxels.
+    The grid spans the patch from corner to corner. Each point is displaced by N(0, sd) voxels along
+    y and along x; between the points the displacement is the natural bicubic spline through them.
+    So that no voxel moves past its neighbour, the standard deviation should stay well below the
+    distance of two points, (side − 1) / (points − 1): 8 and 36 voxels in the report, with 8 x 8
+    points on 256 x 256 voxels.
 
-    Images are interpolated linearly, of segmentations the nearest voxel is taken. What comes from beyond the patch is the
-    patch's nearest voxel, in both: a patch cuts through organs, and a repeated liver voxel is still liver.
+    Images are interpolated linearly, of segmentations the nearest voxel is taken. What comes from
+    beyond the patch is the patch's nearest voxel, in both: a patch cuts through organs, and a
+    repeated liver voxel is still liver.
     """
 
     def __init__(self, sd_voxels: float, points: int) -> None:
@@ -149,11 +160,14 @@ class ElasticDeformation(BasicTransform):
 
 def per_channel(numbers: np.ndarray, img: Tensor) -> Tensor:
     """One number for each channel, (C, 1, ...), of the image's type."""
-    return torch.as_tensor(numbers, dtype=img.dtype, device=img.device).view(-1, *[1] * (img.ndim - 1))
+    return torch.as_tensor(numbers, dtype=img.dtype, device=img.device).view(
+        -1, *[1] * (img.ndim - 1)
+    )
 
 
 def spline_between(control: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The natural bicubic spline through values on a grid whose outermost points are the patch's corners.
+    """The natural bicubic spline through values on a grid whose outermost points are the patch's
+    corners.
 
     Args:
         control: (2, points, points).
@@ -174,7 +188,8 @@ def _spline_matrix(points: int, n: int) -> np.ndarray:
 
 
 def displaced(tensor: Tensor, displacement_2YX: np.ndarray, *, nearest: bool) -> Tensor:
-    """tensor(p + displacement(p)) in the plane, the same for all channels and slices; beyond the edge, the edge.
+    """tensor(p + displacement(p)) in the plane, the same for all channels and slices; beyond the
+    edge, the edge.
 
     Args:
         tensor: (C, z, y, x) or (C, y, x); integers keep their type.
@@ -183,8 +198,13 @@ def displaced(tensor: Tensor, displacement_2YX: np.ndarray, *, nearest: bool) ->
     """
     size = tensor.shape[-2:]
     axes = np.meshgrid(*[np.arange(n) for n in size], indexing="ij")
-    positions = [(p + u) * 2 / max(n - 1, 1) - 1 for p, u, n in zip(axes, displacement_2YX, size, strict=True)]
-    grid = torch.as_tensor(np.stack(positions[::-1], axis=-1), dtype=torch.float32, device=tensor.device)  # x before y
+    positions = [
+        (p + u) * 2 / max(n - 1, 1) - 1
+        for p, u, n in zip(axes, displacement_2YX, size, strict=True)
+    ]
+    grid = torch.as_tensor(
+        np.stack(positions[::-1], axis=-1), dtype=torch.float32, device=tensor.device
+    )  # x before y
     moved = functional.grid_sample(
         tensor.reshape(1, -1, *size).float(),
         grid[None],

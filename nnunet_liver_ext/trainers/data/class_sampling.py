@@ -1,12 +1,14 @@
-"""What a patch is centred on is drawn first, then a case that has it (Hänsch et al. 2022, "Deep neural network": "90 %
-included at least one tumor voxel and the remaining 10 % included at least one liver voxel").
+"""What a patch is centred on is drawn first, then a case that has it (Hänsch et al. 2022, "Deep
+neural network": "90 % included at least one tumor voxel and the remaining 10 % included at least
+one liver voxel").
 
-nnU-Net draws a case first and then one of its classes, so that a case without a tumour would take the place of a tumour
-patch. Here the loader asks `draw` for a batch of wishes, and a case that is loaded for a wish offers nnU-Net only the
-voxels of what is wished for: with `oversample_foreground_percent = 1` the patch is centred on one of them.
+nnU-Net draws a case first and then one of its classes, so that a case without a tumour would take
+the place of a tumour patch. Here the loader asks `draw` for a batch of wishes, and a case that is
+loaded for a wish offers nnU-Net only the voxels of what is wished for: with
+`oversample_foreground_percent = 1` the patch is centred on one of them.
 
-Drawn are: tumour or liver, with the paper's odds; of several lesion classes one, each as likely; a case that has it, each as
-likely; a voxel (nnU-Net's loader).
+Drawn are: tumour or liver, with the paper's odds; of several lesion classes one, each as likely; a
+case that has it, each as likely; a voxel (nnU-Net's loader).
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.data.organ_channel import OrganChannel
 
 ORGAN = "organ"
-"""What is wished for if not a label of the dataset; also the key of its voxels in nnU-Net's class_locations."""
+"""What is wished for if not a label of the dataset; also the key of its voxels in nnU-Net's
+class_locations."""
 MOST_VOXELS = 10_000
 """Organ voxels that are kept of a case, as nnU-Net keeps of a class."""
 
 
 class Wish(str):
-    """A case's name, and what a patch of it is to be centred on: `ORGAN`, or a label (or region) of the dataset."""
+    """A case's name, and what a patch of it is to be centred on: `ORGAN`, or a label (or region) of
+    the dataset."""
 
     wanted: Hashable
 
@@ -40,10 +44,12 @@ class Wish(str):
 
 
 class ClassFirst:
-    """A dataset with a liver mask whose cases are drawn for a lesion or for liver, as the module's docstring says.
+    """A dataset with a liver mask whose cases are drawn for a lesion or for liver, as the module's
+    docstring says.
 
-    Which case has which lesion is taken from nnU-Net's stored properties; of a liver mask up to 10,000 voxels are chosen
-    when a case is first drawn for its liver. They depend on the case alone, not on what was drawn before.
+    Which case has which lesion is taken from nnU-Net's stored properties; of a liver mask up to
+    10,000 voxels are chosen when a case is first drawn for its liver. They depend on the case
+    alone, not on what was drawn before.
 
     Args:
         dataset: of one fold.
@@ -61,8 +67,9 @@ class ClassFirst:
         self._organ_voxels: dict[str, np.ndarray] = {}
         if foreground_share > 0 and not self.cases_with:
             raise InputError(
-                f"none of the {len(self.identifiers)} cases of this fold has a voxel of a foreground class to centre "
-                "patches on; put cases with tumours into each fold, or set foreground_share to 0."
+                f"none of the {len(self.identifiers)} cases of this fold has a voxel of a"
+                " foreground class to centre patches on; put cases with tumours into each fold, or"
+                " set foreground_share to 0."
             )
 
     def draw(self, batch_size: int) -> list[str]:
@@ -74,11 +81,16 @@ class ClassFirst:
         return [self._wish() for _ in range(batch_size)]
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """As the dataset's own; a wish is offered only the voxels that it is for, as class_locations."""
+        """As the dataset's own; a wish is offered only the voxels that it is for, as
+        class_locations."""
         data, seg, organ, properties = self.dataset.load_case(identifier)
         if isinstance(identifier, Wish):
             wanted = identifier.wanted
-            voxels = self._organ(str(identifier), organ) if wanted == ORGAN else properties["class_locations"][wanted]
+            voxels = (
+                self._organ(str(identifier), organ)
+                if wanted == ORGAN
+                else properties["class_locations"][wanted]
+            )
             properties = {**properties, "class_locations": {wanted: voxels}}
         return data, seg, organ, properties
 
@@ -94,10 +106,13 @@ class ClassFirst:
         for index in np.random.permutation(len(self.identifiers)):
             if len(self._organ(self.identifiers[index])) > 0:
                 return self.identifiers[index]
-        raise InputError(f"the liver masks of all {len(self.identifiers)} cases of this fold are empty.")
+        raise InputError(
+            f"the liver masks of all {len(self.identifiers)} cases of this fold are empty."
+        )
 
     def _organ(self, identifier: str, organ: Any = None) -> np.ndarray:
-        """Positions (N, 4) of the case's chosen liver voxels as nnU-Net has them, channel 0 first."""
+        """Positions (N, 4) of the case's chosen liver voxels as nnU-Net has them, channel 0
+        first."""
         if identifier not in self._organ_voxels:
             organ = self.dataset.load_case(identifier)[2] if organ is None else organ
             self._organ_voxels[identifier] = some_voxels(organ[:])
@@ -105,18 +120,22 @@ class ClassFirst:
 
 
 def cases_by_class(dataset: OrganChannel) -> dict[Hashable, list[str]]:
-    """The cases that have each label (or region), from what nnU-Net stored of them; the arrays are not read."""
+    """The cases that have each label (or region), from what nnU-Net stored of them; the arrays are
+    not read."""
     found: dict[Hashable, list[str]] = {}
     for identifier in dataset.identifiers:
         for key, voxels in dataset.properties(identifier)["class_locations"].items():
-            annotated = isinstance(key, tuple) and -1 in key  # of a dataset with an ignore label: anything, background too
+            annotated = (
+                isinstance(key, tuple) and -1 in key
+            )  # of a dataset with an ignore label: anything, background too
             if len(voxels) > 0 and not annotated:
                 found.setdefault(key, []).append(identifier)
     return found
 
 
 def some_voxels(mask_ZYX: np.ndarray) -> np.ndarray:
-    """Up to 10,000 voxels of a mask, (N, 4) with 0 in front; always the same ones, and without the global random state."""
+    """Up to 10,000 voxels of a mask, (N, 4) with 0 in front; always the same ones, and without the
+    global random state."""
     inside = np.flatnonzero(mask_ZYX)
     if len(inside) > MOST_VOXELS:
         inside = np.random.default_rng(0).choice(inside, MOST_VOXELS, replace=False)

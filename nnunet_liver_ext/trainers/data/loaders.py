@@ -1,4 +1,5 @@
-"""The two loaders of a training: seeded and ordered, with the sampling, crops and augmentation that the recipe asks for."""
+"""The two loaders of a training: seeded and ordered, with the sampling, crops and augmentation that
+the recipe asks for."""
 
 from __future__ import annotations
 
@@ -48,7 +49,13 @@ def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
     )
     first.crops, first.crop_scales = crops, trainer._get_deep_supervision_scales()
     second = _loader(
-        trainer, VALIDATION, of_validation, patch_size, seen(trainer, patch_size), validation, epoch * validations
+        trainer,
+        VALIDATION,
+        of_validation,
+        patch_size,
+        seen(trainer, patch_size),
+        validation,
+        epoch * validations,
     )
     pin = trainer.device.type == "cuda"
     return (
@@ -58,7 +65,8 @@ def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
 
 
 def seen(trainer: Any, size: tuple[int, ...]) -> tuple[int, ...]:
-    """What of a patch is compared with the labels: patches reach so far beyond an image that it can lie at its border.
+    """What of a patch is compared with the labels: patches reach so far beyond an image that it can
+    lie at its border.
 
     Args:
         trainer: whose network may lose a margin on each side.
@@ -74,18 +82,26 @@ def crop_sizes(trainer: Any, patch_size: tuple[int, ...]) -> list[tuple[int, ...
     if recipe.crop_sizes == 0:
         return []
     if len(patch_size) != 3:
-        raise InputError("recipe: crop_sizes needs patches of three axes; set it to 0 for 2D configurations.")
+        raise InputError(
+            "recipe: crop_sizes needs patches of three axes; set it to 0 for 2D configurations."
+        )
     strides = trainer.configuration_manager.pool_op_kernel_sizes
     multiple = [1, 1, 1]
     for stride in strides:
         multiple = [m * s for m, s in zip(multiple, stride, strict=True)]
     if any(n % m for n, m in zip(patch_size, multiple, strict=True)):
         raise InputError(
-            f"recipe: crop_sizes needs a patch that is a multiple of the network's strides {multiple}, found {patch_size}."
+            "recipe: crop_sizes needs a patch that is a multiple of the network's strides"
+            f" {multiple}, found {patch_size}."
         )
     image_size = [round(n) for n in trainer.configuration_manager.median_image_size_in_voxels]
     return bucketed_sizes(
-        patch_size, multiple, image_size, count=recipe.crop_sizes, smallest=recipe.smallest_crop, seed=trainer.seed
+        patch_size,
+        multiple,
+        image_size,
+        count=recipe.crop_sizes,
+        smallest=recipe.smallest_crop,
+        seed=trainer.seed,
     )
 
 
@@ -94,7 +110,9 @@ def _transforms(trainer: Any, training_size: tuple[int, ...]) -> tuple[Any, Any,
     recipe, configuration = trainer.recipe, trainer.configuration_manager
     scales = trainer._get_deep_supervision_scales()
     with _patch_size(configuration, training_size):
-        rotation, dummy_2d, initial_size, mirror_axes = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        rotation, dummy_2d, initial_size, mirror_axes = (
+            trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
     manager = trainer.label_manager
     labels = {
         "is_cascaded": trainer.is_cascaded,
@@ -110,7 +128,13 @@ def _transforms(trainer: Any, training_size: tuple[int, ...]) -> tuple[Any, Any,
         training, initial_size = validation, training_size
     else:
         training = trainer.get_training_transforms(
-            training_size, rotation, scales, mirror_axes, dummy_2d, use_mask_for_norm=use_mask_for_norm, **labels
+            training_size,
+            rotation,
+            scales,
+            mirror_axes,
+            dummy_2d,
+            use_mask_for_norm=use_mask_for_norm,
+            **labels,
         )
     own = own_transforms(
         flip_probability=recipe.flip_probability,
@@ -129,7 +153,8 @@ def _transforms(trainer: Any, training_size: tuple[int, ...]) -> tuple[Any, Any,
 
 @contextmanager
 def _patch_size(configuration: Any, size: tuple[int, ...]) -> Iterator[None]:
-    """Meanwhile nnU-Net takes `size` for the plans' patch when it works out how much more a rotation needs."""
+    """Meanwhile nnU-Net takes `size` for the plans' patch when it works out how much more a
+    rotation needs."""
     planned = configuration.configuration["patch_size"]
     configuration.configuration["patch_size"] = list(size)
     try:
@@ -139,7 +164,8 @@ def _patch_size(configuration: Any, size: tuple[int, ...]) -> Iterator[None]:
 
 
 def _with_sampling(trainer: Any, dataset: Any, *, only_if_possible: bool = False) -> Any:
-    """The dataset as its voxels are to be sampled; a validation fold without a lesion is sampled as nnU-Net does."""
+    """The dataset as its voxels are to be sampled; a validation fold without a lesion is sampled as
+    nnU-Net does."""
     if trainer.pair is not None:
         return MarginalForeground(dataset, trainer.pair)
     if trainer.organ is None:
@@ -152,7 +178,13 @@ def _with_sampling(trainer: Any, dataset: Any, *, only_if_possible: bool = False
 
 
 def _loader(
-    trainer: Any, stream: int, dataset: Any, patch_size: Any, final_size: Any, transforms: Any, start: int
+    trainer: Any,
+    stream: int,
+    dataset: Any,
+    patch_size: Any,
+    final_size: Any,
+    transforms: Any,
+    start: int,
 ) -> SeededDataLoader:
     class_first = isinstance(dataset, ClassFirst)
     loader = SeededDataLoader(

@@ -1,9 +1,9 @@
 """Batches as a pure function of (seed, stream, index), and foreground sampling by marginal class.
 
-nnU-Net's workers draw from random states that nobody can restore, and hand over batches in whatever order they finish.
-Here batch `index` of a stream (training or validation, of one rank) is generated under random states that are seeded from
-(seed, stream, index) alone, and the parent hands batches out by index: the same training whatever the number of workers,
-and the same after an interruption.
+nnU-Net's workers draw from random states that nobody can restore, and hand over batches in whatever
+order they finish. Here batch `index` of a stream (training or validation, of one rank) is generated
+under random states that are seeded from (seed, stream, index) alone, and the parent hands batches
+out by index: the same training whatever the number of workers, and the same after an interruption.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ SETTLING_S = 0.05
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Python's, numpy's and torch's (CPU) global random states seeded from `key`, restored afterwards."""
+    """Python's, numpy's and torch's (CPU) global random states seeded from `key`, restored
+    afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    torch.default_generator.manual_seed(_seed_python_and_numpy(*key))  # torch.manual_seed would reach the GPUs too
+    torch.default_generator.manual_seed(
+        _seed_python_and_numpy(*key)
+    )  # torch.manual_seed would reach the GPUs too
     try:
         yield
     finally:
@@ -49,21 +52,25 @@ def seed_everything(*key: int) -> None:
 
 def _seed_python_and_numpy(*key: int) -> int:
     """Seeds both and returns the seed for torch."""
-    words = np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(3)  # keys of other lengths are other streams
+    words = np.random.SeedSequence(key[0], spawn_key=key[1:]).generate_state(
+        3
+    )  # keys of other lengths are other streams
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
     return int(words[2])
 
 
 class SeededDataLoader(nnUNetDataLoader):
-    """nnU-Net's loader; worker w of n generates batches start + w, start + w + n, start + w + 2n, ... of its stream."""
+    """nnU-Net's loader; worker w of n generates batches start + w, start + w + n, start + w + 2n,
+    ... of its stream."""
 
     seed = 0
     stream = 0
     start = 0
     num_workers = 1
     handed_out: Any = None
-    """Shared with the parent: the index of the batch that it waits for. No worker runs further ahead than `window`."""
+    """Shared with the parent: the index of the batch that it waits for. No worker runs further
+    ahead than `window`."""
     window = 0
     crops: Sequence[tuple[int, ...]] = ()
     """Sizes of which each batch gets one; none: the whole patch."""
@@ -100,19 +107,27 @@ class SeededDataLoader(nnUNetDataLoader):
 
 
 class OrderedAugmenter(NonDetMultiThreadedAugmenter):
-    """nnU-Net's worker pool, handing out batches by index. With 0 workers the batches are made in this process."""
+    """nnU-Net's worker pool, handing out batches by index. With 0 workers the batches are made in
+    this process."""
 
     def __init__(self, loader: SeededDataLoader, num_workers: int, *, pin_memory: bool) -> None:
         loader.num_workers = max(1, num_workers)
         super().__init__(
-            loader, None, num_workers, num_cached=max(6, num_workers // 2), pin_memory=pin_memory, wait_time=0.002
+            loader,
+            None,
+            num_workers,
+            num_cached=max(6, num_workers // 2),
+            pin_memory=pin_memory,
+            wait_time=0.002,
         )
         self._next_index = loader.start
         self._early: dict[int, dict[str, Any]] = {}
         if num_workers > 0:
             loader.handed_out = multiprocessing.Value("q", loader.start, lock=False)
             loader.window = self.num_cached + num_workers
-            self._start()  # fork now, as nnU-Net does, not in mid-training beside the threads of CUDA and torch.compile
+            # fork now, as nnU-Net does, not in mid-training beside the threads of CUDA and
+            # torch.compile
+            self._start()
 
     def __next__(self) -> dict[str, Any]:
         while self._next_index not in self._early:
@@ -124,7 +139,8 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
         return self._early.pop(self._next_index - 1)
 
     def _finish(self, timeout: float = 10, force: bool = False) -> None:
-        """Ends the workers. First nobody makes more, then what is under way arrives, then all are told that it is over.
+        """Ends the workers. First nobody makes more, then what is under way arrives, then all are
+        told that it is over.
 
         A batch that is received while its worker ends would be an error in the receiving thread.
         """
@@ -132,17 +148,20 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
             self.pause_event.set()
             time.sleep(SETTLING_S)
             self.abort_event.set()
-            self.generator.handed_out.value = NO_LIMIT  # workers that wait for their turn see it, too
+            self.generator.handed_out.value = (
+                NO_LIMIT  # workers that wait for their turn see it, too
+            )
         super()._finish(timeout, force)
 
 
 class MarginalForeground:
     """A preprocessed dataset of pairs whose foreground voxels are offered by marginal class.
 
-    nnU-Net stores up to some thousand voxel locations of each label and centres a patch on one of them. The labels of a
-    pair are codes, and codes 1 and 2 are only the rims where the two masks disagree. Here a foreground class of one image
-    is drawn first (T1 liver = codes 1 and 3), then one of its codes by its number of voxels; only that code's locations
-    are offered to nnU-Net's sampler.
+    nnU-Net stores up to some thousand voxel locations of each label and centres a patch on one of
+    them. The labels of a pair are codes, and codes 1 and 2 are only the rims where the two masks
+    disagree. Here a foreground class of one image is drawn first (T1 liver = codes 1 and 3), then
+    one of its codes by its number of voxels; only that code's locations are offered to nnU-Net's
+    sampler.
     """
 
     def __init__(self, dataset: nnUNetBaseDataset, pair: PairLabels) -> None:
@@ -166,7 +185,8 @@ def count_codes(seg: np.ndarray, pair: PairLabels) -> np.ndarray:
 
 
 def draw_code(voxels: np.ndarray, pair: PairLabels) -> int | None:
-    """Draws a foreground class of one image uniformly, then one of its codes by its voxels; None without foreground.
+    """Draws a foreground class of one image uniformly, then one of its codes by its voxels; None
+    without foreground.
 
     Args:
         voxels: number of voxels of each code, (K²,).

@@ -1,11 +1,14 @@
-"""A liver mask that only the loader sees: stored as the last image channel, handed over as a segmentation.
+"""A liver mask that only the loader sees: stored as the last image channel, handed over as a
+segmentation.
 
-nnU-Net preprocesses and stores images and one label map per case. A mask that comes with the image (Hänsch et al. 2022:
-the liver mask serves sampling and the loss, and is never an input of the network) is therefore converted as a last channel
-"noNorm", which dataset.json names (`nnunet_liver_ext.dataset_json.organ_mask`). Preprocessing interpolates it with
-splines, so here it becomes a mask again (above one half), and nnU-Net's loader gets it where a cascade would have the
-segmentation of its first stage: segmentation channel 1. So it is cropped, flipped and deformed like a label, and no
-intensity transform touches it. Outside the image the loader pads with −1, which nnU-Net's transforms turn into 0.
+nnU-Net preprocesses and stores images and one label map per case. A mask that comes with the image
+(Hänsch et al. 2022: the liver mask serves sampling and the loss, and is never an input of the
+network) is therefore converted as a last channel "noNorm", which dataset.json names
+(`nnunet_liver_ext.dataset_json.organ_mask`). Preprocessing interpolates it with splines, so here it
+becomes a mask again (above one half), and nnU-Net's loader gets it where a cascade would have the
+segmentation of its first stage: segmentation channel 1. So it is cropped, flipped and deformed like
+a label, and no intensity transform touches it. Outside the image the loader pads with −1, which
+nnU-Net's transforms turn into 0.
 
 Stored arrays stay on disk; a patch is all that is read.
 
@@ -25,7 +28,8 @@ from nnunet_liver_ext.errors import InputError
 
 
 class OrganChannel:
-    """A preprocessed dataset whose last channel is not shown as an image but as nnU-Net's `seg_prev`.
+    """A preprocessed dataset whose last channel is not shown as an image but as nnU-Net's
+    `seg_prev`.
 
     Everything else is the dataset's own; the network gets one channel less.
 
@@ -40,18 +44,22 @@ class OrganChannel:
         self.identifiers = dataset.identifiers
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Image (C − 1, ...), label map (1, ...), liver mask (...) of int8 and nnU-Net's properties.
+        """Image (C − 1, ...), label map (1, ...), liver mask (...) of int8 and nnU-Net's
+        properties.
 
         Raises:
-            InputError: the stored case has not its liver mask as the last channel, or is the second stage of a cascade.
+            InputError: the stored case has not its liver mask as the last channel, or is the second
+                stage of a cascade.
         """
         data, seg, previous, properties = self.dataset.load_case(identifier)
         if previous is not None:
-            raise InputError(f"{identifier}: a cascade cannot be trained on a dataset with an organ_mask.")
+            raise InputError(
+                f"{identifier}: a cascade cannot be trained on a dataset with an organ_mask."
+            )
         if data.shape[0] != self.channel + 1:
             raise InputError(
-                f"{identifier}: is stored with {data.shape[0]} channels, but its liver mask should be the last of "
-                f"{self.channel + 1}; preprocess the dataset again."
+                f"{identifier}: is stored with {data.shape[0]} channels, but its liver mask should"
+                f" be the last of {self.channel + 1}; preprocess the dataset again."
             )
         return LeadingChannels(data, self.channel), seg, Mask(data, self.channel), properties
 
@@ -74,7 +82,9 @@ class LeadingChannels:
         if first is Ellipsis:
             first, rest = slice(None), [Ellipsis, *rest] if rest else []
         if not isinstance(first, slice):
-            return np.asarray(self.stored[(range(self.shape[0])[first], *rest)])  # IndexError beyond the last one
+            return np.asarray(
+                self.stored[(range(self.shape[0])[first], *rest)]
+            )  # IndexError beyond the last one
         return np.asarray(self.stored[(slice(*first.indices(self.shape[0])), *rest)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""Segmentor and registor that cooperate for similar masks (Couteaux et al. 2021, "Cooperating networks"), a trainer for each
-class of transforms. T1, the easy modality, is image 1."""
+"""Segmentor and registor that cooperate for similar masks (Couteaux et al. 2021, "Cooperating
+networks"), a trainer for each class of transforms. T1, the easy modality, is image 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ DUAL_OUTPUT = Recipe(strategy="dual_output_specialized", dice_weight=0.0)
 
 
 class nnUNetTrainerSimilarity(LiverTrainer):
-    """Elastic deformations, the paper's choice for the liver: a displacement for each block of 16 voxels."""
+    """Elastic deformations, the paper's choice for the liver: a displacement for each block of 16
+    voxels."""
 
     recipe = replace(DUAL_OUTPUT, objective="similarity_elastic")
 

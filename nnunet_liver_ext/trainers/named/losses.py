@@ -1,7 +1,9 @@
-"""The six losses of Couteaux et al. 2021 ("Comparison of strategies", section 3.3, table 4), each a trainer.
+"""The six losses of Couteaux et al. 2021 ("Comparison of strategies", section 3.3, table 4), each a
+trainer.
 
-All on the single-input, unspecialized strategy. The adversarial three need a trained segmentor: their first half is a
-warm-up on the voxel loss, or `segmentor_checkpoint` in the recipe names one. docs/objectives.md has the formulas.
+All on the single-input, unspecialized strategy. The adversarial three need a trained segmentor:
+their first half is a warm-up on the voxel loss, or `segmentor_checkpoint` in the recipe names one.
+docs/objectives.md has the formulas.
 """
 
 from __future__ import annotations
@@ -12,8 +14,11 @@ from nnunet_liver_ext.trainers.base import LiverTrainer
 from nnunet_liver_ext.trainers.recipe import Recipe
 
 SINGLE_INPUT = Recipe(strategy="single_input")
-ADVERSARIAL = replace(SINGLE_INPUT, dice_weight=0.0, joint_lr=1e-3, companion_lr=2e-4, companion_momentum=0.5)
-"""Adam 2e-4 with first beta 0.5 for the adversary (Radford et al. 2016), a tenth of nnU-Net's learning rate against it."""
+ADVERSARIAL = replace(
+    SINGLE_INPUT, dice_weight=0.0, joint_lr=1e-3, companion_lr=2e-4, companion_momentum=0.5
+)
+"""Adam 2e-4 with first beta 0.5 for the adversary (Radford et al. 2016), a tenth of nnU-Net's
+learning rate against it."""
 
 
 class nnUNetTrainerBCE(LiverTrainer):
@@ -47,6 +52,7 @@ class nnUNetTrainerEmbedding(LiverTrainer):
 
 
 class nnUNetTrainerGambling(LiverTrainer):
-    """Cross-entropy, and a gambler who bets on the voxels that the segmentor gets wrong (loss 6; Samson et al. 2019)."""
+    """Cross-entropy, and a gambler who bets on the voxels that the segmentor gets wrong (loss 6;
+    Samson et al. 2019)."""
 
     recipe = replace(ADVERSARIAL, objective="gambling")

@@ -19,23 +19,27 @@ DI2IN = replace(
     momentum=0.0,
     weight_decay=0.0,
 )
-"""Yang et al. 2017, section 3: SGD 0.01, a tenth after half of 200 "iterations", which are epochs here."""
+"""Yang et al. 2017, section 3: SGD 0.01, a tenth after half of 200 "iterations", which are epochs
+here."""
 
 
 class nnUNetTrainerLiver(LiverTrainer):
-    """One image, one mask, any network: nnU-Net's own numbers unless a protocol or the plans say otherwise."""
+    """One image, one mask, any network: nnU-Net's own numbers unless a protocol or the plans say
+    otherwise."""
 
     recipe = ONE_VIEW
 
 
 class nnUNetTrainerDI2IN(LiverTrainer):
-    """The sum of four cross-entropies: of three branches and of the output (Yang et al. 2017, section 2.1)."""
+    """The sum of four cross-entropies: of three branches and of the output (Yang et al. 2017,
+    section 2.1)."""
 
     recipe = DI2IN
 
 
 class nnUNetTrainerDI2INAN(LiverTrainer):
-    """DI2IN, then 100 epochs against a discriminator of masks: k_D 10 of batch 8, k_G 1, λ 0.01 (section 2.2)."""
+    """DI2IN, then 100 epochs against a discriminator of masks: k_D 10 of batch 8, k_G 1, λ 0.01
+    (section 2.2)."""
 
     recipe = replace(
         DI2IN,
@@ -53,6 +57,9 @@ class nnUNetTrainerDI2INAN(LiverTrainer):
 
 
 class nnUNetTrainerLiverTumor(LiverTrainer):
-    """Tumours by soft Dice inside the dilated liver; the liver mask is no input (Hänsch et al. 2022, Methods)."""
+    """Tumours by soft Dice inside the dilated liver; the liver mask is no input (Hänsch et al.
+    2022, Methods)."""
 
-    recipe = Recipe(strategy="image_alone", ce_weight=0.0, foreground_share=0.9, organ_dilation_mm=10.0)
+    recipe = Recipe(
+        strategy="image_alone", ce_weight=0.0, foreground_share=0.9, organ_dilation_mm=10.0
+    )

@@ -22,4 +22,15 @@ OBJECTIVES: dict[str, type[Voxelwise]] = {
     "similarity_affine": SimilarityAffine,
 }
 
-__all__ = ["OBJECTIVES", "Losses", "Objective", "Task", "View", "VoxelLoss", "Voxelwise", "finest", "task_of", "views_of"]
+__all__ = [
+    "OBJECTIVES",
+    "Losses",
+    "Objective",
+    "Task",
+    "View",
+    "VoxelLoss",
+    "Voxelwise",
+    "finest",
+    "task_of",
+    "views_of",
+]

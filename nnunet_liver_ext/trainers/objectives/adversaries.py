@@ -1,7 +1,9 @@
-"""Objectives with an adversary: GAN, embedding and gambling loss (Couteaux et al. 2021, section 3.3, losses 4-6).
+"""Objectives with an adversary: GAN, embedding and gambling loss (Couteaux et al. 2021, section
+3.3, losses 4-6).
 
-All images of a batch meet the same adversary, which is trained on detached predictions; while the segmentor is trained, the
-trainer freezes the adversary. The paper gives neither architectures nor learning rates: see docs/objectives.md.
+All images of a batch meet the same adversary, which is trained on detached predictions; while the
+segmentor is trained, the trainer freezes the adversary. The paper gives neither architectures nor
+learning rates: see docs/objectives.md.
 """
 
 from __future__ import annotations
@@ -13,7 +15,11 @@ from torch import Tensor, nn
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.losses import adversarial, gambling
-from nnunet_liver_ext.networks.companions import Discriminator, build_gambler, num_discriminator_layers
+from nnunet_liver_ext.networks.companions import (
+    Discriminator,
+    build_gambler,
+    num_discriminator_layers,
+)
 from nnunet_liver_ext.trainers.objectives.interface import Losses, Task
 from nnunet_liver_ext.trainers.objectives.views import View, finest
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
@@ -69,14 +75,19 @@ class GAN(Adversarial):
             terms["gradient penalty"] = adversarial.gradient_penalty(of_annotations, annotations)
             total = total + self.task.recipe.gradient_penalty * terms["gradient penalty"]
         figures = {
-            "discriminator accuracy: annotations": adversarial.accuracy(of_annotations, annotations=True),
-            "discriminator accuracy: predictions": adversarial.accuracy(of_predictions, annotations=False),
+            "discriminator accuracy: annotations": adversarial.accuracy(
+                of_annotations, annotations=True
+            ),
+            "discriminator accuracy: predictions": adversarial.accuracy(
+                of_predictions, annotations=False
+            ),
         }
         return Losses(total, terms, figures)
 
 
 class Embedding(GAN):
-    """Mean of (D_k(ŝ) − D_k(y))² beside the voxel loss; the discriminator is trained as in `GAN`."""
+    """Mean of (D_k(ŝ) − D_k(y))² beside the voxel loss; the discriminator is trained as in
+    `GAN`."""
 
     def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
         super().__init__(task, voxel_loss)
@@ -87,8 +98,8 @@ class Embedding(GAN):
         layers = num_discriminator_layers(patch_size, spacing_mm)
         if recipe.embedding_layer is not None and recipe.embedding_layer > layers:
             raise InputError(
-                f"recipe: embedding_layer is {recipe.embedding_layer}, but the discriminator of patches of "
-                f"{' x '.join(map(str, patch_size))} voxels has {layers} layers."
+                f"recipe: embedding_layer is {recipe.embedding_layer}, but the discriminator of"
+                f" patches of {' x '.join(map(str, patch_size))} voxels has {layers} layers."
             )
 
     def adversarial_term(self, views: Sequence[View]) -> tuple[str, float, Tensor]:
@@ -99,19 +110,27 @@ class Embedding(GAN):
 
 
 class Gambling(Adversarial):
-    """λ · mean(G · cross-entropy) beside the voxel loss; the gambler G bets on the voxels that the segmentor gets wrong."""
+    """λ · mean(G · cross-entropy) beside the voxel loss; the gambler G bets on the voxels that the
+    segmentor gets wrong."""
 
     def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
         super().__init__(task, voxel_loss)
         channels = task.image_channels + task.num_classes - 1
-        self.companion = build_gambler(channels, patch_size=task.patch_size, spacing_mm=task.spacing_mm)
+        self.companion = build_gambler(
+            channels, patch_size=task.patch_size, spacing_mm=task.spacing_mm
+        )
 
     def describe(self) -> str:
         return "gambler, a small U-Net on image and probabilities"
 
     def bets(self, views: Sequence[View]) -> Tensor:
         """Betting map of all views, (views · B, ...), without a graph into the segmentor."""
-        seen = torch.cat([torch.cat([view.image, view.prediction().detach().to(view.image.dtype)], 1) for view in views])
+        seen = torch.cat(
+            [
+                torch.cat([view.image, view.prediction().detach().to(view.image.dtype)], 1)
+                for view in views
+            ]
+        )
         return gambling.betting_map(self.companion(seen), self.task.recipe.budget_floor)
 
     def adversarial_term(self, views: Sequence[View]) -> tuple[str, float, Tensor]:

@@ -1,8 +1,10 @@
-"""A registor that keeps the two masks of a pair similar (Couteaux et al. 2021, "Cooperating networks").
+"""A registor that keeps the two masks of a pair similar (Couteaux et al. 2021, "Cooperating
+networks").
 
-Phase 1 trains the segmentor on L_r, phase 2 the registor on L_g with annotations that are moved anew in every step, phase 3
-both on λr·L_r + λg·L_g + λp·L_p. L_g never reaches the segmentor; L_p reaches it through the second mask only. L_r keeps
-the paper's sum over the two images, on which the balance with λp depends.
+Phase 1 trains the segmentor on L_r, phase 2 the registor on L_g with annotations that are moved
+anew in every step, phase 3 both on λr·L_r + λg·L_g + λp·L_p. L_g never reaches the segmentor; L_p
+reaches it through the second mask only. L_r keeps the paper's sum over the two images, on which the
+balance with λp depends.
 """
 
 from __future__ import annotations
@@ -13,11 +15,19 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import warp
-from nnunet_liver_ext.evaluation.similarity.relative import DEFAULT_MAX_SHIFT_MM, relative_similarity
+from nnunet_liver_ext.evaluation.similarity.relative import (
+    DEFAULT_MAX_SHIFT_MM,
+    relative_similarity,
+)
 from nnunet_liver_ext.losses import similarity
 from nnunet_liver_ext.networks.linear_maps import Bounds
 from nnunet_liver_ext.networks.random_deformation import random_displacement
-from nnunet_liver_ext.networks.registor import Registor, build_registor, check_patch, control_grid_pitch
+from nnunet_liver_ext.networks.registor import (
+    Registor,
+    build_registor,
+    check_patch,
+    control_grid_pitch,
+)
 from nnunet_liver_ext.networks.registor_heads import centroid
 from nnunet_liver_ext.trainers.objectives.interface import Losses, Task
 from nnunet_liver_ext.trainers.objectives.views import View
@@ -27,7 +37,9 @@ from nnunet_liver_ext.trainers.recipe import Recipe
 from nnunet_liver_ext.transform_classes import Transforms
 
 GROUP = "Dice of annotations (mean over patches)"
-IDENTITY, REGISTERED, BEST = (f"{GROUP}: {name}" for name in ("as they lie", "T1 warped by the registor", "D_S"))
+IDENTITY, REGISTERED, BEST = (
+    f"{GROUP}: {name}" for name in ("as they lie", "T1 warped by the registor", "D_S")
+)
 SEEN = 0.99
 """Share of a warped voxel that must come from within the patch."""
 EASY, HARD = 0, 1
@@ -70,7 +82,9 @@ class Similarity(Voxelwise):
         with torch.no_grad():
             displacement = self.companion(*predictions)
             warped = warp(predictions[EASY], displacement)
-            seen = warp(torch.ones_like(predictions[EASY]), displacement) > SEEN  # beyond the patch nothing is known
+            seen = (
+                warp(torch.ones_like(predictions[EASY]), displacement) > SEEN
+            )  # beyond the patch nothing is known
         term = similarity.similarity_loss(warped, predictions[HARD], seen)
         total = self.task.recipe.lambda_r * segmentation + self.task.recipe.lambda_p * term
         return Losses(total, {**voxelwise.terms, "similarity (L_p)": term})
@@ -102,9 +116,11 @@ class Similarity(Voxelwise):
 
     @torch.no_grad()
     def examine(self, views: Sequence[View], *, thoroughly: bool) -> dict[str, Tensor]:
-        """Dice of the annotations' foreground as it lies, after the registor and, thoroughly, at best (D_S).
+        """Dice of the annotations' foreground as it lies, after the registor and, thoroughly, at
+        best (D_S).
 
-        The mean over the patches of the batch in which both masks have foreground, nan if there is none.
+        The mean over the patches of the batch in which both masks have foreground, nan if there is
+        none.
         """
         first, second = (view.annotation(self.task.num_classes) for view in views)
         warped = warp(first, self.companion(first, second)).amax(1, keepdim=True)
@@ -112,34 +128,50 @@ class Similarity(Voxelwise):
         figures = {IDENTITY: _dice(first, second), REGISTERED: _dice(warped > 0.5, second)}
         if thoroughly:
             figures[BEST] = self._best_dice(first, second)
-        usable = _have_foreground(first, second) & torch.stack(list(figures.values())).isfinite().all(0)
+        usable = _have_foreground(first, second) & torch.stack(
+            list(figures.values())
+        ).isfinite().all(0)
         return {name: value[usable].mean() for name, value in figures.items()}
 
     def _best_dice(self, first: Tensor, second: Tensor) -> Tensor:
-        """D_S of each pair of the batch within the registor's bounds, (B,), from masks (B, 1, ...)."""
-        pairs = zip(first[:, 0].cpu().bool().numpy(), second[:, 0].cpu().bool().numpy(), strict=True)
+        """D_S of each pair of the batch within the registor's bounds, (B,), from masks (B, 1,
+        ...)."""
+        pairs = zip(
+            first[:, 0].cpu().bool().numpy(), second[:, 0].cpu().bool().numpy(), strict=True
+        )
         spacing = self.task.spacing_mm
-        reach = DEFAULT_MAX_SHIFT_MM if self.transforms == "elastic" else self.task.recipe.max_shift_voxels * max(spacing)
+        reach = (
+            DEFAULT_MAX_SHIFT_MM
+            if self.transforms == "elastic"
+            else self.task.recipe.max_shift_voxels * max(spacing)
+        )
         best = [
-            relative_similarity(one, two, spacing, transforms=self.transforms, max_shift_mm=reach).dice for one, two in pairs
+            relative_similarity(
+                one, two, spacing, transforms=self.transforms, max_shift_mm=reach
+            ).dice
+            for one, two in pairs
         ]
         return torch.tensor(best, device=first.device)
 
     def verdict(self, figures: Mapping[str, float]) -> list[str]:
-        identity, registered, best = (figures.get(name, float("nan")) for name in (IDENTITY, REGISTERED, BEST))
+        identity, registered, best = (
+            figures.get(name, float("nan")) for name in (IDENTITY, REGISTERED, BEST)
+        )
         if best > identity:
             share = (registered - identity) / (best - identity)
         else:  # there was no way to go
             share = 1.0 if registered >= best else float("nan")
         gate = self.task.recipe.registor_gate
         lines = [
-            f"The registor on held-out annotations: Dice {identity:.3f} as they lie, {registered:.3f} warped by the "
-            f"registor, {best:.3f} at best (D_S): {share:.0%} of the way."
+            f"The registor on held-out annotations: Dice {identity:.3f} as they lie,"
+            f" {registered:.3f} warped by the registor, {best:.3f} at best (D_S): {share:.0%} of"
+            " the way."
         ]
         if not share >= gate:
             lines.append(
-                f"WARNING: the registor has gone {share:.0%} of the way, less than registor_gate = {gate:.0%}: it does not "
-                "register well enough to teach the segmentor; train it longer (companion_epochs) or on larger patches."
+                f"WARNING: the registor has gone {share:.0%} of the way, less than registor_gate ="
+                f" {gate:.0%}: it does not register well enough to teach the segmentor; train it"
+                " longer (companion_epochs) or on larger patches."
             )
         return lines
 

@@ -1,4 +1,5 @@
-"""What an objective is: the losses of the players, from views only, so that it works for pairs and for ordinary datasets."""
+"""What an objective is: the losses of the players, from views only, so that it works for pairs and
+for ordinary datasets."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Losses:
     terms: dict[str, Tensor]
     """Named scalars, unweighted."""
     figures: dict[str, Tensor] = field(default_factory=dict)
-    """Scalars that tell how the game stands, named "group: curve"; nan where a batch has nothing to say."""
+    """Scalars that tell how the game stands, named "group: curve"; nan where a batch has nothing to
+    say."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,14 @@ class Task:
     """Channels of a view's image."""
 
 
-def task_of(recipe: Recipe, plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]) -> Task:
-    """The task of a training, and of a trained model from the plans and the dataset.json that were saved with it."""
+def task_of(
+    recipe: Recipe,
+    plans: PlansManager,
+    configuration: ConfigurationManager,
+    dataset_json: dict[str, Any],
+) -> Task:
+    """The task of a training, and of a trained model from the plans and the dataset.json that were
+    saved with it."""
     pair = PairLabels.from_dataset_json(dataset_json)
     channels = determine_num_input_channels(plans, configuration, dataset_json)
     if OrganMask.from_dataset_json(dataset_json) is not None:
@@ -53,7 +61,9 @@ def task_of(recipe: Recipe, plans: PlansManager, configuration: ConfigurationMan
         recipe,
         tuple(configuration.patch_size),
         tuple(configuration.spacing),
-        plans.get_label_manager(dataset_json).num_segmentation_heads if pair is None else pair.num_classes,
+        plans.get_label_manager(dataset_json).num_segmentation_heads
+        if pair is None
+        else pair.num_classes,
         channels if pair is None else 1,
     )
 
@@ -64,7 +74,8 @@ class Objective(nn.Module):
     has_companion = False
     companion: nn.Module | None
     warmup_share = 1.0
-    """Share of the epochs in which the segmentor is trained alone, unless the recipe says otherwise."""
+    """Share of the epochs in which the segmentor is trained alone, unless the recipe says
+    otherwise."""
     companion_share = 0.0
     """Share of the epochs in which the companion is trained alone after that."""
     companion_learns_from_annotations = False
@@ -91,7 +102,8 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def examine(self, views: Sequence[View], *, thoroughly: bool) -> dict[str, Tensor]:
-        """Figures of a validation batch, named "group: curve"; thoroughly at the end of the companion's own phase."""
+        """Figures of a validation batch, named "group: curve"; thoroughly at the end of the
+        companion's own phase."""
         return {}
 
     def verdict(self, figures: Mapping[str, float]) -> list[str]:

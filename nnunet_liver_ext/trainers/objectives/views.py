@@ -17,7 +17,8 @@ from nnunet_liver_ext.networks.strategies import Levels, each_level, in_two
 from nnunet_liver_ext.pairing import PairLabels, split_codes, split_logits
 
 NOT_COUNTED = -1
-"""Label of voxels that no loss and no score counts; nnU-Net's own −1, outside the image, is background by then."""
+"""Label of voxels that no loss and no score counts; nnU-Net's own −1, outside the image, is
+background by then."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,11 @@ class View:
     image: Tensor
     """(B, 1, ...); all channels (B, C, ...) in an ordinary dataset."""
     logits: Levels
-    """(B, K, ...), with deep supervision a list from fine to coarse; None where nobody needs the segmentor."""
+    """(B, K, ...), with deep supervision a list from fine to coarse; None where nobody needs the
+    segmentor."""
     target: Levels
-    """Labels (B, 1, ...), or a list of them; NOT_COUNTED where nothing is known. (B, R, ...) if there are R regions."""
+    """Labels (B, 1, ...), or a list of them; NOT_COUNTED where nothing is known. (B, R, ...) if
+    there are R regions."""
 
     @property
     def labels(self) -> Tensor:
@@ -40,7 +43,9 @@ class View:
 
     def detached(self) -> View:
         """The view without its graph into the segmentor."""
-        return replace(self, logits=None if self.logits is None else each_level(Tensor.detach, self.logits))
+        return replace(
+            self, logits=None if self.logits is None else each_level(Tensor.detach, self.logits)
+        )
 
     def annotation(self, num_classes: int) -> Tensor:
         """Foreground classes of the annotation as 0 and 1, (B, K − 1, ...), float32."""
@@ -61,7 +66,8 @@ class Annotations:
     organ: bool = False
     """Whether the target's second channel is an organ mask."""
     organ_dilation: tuple[int, ...] | None = None
-    """Only what lies within the organ mask, dilated by so many voxels along each axis, counts; None: everything."""
+    """Only what lies within the organ mask, dilated by so many voxels along each axis, counts;
+    None: everything."""
 
 
 EVERYTHING = Annotations()
@@ -81,25 +87,37 @@ def views_of(
     Args:
         pair: None for an ordinary dataset.
         data: (B, M, ...).
-        output: of a strategy, or None where nobody needs it: the views then have no logits. Networks of unpadded
-            convolutions give the centre of the patch only; image and target are cropped to it.
-        target: nnU-Net's labels (B, 1, ...), or a list of them; with an organ mask as their second channel where the
-            dataset has one.
-        joint: the output is nnU-Net's logits (of a network in evaluation mode) rather than the strategy's views.
-        annotations: cases without a mask of an image are left out of its view; voxels that do not count become NOT_COUNTED.
+        output: of a strategy, or None where nobody needs it: the views then have no logits.
+            Networks of unpadded convolutions give the centre of the patch only; image and target
+            are cropped to it.
+        target: nnU-Net's labels (B, 1, ...), or a list of them; with an organ mask as their second
+            channel where the dataset has one.
+        joint: the output is nnU-Net's logits (of a network in evaluation mode) rather than the
+            strategy's views.
+        annotations: cases without a mask of an image are left out of its view; voxels that do not
+            count become NOT_COUNTED.
     """
     if pair is None:
         logits = output if output is None or joint else output[0]
         if annotations.organ:
-            target = each_level(lambda level: counted(level, annotations.organ_dilation, finest(target)), target)
+            target = each_level(
+                lambda level: counted(level, annotations.organ_dilation, finest(target)), target
+            )
         return [_centred(View("image", data, logits, target))]
     of_images: Sequence[Any] = (None, None)
     if output is not None:
         of_images = in_two(split_logits, output) if joint else output
     targets = in_two(lambda level: split_codes(level, pair.num_classes), target)
-    views = [View(name, data[:, i : i + 1], of_images[i], targets[i]) for i, name in enumerate(pair.modalities)]
+    views = [
+        View(name, data[:, i : i + 1], of_images[i], targets[i])
+        for i, name in enumerate(pair.modalities)
+    ]
     if annotations.of_images is not None:
-        views = [_annotated(view, cases) for view, cases in zip(views, annotations.of_images, strict=True) if any(cases)]
+        views = [
+            _annotated(view, cases)
+            for view, cases in zip(views, annotations.of_images, strict=True)
+            if any(cases)
+        ]
     return [_centred(view) for view in views]
 
 
@@ -132,16 +150,25 @@ def _annotated(view: View, cases: Sequence[bool]) -> View:
     """The view of those cases of the batch that have its mask."""
     if all(cases):
         return view
-    index = torch.tensor([i for i, has_mask in enumerate(cases) if has_mask], device=view.image.device)
+    index = torch.tensor(
+        [i for i, has_mask in enumerate(cases) if has_mask], device=view.image.device
+    )
     logits = None if view.logits is None else each_level(lambda level: level[index], view.logits)
-    return replace(view, image=view.image[index], logits=logits, target=each_level(lambda level: level[index], view.target))
+    return replace(
+        view,
+        image=view.image[index],
+        logits=logits,
+        target=each_level(lambda level: level[index], view.target),
+    )
 
 
 def _centred(view: View) -> View:
     """Image and target cropped at the centre to what the network gave."""
     if view.logits is None or finest(view.logits).shape[2:] == view.labels.shape[2:]:
         return view
-    target = each_level(lambda logits, labels: centre(labels, logits.shape[2:]), view.logits, view.target)
+    target = each_level(
+        lambda logits, labels: centre(labels, logits.shape[2:]), view.logits, view.target
+    )
     return replace(view, image=centre(view.image, finest(view.logits).shape[2:]), target=target)
 
 

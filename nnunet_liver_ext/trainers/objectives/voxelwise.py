@@ -1,6 +1,8 @@
-"""Voxel-wise losses: nnU-Net's Dice and cross-entropy, each by its name (Couteaux et al. 2021, section 3.3, losses 1-3).
+"""Voxel-wise losses: nnU-Net's Dice and cross-entropy, each by its name (Couteaux et al. 2021,
+section 3.3, losses 1-3).
 
-For K = 2 classes the cross-entropy of the softmax is the binary cross-entropy of the foreground's probability.
+For K = 2 classes the cross-entropy of the softmax is the binary cross-entropy of the foreground's
+probability.
 """
 
 from __future__ import annotations
@@ -37,13 +39,22 @@ class VoxelLoss(nn.Module):
             loss_of: weights of Dice and cross-entropy -> nnU-Net's loss of them.
         """
         parts = {"Dice": (recipe.dice_weight, 1.0, 0.0), "CE": (recipe.ce_weight, 0.0, 1.0)}
-        return cls({name: (weight, loss_of(dice, ce)) for name, (weight, dice, ce) in parts.items() if weight > 0})
+        return cls(
+            {
+                name: (weight, loss_of(dice, ce))
+                for name, (weight, dice, ce) in parts.items()
+                if weight > 0
+            }
+        )
 
     def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a view, and its unweighted terms."""
-        like = finest(view.logits)  # nnU-Net's cross-entropy of a patch that is ignored altogether is no tensor
+        like = finest(
+            view.logits
+        )  # nnU-Net's cross-entropy of a patch that is ignored altogether is no tensor
         terms = {
-            name: torch.as_tensor(loss(view.logits, view.target), device=like.device) for name, loss in self.parts.items()
+            name: torch.as_tensor(loss(view.logits, view.target), device=like.device)
+            for name, loss in self.parts.items()
         }
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return total, {f"{name} {view.name}": term for name, term in terms.items()}

@@ -1,4 +1,5 @@
-"""Converting a tiny copy of a public dataset as the command does, and reading back what was written."""
+"""Converting a tiny copy of a public dataset as the command does, and reading back what was
+written."""
 
 from __future__ import annotations
 
@@ -41,7 +42,13 @@ def junk(path: Path) -> None:
 
 
 def convert(
-    key: str, root: Path, *, task: str | None = None, allow_empty: bool = False, add: bool = False, **options: Any
+    key: str,
+    root: Path,
+    *,
+    task: str | None = None,
+    allow_empty: bool = False,
+    add: bool = False,
+    **options: Any,
 ) -> Path:
     """Folder of the dataset, made with two folds and number 520."""
     dataset = DATASETS[key].adapted({**options, "task": task})
@@ -69,7 +76,9 @@ class Written:
 
     def image(self, patient: str, channel: int = 0) -> sitk.Image:
         case = self.cases[patient]
-        return read_image(self.folder / f"images{case.folder}" / f"{case.name}_{channel:04d}.nii.gz")
+        return read_image(
+            self.folder / f"images{case.folder}" / f"{case.name}_{channel:04d}.nii.gz"
+        )
 
     def label(self, patient: str) -> sitk.Image:
         case = self.cases[patient]

@@ -11,7 +11,14 @@ from nnunet_liver_ext.dataset_conversion.datasets.amos import DATASET, amos_stud
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, read_image, read_mask
-from tests.dataset_conversion.datasets.conversion import Written, convert, intensities_of, junk, labels_of, write
+from tests.dataset_conversion.datasets.conversion import (
+    Written,
+    convert,
+    intensities_of,
+    junk,
+    labels_of,
+    write,
+)
 
 FOLDERS = {1: "Tr", 499: "Va", 500: "Tr", 540: "Tr", 578: "Va"}
 
@@ -26,7 +33,9 @@ def amos(tmp_path: Path) -> Path:
         write(intensities_of(number), root / "imagesTs" / f"amos_{number:04d}.nii.gz")
     junk(root / "imagesTr" / "._amos_0540.nii.gz")
     (root / "dataset.json").write_text(
-        json.dumps({"modality": {"0": "CT"}, "labels": {"0": "background", "5": "esophagus", "6": "liver"}})
+        json.dumps(
+            {"modality": {"0": "CT"}, "labels": {"0": "background", "5": "esophagus", "6": "liver"}}
+        )
     )
     return root
 
@@ -36,7 +45,9 @@ def test_mr_begins_at_500_and_the_liver_is_6(amos: Path, raw: Path):
     assert written.content["channel_names"] == {"0": "MR"}
     assert list(written.cases) == ["amos_0500", "amos_0540", "amos_0578"]
     for number in (500, 540, 578):
-        written.check(f"amos_{number:04d}", intensities_of(number), labels_of(number, count=15) == 6)
+        written.check(
+            f"amos_{number:04d}", intensities_of(number), labels_of(number, count=15) == 6
+        )
 
 
 def test_ct(amos: Path, raw: Path):
@@ -67,7 +78,10 @@ def test_a_folder_of_ct_alone_is_no_mr(amos: Path):
         (amos / "labelsTr" / f"amos_{number:04d}.nii.gz").unlink()
     for folder in ("imagesVa", "labelsVa"):
         (amos / folder / "amos_0578.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"holds no MR \(numbers from 500 on\) of AMOS; choose another with --modality"):
+    with pytest.raises(
+        InputError,
+        match=r"holds no MR \(numbers from 500 on\) of AMOS; choose another with --modality",
+    ):
         amos_studies(amos)
     assert len(amos_studies(amos, modality="ct")) == 2
 
@@ -82,14 +96,21 @@ def test_a_real_image(tmp_path: Path, raw: Path):
     data = os.environ.get("NNUNET_LIVER_REAL_DATA")
     if not data:
         pytest.skip("NNUNET_LIVER_REAL_DATA is not set")
-    image, mask = Path(data) / "mr_2mm_amos0540.nii.gz", Path(data) / "mr_2mm_amos0540_labels.nii.gz"
+    image, mask = (
+        Path(data) / "mr_2mm_amos0540.nii.gz",
+        Path(data) / "mr_2mm_amos0540_labels.nii.gz",
+    )
     for number in (540, 541):
         for folder, source in (("imagesTr", image), ("labelsTr", mask)):
             (tmp_path / "amos22" / folder).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "amos22" / folder / f"amos_{number:04d}.nii.gz").symlink_to(source.resolve())
+            (tmp_path / "amos22" / folder / f"amos_{number:04d}.nii.gz").symlink_to(
+                source.resolve()
+            )
     written = Written(convert("amos", tmp_path / "amos22"))
     label, reference = written.label("amos_0540"), array(read_mask(mask))
     np.testing.assert_array_equal(array(label), reference == 6)
     assert Grid.of(label).matches(Grid.of(read_image(image)), tolerance=0.001)
     assert array(label).sum() * np.prod(label.GetSpacing()) / 1000 == pytest.approx(1311, abs=1)
-    np.testing.assert_allclose(array(written.image("amos_0540")), array(read_image(image)), rtol=1e-6)
+    np.testing.assert_allclose(
+        array(written.image("amos_0540")), array(read_image(image)), rtol=1e-6
+    )

@@ -8,7 +8,14 @@ import pytest
 
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.space.images import array
-from tests.dataset_conversion.datasets.conversion import Written, convert, intensities_of, junk, labels_of, write
+from tests.dataset_conversion.datasets.conversion import (
+    Written,
+    convert,
+    intensities_of,
+    junk,
+    labels_of,
+    write,
+)
 
 
 @pytest.fixture
@@ -18,7 +25,9 @@ def atlas(tmp_path: Path) -> Path:
         write(intensities_of(number), root / "train" / "imagesTr" / f"im{number}.nii.gz")
         write(labels_of(number), root / "train" / "labelsTr" / f"lb{number}.nii.gz")
     junk(root / "train" / "imagesTr" / "._im0.nii.gz")
-    (root / "train" / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "liver", "2": "tumor"}}))
+    (root / "train" / "dataset.json").write_text(
+        json.dumps({"labels": {"0": "background", "1": "liver", "2": "tumor"}})
+    )
     return root
 
 
@@ -47,8 +56,12 @@ def test_a_case_without_tumour_is_none_to_refuse(atlas: Path, raw: Path):
 
 def test_a_third_label_and_other_numbers_are_refused(atlas: Path, raw: Path):
     write(labels_of(1, count=3), atlas / "train" / "labelsTr" / "lb1.nii.gz")
-    with pytest.raises(SomeCasesFailed, match=r"1 of 3 .*\n  im1: .*lb1\.nii\.gz: holds the unknown label 3"):
+    with pytest.raises(
+        SomeCasesFailed, match=r"1 of 3 .*\n  im1: .*lb1\.nii\.gz: holds the unknown label 3"
+    ):
         convert("atlas", atlas)
-    (atlas / "train" / "dataset.json").write_text(json.dumps({"labels": {"1": "tumor", "2": "liver"}}))
+    (atlas / "train" / "dataset.json").write_text(
+        json.dumps({"labels": {"1": "tumor", "2": "liver"}})
+    )
     with pytest.raises(InputError, match=r"dataset\.json: liver is 2 there, expected 1"):
         convert("atlas", atlas)

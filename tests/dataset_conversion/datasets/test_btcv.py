@@ -6,7 +6,13 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.btcv import DATASET, btcv_studies
 from nnunet_liver_ext.errors import InputError
-from tests.dataset_conversion.datasets.conversion import Written, convert, intensities_of, labels_of, write
+from tests.dataset_conversion.datasets.conversion import (
+    Written,
+    convert,
+    intensities_of,
+    labels_of,
+    write,
+)
 
 
 @pytest.fixture
@@ -14,7 +20,9 @@ def btcv(tmp_path: Path) -> Path:
     root = tmp_path / "Abdomen" / "RawData"
     for number in (1, 2, 40):
         write(intensities_of(number), root / "Training" / "img" / f"img{number:04d}.nii.gz")
-        write(labels_of(number, count=13), root / "Training" / "label" / f"label{number:04d}.nii.gz")
+        write(
+            labels_of(number, count=13), root / "Training" / "label" / f"label{number:04d}.nii.gz"
+        )
     write(intensities_of(61), root / "Testing" / "img" / "img0061.nii.gz")
     return root
 
@@ -29,7 +37,9 @@ def test_the_liver_alone(btcv: Path, raw: Path):
 
 def test_all_organs_by_name(btcv: Path, raw: Path):
     written = Written(convert("btcv", btcv, task="organs"))
-    assert [written.content["labels"][name] for name in ("spleen", "liver", "left adrenal gland")] == [1, 6, 13]
+    assert [
+        written.content["labels"][name] for name in ("spleen", "liver", "left adrenal gland")
+    ] == [1, 6, 13]
     written.check("img0040", intensities_of(40), labels_of(40, count=13))
 
 

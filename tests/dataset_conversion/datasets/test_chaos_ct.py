@@ -1,4 +1,5 @@
-"""CHAOS CT with its quirks: masks numbered by the rank of file names, z falling with the name, a wrong SliceThickness."""
+"""CHAOS CT with its quirks: masks numbered by the rank of file names, z falling with the name, a
+wrong SliceThickness."""
 
 import shutil
 from pathlib import Path
@@ -101,13 +102,26 @@ def test_examinations_without_masks_on_request_and_those_of_mr_never(chaos: Path
     ("change", "message"),
     [
         (lambda ground: (ground / "liver_GT_011.png").unlink(), "holds 11 masks .* 12 slices"),
-        (lambda ground: (ground / "liver_GT_003.png").rename(ground / "liver_GT_012.png"), r"has no liver_GT_003\.png"),
-        (lambda ground: save(ground, np.zeros((16, 20), np.uint8) + np.arange(20, dtype=np.uint8)), "several grey values"),
+        (
+            lambda ground: (ground / "liver_GT_003.png").rename(ground / "liver_GT_012.png"),
+            r"has no liver_GT_003\.png",
+        ),
+        (
+            lambda ground: save(
+                ground, np.zeros((16, 20), np.uint8) + np.arange(20, dtype=np.uint8)
+            ),
+            "several grey values",
+        ),
         (lambda ground: save(ground, np.zeros((16, 19), np.uint8)), "is not a grey image .* 20x16"),
-        (lambda ground: (ground / "liver_GT_005.png").write_bytes(b"nothing"), r"liver_GT_005\.png: cannot be read"),
+        (
+            lambda ground: (ground / "liver_GT_005.png").write_bytes(b"nothing"),
+            r"liver_GT_005\.png: cannot be read",
+        ),
     ],
 )
-def test_unusable_masks_are_named_and_fail_their_case_alone(chaos: Path, raw: Path, change, message: str):
+def test_unusable_masks_are_named_and_fail_their_case_alone(
+    chaos: Path, raw: Path, change, message: str
+):
     change(chaos / "Train_Sets" / "CT" / "10" / "Ground")
     with pytest.raises(SomeCasesFailed, match=rf"1 of 3 .*\n  10: .*{message}"):
         convert("chaos-ct", chaos)
@@ -122,7 +136,9 @@ def test_masks_in_the_other_order_are_noticed(chaos: Path):
     for rank, plane in enumerate(liver(0)):
         Image.fromarray(plane).save(folder / "Ground" / f"liver_GT_{rank:03d}.png")
     image = ChaosCtReader().image(folder / "DICOM_anon")
-    with pytest.raises(InputError, match=r"seem to be flipped along z: .* deviation of \d{3} HU, and of \d\d? HU"):
+    with pytest.raises(
+        InputError, match=r"seem to be flipped along z: .* deviation of \d{3} HU, and of \d\d? HU"
+    ):
         ChaosCtReader().mask(folder / "Ground", image, folder / "DICOM_anon")
 
 

@@ -1,4 +1,5 @@
-"""CHAOS MR with its quirks: a UID of its own in every file, even-numbered in-phase slices, masks as grey PNG files."""
+"""CHAOS MR with its quirks: a UID of its own in every file, even-numbered in-phase slices, masks as
+grey PNG files."""
 
 import json
 import shutil
@@ -42,12 +43,15 @@ def grey_values(grid: Grid) -> np.ndarray:
 
 def intensities(grid: Grid, liver: int, seed: int) -> np.ndarray:
     values = np.random.default_rng(seed).normal(100, 30, grid.size[::-1]).clip(1, None)
-    values[ball(grid, LIVER_MM, 20)] = liver + np.random.default_rng(seed).normal(0, 20, ball(grid, LIVER_MM, 20).sum())
+    values[ball(grid, LIVER_MM, 20)] = liver + np.random.default_rng(seed).normal(
+        0, 20, ball(grid, LIVER_MM, 20).sum()
+    )
     return values.astype(np.uint16)
 
 
 def write_examination(folder: Path, *, masks: bool = True, swapped_echoes: bool = False) -> None:
-    """One examination; file names ascend with z, the T1 files of both echoes are numbered through."""
+    """One examination; file names ascend with z, the T1 files of both echoes are numbered
+    through."""
     dual, spir = folder / "T1DUAL", folder / "T2SPIR"
     for offset, (echo, time) in enumerate([("OutPhase", 2.3), ("InPhase", 4.6)]):
         name = {"OutPhase": "InPhase", "InPhase": "OutPhase"}[echo] if swapped_echoes else echo
@@ -57,8 +61,16 @@ def write_examination(folder: Path, *, masks: bool = True, swapped_echoes: bool 
     names = [f"IMG-0005-{index + 1:05d}.dcm" for index in range(T2_GRID.size[2])]
     write(spir / "DICOM_anon", intensities(T2_GRID, 200, seed=3), T2_GRID, names, 70.0)
     if masks:
-        write_pngs(dual / "Ground", grey_values(T1_GRID), [f"IMG-0004-{2 * i + 2:05d}" for i in range(T1_GRID.size[2])])
-        write_pngs(spir / "Ground", grey_values(T2_GRID), [f"IMG-0005-{i + 1:05d}" for i in range(T2_GRID.size[2])])
+        write_pngs(
+            dual / "Ground",
+            grey_values(T1_GRID),
+            [f"IMG-0004-{2 * i + 2:05d}" for i in range(T1_GRID.size[2])],
+        )
+        write_pngs(
+            spir / "Ground",
+            grey_values(T2_GRID),
+            [f"IMG-0005-{i + 1:05d}" for i in range(T2_GRID.size[2])],
+        )
 
 
 def write(folder: Path, values: np.ndarray, grid: Grid, names: list[str], echo_time: float) -> None:
@@ -97,17 +109,33 @@ def chaos(written_once: Path, tmp_path: Path) -> Path:
 def options(organs: list[str]) -> dict:
     labels, ignored = organ_labels(organs)
     settings = Settings(spacing=(4.0, 4.0, 6.0), labels=labels, ignored_labels=ignored)
-    return {"dataset_id": 510, "name": "Chaos", "settings": settings, "folds": 2, "processes": 1, "reader": ChaosReader()}
+    return {
+        "dataset_id": 510,
+        "name": "Chaos",
+        "settings": settings,
+        "folds": 2,
+        "processes": 1,
+        "reader": ChaosReader(),
+    }
 
 
 def test_examinations_are_found_and_in_phase_is_the_longer_echo(chaos: Path):
-    write_examination(chaos.parent.parent / "Test_Sets" / "MR" / "3", masks=False, swapped_echoes=True)
+    write_examination(
+        chaos.parent.parent / "Test_Sets" / "MR" / "3", masks=False, swapped_echoes=True
+    )
     studies = chaos_mr_studies(chaos.parent.parent)
     assert [study.name for study in studies] == ["1", "2", "3", "10"]
-    assert [set(study.masks) for study in studies] == [{"T1", "T2"}, {"T1", "T2"}, set(), {"T1", "T2"}]
+    assert [set(study.masks) for study in studies] == [
+        {"T1", "T2"},
+        {"T1", "T2"},
+        set(),
+        {"T1", "T2"},
+    ]
     assert in_phase(studies[0].images["T1"]).name == "InPhase"
     assert in_phase(studies[2].images["T1"]).name == "OutPhase"
-    np.testing.assert_array_equal(array(ChaosReader().image(studies[2].images["T1"])), intensities(T1_GRID, 300, seed=1))
+    np.testing.assert_array_equal(
+        array(ChaosReader().image(studies[2].images["T1"])), intensities(T1_GRID, 300, seed=1)
+    )
 
 
 def test_masks_lie_where_the_organs_are(chaos: Path):
@@ -119,7 +147,11 @@ def test_masks_lie_where_the_organs_are(chaos: Path):
         assert Grid.of(image).matches(grid)
         labels = array(mask)
         np.testing.assert_array_equal(labels == 1, grey_values(grid) // 10 == 6)
-        assert [int(grey_values(grid)[labels == label].mean()) for label in (2, 3, 4)] == [126, 189, 252]
+        assert [int(grey_values(grid)[labels == label].mean()) for label in (2, 3, 4)] == [
+            126,
+            189,
+            252,
+        ]
 
 
 def test_the_converted_dataset(chaos: Path, raw: Path):
@@ -156,17 +188,28 @@ def test_a_missing_png_fails_that_case_alone(chaos: Path, raw: Path):
 def test_a_png_too_many_is_named(chaos: Path):
     study = chaos_mr_studies(chaos)[0]
     write_pngs(study.masks["T1"], grey_values(T1_GRID)[:1], ["IMG-0004-00099"])
-    with pytest.raises(InputError, match=r"11 PNG masks, .* 10 slices \(no slice for IMG-0004-00099\)"):
-        ChaosReader().mask(study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"])
+    with pytest.raises(
+        InputError, match=r"11 PNG masks, .* 10 slices \(no slice for IMG-0004-00099\)"
+    ):
+        ChaosReader().mask(
+            study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"]
+        )
 
 
 @pytest.mark.parametrize(("axis", "name"), [(0, "z"), (1, "y"), (2, "x")])
 def test_flipped_masks_are_noticed(chaos: Path, axis: int, name: str):
     study = chaos_mr_studies(chaos)[0]
     flipped = np.flip(grey_values(T1_GRID), axis)
-    write_pngs(study.masks["T1"], flipped, [f"IMG-0004-{2 * i + 2:05d}" for i in range(T1_GRID.size[2])])
-    with pytest.raises(InputError, match=rf"seem to be flipped along {name}: .* deviation of \d+% of the mean, and of \d+%"):
-        ChaosReader().mask(study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"])
+    write_pngs(
+        study.masks["T1"], flipped, [f"IMG-0004-{2 * i + 2:05d}" for i in range(T1_GRID.size[2])]
+    )
+    with pytest.raises(
+        InputError,
+        match=rf"seem to be flipped along {name}: .* deviation of \d+% of the mean, and of \d+%",
+    ):
+        ChaosReader().mask(
+            study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"]
+        )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +225,9 @@ def test_unusable_masks_are_named(chaos: Path, plane: np.ndarray, message: str):
     path = study.masks["T1"] / "IMG-0004-00006.png"
     sitk.WriteImage(sitk.GetImageFromArray(plane, isVector=plane.ndim == 3), str(path))
     with pytest.raises(InputError, match=rf"IMG-0004-00006\.png: .*{message}"):
-        ChaosReader().mask(study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"])
+        ChaosReader().mask(
+            study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"]
+        )
 
 
 def test_echoes_that_cannot_be_told_apart_are_refused(tmp_path: Path):

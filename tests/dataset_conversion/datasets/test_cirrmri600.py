@@ -1,4 +1,5 @@
-"""CirrMRI600+ with its quirks: doubled folders, and a patient's T1 and T2 in different published splits."""
+"""CirrMRI600+ with its quirks: doubled folders, and a patient's T1 and T2 in different published
+splits."""
 
 import json
 from pathlib import Path
@@ -20,7 +21,10 @@ def add(root: Path, modality: str, part: str, pid: str, *, doubled: bool = False
     name, grid = f"Cirrhosis_{modality}_3D", GRIDS[modality]
     folder = root / name / name if doubled else root / name
     mask = ball(grid, (0, 0, 0))
-    write_image(image_like((mask * 100.0).astype("float32"), grid), folder / f"{part}_images" / f"{pid}.nii.gz")
+    write_image(
+        image_like((mask * 100.0).astype("float32"), grid),
+        folder / f"{part}_images" / f"{pid}.nii.gz",
+    )
     write_image(image_like(mask, grid), folder / f"{part}_masks" / f"{pid}.nii.gz")
 
 
@@ -28,7 +32,12 @@ def add(root: Path, modality: str, part: str, pid: str, *, doubled: bool = False
 def cirrmri(tmp_path: Path) -> Path:
     """Patients 1, 2, 10 and 33 have both images, 4 only T1, 5 only T2; the T1 folder is doubled."""
     root = tmp_path / "CirrMRI600+"
-    for pid, t1, t2 in [("1", "train", "test"), ("2", "valid", "valid"), ("10", "test", "train"), ("33", "train", "train")]:
+    for pid, t1, t2 in [
+        ("1", "train", "test"),
+        ("2", "valid", "valid"),
+        ("10", "test", "train"),
+        ("33", "train", "train"),
+    ]:
         add(root, "T1", t1, pid, doubled=True)
         add(root, "T2", t2, pid)
     add(root, "T1", "train", "4", doubled=True)
@@ -41,7 +50,9 @@ def cirrmri(tmp_path: Path) -> Path:
 
 def test_pid_links_t1_and_t2_across_the_published_splits(cirrmri: Path):
     studies = cirrmri600_studies(cirrmri, paired_only=True)
-    assert [(study.patient, study.name) for study in studies] == [(pid, pid) for pid in ("1", "2", "10", "33")]
+    assert [(study.patient, study.name) for study in studies] == [
+        (pid, pid) for pid in ("1", "2", "10", "33")
+    ]
     first = studies[0]
     assert [path.parent.name for path in first.images.values()] == ["train_images", "test_images"]
     assert [path.parent.name for path in first.masks.values()] == ["train_masks", "test_masks"]
@@ -76,7 +87,9 @@ def test_the_converted_dataset_is_split_by_patient_anew(cirrmri: Path, raw: Path
     content = json.loads((folder / "dataset.json").read_text())
     assert (content["numTraining"], content["licence"]) == (4, "CC BY-NC 4.0")
     splits = json.loads((folder / "splits_final.json").read_text())
-    assert sorted(case for fold in splits for case in fold["val"]) == [f"P00{n}_S1" for n in (1, 2, 3, 4)]
+    assert sorted(case for fold in splits for case in fold["val"]) == [
+        f"P00{n}_S1" for n in (1, 2, 3, 4)
+    ]
     case = Manifest.load(folder).cases["P001_S1"]
     assert case.patient == "1"
     assert case.sources["T1"].path == "Cirrhosis_T1_3D/Cirrhosis_T1_3D/train_images/1.nii.gz"

@@ -33,10 +33,14 @@ def block(grid: Grid = GRID, border: int = 1) -> np.ndarray:
     return mask
 
 
-def write(folder: Path, name: str, seed: int, *, mask: np.ndarray | None = None, grid: Grid = GRID) -> None:
+def write(
+    folder: Path, name: str, seed: int, *, mask: np.ndarray | None = None, grid: Grid = GRID
+) -> None:
     write_image(image_like(magnitudes(seed, grid), grid), folder / f"{name}_water.nii.gz")
     write_image(image_like(magnitudes(seed + 1, grid), grid), folder / f"{name}_fat.nii.gz")
-    write_image(image_like(block(grid) if mask is None else mask, grid), folder / f"{name}_mask.nii.gz")
+    write_image(
+        image_like(block(grid) if mask is None else mask, grid), folder / f"{name}_mask.nii.gz"
+    )
 
 
 @pytest.fixture
@@ -84,7 +88,9 @@ def test_evaluation_reads_the_channel_as_an_image_of_the_fat_fraction(scans: Pat
         (("fat",), ["fat"]),
     ],
 )
-def test_water_and_fat_as_channels(scans: Path, raw: Path, channel: tuple[str, ...], names: list[str]):
+def test_water_and_fat_as_channels(
+    scans: Path, raw: Path, channel: tuple[str, ...], names: list[str]
+):
     folder = convert("dixon", scans, channel=channel)
     assert list(dataset_json(folder)["channel_names"].values()) == names
     expected = {"fat fraction": percent(20), "water": magnitudes(20), "fat": magnitudes(21)}
@@ -125,7 +131,9 @@ def test_the_margin_of_random_masks_is_that_of_evaluation_slice_by_slice():
     rng = np.random.default_rng(3)
     mask = rng.random((4, 20, 22)) < 0.97
     for margin in (0.5, 1.5, 2.0, 2.5, 3.1):
-        np.testing.assert_array_equal(eroded_in_plane(mask, (4.0, 1.5, 2.0), margin), eroded(mask, (1e6, 1.5, 2.0), margin))
+        np.testing.assert_array_equal(
+            eroded_in_plane(mask, (4.0, 1.5, 2.0), margin), eroded(mask, (1e6, 1.5, 2.0), margin)
+        )
 
 
 def test_masks_with_a_margin_in_the_dataset(tmp_path: Path, raw: Path):
@@ -138,10 +146,15 @@ def test_masks_with_a_margin_in_the_dataset(tmp_path: Path, raw: Path):
     folder = convert("dixon", tmp_path / "scans", margin=1.5, **options)
     found = voxels(folder, "P001_S1")
     for label in (1, 2):
-        np.testing.assert_array_equal(found == label, eroded_in_plane(labels == label, LARGE.spacing_mm, 1.5))
+        np.testing.assert_array_equal(
+            found == label, eroded_in_plane(labels == label, LARGE.spacing_mm, 1.5)
+        )
     assert (found == 1).any()
     assert case_of(folder, "anna", "anna") == "P001_S1"
-    assert dataset_json(folder)["remark"] == "Masks keep a margin of 1.5 mm to the border, within slices."
+    assert (
+        dataset_json(folder)["remark"]
+        == "Masks keep a margin of 1.5 mm to the border, within slices."
+    )
 
 
 def test_another_margin_is_another_dataset(scans: Path, raw: Path):
@@ -180,7 +193,10 @@ def test_scans_that_do_not_fit_are_named(scans: Path, raw: Path):
     assert sorted(reasons) == ["anna", "ben", "carl", "dora", "gina"]
     assert "anna_fat.nii.gz: is not on the grid of anna_water.nii.gz" in reasons["anna"]
     assert "is the same image as" in reasons["ben"]
-    assert "carl_water.nii.gz: has no fat image beside it; the fat fraction needs both" in reasons["carl"]
+    assert (
+        "carl_water.nii.gz: has no fat image beside it; the fat fraction needs both"
+        in reasons["carl"]
+    )
     assert "dora_fat.nii.gz: water must be magnitudes, 0 or more" in reasons["dora"]
     assert "gina_fat.nii.gz: the water and the fat image are 0 everywhere" in reasons["gina"]
 

@@ -1,4 +1,5 @@
-"""The Duke Liver Dataset with its quirks: doubled folders, file names that sort as numbers, two keys, masks as DICOM."""
+"""The Duke Liver Dataset with its quirks: doubled folders, file names that sort as numbers, two
+keys, masks as DICOM."""
 
 import os
 import shutil
@@ -8,7 +9,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.datasets.duke import DATASET, duke_images, duke_pairs, modalities
+from nnunet_liver_ext.dataset_conversion.datasets.duke import (
+    DATASET,
+    duke_images,
+    duke_pairs,
+    modalities,
+)
 from nnunet_liver_ext.dataset_conversion.datasets.duke_masks import DukeReader, have_places
 from nnunet_liver_ext.dataset_conversion.datasets.duke_series import duke_series, sequences
 from nnunet_liver_ext.errors import InputError
@@ -32,7 +38,9 @@ KEY = "DLDS,Series,Label\n"
 def intensities(seed: int) -> np.ndarray:
     """Even tissue in the liver, uneven around it, so that a flipped mask shows."""
     rng = np.random.default_rng(seed)
-    return np.where(LIVER, 500 + rng.integers(0, 20, SHAPE), rng.integers(0, 400, SHAPE)).astype(np.uint16)
+    return np.where(LIVER, 500 + rng.integers(0, 20, SHAPE), rng.integers(0, 400, SHAPE)).astype(
+        np.uint16
+    )
 
 
 def write_images(folder: Path, seed: int) -> None:
@@ -40,7 +48,9 @@ def write_images(folder: Path, seed: int) -> None:
     write(folder, intensities(seed))
 
 
-def write_masks(folder: Path, *, placed: bool, names: str = "{}.dicom", flipped: bool = False) -> None:
+def write_masks(
+    folder: Path, *, placed: bool, names: str = "{}.dicom", flipped: bool = False
+) -> None:
     mask = np.flip(LIVER, 2) if flipped else LIVER
     write(folder, mask.astype(np.uint8) * 255, names)
     if not placed:
@@ -65,9 +75,13 @@ def write(folder: Path, values: np.ndarray, names: str = "{}.dicom", **options) 
 
 @pytest.fixture(scope="module")
 def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patient 1 has series B twice, K and T2; patient 2 has B without mask, and K; patient 10 has G alone."""
+    """Patient 1 has series B twice, K and T2; patient 2 has B without mask, and K; patient 10 has G
+    alone."""
     root = tmp_path_factory.mktemp("written") / "DLDS"
-    segmentation, all_series = root / "Segmentation" / "Segmentation", root / "All" / "Series_Classification"
+    segmentation, all_series = (
+        root / "Segmentation" / "Segmentation",
+        root / "All" / "Series_Classification",
+    )
     for patient, series, placed in [
         ("0001", "9", True),
         ("0001", "10", False),
@@ -80,7 +94,9 @@ def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_masks(folder / "masks", placed=placed)
     for patient, series in [("0001", "2"), ("0001", "30"), ("0001", "9"), ("0002", "3")]:
         write_images(all_series / patient / series, seed=int(patient) * 100 + int(series))
-    (root / "SegmentationKey.csv").write_text(f"\ufeff{KEY}1,9,B\n1,10,B\n1,21,K\n2,7,K\n10,4,G\n", encoding="utf-8")
+    (root / "SegmentationKey.csv").write_text(
+        f"\ufeff{KEY}1,9,B\n1,10,B\n1,21,K\n2,7,K\n10,4,G\n", encoding="utf-8"
+    )
     (root / "SeriesClassificationKey.csv").write_text(f"{KEY}1,2,A\n1,30,A\n1,9,F\n2,3,B\n")
     junk = root / "__MACOSX" / "0001" / "9" / "images" / "1.dicom"
     junk.parent.mkdir(parents=True)
@@ -96,7 +112,9 @@ def root(written_once: Path, tmp_path: Path) -> Path:
 
 
 def test_series_are_found_with_what_they_show(root: Path):
-    found = [(one.patient, one.name, one.letter, one.masks is not None) for one in duke_series(root)]
+    found = [
+        (one.patient, one.name, one.letter, one.masks is not None) for one in duke_series(root)
+    ]
     assert found == [
         ("0001", "2", "A", False),
         ("0001", "9", "B", True),  # the key of the segmentations counts, and the series with masks
@@ -114,8 +132,15 @@ def test_series_are_found_with_what_they_show(root: Path):
 def test_pairs_of_two_contrasts(root: Path):
     studies = duke_pairs(root, "B", "K")
     assert [study.name for study in studies] == ["0001_9-21", "0001_10-21", "0002_3-7"]
-    assert [set(study.masks) for study in studies] == [{"T1pre", "T1pv"}, {"T1pre", "T1pv"}, {"T1pv"}]
-    assert studies[0].images["T1pre"] == root / "Segmentation" / "Segmentation" / "0001" / "9" / "images"
+    assert [set(study.masks) for study in studies] == [
+        {"T1pre", "T1pv"},
+        {"T1pre", "T1pv"},
+        {"T1pv"},
+    ]
+    assert (
+        studies[0].images["T1pre"]
+        == root / "Segmentation" / "Segmentation" / "0001" / "9" / "images"
+    )
     assert studies[2].images["T1pre"] == root / "All" / "Series_Classification" / "0002" / "3"
 
 
@@ -151,14 +176,20 @@ def test_converted_images_are_exact(root: Path, raw: Path):
     for patient, series in (("0001", "9"), ("0001", "10"), ("0010", "4")):
         case = case_of(folder, patient, series)
         np.testing.assert_array_equal(voxels(folder, case), LIVER)
-        np.testing.assert_array_equal(voxels(folder, case, 0), intensities(int(patient) * 100 + int(series)))
+        np.testing.assert_array_equal(
+            voxels(folder, case, 0), intensities(int(patient) * 100 + int(series))
+        )
         assert Grid.of(written(folder, case)).matches(GRID)
     # all series of a patient stay on one side of every split
     assert {case_of(folder, "0001", series)[:4] for series in ("9", "10", "21")} == {"P001"}
 
 
 def test_images_of_some_sequences(root: Path):
-    assert [study.name for study in duke_images(root, ("K", "G"))] == ["0001_21", "0002_7", "0010_4"]
+    assert [study.name for study in duke_images(root, ("K", "G"))] == [
+        "0001_21",
+        "0002_7",
+        "0010_4",
+    ]
     with pytest.raises(InputError, match="no series H has a mask; those with masks are B, G, K"):
         duke_images(root, ("H",))
 
@@ -185,7 +216,9 @@ def test_names_that_fall_with_z_follow_the_slices_as_well(tmp_path: Path):
         file.ImagePositionPatient = [0, 0, 0]  # one place for all says nothing
         file.save_as(path)
     image = DukeReader().image(tmp_path / "images")
-    np.testing.assert_array_equal(array(DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")), LIVER)
+    np.testing.assert_array_equal(
+        array(DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")), LIVER
+    )
 
 
 def test_orientation_is_kept(tmp_path: Path):
@@ -199,12 +232,18 @@ def test_orientation_is_kept(tmp_path: Path):
     np.testing.assert_array_equal(array(mask), LIVER)
 
 
-@pytest.mark.skipif("NNUNET_LIVER_REAL_DATA" not in os.environ, reason="needs real images: set NNUNET_LIVER_REAL_DATA")
+@pytest.mark.skipif(
+    "NNUNET_LIVER_REAL_DATA" not in os.environ,
+    reason="needs real images: set NNUNET_LIVER_REAL_DATA",
+)
 def test_a_real_liver_without_places_is_taken_and_refused_if_flipped(tmp_path: Path):
     folder = Path(os.environ["NNUNET_LIVER_REAL_DATA"])
     values = array(read_image(folder / "mr_3mm.nii.gz")).astype(float)
     liver = (array(read_mask(folder / "mr_3mm_labels.nii.gz")) == 5).astype(np.uint8)
-    write(tmp_path / "images", np.interp(values, (values.min(), values.max()), (0, 4000)).astype(np.uint16))
+    write(
+        tmp_path / "images",
+        np.interp(values, (values.min(), values.max()), (0, 4000)).astype(np.uint16),
+    )
     for name, mask in (("masks", liver), ("flipped", np.flip(liver, 0))):
         write(tmp_path / name, mask)
         for path in (tmp_path / name).iterdir():
@@ -212,7 +251,9 @@ def test_a_real_liver_without_places_is_taken_and_refused_if_flipped(tmp_path: P
             del file.ImagePositionPatient
             file.save_as(path)
     image = DukeReader().image(tmp_path / "images")
-    np.testing.assert_array_equal(array(DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")), liver)
+    np.testing.assert_array_equal(
+        array(DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")), liver
+    )
     with pytest.raises(InputError, match="seem to be flipped along z"):
         DukeReader().mask(tmp_path / "flipped", image, tmp_path / "images")
 
@@ -245,15 +286,21 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path):
 
 
 def test_what_cannot_be_paired_is_said(root: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="no series H or C has a mask; those with masks are B, G, K"):
+    with pytest.raises(
+        InputError, match="no series H or C has a mask; those with masks are B, G, K"
+    ):
         duke_pairs(root, "H", "C")
     for name in ("SegmentationKey.csv", "SeriesClassificationKey.csv"):
         (root / name).unlink()
-    with pytest.raises(InputError, match=r"has no SegmentationKey\.csv, which says what each series shows"):
+    with pytest.raises(
+        InputError, match=r"has no SegmentationKey\.csv, which says what each series shows"
+    ):
         duke_pairs(root, "B", "K")
     assert len(duke_images(root)) == 5  # needs no key
     (root / "SegmentationKey.csv").write_text("Patient,Series,Label\n1,9,B\n")
-    with pytest.raises(InputError, match="needs the columns DLDS, Series, Label, found Patient, Series, Label"):
+    with pytest.raises(
+        InputError, match="needs the columns DLDS, Series, Label, found Patient, Series, Label"
+    ):
         duke_pairs(root, "B", "K")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no Duke Liver Dataset"):
@@ -273,7 +320,9 @@ def test_names_and_options_of_pairs():
     assert modalities("G", "K") == ("T1in", "T1pv")
     assert DATASET.adapted({"t1": "G", "t2": "A"}).modalities == ("T1", "T2")
     assert DATASET.adapted({"layout": "images"}).modalities == ("MR",)
-    with pytest.raises(InputError, match=r"--t1 K --t2 K: give two different ones of A \(T2\), B \(T1pre\)"):
+    with pytest.raises(
+        InputError, match=r"--t1 K --t2 K: give two different ones of A \(T2\), B \(T1pre\)"
+    ):
         modalities("K", "K")
     with pytest.raises(InputError, match="--sequence goes with --layout images"):
         DATASET.adapted({"sequence": ("B",)})

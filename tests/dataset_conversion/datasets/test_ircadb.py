@@ -1,4 +1,5 @@
-"""3D-IRCADb-01 with its quirks: DICOM masks by structure, nested folders, several tumours, files without endings."""
+"""3D-IRCADb-01 with its quirks: DICOM masks by structure, nested folders, several tumours, files
+without endings."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +22,8 @@ STRUCTURES = {
     2: {"liver": 0, "tumor": 5, "leftsurretumor": 6},
     19: {"liver": 0, "livertumor": 4, "skin": 7},
 }
-"""Folders of each patient, with a number for the place of each structure. Patient 2 has tumours elsewhere alone."""
+"""Folders of each patient, with a number for the place of each structure. Patient 2 has tumours
+elsewhere alone."""
 
 
 def structure(patient: int, place: int) -> np.ndarray:
@@ -39,11 +41,17 @@ def hounsfield(patient: int) -> np.ndarray:
 
 
 def tumours(patient: int) -> np.ndarray:
-    masks = [structure(patient, place) for name, place in STRUCTURES[patient].items() if name.startswith("livertumor")]
+    masks = [
+        structure(patient, place)
+        for name, place in STRUCTURES[patient].items()
+        if name.startswith("livertumor")
+    ]
     return np.logical_or.reduce([np.zeros(GRID.size[::-1], bool), *masks])
 
 
-def write_slices(folder: Path, values: np.ndarray, *, origin: tuple[float, ...] = GRID.origin, **attributes: int) -> None:
+def write_slices(
+    folder: Path, values: np.ndarray, *, origin: tuple[float, ...] = GRID.origin, **attributes: int
+) -> None:
     """image_0, image_1, ... from the top down."""
     count = len(values)
     write_series(
@@ -66,10 +74,17 @@ def written_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder, nested = root / f"3Dircadb1.{patient}", patient == 1
         scan, masks = folder / "PATIENT_DICOM", folder / "MASKS_DICOM"
         scan, masks = (scan / "PATIENT_DICOM", masks / "MASKS_DICOM") if nested else (scan, masks)
-        write_slices(scan, (hounsfield(patient) + 1024).astype(np.uint16), RescaleSlope=1, RescaleIntercept=-1024)
+        write_slices(
+            scan,
+            (hounsfield(patient) + 1024).astype(np.uint16),
+            RescaleSlope=1,
+            RescaleIntercept=-1024,
+        )
         for name, place in structures.items():
             origin = (0.0, 0.0, 0.0) if patient == 19 else GRID.origin
-            write_slices(masks / name, (255 * structure(patient, place)).astype(np.uint8), origin=origin)
+            write_slices(
+                masks / name, (255 * structure(patient, place)).astype(np.uint8), origin=origin
+            )
         junk(masks / "liver" / "._image_0")
         (folder / "LABELLED_DICOM.zip").touch()
     return root
@@ -102,7 +117,9 @@ def test_tumours_within_the_liver_and_patients_without(ircadb: Path, raw: Path):
     written = Written(convert("ircadb", ircadb, task="tumour"))
     for patient in STRUCTURES:
         written.check(f"3Dircadb1.{patient}", hounsfield(patient), tumours(patient), GRID)
-        np.testing.assert_array_equal(array(written.image(f"3Dircadb1.{patient}", 1)), structure(patient, 0))
+        np.testing.assert_array_equal(
+            array(written.image(f"3Dircadb1.{patient}", 1)), structure(patient, 0)
+        )
     assert not array(written.label("3Dircadb1.2")).any()
 
 
@@ -110,7 +127,8 @@ def test_slices_belong_together_by_name(ircadb: Path, raw: Path):
     liver = ircadb / "3Dircadb1.2" / "MASKS_DICOM" / "liver"
     (liver / "image_3").unlink()
     with pytest.raises(
-        SomeCasesFailed, match=r"1 of 3 .*\n  3Dircadb1.2: .*not named as those of .*liver has no image_3 of "
+        SomeCasesFailed,
+        match=r"1 of 3 .*\n  3Dircadb1.2: .*not named as those of .*liver has no image_3 of ",
     ):
         convert("ircadb", ircadb)
     write_slices(liver, np.zeros((len(hounsfield(2)), 14, 15), np.uint8))
@@ -120,13 +138,18 @@ def test_slices_belong_together_by_name(ircadb: Path, raw: Path):
 
 def test_masks_with_negative_values_are_refused(ircadb: Path, raw: Path):
     liver = ircadb / "3Dircadb1.2" / "MASKS_DICOM" / "liver"
-    write_slices(liver, np.zeros(GRID.size[::-1], np.uint16), RescaleSlope=1, RescaleIntercept=-1024)
+    write_slices(
+        liver, np.zeros(GRID.size[::-1], np.uint16), RescaleSlope=1, RescaleIntercept=-1024
+    )
     with pytest.raises(SomeCasesFailed, match="holds the value -1024; a mask has none below 0"):
         convert("ircadb", ircadb)
 
 
 def test_masks_in_the_other_order_are_noticed(ircadb: Path, raw: Path):
-    write_slices(ircadb / "3Dircadb1.2" / "MASKS_DICOM" / "liver", (255 * structure(2, 0)[::-1]).astype(np.uint8))
+    write_slices(
+        ircadb / "3Dircadb1.2" / "MASKS_DICOM" / "liver",
+        (255 * structure(2, 0)[::-1]).astype(np.uint8),
+    )
     with pytest.raises(SomeCasesFailed, match="seem to be flipped along z"):
         convert("ircadb", ircadb)
 
@@ -134,10 +157,15 @@ def test_masks_in_the_other_order_are_noticed(ircadb: Path, raw: Path):
 def test_what_was_not_unpacked_is_said(ircadb: Path, tmp_path: Path):
     (ircadb / "3Dircadb1.3" / "PATIENT_DICOM").mkdir(parents=True)
     (ircadb / "3Dircadb1.3" / "MASKS_DICOM.zip").touch()
-    with pytest.raises(InputError, match=r"3Dircadb1\.3: has 0 folders PATIENT_DICOM .* were all its zip files unpacked"):
+    with pytest.raises(
+        InputError,
+        match=r"3Dircadb1\.3: has 0 folders PATIENT_DICOM .* were all its zip files unpacked",
+    ):
         ircadb_studies(ircadb)
     write_slices(ircadb / "3Dircadb1.3" / "PATIENT_DICOM", (hounsfield(3) + 1024).astype(np.uint16))
-    with pytest.raises(InputError, match=r"3Dircadb1\.3: has 0 folders MASKS_DICOM with a folder liver"):
+    with pytest.raises(
+        InputError, match=r"3Dircadb1\.3: has 0 folders MASKS_DICOM with a folder liver"
+    ):
         ircadb_studies(ircadb)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no 3D-IRCADb-01 data"):
@@ -145,6 +173,8 @@ def test_what_was_not_unpacked_is_said(ircadb: Path, tmp_path: Path):
 
 
 def test_a_patient_that_is_there_twice_is_refused(ircadb: Path):
-    write_slices(ircadb / "copy" / "3Dircadb1.2" / "PATIENT_DICOM", (hounsfield(2) + 1024).astype(np.uint16))
+    write_slices(
+        ircadb / "copy" / "3Dircadb1.2" / "PATIENT_DICOM", (hounsfield(2) + 1024).astype(np.uint16)
+    )
     with pytest.raises(InputError, match=r"patient 3Dircadb1\.2 is there twice"):
         ircadb_studies(ircadb)

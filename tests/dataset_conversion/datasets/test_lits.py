@@ -1,4 +1,5 @@
-"""LiTS and the decathlon's copy: pairs by number, tumours within the liver, identity affines, macOS's files."""
+"""LiTS and the decathlon's copy: pairs by number, tumours within the liver, identity affines,
+macOS's files."""
 
 import json
 from pathlib import Path
@@ -7,11 +8,24 @@ import nibabel
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.datasets.lits import DATASET, LitsReader, has_identity_affine, lits_studies
+from nnunet_liver_ext.dataset_conversion.datasets.lits import (
+    DATASET,
+    LitsReader,
+    has_identity_affine,
+    lits_studies,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, read_image
-from tests.dataset_conversion.datasets.conversion import GRID, Written, convert, intensities_of, junk, labels_of, write
+from tests.dataset_conversion.datasets.conversion import (
+    GRID,
+    Written,
+    convert,
+    intensities_of,
+    junk,
+    labels_of,
+    write,
+)
 
 IDENTITY = Grid((6, 5, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))
 """What ITK makes of a NIfTI file with an identity affine."""
@@ -37,12 +51,18 @@ def lits(tmp_path: Path) -> Path:
 def msd(tmp_path: Path) -> Path:
     root = tmp_path / "Task03_Liver"
     for number in NUMBERS:
-        write(intensities_of(number), root / "imagesTr" / f"liver_{number}.nii.gz", grid_of_case(number))
+        write(
+            intensities_of(number),
+            root / "imagesTr" / f"liver_{number}.nii.gz",
+            grid_of_case(number),
+        )
         write(labels_of(number), root / "labelsTr" / f"liver_{number}.nii.gz", grid_of_case(number))
         for folder in ("imagesTr", "labelsTr"):
             junk(root / folder / f"._liver_{number}.nii.gz")
     write(intensities_of(500), root / "imagesTs" / "liver_132.nii.gz")
-    (root / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "liver", "2": "cancer"}}))
+    (root / "dataset.json").write_text(
+        json.dumps({"labels": {"0": "background", "1": "liver", "2": "cancer"}})
+    )
     return root
 
 
@@ -53,7 +73,9 @@ def test_the_liver_is_liver_and_tumours_voxel_by_voxel(lits: Path, raw: Path):
     assert written.content["licence"] == "CC BY-NC-ND 4.0"
     assert set(written.cases) == {"volume-0", "volume-28", "volume-130"}
     for number in NUMBERS:
-        written.check(f"volume-{number}", intensities_of(number), labels_of(number) > 0, grid_of_case(number))
+        written.check(
+            f"volume-{number}", intensities_of(number), labels_of(number) > 0, grid_of_case(number)
+        )
 
 
 def test_tumours_are_segmented_within_the_liver(lits: Path, raw: Path):
@@ -71,7 +93,9 @@ def test_liver_and_tumours_as_two_classes(lits: Path, raw: Path):
 
 
 def test_cases_of_unknown_voxel_size_are_marked_and_dataset_json_says_so(lits: Path, raw: Path):
-    np.testing.assert_array_equal(nibabel.load(lits / NUMBERS[28] / "volume-28.nii").affine, np.eye(4))
+    np.testing.assert_array_equal(
+        nibabel.load(lits / NUMBERS[28] / "volume-28.nii").affine, np.eye(4)
+    )
     written = Written(convert("lits", lits))
     assert {patient: case.study for patient, case in written.cases.items()} == {
         "volume-0": "volume-0",
@@ -88,7 +112,11 @@ def test_cases_of_unknown_voxel_size_can_be_left_out(lits: Path, raw: Path):
 
 
 def test_images_of_the_test_set_on_request(lits: Path):
-    assert [study.patient for study in DATASET.find(lits)] == ["volume-0", "volume-28", "volume-130"]
+    assert [study.patient for study in DATASET.find(lits)] == [
+        "volume-0",
+        "volume-28",
+        "volume-130",
+    ]
     last = DATASET.find(lits, {"test_images": True})[-1]
     assert (last.patient, dict(last.masks)) == ("test-volume-0", {})
 
@@ -102,11 +130,15 @@ def test_the_decathlon(msd: Path, raw: Path):
     assert set(written.cases) == {"liver_0", "liver_28", "liver_130"}
     assert written.cases["liver_28"].study == "unknown-voxel-size"
     for number in NUMBERS:
-        written.check(f"liver_{number}", intensities_of(number), labels_of(number), grid_of_case(number))
+        written.check(
+            f"liver_{number}", intensities_of(number), labels_of(number), grid_of_case(number)
+        )
 
 
 def test_a_release_with_other_labels_is_refused(msd: Path):
-    (msd / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "cancer", "2": "liver"}}))
+    (msd / "dataset.json").write_text(
+        json.dumps({"labels": {"0": "background", "1": "cancer", "2": "liver"}})
+    )
     with pytest.raises(InputError, match=r"dataset\.json: liver is 2 there, expected 1"):
         convert("msd-liver", msd)
 
@@ -118,17 +150,23 @@ def test_a_mask_with_an_identity_affine_fits_its_image_and_a_shifted_one_does_no
     np.testing.assert_array_equal(array(mask), labels_of(1))
     assert Grid.of(mask) == Grid.of(image)
     shifted = Grid(GRID.size, GRID.spacing, (0.0, 0.0, 0.0), GRID.direction)
-    with pytest.raises(InputError, match=r"segmentation-2\.nii: is not on the grid of its image volume-1\.nii"):
+    with pytest.raises(
+        InputError, match=r"segmentation-2\.nii: is not on the grid of its image volume-1\.nii"
+    ):
         reader.mask(write(labels_of(1), tmp_path / "segmentation-2.nii", shifted), image, path)
     smaller = Grid((6, 5, 3), IDENTITY.spacing, IDENTITY.origin, IDENTITY.direction)
     with pytest.raises(InputError, match="is not on the grid"):
-        reader.mask(write(labels_of(1, smaller), tmp_path / "segmentation-3.nii", smaller), image, path)
+        reader.mask(
+            write(labels_of(1, smaller), tmp_path / "segmentation-3.nii", smaller), image, path
+        )
 
 
 def test_scans_of_1_mm_with_an_origin_are_no_identity():
     assert has_identity_affine(IDENTITY)
     assert not has_identity_affine(GRID)
-    assert not has_identity_affine(Grid(IDENTITY.size, IDENTITY.spacing, (0.0, 0.0, -80.0), IDENTITY.direction))
+    assert not has_identity_affine(
+        Grid(IDENTITY.size, IDENTITY.spacing, (0.0, 0.0, -80.0), IDENTITY.direction)
+    )
 
 
 def test_a_damaged_volume_is_named(lits: Path):

@@ -1,4 +1,5 @@
-"""LiverHccSeg with its quirks: registered phases on grids of their own, several tumours, two raters, a liver alone."""
+"""LiverHccSeg with its quirks: registered phases on grids of their own, several tumours, two
+raters, a liver alone."""
 
 from pathlib import Path
 
@@ -44,14 +45,22 @@ def write_examination(folder: Path, *, seed: int, tumours: bool = True) -> None:
     write_image(image_like(intensities(seed), ARTERIAL), folder / "art.nii.gz")
     for index, name in enumerate(("pre", "pv", "del")):
         values = intensities(10 * seed + index)
-        write_image(image_like(values[:, ::-1, ::-1].copy(), FLIPPED), folder / f"art_{name}.nii.gz")
-        write_image(image_like(values[:4], Grid((12, 10, 4), (2, 2, 4), (0, 0, 0), AXIAL)), folder / f"{name}.nii.gz")
+        write_image(
+            image_like(values[:, ::-1, ::-1].copy(), FLIPPED), folder / f"art_{name}.nii.gz"
+        )
+        write_image(
+            image_like(values[:4], Grid((12, 10, 4), (2, 2, 4), (0, 0, 0), AXIAL)),
+            folder / f"{name}.nii.gz",
+        )
     for rater, shift in (("rater1", 0), ("rater2", 1)):
         mask = np.roll(LIVER, shift, axis=2).astype(np.float32)
         write_image(image_like(mask * 255, ARTERIAL), folder / f"{rater}_liver.nii.gz")
         # numbers are not in the order of the names: 2, 10
         for number, nodule in zip((10, 2), NODULES if tumours else [], strict=False):
-            write_image(image_like(np.roll(nodule, shift, axis=2), ARTERIAL), folder / f"{rater}_tumor{number}.nii.gz")
+            write_image(
+                image_like(np.roll(nodule, shift, axis=2), ARTERIAL),
+                folder / f"{rater}_tumor{number}.nii.gz",
+            )
 
 
 @pytest.fixture
@@ -82,10 +91,14 @@ def test_examinations_with_their_raters(root: Path):
     first = studies[0]
     assert first.images["art"].name == "art.nii.gz"
     assert first.masks["art"].name == "rater1_liver.nii.gz"
-    assert {name: {key: path.name for key, path in files.items()} for name, files in first.raters.items()} == {
-        "rater2": {"art": "rater2_liver.nii.gz"}
-    }
-    assert [path.name for path in tumour_files(first.masks["art"])] == ["rater1_tumor2.nii.gz", "rater1_tumor10.nii.gz"]
+    assert {
+        name: {key: path.name for key, path in files.items()}
+        for name, files in first.raters.items()
+    } == {"rater2": {"art": "rater2_liver.nii.gz"}}
+    assert [path.name for path in tumour_files(first.masks["art"])] == [
+        "rater1_tumor2.nii.gz",
+        "rater1_tumor10.nii.gz",
+    ]
 
 
 def test_the_label_map_of_a_rater_joins_all_files(root: Path):
@@ -169,7 +182,10 @@ def test_a_phase_that_is_missing_is_named(root: Path, raw: Path):
 def test_a_mask_off_the_arterial_grid_is_refused(root: Path, raw: Path):
     path = root / "nifti_and_segms" / "TCGA-AA-0002" / "11-12-2001" / "rater1_tumor2.nii.gz"
     write_image(image_like(NODULES[0], FLIPPED), path)
-    with pytest.raises(SomeCasesFailed, match=r"rater1_tumor2\.nii\.gz: is not on the grid of its image art\.nii\.gz"):
+    with pytest.raises(
+        SomeCasesFailed,
+        match=r"rater1_tumor2\.nii\.gz: is not on the grid of its image art\.nii\.gz",
+    ):
         convert("liverhccseg", root)
 
 

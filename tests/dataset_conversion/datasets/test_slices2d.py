@@ -1,4 +1,5 @@
-"""2D slices: PNG of every kind and NIfTI of one slice, classes by values and colours, patients by names."""
+"""2D slices: PNG of every kind and NIfTI of one slice, classes by values and colours, patients by
+names."""
 
 import json
 from pathlib import Path
@@ -11,7 +12,12 @@ from PIL import Image
 from nnunet_liver_ext.dataset_conversion.class_values import task_of
 from nnunet_liver_ext.dataset_conversion.datasets.slice_files import Place, patient_of
 from nnunet_liver_ext.dataset_conversion.datasets.slices2d import pixel_size, slices2d_studies
-from nnunet_liver_ext.dataset_conversion.flat_images import flat_grid, read_flat_image, read_flat_mask, read_png
+from nnunet_liver_ext.dataset_conversion.flat_images import (
+    flat_grid,
+    read_flat_image,
+    read_flat_mask,
+    read_png,
+)
 from nnunet_liver_ext.dataset_conversion.flat_reader import SliceReader
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
@@ -45,11 +51,15 @@ def colour(labels: np.ndarray, *colours: int) -> np.ndarray:
 
 @pytest.fixture
 def pngs(tmp_path: Path) -> Path:
-    """images/ and labels/ with two slices of anna and one of ben, 16 bits, and what macOS leaves behind."""
+    """images/ and labels/ with two slices of anna and one of ben, 16 bits, and what macOS leaves
+    behind."""
     root = tmp_path / "slices"
     for seed, name in enumerate(("anna_1", "anna_2", "ben_1")):
         save(grey(seed, 16), root / "images" / f"{name}.png")
-        save(LABELS * (seed < 2) + (LABELS == 1) * np.uint8(seed == 2), root / "labels" / f"{name}.png")
+        save(
+            LABELS * (seed < 2) + (LABELS == 1) * np.uint8(seed == 2),
+            root / "labels" / f"{name}.png",
+        )
     for junk in ("__MACOSX/images/x.png", "images/._anna_1.png", ".DS_Store"):
         (root / junk).parent.mkdir(parents=True, exist_ok=True)
         (root / junk).write_bytes(b"junk")
@@ -66,7 +76,9 @@ def test_slices_become_volumes_of_one_slice(pngs: Path, raw: Path):
     np.testing.assert_array_equal(voxels(folder, case), LABELS[None])
     for channel in (0, None):
         image = written(folder, case, channel)
-        assert Grid.of(image).matches(Grid((9, 6, 1), (0.8, 0.7, 999.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+        assert Grid.of(image).matches(
+            Grid((9, 6, 1), (0.8, 0.7, 999.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        )
     splits = json.loads((folder / "splits_final.json").read_text())
     assert {tuple(sorted(fold["val"])) for fold in splits} == {("P001_S1", "P001_S2"), ("P002_S1",)}
 
@@ -76,7 +88,9 @@ def test_another_pixel_size_is_another_dataset(pngs: Path, raw: Path):
     folder = convert("slices2d", pngs, **options)
     assert Manifest.load(folder).settings["reading"] == {"pixel-spacing": [1.0, 1.0, 999.0]}
     for add in (False, True):
-        with pytest.raises(InputError, match="converted with another --pixel-spacing; use the same"):
+        with pytest.raises(
+            InputError, match="converted with another --pixel-spacing; use the same"
+        ):
             convert("slices2d", pngs, pixel_spacing="0.8,0.8", add=add, **options)
     convert("slices2d", pngs, pixel_spacing="1.0, 1", **options)  # written otherwise, but the same
 
@@ -87,7 +101,9 @@ def test_masks_beside_their_images(tmp_path: Path, raw: Path):
         save(LABELS, tmp_path / "set" / "abdomen" / f"{name}_mask.png")
     folder = convert("slices2d", tmp_path / "set", label=("all=1+2",), modality="MR")
     assert dataset_json(folder)["channel_names"] == {"0": "MR"}
-    np.testing.assert_array_equal(voxels(folder, case_of(folder, "ben", "ben-slice09"))[0], LABELS > 0)
+    np.testing.assert_array_equal(
+        voxels(folder, case_of(folder, "ben", "ben-slice09"))[0], LABELS > 0
+    )
 
 
 def test_folders_of_patients_and_slices_without_masks(tmp_path: Path):
@@ -101,7 +117,12 @@ def test_folders_of_patients_and_slices_without_masks(tmp_path: Path):
         ("anna", "2"),
         ("ben", "left-1"),
     ]
-    assert [study.masks for study in studies] == [{}, {}, {"MR": tmp_path / "masks" / "anna" / "2_mask.png"}, {}]
+    assert [study.masks for study in studies] == [
+        {},
+        {},
+        {"MR": tmp_path / "masks" / "anna" / "2_mask.png"},
+        {},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +157,9 @@ def test_a_csv_says_whose_slices_they_are(pngs: Path, tmp_path: Path):
 def test_slices_that_cannot_be_told_apart_are_refused(tmp_path: Path):
     for name in ("slice_1", "slice_2"):
         save(grey(1), tmp_path / "images" / f"{name}.png")
-    with pytest.raises(InputError, match="all 2 slices seem to be of one patient, slice; say with --patients"):
+    with pytest.raises(
+        InputError, match="all 2 slices seem to be of one patient, slice; say with --patients"
+    ):
         slices2d_studies(tmp_path)
     save(grey(1), tmp_path / "more" / "slice_1.png")
     with pytest.raises(InputError, match="2 slices of patient slice are named slice_1"):
@@ -156,7 +179,9 @@ def test_slices_that_cannot_be_told_apart_are_refused(tmp_path: Path):
 
 def test_grey_values_are_those_of_the_file(tmp_path: Path):
     for bits in (8, 16):
-        np.testing.assert_array_equal(read_png(save(grey(bits, bits), tmp_path / f"{bits}.png")).grey, grey(bits, bits))
+        np.testing.assert_array_equal(
+            read_png(save(grey(bits, bits), tmp_path / f"{bits}.png")).grey, grey(bits, bits)
+        )
     one = read_png(save(LABELS == 1, tmp_path / "1.png"))
     np.testing.assert_array_equal(one.grey, LABELS == 1)
     assert one.grey.dtype == np.uint8
@@ -175,14 +200,24 @@ def packed_grey(values: np.ndarray, bits: int) -> bytes:
     import zlib
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     rows = b""
     for row in values:
         as_bits = np.unpackbits(row[:, None], axis=1)[:, -bits:].flatten()
         rows += b"\0" + np.packbits(as_bits).tobytes()
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("channels", [3, 4, 2])
@@ -190,10 +225,14 @@ def test_equal_colours_are_grey(tmp_path: Path, channels: int):
     values = np.stack([grey(1)] * channels, axis=-1)
     if channels != 3:
         values[..., -1] = 255
-    np.testing.assert_array_equal(array(SliceReader().image(save(values, tmp_path / "a.png")))[0], grey(1))
+    np.testing.assert_array_equal(
+        array(SliceReader().image(save(values, tmp_path / "a.png")))[0], grey(1)
+    )
     values[2, 3, 0] ^= 1
     if channels > 2:
-        with pytest.raises(InputError, match=r"a\.png: is a colour image; its red, green and blue must be equal"):
+        with pytest.raises(
+            InputError, match=r"a\.png: is a colour image; its red, green and blue must be equal"
+        ):
             SliceReader().image(save(values, tmp_path / "a.png"))
     else:
         values[2, 3, 1] = 254
@@ -205,7 +244,9 @@ def test_png_files_that_cannot_be_read_are_named(tmp_path: Path):
     whole = save(grey(1), tmp_path / "whole.png").read_bytes()
     for name, content in (("cut.png", whole[:60]), ("empty.png", b""), ("text.png", b"hello" * 9)):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=rf"{name}: cannot be read as PNG, it is damaged or incomplete"):
+        with pytest.raises(
+            InputError, match=rf"{name}: cannot be read as PNG, it is damaged or incomplete"
+        ):
             read_png(tmp_path / name)
 
 
@@ -241,10 +282,15 @@ def test_classes_by_colours(tmp_path: Path, transparent: bool):
 
 def test_unknown_colours_are_named(tmp_path: Path):
     path = save(colour(LABELS, 0xFF0000, 0x00FF07), tmp_path / "m.png")
-    with pytest.raises(InputError, match=r"m\.png: is a coloured mask; name its colours, for example --label liver=#ff0000"):
+    with pytest.raises(
+        InputError,
+        match=r"m\.png: is a coloured mask; name its colours, for example --label liver=#ff0000",
+    ):
         masked(path, tmp_path)
     colours = {"liver": (0xFF0000,)}
-    with pytest.raises(InputError, match=r"holds the colour #00ff07 \(known: liver=#ff0000\); name it with --label"):
+    with pytest.raises(
+        InputError, match=r"holds the colour #00ff07 \(known: liver=#ff0000\); name it with --label"
+    ):
         masked(path, tmp_path, SliceReader(colours=colours))
     found = masked(path, tmp_path, SliceReader(colours=colours, ignore_others=True))
     np.testing.assert_array_equal(found == 0xFF0000, LABELS == 1)

@@ -14,7 +14,12 @@ from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results, write_comparison
 from nnunet_liver_ext.evaluation.comparison.forest_figure import forest_rows
-from nnunet_liver_ext.evaluation.comparison.results_folders import default_names, read_folds, read_patients, read_table
+from nnunet_liver_ext.evaluation.comparison.results_folders import (
+    default_names,
+    read_folds,
+    read_patients,
+    read_table,
+)
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.latex import escaped_latex
 from nnunet_liver_ext.evaluation.results.results_table import read_results
@@ -25,11 +30,29 @@ MEASURED = {"tolerance_mm": 2.0, "conventions": {"surface": "inner border", "hd"
 
 @pytest.fixture
 def results(tmp_path):
-    """results("A", gain=1) writes a folder A/evaluation with eight cases of four patients; Dice is 0.9 + gain · GAINS."""
+    """results("A", gain=1) writes a folder A/evaluation with eight cases of four patients; Dice is
+    0.9 + gain · GAINS."""
 
-    def write(name, gain=0.0, *, measured=MEASURED, patients=True, cases=8, change=lambda table: table, folder="evaluation"):
+    def write(
+        name,
+        gain=0.0,
+        *,
+        measured=MEASURED,
+        patients=True,
+        cases=8,
+        change=lambda table: table,
+        folder="evaluation",
+    ):
         rows = [
-            (f"P{n // 2}_S{n % 2}", f"P{n // 2}", modality, "liver", metric, value, METRICS[metric].unit)
+            (
+                f"P{n // 2}_S{n % 2}",
+                f"P{n // 2}",
+                modality,
+                "liver",
+                metric,
+                value,
+                METRICS[metric].unit,
+            )
             for n, own in enumerate(GAINS[:cases])
             for modality in ("T1", "T2")
             for metric, value in (
@@ -41,13 +64,15 @@ def results(tmp_path):
             )
         ]
         table = change(
-            pd.DataFrame(rows, columns=["case", "patient", "modality", "class", "metric", "value", "unit"]).astype(
-                {"value": float}
-            )
+            pd.DataFrame(
+                rows, columns=["case", "patient", "modality", "class", "metric", "value", "unit"]
+            ).astype({"value": float})
         )
         path = tmp_path / name / folder
         path.mkdir(parents=True)
-        (table if patients else table.drop(columns="patient")).to_csv(path / "results.csv", index=False, na_rep="nan")
+        (table if patients else table.drop(columns="patient")).to_csv(
+            path / "results.csv", index=False, na_rep="nan"
+        )
         if measured is not None:
             (path / "results.json").write_text(json.dumps(measured))
         return path
@@ -56,7 +81,9 @@ def results(tmp_path):
 
 
 def compare(*arguments, **environment):
-    return CliRunner().invoke(app, ["compare", *map(str, arguments)], env={"COLUMNS": "140", **environment})
+    return CliRunner().invoke(
+        app, ["compare", *map(str, arguments)], env={"COLUMNS": "140", **environment}
+    )
 
 
 def plain(text: str) -> str:
@@ -77,10 +104,18 @@ def test_both_forms_of_results_are_read(results):
 
 def test_what_evaluate_reads_is_read_in_the_same_way(results):
     def odd(table):
-        return table.assign(case=["007" if case == "P0_S0" else "NA" if case == "P0_S1" else case for case in table["case"]])
+        return table.assign(
+            case=[
+                "007" if case == "P0_S0" else "NA" if case == "P0_S1" else case
+                for case in table["case"]
+            ]
+        )
 
     path = results(
-        "A", change=lambda table: odd(table).assign(value=table["value"].where(table["metric"] != "hd", math.inf))
+        "A",
+        change=lambda table: odd(table).assign(
+            value=table["value"].where(table["metric"] != "hd", math.inf)
+        ),
     )
     table = read_table(path / "results.csv")
     assert {"007", "NA"} < set(table["case"])
@@ -92,7 +127,9 @@ def test_what_evaluate_reads_is_read_in_the_same_way(results):
 def test_files_that_are_no_results_are_refused(tmp_path, results):
     path = results("A") / "results.csv"
     path.write_text("case,dice\nP001,1\n")
-    with pytest.raises(InputError, match=r"results.csv: has the columns case, dice; modality, class"):
+    with pytest.raises(
+        InputError, match=r"results.csv: has the columns case, dice; modality, class"
+    ):
         read_table(path)
     header = "case,modality,class,metric,value,unit\n"
     path.write_text(header + "P1,T1,liver,dice,0.9,1\nP1,T1,liver,dice,0.9,1\n")
@@ -110,7 +147,10 @@ def test_names_come_from_the_folders_that_differ():
         return default_names([Path("/data") / file for file in files])
 
     assert names("single/results.csv", "dual/results.csv") == ["single", "dual"]
-    assert names("single/evaluation/results.csv", "dual/evaluation/results.csv") == ["single", "dual"]
+    assert names("single/evaluation/results.csv", "dual/evaluation/results.csv") == [
+        "single",
+        "dual",
+    ]
     assert names("a/x/evaluation/results.csv", "b/x/evaluation/results.csv") == ["a", "b"]
     assert names("single.csv", "dual.csv") == ["single", "dual"]
     with pytest.raises(InputError, match="given twice"):
@@ -132,7 +172,8 @@ def test_patients_from_the_results_from_a_file_and_unknown(results, tmp_path):
     assert "each case counts as a patient of its own" in unknown.notes[0]
     file = tmp_path / "patients.csv"
     file.write_text(
-        "case,patient,age\n" + "".join(f"P{n // 2}_S{n % 2},X{n // 4},50\n" for n in range(8)), encoding="utf-8-sig"
+        "case,patient,age\n" + "".join(f"P{n // 2}_S{n % 2},X{n // 4},50\n" for n in range(8)),
+        encoding="utf-8-sig",
     )
     given = compare_results(paths, patients=file)
     assert set(given.table["patients"]) == {2}
@@ -152,7 +193,9 @@ def test_patients_from_the_results_from_a_file_and_unknown(results, tmp_path):
 def test_a_case_may_bear_its_patients_name(results, tmp_path):
     paths = [results("A"), results("B", 1)]
     file = tmp_path / "patients.csv"
-    file.write_text("case,patient\n" + "".join(f"P{n // 2}_S{n % 2},P{n // 2}_S0\n" for n in range(8)))
+    file.write_text(
+        "case,patient\n" + "".join(f"P{n // 2}_S{n % 2},P{n // 2}_S0\n" for n in range(8))
+    )
     assert read_patients(file)["P0_S0"] == "P0_S0"
     given = compare_results(paths, patients=file)
     assert set(given.table["patients"]) == {4}
@@ -162,23 +205,29 @@ def test_a_case_may_bear_its_patients_name(results, tmp_path):
 def test_other_references_are_noted(results):
     def with_reference(volume):
         def change(table):
-            rows = table[table.metric == "volume_prediction"].assign(metric="volume_reference", value=volume)
+            rows = table[table.metric == "volume_prediction"].assign(
+                metric="volume_reference", value=volume
+            )
             return pd.concat([table, rows], ignore_index=True)
 
         return change
 
-    same = [results("A", change=with_reference(1400.0)), results("B", 1, change=with_reference(1400.0))]
+    same = [
+        results("A", change=with_reference(1400.0)),
+        results("B", 1, change=with_reference(1400.0)),
+    ]
     assert compare_results(same).notes == []
     other = compare_results([same[0], results("C", 1, change=with_reference(1300.0))])
     assert other.notes == [
-        "the references are not the same for all models: their volumes differ in 8 of the cases (P0_S0), so "
-        "differences are not of the predictions alone."
+        "the references are not the same for all models: their volumes differ in 8 of the cases"
+        " (P0_S0), so differences are not of the predictions alone."
     ]
 
 
 def test_results_of_other_raters_are_refused(results):
     paths = [
-        results(name, measured={**MEASURED, "raters": raters}) for name, raters in (("A", ["anna", "ben"]), ("B", [""]))
+        results(name, measured={**MEASURED, "raters": raters})
+        for name, raters in (("A", ["anna", "ben"]), ("B", [""]))
     ]
     with pytest.raises(InputError, match="was measured differently: raters is"):
         compare_results(paths)
@@ -202,19 +251,31 @@ def test_other_case_sets_are_compared_where_they_meet(results):
 
 def test_another_tolerance_is_refused_for_the_surface_dice_only(results):
     paths = [results("A"), results("B", 1, measured=MEASURED | {"tolerance_mm": 1.0})]
-    with pytest.raises(InputError, match=r"surface_dice was measured differently: tolerance_mm is 2.0 for A and 1.0 for B"):
+    with pytest.raises(
+        InputError,
+        match=r"surface_dice was measured differently: tolerance_mm is 2.0 for A and 1.0 for B",
+    ):
         compare_results(paths)
     assert set(compare_results(paths, metrics=["dice", "hd"]).table["metric"]) == {"dice", "hd"}
 
 
 def test_another_convention_is_refused_for_what_depends_on_it(results):
-    other = {"tolerance_mm": 2.0, "options": {"convention": "chaos"}, "conventions": {"hd": "mean of the two maxima"}}
+    other = {
+        "tolerance_mm": 2.0,
+        "options": {"convention": "chaos"},
+        "conventions": {"hd": "mean of the two maxima"},
+    }
     paths = [results("A"), results("B", 1, measured=other)]
-    with pytest.raises(InputError, match="hd was measured differently: hd is 'maximum' for A and 'mean of the two maxima'"):
+    with pytest.raises(
+        InputError,
+        match="hd was measured differently: hd is 'maximum' for A and 'mean of the two maxima'",
+    ):
         compare_results(paths)
     compare_results(paths, metrics=["dice", "surface_dice"])
     paths.append(results("C", measured={"options": {"convention": "standard"}}))
-    with pytest.raises(InputError, match="surface_dice was measured differently: convention is 'chaos' for B"):
+    with pytest.raises(
+        InputError, match="surface_dice was measured differently: convention is 'chaos' for B"
+    ):
         compare_results(paths, metrics=["surface_dice"])
 
 
@@ -261,7 +322,12 @@ def test_the_files_and_their_numbers(results, tmp_path):
     assert "volume_prediction" not in set(written["metric"])
     settings = json.loads((tmp_path / "out/comparison.json").read_text())
     assert (settings["unit"], settings["seed"], settings["resamples"]) == ("patient", 0, 10_000)
-    assert settings["smallest_difference"] == {"dice": 0.005, "surface_dice": 0.005, "hd": 0, "volume_difference": 0}
+    assert settings["smallest_difference"] == {
+        "dice": 0.005,
+        "surface_dice": 0.005,
+        "hd": 0,
+        "volume_difference": 0,
+    }
     assert "scipy" in settings["versions"]
     for path in (tmp_path / "out").iterdir():
         assert path.suffix == ".png" or str(tmp_path) not in path.read_text()
@@ -277,20 +343,30 @@ def test_latex_has_escaped_names_and_booktabs(results, tmp_path):
     body = text[text.index("\\begin") :]
     assert body.isascii()
     columns = body[body.index("tabular}{") + 9 : body.index("\n") - 1]
-    assert all(line.count(" & ") == len(columns) - 1 for line in body.splitlines() if line.endswith("\\\\"))
+    assert all(
+        line.count(" & ") == len(columns) - 1 for line in body.splitlines() if line.endswith("\\\\")
+    )
     assert all(escaped_latex(f"{one.title} [{one.unit}]").isascii() for one in METRICS.values())
     assert escaped_latex("−1 <2|") == r"\ensuremath{-}1 \ensuremath{<}2\ensuremath{|}"
 
 
 def test_markdown_tables_keep_their_columns(results, tmp_path):
-    write_comparison(compare_results([results("A"), results("B", 1)], names=["a|b", "c"]), tmp_path / "out")
-    lines = [line for line in (tmp_path / "out/comparison.md").read_text().splitlines() if line.startswith("|")]
+    write_comparison(
+        compare_results([results("A"), results("B", 1)], names=["a|b", "c"]), tmp_path / "out"
+    )
+    lines = [
+        line
+        for line in (tmp_path / "out/comparison.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert len(lines) == 2 + 8
 
 
 def test_the_rows_of_the_forest_plot(results):
-    compared = compare_results([results("A"), results("B", 1, patients=False), results("C", 2)], baseline="A").table
+    compared = compare_results(
+        [results("A"), results("B", 1, patients=False), results("C", 2)], baseline="A"
+    ).table
     rows = forest_rows(compared)
     assert list(rows["label"][:2]) == ["Dice, T1 liver: B", "Dice, T1 liver: C"]
     assert list(rows["difference"]) == list(compared["mean_difference"])
@@ -310,7 +386,9 @@ def test_the_picture_grows_with_the_rows_and_shows_what_is_significant(results, 
     paths = [results("A", change=eight), results("B", 1, change=eight)]
     write_comparison(compare_results(paths), tmp_path / "two")
     write_comparison(compare_results([*paths, results("C", -1, change=eight)]), tmp_path / "three")
-    two, three = (Image.open(tmp_path / name / "comparison.png").convert("RGB") for name in ("two", "three"))
+    two, three = (
+        Image.open(tmp_path / name / "comparison.png").convert("RGB") for name in ("two", "three")
+    )
     assert three.height > two.height
     for picture, colours in ((two, [(0, 114, 178)]), (three, [(0, 114, 178), (213, 94, 0)])):
         for colour in colours:
@@ -333,27 +411,47 @@ def test_the_command_prints_tables_and_sentences(results, tmp_path):
         return table.assign(patient=table["case"])
 
     out = tmp_path / "out"
-    result = compare(results("A", change=eight), results("B", 1, change=eight), "-o", out, "--metrics", "dice,hd")
+    result = compare(
+        results("A", change=eight), results("B", 1, change=eight), "-o", out, "--metrics", "dice,hd"
+    )
     assert result.exit_code == 0
     text = plain(result.output)
     assert "B − A" in text
     assert "Dice of T1 liver: B is 0.019 higher than A on average (95 % CI 0.01" in text
     assert (
-        "8 patients, 8 cases; p = 0.008 after Benjamini-Hochberg). B is better in 8, tied in 0 and worse in 0 cases." in text
+        "8 patients, 8 cases; p = 0.008 after Benjamini-Hochberg). B is better in 8, tied in 0 and"
+        " worse in 0 cases." in text
     )
     assert "HD of T2 liver (lower is better): B is 1.90 mm lower than A" in text
     assert "Surface Dice" not in text
     assert f"Written to {out}" in text
     endings = ("csv", "json", "md", "png", "tex")
-    assert sorted(path.name for path in out.iterdir()) == [*(f"comparison.{one}" for one in endings), "report.html"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"comparison.{one}" for one in endings),
+        "report.html",
+    ]
 
 
 def test_too_few_patients_are_a_sentence(results, tmp_path):
     result = compare(results("A"), results("B", 1), "-o", tmp_path / "out", "--metrics", "dice")
     assert result.exit_code == 0
-    assert "(4 patients, 8 cases). Too few for a test, which needs 6 patients" in plain(result.output)
-    by_case = compare(results("C"), results("D", 1), "-o", tmp_path / "by_case", "--metrics", "dice", "--unit", "case")
-    assert "4 patients, 8 cases; p = 0.008 after Benjamini-Hochberg, cases taken as independent)" in plain(by_case.output)
+    assert "(4 patients, 8 cases). Too few for a test, which needs 6 patients" in plain(
+        result.output
+    )
+    by_case = compare(
+        results("C"),
+        results("D", 1),
+        "-o",
+        tmp_path / "by_case",
+        "--metrics",
+        "dice",
+        "--unit",
+        "case",
+    )
+    assert (
+        "4 patients, 8 cases; p = 0.008 after Benjamini-Hochberg, cases taken as independent)"
+        in plain(by_case.output)
+    )
 
 
 def test_a_comparison_is_not_overwritten_unasked(results, tmp_path):
@@ -361,16 +459,24 @@ def test_a_comparison_is_not_overwritten_unasked(results, tmp_path):
     assert compare(*paths, "-o", tmp_path / "out").exit_code == 0
     before = (tmp_path / "out/comparison.csv").read_bytes()
     refused = compare(*paths, "-o", tmp_path / "out", "--metrics", "dice")
-    assert isinstance(refused.exception, InputError)  # which `main` turns into its message and exit code 1
-    assert "comparison.csv exists: choose another folder, or replace it with --overwrite." in str(refused.exception)
+    assert isinstance(
+        refused.exception, InputError
+    )  # which `main` turns into its message and exit code 1
+    assert "comparison.csv exists: choose another folder, or replace it with --overwrite." in str(
+        refused.exception
+    )
     assert (tmp_path / "out/comparison.csv").read_bytes() == before
-    assert compare(*paths, "-o", tmp_path / "out", "--metrics", "dice", "--overwrite").exit_code == 0
+    assert (
+        compare(*paths, "-o", tmp_path / "out", "--metrics", "dice", "--overwrite").exit_code == 0
+    )
     assert set(pd.read_csv(tmp_path / "out/comparison.csv")["metric"]) == {"dice"}
     with pytest.raises(InputError, match="is a file"):
         write_comparison(compare_results(paths), paths[0] / "results.csv")
 
 
-def test_a_comparison_that_breaks_off_leaves_no_table_of_an_earlier_one(results, tmp_path, monkeypatch):
+def test_a_comparison_that_breaks_off_leaves_no_table_of_an_earlier_one(
+    results, tmp_path, monkeypatch
+):
     compared = compare_results([results("A"), results("B", 1)])
     write_comparison(compared, tmp_path / "out")
 
@@ -389,7 +495,10 @@ def test_baseline_names_and_smallest_differences(results, tmp_path):
     result = compare(*arguments, "--smallest-difference", "0.02", "--smallest-difference", "hd=1.9")
     assert result.exit_code == 0
     table = pd.read_csv(tmp_path / "out/comparison.csv")
-    assert set(table[["model_a", "model_b"]].itertuples(index=False, name=None)) == {("y", "x"), ("y", "z")}
+    assert set(table[["model_a", "model_b"]].itertuples(index=False, name=None)) == {
+        ("y", "x"),
+        ("y", "z"),
+    }
     assert dict(zip(table["metric"], table["smallest_difference"], strict=True)) == {
         "dice": 0.02,
         "surface_dice": 0.02,
@@ -402,14 +511,18 @@ def test_baseline_names_and_smallest_differences(results, tmp_path):
     wrong = compare(*arguments, "--smallest-difference", "small")
     assert wrong.exit_code == 2
     assert "METRIC=NUMBER" in wrong.output
-    assert isinstance(compare(*paths, "-o", tmp_path / "no", "--baseline", "y").exception, InputError)
+    assert isinstance(
+        compare(*paths, "-o", tmp_path / "no", "--baseline", "y").exception, InputError
+    )
     assert not (tmp_path / "no").exists()
 
 
 def test_runs_of_one_cross_validation(results, tmp_path):
     cases = [f"P{n // 2}_S{n % 2}" for n in range(8)]
     splits = tmp_path / "splits_final.json"
-    splits.write_text(json.dumps([{"train": cases[4:], "val": cases[:4]}, {"train": cases[:4], "val": cases[4:]}]))
+    splits.write_text(
+        json.dumps([{"train": cases[4:], "val": cases[:4]}, {"train": cases[:4], "val": cases[4:]}])
+    )
     paths = [results("run_1"), results("run_2", 1)]
     result = compare(*paths, "-o", tmp_path / "out", "--splits", splits)
     assert result.exit_code == 0
@@ -438,5 +551,13 @@ def test_splits_that_do_not_fit_are_refused(tmp_path):
 def test_help_is_there_and_names_every_option():
     result = compare("--help")
     assert result.exit_code == 0
-    for option in ("--baseline", "--names", "--metrics", "--unit", "--smallest-difference", "--patients", "--splits"):
+    for option in (
+        "--baseline",
+        "--names",
+        "--metrics",
+        "--unit",
+        "--smallest-difference",
+        "--patients",
+        "--splits",
+    ):
         assert option in result.output

@@ -44,14 +44,18 @@ def test_every_case_of_every_fold_is_measured_once(root, tmp_path: Path):
     results = evaluate({"a": root.model("A", shifted(1, 2))}, tmp_path / "out")
     table = read_results(tmp_path / "out" / "a" / "results.csv")
     dice = table[table.metric == "dice"]
-    assert list(zip(dice.case, dice.modality, strict=True)) == [(case, name) for case in CASES for name in ("T1", "T2")]
+    assert list(zip(dice.case, dice.modality, strict=True)) == [
+        (case, name) for case in CASES for name in ("T1", "T2")
+    ]
     assert list(dice.value) == pytest.approx([7 / 8, 6 / 8] * 5)
     assert list(dice.patient.unique()) == ["P001", "P002", "P003", "P004"]
     assert results.best is None
     assert not (tmp_path / "out" / "best.json").exists()
     content = json.loads((tmp_path / "out" / "a" / "results.json").read_text())
     assert content["checkpoint_chosen_on_these_cases"] is False
-    assert content["crossval"]["folds"] == {str(number): list(fold) for number, fold in enumerate(root.folds)}
+    assert content["crossval"]["folds"] == {
+        str(number): list(fold) for number, fold in enumerate(root.folds)
+    }
     assert str(tmp_path) not in json.dumps(content)
 
 
@@ -62,7 +66,9 @@ def test_a_checkpoint_that_was_chosen_on_these_cases_is_said_everywhere(root, tm
         "b: optimistic, a checkpoint was chosen on the cases that it predicts."
     ]
     assert "Optimistic for b" in results.best.sentences()[1]
-    read = read_all([tmp_path / "out" / "a", tmp_path / "out" / "b"])  # as nnunet_liver compare does
+    read = read_all(
+        [tmp_path / "out" / "a", tmp_path / "out" / "b"]
+    )  # as nnunet_liver compare does
     assert [one.chosen_on_these_cases for one in read] == [False, True]
 
 
@@ -70,18 +76,24 @@ def test_the_labels_of_the_raw_dataset_do_where_nothing_was_preprocessed(root, t
     (root.preprocessed / "gt_segmentations").rename(root.raw / "labelsTr")
     (root.raw / "dataset.json").write_text(json.dumps(root.dataset_json))
     evaluate({"a": root.model("A", shifted())}, tmp_path / "out")
-    assert (read_results(tmp_path / "out" / "a" / "results.csv").query("metric == 'dice'").value == 1).all()
+    assert (
+        read_results(tmp_path / "out" / "a" / "results.csv").query("metric == 'dice'").value == 1
+    ).all()
 
 
 def test_other_references_and_their_further_cases(root, tmp_path: Path):
     for case in (*CASES, "P009_S1"):
         root.put(tmp_path / "corrected", case, (block(2), block(2)))
-    evaluate({"a": root.model("A", shifted(2, 3))}, tmp_path / "out", references=tmp_path / "corrected")
+    evaluate(
+        {"a": root.model("A", shifted(2, 3))}, tmp_path / "out", references=tmp_path / "corrected"
+    )
     dice = read_results(tmp_path / "out" / "a" / "results.csv").query("metric == 'dice'")
     assert list(dice.value) == pytest.approx([1, 7 / 8] * 5)
     (tmp_path / "corrected" / "P002_S1.nii.gz").unlink()
     with pytest.raises(InputError, match="has no reference of P002_S1"):
-        evaluate({"b": root.model("B", shifted())}, tmp_path / "b", references=tmp_path / "corrected")
+        evaluate(
+            {"b": root.model("B", shifted())}, tmp_path / "b", references=tmp_path / "corrected"
+        )
 
 
 def test_without_patients_each_case_is_one(root, tmp_path: Path):
@@ -119,7 +131,9 @@ def test_a_validation_that_was_interrupted(root, tmp_path: Path):
     summary = folder / "fold_1" / "validation" / "summary.json"
     content = summary.read_text()
     summary.unlink()
-    with pytest.raises(InputError, match=r"summary.json: is missing.*nnUNetv2_train .* 1 -tr A --c$"):
+    with pytest.raises(
+        InputError, match=r"summary.json: is missing.*nnUNetv2_train .* 1 -tr A --c$"
+    ):
         find_crossval(folder)
     summary.write_text(content)
     (folder / "fold_1" / "validation" / "P003_S1.nii.gz").unlink()
@@ -148,7 +162,9 @@ def test_models_of_different_datasets_are_refused(root, tmp_path: Path, monkeypa
     second.parent.rename(renamed)
     (other.preprocessed).rename(other.preprocessed.with_name("Dataset502_Others"))
     (tmp_path / "elsewhere" / "preprocessed" / DATASET).symlink_to(root.preprocessed)
-    with pytest.raises(InputError, match=r"different datasets .a: Dataset501_Blocks, b: Dataset502_Others"):
+    with pytest.raises(
+        InputError, match=r"different datasets .a: Dataset501_Blocks, b: Dataset502_Others"
+    ):
         evaluate({"a": first, "b": renamed / second.name}, tmp_path / "out")
 
 
@@ -169,19 +185,37 @@ def test_each_repetition_is_measured_on_its_own(root, tmp_path: Path):
     results = evaluate({"a": root.model("A", shifted(1))}, tmp_path / "out")
     assert [one.title for one in results.evaluated] == ["a, repetition 0", "a, repetition 1"]
     for number in range(2):
-        assert len(read_results(tmp_path / f"out/a/repetition_{number}/results.csv").query("metric == 'dice'")) == 10
+        assert (
+            len(
+                read_results(tmp_path / f"out/a/repetition_{number}/results.csv").query(
+                    "metric == 'dice'"
+                )
+            )
+            == 10
+        )
     assert "is repeated 2 times" in results.notes[0]
 
 
 def test_a_repetition_that_was_not_trained_is_left_out(root, tmp_path: Path):
     root.split(TWICE)
-    results = evaluate({"a": root.model("A", shifted(1), folds=[2, 3]), "b": root.model("B", shifted(2))}, tmp_path / "out")
-    assert [(one.model, one.repetition.number) for one in results.evaluated] == [("a", 1), ("b", 0), ("b", 1)]
+    results = evaluate(
+        {"a": root.model("A", shifted(1), folds=[2, 3]), "b": root.model("B", shifted(2))},
+        tmp_path / "out",
+    )
+    assert [(one.model, one.repetition.number) for one in results.evaluated] == [
+        ("a", 1),
+        ("b", 0),
+        ("b", 1),
+    ]
     assert "a: no fold of repetition 0 was trained; left out." in results.notes
     assert results.best.repetitions == (1,)
     with pytest.raises(InputError, match="no repetition of the cross-validation in common"):
         evaluate(
-            {"a": root.results / "A__nnUNetPlans__3d_fullres", "c": root.model("C", shifted(), folds=[0, 1])}, tmp_path / "x"
+            {
+                "a": root.results / "A__nnUNetPlans__3d_fullres",
+                "c": root.model("C", shifted(), folds=[0, 1]),
+            },
+            tmp_path / "x",
         )
     with pytest.raises(InputError, match="fold 1 of the cross-validation"):
         find_crossval(root.model("D", shifted(), folds=[0, 2, 3]))
@@ -191,7 +225,11 @@ def test_folds_that_overlap_are_no_repetitions(tmp_path: Path):
     folds = [{"val": ["a", "b"]}, {"val": ["b", "c"]}]
     with pytest.raises(InputError, match=r"overlap \(case b\)"):
         repetitions_of(folds, tmp_path)
-    assert repetitions_of([{"val": ["a"]}, {"val": ["b"]}] * 3, tmp_path) == [[0, 1], [2, 3], [4, 5]]
+    assert repetitions_of([{"val": ["a"]}, {"val": ["b"]}] * 3, tmp_path) == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+    ]
 
 
 def test_results_are_not_overwritten_unasked(root, tmp_path: Path):
@@ -215,7 +253,15 @@ def test_a_damaged_prediction_is_listed_and_the_others_measured(root, tmp_path: 
 
 def dice_table(values: dict[str, tuple[float, float]]) -> pd.DataFrame:
     rows = [
-        {"case": case, "patient": case, "modality": name, "class": "liver", "metric": "dice", "value": value, "unit": "1"}
+        {
+            "case": case,
+            "patient": case,
+            "modality": name,
+            "class": "liver",
+            "metric": "dice",
+            "value": value,
+            "unit": "1",
+        }
         for case, both in values.items()
         for name, value in zip(("T1", "T2"), both, strict=True)
     ]
@@ -232,7 +278,10 @@ def test_the_best_model_has_the_highest_mean_over_images_and_cases():
     assert best.of_each_object["a"] == pytest.approx({"T1 liver": 0.9, "T2 liver": 0.8})
     assert best.is_clear
     assert best.first == 1
-    assert "b, mean Dice 0.8718 (clearly the best). It comes first in 100% of the draws" in best.sentences()[0]
+    assert (
+        "b, mean Dice 0.8718 (clearly the best). It comes first in 100% of the draws"
+        in best.sentences()[0]
+    )
     assert "Dice of all masks: a is 0.022 lower than b on average" in best.sentences()[1]
 
 
@@ -243,13 +292,18 @@ def test_a_small_lead_is_no_clear_one():
     assert best.name == "b"
     assert not best.is_clear
     assert "not clearly better" in best.sentences()[0]
-    few = find_best({name: {0: table[table.case.isin(["c0", "c1"])]} for name, table in (("a", a), ("b", b))})
+    few = find_best(
+        {name: {0: table[table.case.isin(["c0", "c1"])]} for name, table in (("a", a), ("b", b))}
+    )
     assert math.isnan(few.first)
     assert not few.is_clear
 
 
 def test_of_repetitions_a_case_counts_with_its_mean():
-    low, high = dice_table({"c0": (0.6, 0.6), "c1": (0.8, 0.8)}), dice_table({"c0": (0.8, 0.8), "c1": (1.0, 1.0)})
+    low, high = (
+        dice_table({"c0": (0.6, 0.6), "c1": (0.8, 0.8)}),
+        dice_table({"c0": (0.8, 0.8), "c1": (1.0, 1.0)}),
+    )
     best = find_best({"a": {0: low, 1: high, 2: high}, "b": {0: low, 1: low}})
     assert best.repetitions == (0, 1)
     assert best.scores == pytest.approx({"a": 0.8, "b": 0.7})
@@ -264,8 +318,18 @@ def test_models_with_other_classes_are_not_ranked():
 
 def test_the_command_shows_each_model_and_the_best(root, tmp_path: Path):
     first, second = root.model("A", shifted(1)), root.model("B", shifted(2))
-    command = ["evaluate", "--crossval", str(first), "--crossval", f"mine={second}", "-o", str(tmp_path / "out")]
-    result = CliRunner().invoke(app, [*command, "--similarity", "none", "--processes", "1"], env={"COLUMNS": "200"})
+    command = [
+        "evaluate",
+        "--crossval",
+        str(first),
+        "--crossval",
+        f"mine={second}",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    result = CliRunner().invoke(
+        app, [*command, "--similarity", "none", "--processes", "1"], env={"COLUMNS": "200"}
+    )
     assert result.exit_code == 0, result.output
     assert f"Best: {first.name}, mean Dice 0.9375" in result.output
     best = json.loads((tmp_path / "out" / "best.json").read_text())
@@ -290,13 +354,26 @@ def test_wrong_uses_of_the_command(root, tmp_path: Path):
 
 def test_what_nnunet_wrote_is_measured_as_it_was_validated(nnunet_root: Path, tmp_path: Path):
     trainer = make_trainer(
-        nnunet_root, tmp_path / "results", "nnUNetTrainerDualInput", num_epochs=1, num_iterations_per_epoch=1
+        nnunet_root,
+        tmp_path / "results",
+        "nnUNetTrainerDualInput",
+        num_epochs=1,
+        num_iterations_per_epoch=1,
     )
     run_epochs(trainer, 1, end=True)
     quietly(trainer.perform_actual_validation)
     folder = Path(trainer.output_folder_base)
     assert folder.parent.name == BLOBS
     results = evaluate({"a": folder}, tmp_path / "out")
-    summary = json.loads((folder / "fold_0" / "validation" / "summary.json").read_text())["mean_by_modality_and_class"]
-    dice = results.evaluated[0].evaluation.table.query("metric == 'dice'").groupby("modality").value.mean()
-    assert dict(dice) == pytest.approx({name: summary[f"{name} liver"]["Dice"] for name in ("T1", "T2")})
+    summary = json.loads((folder / "fold_0" / "validation" / "summary.json").read_text())[
+        "mean_by_modality_and_class"
+    ]
+    dice = (
+        results.evaluated[0]
+        .evaluation.table.query("metric == 'dice'")
+        .groupby("modality")
+        .value.mean()
+    )
+    assert dict(dice) == pytest.approx(
+        {name: summary[f"{name} liver"]["Dice"] for name in ("T1", "T2")}
+    )

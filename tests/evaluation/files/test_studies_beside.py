@@ -21,7 +21,9 @@ def single(tmp_path: Path, put) -> Path:
     for name in ("water", "fat", "labels", "liver"):
         put(f"files/{name}", block())
     table = tmp_path / "files" / "studies.csv"
-    table.write_text("Patient,water,fat,mask,liver_mask\nanna,water.nii.gz,fat.nii.gz,labels.nii.gz,liver.nii.gz\n")
+    table.write_text(
+        "Patient,water,fat,mask,liver_mask\nanna,water.nii.gz,fat.nii.gz,labels.nii.gz,liver.nii.gz\n"
+    )
     return table
 
 
@@ -32,7 +34,9 @@ def test_a_csv_with_one_mask_is_of_single_images(single: Path):
     references = find_references(single, None)
     assert references.maps[Key("anna", NO_MODALITY)].path.name == "labels.nii.gz"
     assert len(references.maps) == 1  # the liver mask beside it is none
-    assert find_images(single, MODALITIES) == {Key("anna", NO_MODALITY): single.parent / "water.nii.gz"}
+    assert find_images(single, MODALITIES) == {
+        Key("anna", NO_MODALITY): single.parent / "water.nii.gz"
+    }
 
 
 def test_a_csv_of_pairs(tmp_path: Path, put):
@@ -46,7 +50,9 @@ def test_a_csv_of_pairs(tmp_path: Path, put):
     assert list(find_references(table, None).maps) == [Key("anna", "T2")]
 
 
-@pytest.mark.parametrize(("names", "is_single"), [(("A", "A_mask"), True), (("A_T1", "A_T1_mask"), False)])
+@pytest.mark.parametrize(
+    ("names", "is_single"), [(("A", "A_mask"), True), (("A_T1", "A_T1_mask"), False)]
+)
 def test_folders(tmp_path: Path, put, names: tuple[str, ...], is_single: bool):
     for name in names:
         put(f"files/{name}", block())

@@ -48,9 +48,17 @@ def two_pairs(tmp_path: Path, put) -> Path:
     return tmp_path
 
 
-def evaluate(root: Path, options: Options = Options(similarity="translation"), **more) -> pd.DataFrame:
+def evaluate(
+    root: Path, options: Options = Options(similarity="translation"), **more
+) -> pd.DataFrame:
     return evaluate_folders(
-        root / "predictions", root / "references", root / "out", options, processes=1, overwrite=True, **more
+        root / "predictions",
+        root / "references",
+        root / "out",
+        options,
+        processes=1,
+        overwrite=True,
+        **more,
     )
 
 
@@ -106,10 +114,18 @@ def test_other_options_classes_and_versions_measure_again(two_pairs, monkeypatch
     counted = Counted(monkeypatch)
     evaluate(two_pairs, Options(tolerance_mm=1, similarity="translation"))
     assert counted.take() == ALL
-    evaluate(two_pairs, Options(tolerance_mm=1, similarity="translation"), reference_classes={"liver": (1,)})
+    evaluate(
+        two_pairs,
+        Options(tolerance_mm=1, similarity="translation"),
+        reference_classes={"liver": (1,)},
+    )
     assert counted.take() == ALL
     monkeypatch.setattr("nnunet_liver_ext.evaluation.measuring.cache.__version__", "99.0")
-    evaluate(two_pairs, Options(tolerance_mm=1, similarity="translation"), reference_classes={"liver": (1,)})
+    evaluate(
+        two_pairs,
+        Options(tolerance_mm=1, similarity="translation"),
+        reference_classes={"liver": (1,)},
+    )
     assert counted.take() == ALL
 
 
@@ -137,7 +153,9 @@ def test_the_order_of_the_modalities_in_a_joint_map_counts(tmp_path, put, monkey
     assert dice == {("T1", "T2"): {"T1": 1, "T2": 1}, ("T2", "T1"): {"T1": 0.5, "T2": 0.5}}
 
 
-def test_patients_that_become_known_are_in_the_results_without_measuring_again(two_pairs, monkeypatch):
+def test_patients_that_become_known_are_in_the_results_without_measuring_again(
+    two_pairs, monkeypatch
+):
     assert set(evaluate(two_pairs).patient) == {"A", "B"}
     counted = Counted(monkeypatch)
     monkeypatch.setattr(label_maps, "_patients_of_dataset", lambda folder: {"A": "P", "B": "P"})
@@ -169,7 +187,12 @@ def test_a_file_that_changes_while_it_is_measured_is_not_kept(two_pairs, put, mo
     counted = Counted(monkeypatch)
     table = evaluate(two_pairs, Options())
     assert counted.take() == ["A T1"]
-    assert table[(table.case == "A") & (table.modality == "T1") & (table.metric == "dice")].value.item() == 5 / 8
+    assert (
+        table[
+            (table.case == "A") & (table.modality == "T1") & (table.metric == "dice")
+        ].value.item()
+        == 5 / 8
+    )
 
 
 def test_the_cache_has_no_names_of_files(tmp_path, put):
@@ -178,7 +201,9 @@ def test_the_cache_has_no_names_of_files(tmp_path, put):
     put("masks/MUELLER_IMAGE", block().astype(np.float32))
     row = "X1,masks/MUELLER_IMAGE.nii.gz,masks/MUELLER_ANNA.nii.gz"
     (tmp_path / "studies.csv").write_text(f"patient,t1,t1_mask\n{row}")
-    evaluate_folders(tmp_path / "predictions", tmp_path / "studies.csv", tmp_path / "out", processes=1)
+    evaluate_folders(
+        tmp_path / "predictions", tmp_path / "studies.csv", tmp_path / "out", processes=1
+    )
     for path in (tmp_path / "out").rglob("*.*"):
         assert path.is_dir() or "MUELLER" not in path.read_text()
 

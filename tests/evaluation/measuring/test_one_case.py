@@ -24,7 +24,9 @@ PAIR = PairLabels(("T1", "T2"), ("background", "liver"))
 
 
 def describe(folder: Path, pair: PairLabels | None = PAIR, **labels) -> None:
-    entry = {"pair": pair.to_json(), "labels": pair.dataset_labels()} if pair else {"labels": labels}
+    entry = (
+        {"pair": pair.to_json(), "labels": pair.dataset_labels()} if pair else {"labels": labels}
+    )
     (folder / "dataset.json").write_text(json.dumps(entry))
 
 
@@ -40,7 +42,11 @@ def test_native_masks_are_found_by_case_and_modality(tmp_path, put):
         put(f"{side}/P001_T2", block(grid=T2_GRID), T2_GRID)
         put(f"{side}/left_lobe_T2", block(), ending=".nrrd" if side == "references" else ".mha")
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
-    assert [comparison.key for comparison in found.comparisons] == [("P001", "T1"), ("P001", "T2"), ("left_lobe", "T2")]
+    assert [comparison.key for comparison in found.comparisons] == [
+        ("P001", "T1"),
+        ("P001", "T2"),
+        ("left_lobe", "T2"),
+    ]
     assert not found.missing
     assert not found.notes
 
@@ -136,7 +142,12 @@ def test_empty_masks_have_the_defined_values(tmp_path, put):
     put("predictions/P001_T1", block() * 0)
     put("references/P001_T1", block())
     values = only_result(tmp_path).values["1"]
-    assert (values["dice"], values["surface_dice"], values["hd"], values["asd"]) == (0, 0, math.inf, math.inf)
+    assert (values["dice"], values["surface_dice"], values["hd"], values["asd"]) == (
+        0,
+        0,
+        math.inf,
+        math.inf,
+    )
 
 
 def test_missing_and_extra_files_are_named(tmp_path, put):
@@ -147,7 +158,9 @@ def test_missing_and_extra_files_are_named(tmp_path, put):
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
     assert [comparison.key.case for comparison in found.comparisons] == ["P001"]
     assert found.missing == [CaseFailure("P003 T1", "the reference has no prediction.")]
-    assert found.notes == [CaseFailure("P002 T1", "P002_T1.nii.gz has no reference and was not evaluated.")]
+    assert found.notes == [
+        CaseFailure("P002 T1", "P002_T1.nii.gz has no reference and was not evaluated.")
+    ]
 
 
 def test_what_predict_writes_beside_masks_is_none_of_a_case(tmp_path, put):
@@ -195,7 +208,10 @@ def test_labels_that_do_not_fit_are_named(tmp_path, put):
     assert found.notes == [NO_LABEL_IN_BOTH]
     assert {name: values["dice"] for name, values in found.values.items()} == {"1": 0, "6": 0}
     describe(tmp_path / "references", None, background=0, liver=1)
-    assert "P001_T1.nii.gz: holds labels [6] that dataset.json does not name" in only_result(tmp_path).reason
+    assert (
+        "P001_T1.nii.gz: holds labels [6] that dataset.json does not name"
+        in only_result(tmp_path).reason
+    )
 
 
 def test_a_code_that_is_none_is_named(tmp_path, put):
@@ -204,13 +220,18 @@ def test_a_code_that_is_none_is_named(tmp_path, put):
     describe(tmp_path / "references")
     found = pair_up(tmp_path / "predictions", tmp_path / "references")
     failure = evaluate_case(found.comparisons[0], found.classes, Options())
-    assert "P001.nii.gz: is no joint label map: labels must lie in 0..3, found 0..7" in failure.reason
+    assert (
+        "P001.nii.gz: is no joint label map: labels must lie in 0..3, found 0..7" in failure.reason
+    )
 
 
 def test_what_cannot_be_paired_up_at_all_is_refused(tmp_path, put):
     put("predictions/A_T1", block())
     put("references/B_T1", block())
-    with pytest.raises(InputError, match=r"no prediction belongs to a reference: predictions has A T1, references has B T1"):
+    with pytest.raises(
+        InputError,
+        match=r"no prediction belongs to a reference: predictions has A T1, references has B T1",
+    ):
         pair_up(tmp_path / "predictions", tmp_path / "references")
     with pytest.raises(InputError, match="no such folder of predictions"):
         pair_up(tmp_path / "nothing", tmp_path / "references")
@@ -232,8 +253,17 @@ def test_an_empty_folder_is_refused_with_a_hint(tmp_path, put):
     ("content", "message"),
     [
         ("{", "is no valid dataset.json"),
-        ('{"labels": {"background": 0, "liver": 1, "ignore": 2}}', "an ignore label cannot be evaluated"),
-        ('{"labels": {"a": 0}, "pair": {"modalities": ["T1", "T2"], "classes": ["background", "liver"]}}', "4 pair codes"),
+        (
+            '{"labels": {"background": 0, "liver": 1, "ignore": 2}}',
+            "an ignore label cannot be evaluated",
+        ),
+        (
+            (
+                '{"labels": {"a": 0}, "pair": {"modalities": ["T1", "T2"], "classes":'
+                ' ["background", "liver"]}}'
+            ),
+            "4 pair codes",
+        ),
     ],
 )
 def test_a_bad_dataset_json_is_refused(tmp_path, put, content, message):
@@ -272,7 +302,10 @@ def test_studies_are_references(tmp_path, put, layout):
     found = pair_up(tmp_path / "predictions", references)
     assert [str(comparison.key) for comparison in found.comparisons] == ["P001 T1", "P001 T2"]
     assert all(comparison.image is not None for comparison in found.comparisons)
-    dice = [evaluate_case(comparison, None, Options()).values["1"]["dice"] for comparison in found.comparisons]
+    dice = [
+        evaluate_case(comparison, None, Options()).values["1"]["dice"]
+        for comparison in found.comparisons
+    ]
     assert dice == pytest.approx([7 / 8, 1])
 
 
@@ -287,7 +320,9 @@ def test_references_numbered_otherwise_are_named(tmp_path, put):
     assert result.values["liver"]["dice"] == pytest.approx(7 / 8)
     assert result.values["liver"]["volume_reference"] == pytest.approx(BLOCK_ML)
     describe(tmp_path / "predictions", pair=None, background=0, spleen=1)
-    with pytest.raises(InputError, match="--label names the classes liver, the predictions have spleen"):
+    with pytest.raises(
+        InputError, match="--label names the classes liver, the predictions have spleen"
+    ):
         pair_up(tmp_path / "predictions", tmp_path / "references", {"liver": (6,)})
 
 

@@ -22,7 +22,9 @@ LABELS = {"background": 0, "liver": 1, "tumour": 2}
 def evaluated(root, options=Options(), references="references", **more):
     if isinstance(references, str):
         references = root / references
-    return run(root / "predictions", references, root / "out", options, processes=1, overwrite=True, **more)
+    return run(
+        root / "predictions", references, root / "out", options, processes=1, overwrite=True, **more
+    )
 
 
 def values(evaluation, case="A", name="1"):
@@ -59,7 +61,9 @@ def test_the_mean_over_raters_and_what_they_think_of_each_other(tmp_path, put):
     assert found["dice"] == pytest.approx(np.mean(to_raters))
     assert found["hd"] == pytest.approx(np.mean([1.5, 1.5, 4.5]))
     assert found["rater_dice"] == pytest.approx(np.mean(among))
-    assert found["uncertainty_aware_score"] == pytest.approx(1 - 0.1 * (1 - np.mean(to_raters)) / (1 - np.mean(among)))
+    assert found["uncertainty_aware_score"] == pytest.approx(
+        1 - 0.1 * (1 - np.mean(to_raters)) / (1 - np.mean(among))
+    )
     raters = pd.read_csv(tmp_path / "out/raters.csv")
     assert list(raters["first"] + "-" + raters["second"]) == [
         "prediction-anna",
@@ -77,14 +81,21 @@ def test_pairs_are_compared_with_raters_who_drew_both_images(tmp_path, put):
         put(f"predictions/A_{modality}", block(shift))
     put("anna/A_T1", block())
     put("anna/B_T1", block())
-    for modality, mask in (("T1", block()), ("T2", np.where(np.arange(24) < 10, block(), 0).astype(np.uint8))):
+    for modality, mask in (
+        ("T1", block()),
+        ("T2", np.where(np.arange(24) < 10, block(), 0).astype(np.uint8)),
+    ):
         put(f"ben/A_{modality}", mask)
     how = Options(similarity="translation")
     for order in (("anna", "ben"), ("ben", "anna")):
-        evaluation = evaluated(tmp_path, how, references={rater: tmp_path / rater for rater in order})
+        evaluation = evaluated(
+            tmp_path, how, references={rater: tmp_path / rater for rater in order}
+        )
         pair = values(evaluation)
         assert pair["relative_similarity_prediction"] == 1
-        assert pair["relative_similarity_reference"] == pytest.approx(2 * 6 / (6 + 8))  # ben's alone
+        assert pair["relative_similarity_reference"] == pytest.approx(
+            2 * 6 / (6 + 8)
+        )  # ben's alone
 
 
 def test_pairs_have_the_mean_over_raters(tmp_path, put):
@@ -142,7 +153,9 @@ def test_lesions_are_found_missed_and_invented(tmp_path, put):
     describe(tmp_path / "references", **LABELS)
     evaluation = evaluated(tmp_path, Options(lesions=("tumour",)))
     found = values(evaluation, name="tumour")
-    counts = [found[f"lesion_{name}"] for name in ("true_positives", "false_positives", "false_negatives")]
+    counts = [
+        found[f"lesion_{name}"] for name in ("true_positives", "false_positives", "false_negatives")
+    ]
     # the tumours touch along x: reference columns 5-8, prediction 5-6 and 9-10
     assert (found["lesions_reference"], found["lesions_prediction"]) == (1, 2)
     assert counts == [1, 1, 0]
@@ -155,7 +168,9 @@ def test_lesions_are_found_missed_and_invented(tmp_path, put):
     assert list(rows.found) == ["hit", "false"]
     assert rows.dice[0] == pytest.approx(2 * 8 / (16 + 8))
     millilitres = 16 * 6.75 / 1000
-    assert float(rows.reference_mm[0]) == pytest.approx((6 * millilitres * 1000 / math.pi) ** (1 / 3))
+    assert float(rows.reference_mm[0]) == pytest.approx(
+        (6 * millilitres * 1000 / math.pi) ** (1 / 3)
+    )
 
 
 def test_no_lesion_at_all_is_no_exception(tmp_path, put):
@@ -171,7 +186,10 @@ def test_an_unknown_class_of_lesions_is_refused(tmp_path, put):
     for side in ("predictions", "references"):
         put(f"{side}/A", liver_with())
     describe(tmp_path / "references", **LABELS)
-    with pytest.raises(InputError, match="there is no class cyst to measure lesion by lesion; there are liver, tumour"):
+    with pytest.raises(
+        InputError,
+        match="there is no class cyst to measure lesion by lesion; there are liver, tumour",
+    ):
         evaluated(tmp_path, Options(lesions=("cyst",)))
     assert not (tmp_path / "out").exists()
 
@@ -201,7 +219,12 @@ def test_the_detection_of_all_cases_together_and_by_size(tmp_path, put):
     rows = json.loads((tmp_path / "out/results.json").read_text())["detection"]
     names = ("true_positives", "false_positives", "false_negatives")
     counts = {row["size"]: [row[name] for name in names] for row in rows}
-    assert counts == {"all": [2, 1, 1], "0 to 10": [1, 1, 1], "10 to 20": [1, 0, 0], "20 and more": [0, 0, 0]}
+    assert counts == {
+        "all": [2, 1, 1],
+        "0 to 10": [1, 1, 1],
+        "10 to 20": [1, 0, 0],
+        "20 and more": [0, 0, 0],
+    }
     assert rows[0]["recall"] == pytest.approx(2 / 3)
     assert rows[0]["false_positives_per_case_median"] == 0
     assert rows[3]["recall"] is None
@@ -211,10 +234,18 @@ def test_raters_detect_each_other(tmp_path, put):
     for name, tumours in (("predictions", (5,)), ("anna", (5,)), ("ben", (5, 9))):
         put(f"{name}/A", liver_with(*tumours))
         describe(tmp_path / name, **LABELS)
-    evaluated(tmp_path, Options(lesions=("tumour",)), references={name: tmp_path / name for name in ("anna", "ben")})
+    evaluated(
+        tmp_path,
+        Options(lesions=("tumour",)),
+        references={name: tmp_path / name for name in ("anna", "ben")},
+    )
     rows = pd.read_csv(tmp_path / "out/raters.csv")
     rows = rows[rows["class"] == "tumour"].set_index(["first", "second"])
-    assert list(rows.recall) == [1, 0.5, 0.5]  # of prediction and anna, prediction and ben, anna and ben
+    assert list(rows.recall) == [
+        1,
+        0.5,
+        0.5,
+    ]  # of prediction and anna, prediction and ben, anna and ben
     assert list(rows.precision) == [1, 1, 1]
 
 
@@ -246,8 +277,15 @@ def test_cases_without_a_lesion_count_without_class_names_too(tmp_path, put):
     evaluation = evaluated(tmp_path, Options(lesions=("2",)))
     false = evaluation.table[evaluation.table.metric == "lesion_false_positives"]
     assert list(false.value) == [2, 0, 0]
-    assert len(evaluation.table[(evaluation.table.metric == "pieces") & (evaluation.table["class"] == "2")]) == 3
-    (row, *_) = json.loads((tmp_path / "out/results.json").read_text())["detection"]
+    assert (
+        len(
+            evaluation.table[
+                (evaluation.table.metric == "pieces") & (evaluation.table["class"] == "2")
+            ]
+        )
+        == 3
+    )
+    row, *_ = json.loads((tmp_path / "out/results.json").read_text())["detection"]
     assert (row["cases"], row["false_positives_per_case_median"]) == (3, 0)
 
 
@@ -261,7 +299,11 @@ def test_false_positives_are_counted_in_the_cases_of_each_rater(tmp_path, put):
     raters = {name: tmp_path / name for name in ("anna", "ben")}
     evaluated(tmp_path, Options(lesions=("tumour",)), references=raters)
     rows = json.loads((tmp_path / "out/results.json").read_text())["detection"]
-    every = {row["rater"]: (row["cases"], row["false_positives_per_case_median"]) for row in rows if row["size"] == "all"}
+    every = {
+        row["rater"]: (row["cases"], row["false_positives_per_case_median"])
+        for row in rows
+        if row["size"] == "all"
+    }
     assert every == {"anna": (3, 1), "ben": (1, 0)}
 
 
@@ -289,8 +331,13 @@ def test_fat_fractions_of_prediction_and_reference(tmp_path, put):
     assert with_margin["fat_mean_difference"] == pytest.approx(32 / 6)
 
 
-@pytest.mark.parametrize(("scale", "reason"), [(0.01, "seems to be a fraction: multiply it by 100"), (10, "no percentage")])
-def test_a_fat_image_that_is_not_in_percent_is_named_and_the_rest_measured(tmp_path, put, scale, reason):
+@pytest.mark.parametrize(
+    ("scale", "reason"),
+    [(0.01, "seems to be a fraction: multiply it by 100"), (10, "no percentage")],
+)
+def test_a_fat_image_that_is_not_in_percent_is_named_and_the_rest_measured(
+    tmp_path, put, scale, reason
+):
     put("predictions/A", block())
     put("references/A", block())
     put("fat/A", fat_image(rim=30) * scale)
@@ -310,7 +357,10 @@ def test_a_fat_image_that_ends_within_the_liver_is_named(tmp_path, put):
     put("fat/A", np.full(half.size[::-1], 20, np.float32), half)
     evaluation = evaluated(tmp_path, fat=tmp_path / "fat")
     (note,) = evaluation.notes
-    assert "the fat fraction was not measured: fat_percent is nan or infinite in 128 voxels of the mask" in note.reason
+    assert (
+        "the fat fraction was not measured: fat_percent is nan or infinite in 128 voxels of the"
+        " mask" in note.reason
+    )
     assert "fat_mean_reference" not in values(evaluation)
 
 
@@ -320,10 +370,13 @@ def test_a_case_without_fat_image_is_named(tmp_path, put):
         put(f"references/{case}", block())
     put("fat/A", fat_image())
     evaluation = evaluated(tmp_path, fat=tmp_path / "fat")
-    assert [(note.case, note.reason) for note in evaluation.notes] == [("B", "no image of the fat fraction was found.")]
+    assert [(note.case, note.reason) for note in evaluation.notes] == [
+        ("B", "no image of the fat fraction was found.")
+    ]
 
 
-# ---------------------------------------------------------------------- plausibility, grids, conventions, patients
+# ---------------------------------------------------------------------- plausibility, grids,
+# conventions, patients
 
 
 def test_pieces_and_sides_of_the_prediction(tmp_path, put):
@@ -361,8 +414,12 @@ def test_a_damaged_image_is_named_and_the_rest_measured(tmp_path, put):
 
 
 def test_predictions_on_another_grid_are_resampled_if_asked(tmp_path, put):
-    shifted = type(GRID)(GRID.size, GRID.spacing, (GRID.origin[0] - 3.0, *GRID.origin[1:]), GRID.direction)
-    put("predictions/A", block(2), shifted)  # two columns of 1.5 mm further, on a grid that begins two columns earlier
+    shifted = type(GRID)(
+        GRID.size, GRID.spacing, (GRID.origin[0] - 3.0, *GRID.origin[1:]), GRID.direction
+    )
+    put(
+        "predictions/A", block(2), shifted
+    )  # two columns of 1.5 mm further, on a grid that begins two columns earlier
     put("references/A", block())
     with pytest.raises(InputError, match=r"different grids .* \(--resample reference\)"):
         evaluated(tmp_path)
@@ -419,7 +476,9 @@ def test_patients_of_studies_and_of_cases(tmp_path, put):
 
 
 def test_results_without_patients_are_read(tmp_path):
-    (tmp_path / "results.csv").write_text("case,modality,class,metric,value,unit\n007,T1,liver,dice,0.5,1\n")
+    (tmp_path / "results.csv").write_text(
+        "case,modality,class,metric,value,unit\n007,T1,liver,dice,0.5,1\n"
+    )
     table = read_results(tmp_path / "results.csv")
     assert list(table.iloc[0]) == ["007", "007", "T1", "liver", "dice", 0.5, "1"]
 
@@ -451,9 +510,26 @@ def test_the_command_takes_raters_lesions_and_fat(tmp_path, put):
         put(f"{name}/A", liver_with(*tumours))
         describe(tmp_path / name, **LABELS)
     put("fat/A", fat_image())
-    arguments = ["evaluate", "-p", tmp_path / "predictions", "-o", tmp_path / "out", "--lesions", "tumour"]
-    arguments += ["-r", f"anna={tmp_path / 'anna'}", "-r", tmp_path / "ben", "--fat", tmp_path / "fat"]
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    arguments = [
+        "evaluate",
+        "-p",
+        tmp_path / "predictions",
+        "-o",
+        tmp_path / "out",
+        "--lesions",
+        "tumour",
+    ]
+    arguments += [
+        "-r",
+        f"anna={tmp_path / 'anna'}",
+        "-r",
+        tmp_path / "ben",
+        "--fat",
+        tmp_path / "fat",
+    ]
+    result = CliRunner().invoke(
+        app, [str(argument) for argument in arguments], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     assert "lesions.csv" in result.output
     assert set(pd.read_csv(tmp_path / "out/raters.csv").second) == {"anna", "R2"}
@@ -469,7 +545,10 @@ def test_nothing_of_an_earlier_evaluation_is_left(tmp_path, put):
     evaluated(tmp_path, Options(lesions=("tumour",)), formats=("csv", "json", "html", "tex"))
     (tmp_path / "out/mine.txt").write_text("kept")
     evaluation = evaluated(tmp_path, formats=("csv",))
-    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["mine.txt", "results.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
+        "mine.txt",
+        "results.csv",
+    ]
     assert evaluation.written == ["results.csv"]
 
 
@@ -485,7 +564,9 @@ def test_a_wholly_wrong_prediction_counts_as_zero(tmp_path, put):
     assert values(evaluation, "A", "1")["dice"] == values(evaluation, "A", "2")["dice"] == 0
     for path in (tmp_path / "predictions/B.nii.gz", tmp_path / "references/B.nii.gz"):
         path.unlink()
-    with pytest.raises(InputError, match=r"no label in common in any case; name the references' with --label"):
+    with pytest.raises(
+        InputError, match=r"no label in common in any case; name the references' with --label"
+    ):
         evaluated(tmp_path)
 
 
@@ -504,12 +585,17 @@ def test_the_order_of_overlapping_labels_does_not_matter(tmp_path, put, order):
     describe(tmp_path / "predictions", background=0, liver=[1, 2], tumour=2)
     labels = {"liver": (1, 2), "tumour": (2,)}
     evaluation = evaluated(tmp_path, reference_classes={name: labels[name] for name in order})
-    assert {name: values(evaluation, name=name)["dice"] for name in labels} == {"liver": 1, "tumour": 1}
+    assert {name: values(evaluation, name=name)["dice"] for name in labels} == {
+        "liver": 1,
+        "tumour": 1,
+    }
 
 
 @pytest.mark.parametrize("label", ["liver", "=3", "liver=0", "liver=one"])
 def test_labels_that_say_nothing_are_refused(label):
-    result = CliRunner().invoke(app, ["evaluate", "-p", "x", "-r", "y", "-o", "z", "--label", label])
+    result = CliRunner().invoke(
+        app, ["evaluate", "-p", "x", "-r", "y", "-o", "z", "--label", label]
+    )
     assert result.exit_code == 2
     assert f"--label {label}: write NAME=VALUE" in " ".join(result.output.split())
 
@@ -525,7 +611,9 @@ def test_only_overlap_leaves_pairs_alone(tmp_path, put):
     for side in ("predictions", "references"):
         for modality in ("T1", "T2"):
             put(f"{side}/A_{modality}", block())
-    assert set(evaluated(tmp_path, Options(similarity="elastic", only=("overlap",))).table.modality) == {"T1", "T2"}
+    assert set(
+        evaluated(tmp_path, Options(similarity="elastic", only=("overlap",))).table.modality
+    ) == {"T1", "T2"}
     assert json.loads((tmp_path / "out/results.json").read_text())["empty_masks"] is None
 
 
@@ -538,7 +626,9 @@ def test_the_conventions_say_what_lies_beyond_the_volume(tmp_path, put):
         assert said.endswith(f"beyond the volume is {beyond}")
 
 
-@pytest.mark.parametrize("option", [("--seed", "1"), ("--fold", "0"), ("--no-mirroring",), ("--device", "cpu")])
+@pytest.mark.parametrize(
+    "option", [("--seed", "1"), ("--fold", "0"), ("--no-mirroring",), ("--device", "cpu")]
+)
 def test_options_of_the_mismatch_test_are_not_ignored(option):
     result = CliRunner().invoke(app, ["evaluate", "-p", "x", "-r", "y", "-o", "z", *option])
     assert result.exit_code == 2

@@ -1,4 +1,5 @@
-"""The two masks of a pair beside each other: blocks that are shifted, or that lack one of their eight columns."""
+"""The two masks of a pair beside each other: blocks that are shifted, or that lack one of their
+eight columns."""
 
 import json
 
@@ -38,7 +39,9 @@ def put_pair(put):
 
 def evaluated(root, **options):
     how = Options(**{"similarity": "translation", **options})
-    return evaluate_folders(root / "predictions", root / "references", root / "out", how, processes=1)
+    return evaluate_folders(
+        root / "predictions", root / "references", root / "out", how, processes=1
+    )
 
 
 def test_the_numbers_of_one_pair(tmp_path, put_pair):
@@ -95,7 +98,10 @@ def test_pairs_that_do_not_differ_have_no_p(tmp_path, put_pair):
     put_pair("A", (block(), block(1)), (block(2), block()))
     (row,) = summarise_pairs(evaluated(tmp_path))
     assert np.isnan(row["p_value"])
-    assert json.loads((tmp_path / "out/results.json").read_text())["similarity"]["pairs"][0]["p_value"] is None
+    assert (
+        json.loads((tmp_path / "out/results.json").read_text())["similarity"]["pairs"][0]["p_value"]
+        is None
+    )
 
 
 def test_half_a_pair_and_plain_maps_have_no_similarity(tmp_path, put):
@@ -112,20 +118,42 @@ def test_a_lone_image_beside_pairs_is_named(tmp_path, put, put_pair):
         put(f"{side}/B_T2", block())
     evaluated(tmp_path)
     notes = json.loads((tmp_path / "out/results.json").read_text())["notes"]
-    assert notes == [{"case": "B T2", "reason": "the other image of the pair is missing: no relative similarity."}]
+    assert notes == [
+        {
+            "case": "B T2",
+            "reason": "the other image of the pair is missing: no relative similarity.",
+        }
+    ]
 
 
 def test_unknown_classes_of_transforms_are_refused(tmp_path, put_pair):
     put_pair("A", (block(), block()), (block(), block()))
-    with pytest.raises(InputError, match="similarity must be one of translation, rigid, affine, elastic, not 'bent'"):
+    with pytest.raises(
+        InputError,
+        match="similarity must be one of translation, rigid, affine, elastic, not 'bent'",
+    ):
         evaluated(tmp_path, similarity="bent")
 
 
-@pytest.mark.parametrize(("options", "shown"), [(["--similarity", "translation"], True), (["--similarity", "none"], False)])
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [(["--similarity", "translation"], True), (["--similarity", "none"], False)],
+)
 def test_the_command_shows_it(tmp_path, put_pair, options, shown):
     put_pair("A", (block(), block()), (block(), narrow(6)))
     folders = [f"{tmp_path}/{name}" for name in ("predictions", "references", "out")]
-    arguments = ["evaluate", "-p", folders[0], "-r", folders[1], "-o", folders[2], "--processes", "1", *options]
+    arguments = [
+        "evaluate",
+        "-p",
+        folders[0],
+        "-r",
+        folders[1],
+        "-o",
+        folders[2],
+        "--processes",
+        "1",
+        *options,
+    ]
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
     assert result.exit_code == 0
     assert ("Relative similarity of the masks of a pair (translation)" in result.output) == shown

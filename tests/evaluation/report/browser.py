@@ -1,4 +1,5 @@
-"""A headless Chromium that tests talk to, with nothing but the standard library: the DevTools protocol over a WebSocket."""
+"""A headless Chromium that tests talk to, with nothing but the standard library: the DevTools
+protocol over a WebSocket."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROGRAM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+PROGRAM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 START_SECONDS, ANSWER_SECONDS = 60, 60
 
 
@@ -33,18 +41,27 @@ class Browser:
             "--no-first-run",
             "--mute-audio",
         )
-        options += ("--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0")
+        options += (
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--remote-debugging-port=0",
+        )
         profile = f"--user-data-dir={self.folder.name}/profile"
         self.log = (Path(self.folder.name) / "log").open("wb+")
         self.process = subprocess.Popen(
-            [PROGRAM, *options, profile, "about:blank"], stdout=subprocess.DEVNULL, stderr=self.log, stdin=subprocess.DEVNULL
+            [PROGRAM, *options, profile, "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=self.log,
+            stdin=subprocess.DEVNULL,
         )
         self.errors: list[str] = []
         self.number = 0
         try:
             self.socket = WebSocket(self._address())
             target = self._call("Target.createTarget", url="about:blank")["targetId"]
-            self.session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            self.session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
+                "sessionId"
+            ]
             for domain in ("Page", "Runtime", "Log"):
                 self.call(f"{domain}.enable")
         except BaseException:
@@ -61,7 +78,11 @@ class Browser:
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression; promises are waited for."""
         answer = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
         )
         if "exceptionDetails" in answer:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
@@ -83,17 +104,30 @@ class Browser:
 
     def colours(self, scheme: str) -> None:
         """What the reader's system prefers: "light" or "dark"."""
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
 
     def size(self, width: int, height: int, scale: float = 1) -> None:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=False,
+        )
 
     def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        path.write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        )
 
     def pdf(self, path: Path) -> None:
         path.write_bytes(
-            base64.b64decode(self.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)["data"])
+            base64.b64decode(
+                self.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)["data"]
+            )
         )
 
     def call(self, method: str, **parameters: Any) -> Any:
@@ -128,9 +162,15 @@ class Browser:
         parameters = answer.get("params", {})
         if answer.get("method") == "Runtime.exceptionThrown":
             self.errors.append(str(parameters["exceptionDetails"]))
-        if answer.get("method") == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
+        if answer.get("method") == "Runtime.consoleAPICalled" and parameters["type"] in (
+            "error",
+            "warning",
+        ):
             self.errors.append(str(parameters["args"]))
-        if answer.get("method") == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+        if answer.get("method") == "Log.entryAdded" and parameters["entry"]["level"] in (
+            "error",
+            "warning",
+        ):
             self.errors.append(parameters["entry"]["text"])
 
     def _address(self) -> str:
@@ -140,7 +180,9 @@ class Browser:
             if found:
                 return found.group()
             time.sleep(0.05)
-        raise AssertionError(f"{PROGRAM} did not start: {Path(self.log.name).read_text(errors='replace')[-2000:]}")
+        raise AssertionError(
+            f"{PROGRAM} did not start: {Path(self.log.name).read_text(errors='replace')[-2000:]}"
+        )
 
 
 class WebSocket:
@@ -151,8 +193,8 @@ class WebSocket:
         self.connection = socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS)
         key = base64.b64encode(os.urandom(16)).decode()
         request = (
-            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection:"
+            f" Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         self.connection.sendall(request.encode())
         self.stream = self.connection.makefile("rb")
@@ -164,7 +206,11 @@ class WebSocket:
     def send(self, text: str) -> None:
         data, mask = text.encode(), os.urandom(4)
         length = len(data)
-        head = struct.pack("!BB", 0x81, 0x80 | length) if length < 126 else struct.pack("!BBH", 0x81, 0x80 | 126, length)
+        head = (
+            struct.pack("!BB", 0x81, 0x80 | length)
+            if length < 126
+            else struct.pack("!BBH", 0x81, 0x80 | 126, length)
+        )
         if length >= 2**16:
             head = struct.pack("!BBQ", 0x81, 0x80 | 127, length)
         masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))

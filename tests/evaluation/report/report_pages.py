@@ -20,7 +20,8 @@ VOID = ("img", "meta", "link", "br", "input")
 
 
 class Page(HTMLParser):
-    """The elements of a page with their attributes and all text in them; refuses tags that are not closed in order."""
+    """The elements of a page with their attributes and all text in them; refuses tags that are not
+    closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -41,7 +42,10 @@ class Page(HTMLParser):
             for one in self.elements
             if one.tag == tag
             and (not css or css in one.attributes.get("class", "").split())
-            and all(one.attributes.get(name.replace("_", "-")) == value for name, value in attributes.items())
+            and all(
+                one.attributes.get(name.replace("_", "-")) == value
+                for name, value in attributes.items()
+            )
         ]
 
     def one(self, tag: str, css: str = "", **attributes: str) -> Element:
@@ -60,7 +64,12 @@ class Page(HTMLParser):
     def links(self) -> list[str]:
         """All that a browser would fetch or follow."""
         names = ("href", "src", "srcset", "action", "data", "poster")
-        return [one.attributes[name] for one in self.elements for name in names if name in one.attributes]
+        return [
+            one.attributes[name]
+            for one in self.elements
+            for name in names
+            if name in one.attributes
+        ]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         element = Element(tag, {name: value or "" for name, value in attrs}, list(self._open))
@@ -69,7 +78,9 @@ class Page(HTMLParser):
             self._open.append(element)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(Element(tag, {name: value or "" for name, value in attrs}, list(self._open)))
+        self.elements.append(
+            Element(tag, {name: value or "" for name, value in attrs}, list(self._open))
+        )
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop().tag == tag, (tag, self.getpos())
@@ -89,8 +100,11 @@ class Element:
         return other in self.above
 
 
-def object_values(dice: float, *, reference_ml: float = 1000.0, error_ml: float = 10.0, **more: float) -> dict[str, float]:
-    """All metrics of an object whose Dice is known; other values follow from it somehow. No Dice: it is missed."""
+def object_values(
+    dice: float, *, reference_ml: float = 1000.0, error_ml: float = 10.0, **more: float
+) -> dict[str, float]:
+    """All metrics of an object whose Dice is known; other values follow from it somehow. No Dice:
+    it is missed."""
     distance = math.inf if dice == 0 else 40 * (1 - dice)
     values = {
         "dice": dice,
@@ -114,7 +128,8 @@ def object_values(dice: float, *, reference_ml: float = 1000.0, error_ml: float 
 
 
 def results(
-    values: Mapping[tuple[str, str, str], Mapping[str, float]], patients: Mapping[str, str] | None = None
+    values: Mapping[tuple[str, str, str], Mapping[str, float]],
+    patients: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """{(case, modality, class): values by metric} as the table of results."""
     by_key: dict[Key, dict[str, Mapping[str, float]]] = {}
@@ -122,16 +137,22 @@ def results(
         by_key.setdefault(Key(case, modality), {})[name] = own
     patients = patients or {}
     return results_table(
-        CaseResult(key, {name: dict(one) for name, one in own.items()}, patients.get(key.case, key.case))
+        CaseResult(
+            key, {name: dict(one) for name, one in own.items()}, patients.get(key.case, key.case)
+        )
         for key, own in by_key.items()
     )
 
 
-def livers(dices: Mapping[str, tuple[float, ...]], modalities: tuple[str, ...] = ("T1", "T2")) -> pd.DataFrame:
+def livers(
+    dices: Mapping[str, tuple[float, ...]], modalities: tuple[str, ...] = ("T1", "T2")
+) -> pd.DataFrame:
     """{case: Dice of each of its images} as the table of results, of the class liver."""
     return results(
         {
-            (case, modality, "liver"): object_values(dice, reference_ml=1000 + 10 * number, error_ml=number - 1.5)
+            (case, modality, "liver"): object_values(
+                dice, reference_ml=1000 + 10 * number, error_ml=number - 1.5
+            )
             for number, (case, own) in enumerate(dices.items())
             for modality, dice in zip(modalities, own, strict=False)
         }
@@ -141,5 +162,9 @@ def livers(dices: Mapping[str, tuple[float, ...]], modalities: tuple[str, ...] =
 def written(folder: Path, table: pd.DataFrame, options: Options = Options(), **more) -> Page:
     """The page of these results, without pictures unless `counterparts` are given."""
     path = folder / "report.html"
-    write_report(table, path, **{"comparisons": [], "classes": None, "options": options, "processes": 1, **more})
+    write_report(
+        table,
+        path,
+        **{"comparisons": [], "classes": None, "options": options, "processes": 1, **more},
+    )
     return Page.of(path)

@@ -12,7 +12,13 @@ from PIL import Image
 from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, Comparison
 from nnunet_liver_ext.evaluation.files.label_maps import Key, LabelMap
 from nnunet_liver_ext.evaluation.report.outlines import TOLERANCE, UNITS, as_path, outlines
-from nnunet_liver_ext.evaluation.report.overlays import LARGE, SMALL, draw, draw_picture, overlay_png
+from nnunet_liver_ext.evaluation.report.overlays import (
+    LARGE,
+    SMALL,
+    draw,
+    draw_picture,
+    overlay_png,
+)
 from nnunet_liver_ext.evaluation.report.pictures import (
     LARGE_UP_TO,
     SMALL_UP_TO,
@@ -35,8 +41,13 @@ def path_of(mask, left, top, pixels_per_voxel):
 
 
 def ball(shape=(40, 200, 100), centre_mm=(100, 100, 100), radius_mm=50):
-    axes = np.meshgrid(*[np.arange(n) * s for n, s in zip(shape, SPACING_MM, strict=True)], indexing="ij")
-    return sum((axis - centre) ** 2 for axis, centre in zip(axes, centre_mm, strict=True)) < radius_mm**2
+    axes = np.meshgrid(
+        *[np.arange(n) * s for n, s in zip(shape, SPACING_MM, strict=True)], indexing="ij"
+    )
+    return (
+        sum((axis - centre) ** 2 for axis, centre in zip(axes, centre_mm, strict=True))
+        < radius_mm**2
+    )
 
 
 def scene(pred, ref, image=None, spacing_mm=SPACING_MM):
@@ -49,7 +60,10 @@ def polygons(path: str) -> list[np.ndarray]:
     for part in re.findall(r"M[^z]*z", path):
         start, steps = part[1:-1].split("l")
         numbers = [int(number) for number in re.findall(r"-?\d+", steps)]
-        points = np.cumsum([[int(number) for number in start.split()], *np.reshape(numbers, (-1, 2)).tolist()], axis=0)
+        points = np.cumsum(
+            [[int(number) for number in start.split()], *np.reshape(numbers, (-1, 2)).tolist()],
+            axis=0,
+        )
         found.append(points / UNITS)
     return found
 
@@ -71,7 +85,9 @@ def comparison(tmp_path, pred, ref, image=None, grid=GRID, name="P001"):
             paths[what] = tmp_path / f"{name}_{what}.nii.gz"
             write_image(image_like(values, grid), paths[what])
     references = {ONLY_RATER: LabelMap(paths["ref"])}
-    return Comparison(Key(name, "T1"), LabelMap(paths["pred"]), references, name, paths.get("image"))
+    return Comparison(
+        Key(name, "T1"), LabelMap(paths["pred"]), references, name, paths.get("image")
+    )
 
 
 # --- outlines
@@ -88,7 +104,9 @@ def test_an_outline_is_where_the_mask_is():
 def test_a_hole_is_wound_the_other_way_round():
     ring = np.pad(np.ones((10, 10), bool), 2)
     ring[5:9, 5:9] = False
-    outer, inner = sorted((area(points) for points in polygons(path_of(ring, 0, 0, (4, 4)))), key=abs, reverse=True)
+    outer, inner = sorted(
+        (area(points) for points in polygons(path_of(ring, 0, 0, (4, 4)))), key=abs, reverse=True
+    )
     assert outer * inner < 0
     assert abs(outer) == pytest.approx(100 * 16, rel=0.02)
     assert abs(inner) == pytest.approx(16 * 16, rel=0.05)
@@ -179,7 +197,10 @@ def test_the_image_is_where_its_outline_is():
     left, top = points.min(axis=0)
     right, bottom = points.max(axis=0)
     rows, columns = np.nonzero(bright[: round(bottom) + 5, : picture.width // 3 - 4])
-    assert (columns.min(), columns.max()) == (pytest.approx(left, abs=3), pytest.approx(right, abs=3))
+    assert (columns.min(), columns.max()) == (
+        pytest.approx(left, abs=3),
+        pytest.approx(right, abs=3),
+    )
     assert (rows.min(), rows.max()) == (pytest.approx(top, abs=3), pytest.approx(bottom, abs=3))
 
 
@@ -192,13 +213,18 @@ def test_the_picture_does_not_depend_on_how_the_file_stores_its_axes(tmp_path):
     pictures = []
     for axes in ("LPS", "RAS", "PIR"):
         stored = sitk.DICOMOrient(image_like(ref, grid), axes)
-        image = sitk.DICOMOrient(image_like(ref.astype(np.float32) * 50 + np.arange(100, dtype=np.float32), grid), axes)
+        image = sitk.DICOMOrient(
+            image_like(ref.astype(np.float32) * 50 + np.arange(100, dtype=np.float32), grid), axes
+        )
         paths = tmp_path / f"{axes}_mask.nii.gz", tmp_path / f"{axes}.nii.gz"
         write_image(stored, paths[0])
         write_image(image, paths[1])
         label_map = LabelMap(paths[0])
         pictures.append(
-            draw_picture(Comparison(Key("P001", "T1"), label_map, {ONLY_RATER: label_map}, "P001", paths[1]), None)
+            draw_picture(
+                Comparison(Key("P001", "T1"), label_map, {ONLY_RATER: label_map}, "P001", paths[1]),
+                None,
+            )
         )
     assert pictures[0] == pictures[1] == pictures[2]
 
@@ -250,16 +276,24 @@ def test_a_scene_is_cut_to_the_surroundings(tmp_path):
     ref[9:11, 50:52, 60:62] = 1
     grid = Grid((120, 100, 20), (2.0, 2.0, 5.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     found = read_scene(comparison(tmp_path, ref, ref, grid=grid), None)
-    assert found.ref.shape == (2 + 2 * 7, 2 + 2 * 18, 2 + 2 * 18)  # 35 mm on all sides, in whole voxels
+    assert found.ref.shape == (
+        2 + 2 * 7,
+        2 + 2 * 18,
+        2 + 2 * 18,
+    )  # 35 mm on all sides, in whole voxels
     assert found.ref.sum() == 8
 
 
 def test_a_file_of_its_own_has_both_outlines(tmp_path):
     png = overlay_png(comparison(tmp_path, block(2), block()), None)
     picture = np.asarray(Image.open(io.BytesIO(png)), int)
-    red, green = ((np.abs(picture - colour).sum(axis=-1) < 30) for colour in ((255, 77, 77), (61, 220, 106)))
+    red, green = (
+        (np.abs(picture - colour).sum(axis=-1) < 30) for colour in ((255, 77, 77), (61, 220, 106))
+    )
     assert red.any()
-    assert np.nonzero(green[:, :366])[1].mean() > np.nonzero(red[:, :366])[1].mean()  # moved to the patient's left
+    assert (
+        np.nonzero(green[:, :366])[1].mean() > np.nonzero(red[:, :366])[1].mean()
+    )  # moved to the patient's left
 
 
 # --- budget
@@ -270,7 +304,10 @@ def many(number):
 
 
 def test_few_images_have_large_pictures_and_more_of_them_small_ones():
-    few, more = plan_pictures(many(LARGE_UP_TO), (), ()), plan_pictures(many(LARGE_UP_TO + 1), (), ())
+    few, more = (
+        plan_pictures(many(LARGE_UP_TO), (), ()),
+        plan_pictures(many(LARGE_UP_TO + 1), (), ()),
+    )
     assert (few.size, few.note, len(few.comparisons)) == (LARGE, "", LARGE_UP_TO)
     assert (more.size, len(more.comparisons)) == (SMALL, LARGE_UP_TO + 1)
     assert "small" in more.note
@@ -298,7 +335,10 @@ def test_small_pictures_are_small(tmp_path):
 
 
 def test_several_processes_draw_the_same_and_a_damaged_image_costs_only_its_picture(tmp_path):
-    images = [comparison(tmp_path, block(n), block(), block().astype(np.float32), name=f"P{n}") for n in range(3)]
+    images = [
+        comparison(tmp_path, block(n), block(), block().astype(np.float32), name=f"P{n}")
+        for n in range(3)
+    ]
     images[1].image.write_bytes(b"no image")
     plan = PicturePlan(images, LARGE, "")
     one, two = draw_pictures(plan, None, processes=1), draw_pictures(plan, None, processes=2)

@@ -17,9 +17,14 @@ from tests.evaluation.report.browser import PROGRAM, Browser
 from tests.evaluation.report.report_pages import livers, written
 from tests.evaluation.report.test_report_page import comparisons
 
-pytestmark = [pytest.mark.skipif(PROGRAM is None, reason="needs Chromium"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="needs Chromium"),
+    pytest.mark.timeout(300),
+]
 
-DICES = {f"P{n:03d}": (0.90 + n / 200, 0.80 + (7 * n % 11) / 100) for n in range(11)} | {"P011": (0.4, 0.0)}
+DICES = {f"P{n:03d}": (0.90 + n / 200, 0.80 + (7 * n % 11) / 100) for n in range(11)} | {
+    "P011": (0.4, 0.0)
+}
 CASES = list(DICES)
 CLICK = "new MouseEvent('click', { bubbles: true, cancelable: true })"
 
@@ -53,19 +58,24 @@ def page(browser, report):
 
 def shown(browser, table="cases"):
     """Case and image of each row that is shown, from top to bottom."""
-    rows = f"[...document.querySelectorAll('#table-{table} tbody tr')].filter(row => row.offsetParent !== null)"
-    return [tuple(row) for row in browser.run(f"{rows}.map(row => [row.dataset.case, row.dataset.modality])")]
+    rows = (
+        f"[...document.querySelectorAll('#table-{table} tbody tr')].filter(row => row.offsetParent"
+        " !== null)"
+    )
+    return [
+        tuple(row)
+        for row in browser.run(f"{rows}.map(row => [row.dataset.case, row.dataset.modality])")
+    ]
 
 
 def column(browser, title):
     """The texts that are shown below a heading."""
-    return browser.run(
-        f"""(() => {{
+    return browser.run(f"""(() => {{
         const table = document.getElementById("table-cases");
-        const head = [...table.tHead.rows[1].cells].find(cell => cell.textContent.trim().startsWith("{title}"));
+        const head = [...table.tHead.rows[1].cells]
+            .find(cell => cell.textContent.trim().startsWith("{title}"));
         return [...table.tBodies[0].rows].filter(row => row.offsetParent !== null)
-            .map(row => row.cells[head.cellIndex].textContent.trim()); }})()"""
-    )
+            .map(row => row.cells[head.cellIndex].textContent.trim()); }})()""")
 
 
 def heading(title):
@@ -74,16 +84,17 @@ def heading(title):
 
 
 def put(browser, selector, value):
-    browser.run(
-        f"""(() => {{ const field = document.querySelector('{selector}');
-        if (field.type === "checkbox") field.checked = {json.dumps(value)}; else field.value = {json.dumps(value)};
+    browser.run(f"""(() => {{ const field = document.querySelector('{selector}');
+        if (field.type === "checkbox") field.checked = {json.dumps(value)};
+        else field.value = {json.dumps(value)};
         field.dispatchEvent(new Event("input", {{ bubbles: true }}));
-        field.dispatchEvent(new Event("change", {{ bubbles: true }})); }})()"""
-    )
+        field.dispatchEvent(new Event("change", {{ bubbles: true }})); }})()""")
 
 
 def opened(browser):
-    return browser.run("[...document.querySelectorAll('details.case[open]')].map(section => section.dataset.case)")
+    return browser.run(
+        "[...document.querySelectorAll('details.case[open]')].map(section => section.dataset.case)"
+    )
 
 
 def brightness(browser):
@@ -96,7 +107,8 @@ def test_it_opens_without_complaints_and_fetches_nothing(page):
     assert page.errors == []
     assert page.run("document.title") == "Liver segmentation: evaluation report"
     fetched = page.run(
-        "performance.getEntriesByType('resource').map(one => one.name).filter(name => !name.startsWith('data:'))"
+        "performance.getEntriesByType('resource').map(one => one.name).filter(name =>"
+        " !name.startsWith('data:'))"
     )
     assert fetched == []
 
@@ -104,7 +116,9 @@ def test_it_opens_without_complaints_and_fetches_nothing(page):
 def test_nothing_is_wider_than_the_page(page):
     for width in (1280, 390):
         page.size(width, 800)
-        assert page.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert page.run(
+            "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        )
 
 
 def test_headings_sort_by_number_both_ways_with_the_missing_ones_last(page):
@@ -117,7 +131,10 @@ def test_headings_sort_by_number_both_ways_with_the_missing_ones_last(page):
     falling = column(page, "Dice")
     assert [float(text) for text in falling if text] == numbers[::-1]
     assert falling[-1] == ""
-    assert page.run("document.querySelector('th[aria-sort]').getAttribute('aria-sort')") == "descending"
+    assert (
+        page.run("document.querySelector('th[aria-sort]').getAttribute('aria-sort')")
+        == "descending"
+    )
     page.run(f"{heading('HD95')}.click()")
     page.run(f"{heading('HD95')}.click()")
     assert column(page, "HD95")[0] == "∞"
@@ -139,7 +156,10 @@ def test_filters_leave_what_they_say(page):
     assert {case for case, _ in shown(page)} == set(CASES[:10])
     put(page, '[data-filter="modality"]', "T2")
     assert shown(page) == [(case, "T2") for case in CASES[:10]]
-    assert page.run("document.querySelector('.toolbar[data-for=cases] output').textContent") == "10 of 25 rows"
+    assert (
+        page.run("document.querySelector('.toolbar[data-for=cases] output').textContent")
+        == "10 of 25 rows"
+    )
     put(page, '[data-filter="text"]', "anna")
     assert shown(page) == [("P002", "T2"), ("P003", "T2")]
     put(page, '[data-filter="text"]', "")
@@ -164,14 +184,13 @@ def test_columns_can_be_chosen(page):
         .filter(cell => cell.offsetParent !== null).map(cell => cell.textContent.trim())"""
     before = page.run(visible)
     assert "IoU" not in before
-    number = page.run(
-        """[...document.querySelectorAll("#table-cases th[data-column]")]
-        .find(cell => cell.textContent.trim() === "IoU").dataset.column"""
-    )
+    number = page.run("""[...document.querySelectorAll("#table-cases th[data-column]")]
+        .find(cell => cell.textContent.trim() === "IoU").dataset.column""")
     put(page, f'input[data-column="{number}"]', True)
     after = page.run(visible)
     assert set(after) - set(before) == {"IoU"}
-    body = """[...document.querySelector("#table-cases tbody tr").cells].filter(cell => cell.offsetParent !== null).length"""
+    body = """[...document.querySelector("#table-cases tbody tr").cells]
+        .filter(cell => cell.offsetParent !== null).length"""
     assert page.run(body) == len(after)
     spans = """[...document.querySelectorAll("#table-cases thead tr:first-child > *")]
         .filter(cell => cell.offsetParent !== null).reduce((sum, cell) => sum + cell.colSpan, 0)"""
@@ -179,7 +198,10 @@ def test_columns_can_be_chosen(page):
 
 
 def test_a_case_opens_by_link_and_by_address(page, report):
-    page.run("[...document.querySelectorAll('#table-cases a')].find(link => link.textContent === 'P004').click()")
+    page.run(
+        "[...document.querySelectorAll('#table-cases a')].find(link => link.textContent ==="
+        " 'P004').click()"
+    )
     assert opened(page) == ["P004"]
     assert page.run("document.activeElement.closest('details').dataset.case") == "P004"
     assert page.run("document.querySelector('tr.current').dataset.case") == "P004"
@@ -235,7 +257,9 @@ def test_masks_are_lines_or_areas(page):
     page.press("j")
 
     def style(css, name):
-        return page.run(f"getComputedStyle(document.querySelector('details[open] .layers .{css}'))['{name}']")
+        return page.run(
+            f"getComputedStyle(document.querySelector('details[open] .layers .{css}'))['{name}']"
+        )
 
     assert (style("ref", "fill"), style("ref", "stroke")) == ("none", "rgb(255, 77, 77)")
     page.run("document.querySelector('input[value=areas]').click()")
@@ -246,13 +270,14 @@ def test_masks_are_lines_or_areas(page):
 
 
 def test_both_masks_are_purple_and_one_alone_red_or_blue(page, tmp_path):
-    """The prediction is the reference moved by one of eight columns towards the patient's right, hence to the left."""
+    """The prediction is the reference moved by one of eight columns towards the patient's right,
+    hence to the left."""
     page.press("j")
     page.run("document.querySelector('input[value=areas]').click()")
     page.run("document.querySelector('details[open] .layers').scrollIntoView()")
     left, top, width = page.run(
-        "(() => { const box = document.querySelector('details[open] .layers').getBoundingClientRect();"
-        "return [box.left, box.top, box.width]; })()"
+        "(() => { const box = document.querySelector('details[open]"
+        " .layers').getBoundingClientRect();return [box.left, box.top, box.width]; })()"
     )
     page.screenshot(tmp_path / "areas.png")
     picture = np.asarray(Image.open(tmp_path / "areas.png").convert("RGB"), int)
@@ -268,12 +293,20 @@ def test_both_masks_are_purple_and_one_alone_red_or_blue(page, tmp_path):
 
 def test_pictures_can_be_enlarged(page):
     page.press("j")
-    widths = "[...document.querySelectorAll('details[open] .picture')].map(one => one.getBoundingClientRect().width)"
+    widths = (
+        "[...document.querySelectorAll('details[open] .picture')].map(one =>"
+        " one.getBoundingClientRect().width)"
+    )
     before = page.run(widths)
     page.run("document.querySelector('details[open] [data-do=enlarge]').click()")
     after = page.run(widths)
     assert after[0] > 1.5 * before[0]
-    assert page.run("document.querySelector('details[open] [data-do=enlarge]').getAttribute('aria-pressed')") == "true"
+    assert (
+        page.run(
+            "document.querySelector('details[open] [data-do=enlarge]').getAttribute('aria-pressed')"
+        )
+        == "true"
+    )
     page.press("z")
     page.press("z")
     assert page.run(widths) == pytest.approx([after[0]] * 2, abs=2)
@@ -281,12 +314,13 @@ def test_pictures_can_be_enlarged(page):
 
 def test_pictures_are_decoded(page):
     page.press("j")
-    page.wait_for("[...document.querySelectorAll('details[open] img')].every(one => one.complete && one.naturalWidth > 100)")
-    boxes = page.run(
-        """[...document.querySelectorAll("details[open] .layers")].map(layers => {
-        const [a, b] = [...layers.children].map(child => child.getBoundingClientRect());
-        return [a.left - b.left, a.top - b.top, a.width - b.width, a.height - b.height]; })"""
+    page.wait_for(
+        "[...document.querySelectorAll('details[open] img')].every(one => one.complete &&"
+        " one.naturalWidth > 100)"
     )
+    boxes = page.run("""[...document.querySelectorAll("details[open] .layers")].map(layers => {
+        const [a, b] = [...layers.children].map(child => child.getBoundingClientRect());
+        return [a.left - b.left, a.top - b.top, a.width - b.width, a.height - b.height]; })""")
     assert np.abs(boxes).max() < 1  # outlines lie on their image
 
 
@@ -307,7 +341,19 @@ def test_dark_and_light_follow_the_system_until_the_reader_chooses(page, report)
 def test_text_can_be_read_on_its_background(page, scheme):
     """Contrast of at least 4.5 (WCAG 2, AA) for the colours that carry text."""
     page.colours(scheme)
-    names = ["paper", "panel", "ink", "faint", "accent", "bad", "note", "good", "bad-panel", "note-panel", "raised"]
+    names = [
+        "paper",
+        "panel",
+        "ink",
+        "faint",
+        "accent",
+        "bad",
+        "note",
+        "good",
+        "bad-panel",
+        "note-panel",
+        "raised",
+    ]
     style = "getComputedStyle(document.documentElement)"
     values = page.run(f"{names}.map(name => {style}.getPropertyValue('--' + name).trim())")
     colours = dict(zip(names, values, strict=True))
@@ -316,10 +362,16 @@ def test_text_can_be_read_on_its_background(page, scheme):
         digits = colours[name].lstrip("#")
         digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
         parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        linear = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
         return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
-    pairs = [(text, ground) for text in ("ink", "faint", "accent", "bad", "good") for ground in ("paper", "panel", "raised")]
+    pairs = [
+        (text, ground)
+        for text in ("ink", "faint", "accent", "bad", "good")
+        for ground in ("paper", "panel", "raised")
+    ]
     for text, ground in [*pairs, ("bad", "bad-panel"), ("note", "note-panel"), ("note", "paper")]:
         lighter, darker = sorted((luminance(text), luminance(ground)), reverse=True)
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (text, ground)
@@ -328,12 +380,18 @@ def test_text_can_be_read_on_its_background(page, scheme):
 def test_the_methods_are_copied_or_selected(page):
     page.run("document.querySelector('[data-do=copy]').click()")
     page.wait_for("document.querySelector('.copied').textContent !== ''")
-    assert page.run("document.querySelector('.copied').textContent").startswith(("copied", "selected"))
+    assert page.run("document.querySelector('.copied').textContent").startswith(
+        ("copied", "selected")
+    )
 
 
 def test_the_skip_link_is_the_first_stop(page):
-    page.call("Input.dispatchKeyEvent", type="rawKeyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
-    page.call("Input.dispatchKeyEvent", type="keyUp", key="Tab", code="Tab", windowsVirtualKeyCode=9)
+    page.call(
+        "Input.dispatchKeyEvent", type="rawKeyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9
+    )
+    page.call(
+        "Input.dispatchKeyEvent", type="keyUp", key="Tab", code="Tab", windowsVirtualKeyCode=9
+    )
     assert page.run("document.activeElement.className") == "skip"
     assert page.run("document.activeElement.getBoundingClientRect().left") >= 0
 
@@ -344,7 +402,9 @@ def test_paper_shows_the_cases_that_matter_and_the_page_is_as_before(page, tmp_p
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
     page.wait_for("document.querySelector('details.case[open]') === null")
     page.run("dispatchEvent(new Event('beforeprint'))")
-    printed = page.run("[...document.querySelectorAll('details.case[open]')].map(section => section.dataset.case)")
+    printed = page.run(
+        "[...document.querySelectorAll('details.case[open]')].map(section => section.dataset.case)"
+    )
     assert {"P010", "P011", "P012"} <= set(printed)  # the best one, one with flags, one that failed
     assert "P001" not in printed
     page.run("dispatchEvent(new Event('afterprint'))")
@@ -374,7 +434,9 @@ def comparison(browser, tmp_path):
         name: livers({f"P{n}": (0.9 + gain * (n % 3), 0.8 + other * (n % 2)) for n in range(9)})
         for name, (gain, other) in MODELS.items()
     }
-    stacked = pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
+    stacked = pd.concat(
+        [table.assign(model=name) for name, table in tables.items()], ignore_index=True
+    )
     compared = compare_paired(stacked, metrics=["dice", "hd95"], resamples=200)
     write_comparison_report(tables, compared, tmp_path / "comparison.html")
     browser.colours("light")
@@ -399,6 +461,8 @@ def test_a_comparison_shows_one_measure_at_a_time_and_sorts_by_difference(compar
 
 def test_a_point_of_a_comparison_finds_its_case_in_the_table(comparison):
     links = "[...document.querySelectorAll('figure.plot a')]"
-    comparison.run(f"{links}.find(link => link.textContent.startsWith('P4:')).dispatchEvent({CLICK})")
+    comparison.run(
+        f"{links}.find(link => link.textContent.startsWith('P4:')).dispatchEvent({CLICK})"
+    )
     assert shown(comparison) == [("P4", "T1"), ("P4", "T2")]
     assert comparison.errors == []

@@ -20,12 +20,18 @@ METRICS = ["dice", "hd95", "volume_difference"]
 
 def tables_of(*models):
     """T2 a little worse than T1; a missed liver is missed in both."""
-    dices = {name: [(dice, dice - 0.01 if dice else 0.0) for dice in DICES[name]] for name in models}
-    return {name: livers({f"P{n}": both for n, both in enumerate(own)}) for name, own in dices.items()}
+    dices = {
+        name: [(dice, dice - 0.01 if dice else 0.0) for dice in DICES[name]] for name in models
+    }
+    return {
+        name: livers({f"P{n}": both for n, both in enumerate(own)}) for name, own in dices.items()
+    }
 
 
 def stacked(tables):
-    return pd.concat([table.assign(model=model) for model, table in tables.items()], ignore_index=True)
+    return pd.concat(
+        [table.assign(model=model) for model, table in tables.items()], ignore_index=True
+    )
 
 
 def page_of(folder, tables, **more) -> Page:
@@ -48,8 +54,14 @@ def test_the_page_stands_alone(page):
 
 
 def test_every_comparison_is_a_sentence_with_its_verdict(tmp_path, page):
-    comparison = compare_paired(stacked(tables_of("single", "dual")), metrics=METRICS, resamples=200)
-    sentences = [one.text for one in page.all("li") if any(verdict.within(one) for verdict in page.all("span", "verdict"))]
+    comparison = compare_paired(
+        stacked(tables_of("single", "dual")), metrics=METRICS, resamples=200
+    )
+    sentences = [
+        one.text
+        for one in page.all("li")
+        if any(verdict.within(one) for verdict in page.all("span", "verdict"))
+    ]
     assert len(sentences) == len(comparison) == 6
     for row, text in zip(comparison.to_dict("records"), sentences, strict=True):
         assert text == f"{row['verdict']} {sentence(row)}"
@@ -65,9 +77,17 @@ def test_means_are_over_the_cases_that_all_models_have(page):
 def test_every_case_has_a_column_for_each_model_and_difference(page):
     rows = rows_of(page, "cases")
     assert len(rows) == 8 * 2 * 3
-    heads = [head.text for head in page.all("th", scope="col") if head.within(page.one("table", id="table-cases"))]
+    heads = [
+        head.text
+        for head in page.all("th", scope="col")
+        if head.within(page.one("table", id="table-cases"))
+    ]
     assert heads[-3:] == ["single", "dual", "dual − single"]
-    dice = [row for row in rows if row.attributes["data-metric"] == "Dice" and row.attributes["data-case"] == "P0"]
+    dice = [
+        row
+        for row in rows
+        if row.attributes["data-metric"] == "Dice" and row.attributes["data-case"] == "P0"
+    ]
     cells = [cell for cell in page.all("td") if cell.within(dice[0])]
     assert [cell.text for cell in cells[-3:]] == ["0.900", "0.930", "0.030"]
     assert cells[-1].attributes["class"] == "gain"
@@ -79,7 +99,10 @@ def test_every_case_has_a_column_for_each_model_and_difference(page):
 def test_less_is_a_gain_where_less_is_better_and_infinite_values_have_a_difference(page):
     rows = [row for row in rows_of(page, "cases") if row.attributes["data-metric"] == "HD95 [mm]"]
     by_case = {(row.attributes["data-case"], row.attributes["data-modality"]): row for row in rows}
-    cells = [[cell for cell in page.all("td") if cell.within(by_case[case, "T1"])][-3:] for case in ("P0", "P7")]
+    cells = [
+        [cell for cell in page.all("td") if cell.within(by_case[case, "T1"])][-3:]
+        for case in ("P0", "P7")
+    ]
     assert [cell.text for cell in cells[0]] == ["4.0", "2.8", "−1.2"]
     assert cells[0][2].attributes["class"] == "gain"
     assert [cell.text for cell in cells[1]] == ["∞", "4.0", "−∞"]

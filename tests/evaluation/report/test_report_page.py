@@ -18,7 +18,13 @@ from nnunet_liver_ext.space.images import image_like, write_image
 from tests.evaluation.conftest import GRID, block
 from tests.evaluation.report.report_pages import Page, livers, object_values, results, written
 
-DICES = {"P001": (0.96, 0.9), "P002": (0.94, 0.88), "P003": (0.5, 0.0), "P004": (0.95, 0.91), "P005": (0.97, 0.92)}
+DICES = {
+    "P001": (0.96, 0.9),
+    "P002": (0.94, 0.88),
+    "P003": (0.5, 0.0),
+    "P004": (0.95, 0.91),
+    "P005": (0.97, 0.92),
+}
 
 
 @pytest.fixture
@@ -35,7 +41,10 @@ def stands_alone(page: Page) -> None:
     without_pictures = re.sub(r"base64,[^\"]*", "", page.html)
     assert not re.search(r"https?:|//\w|@import|url\(", without_pictures)
     assert all(link.startswith(("#", "data:image/webp;base64,")) for link in page.links)
-    assert "default-src 'none'" in page.one("meta", http_equiv="Content-Security-Policy").attributes["content"]
+    assert (
+        "default-src 'none'"
+        in page.one("meta", http_equiv="Content-Security-Policy").attributes["content"]
+    )
 
 
 def leads_everywhere(page: Page) -> None:
@@ -63,13 +72,21 @@ def test_there_are_cards_with_the_summary(page):
 
 
 def test_failures_are_on_top_on_the_card_and_in_the_table(tmp_path):
-    failures = [CaseFailure("P009 T1", "the reference has no prediction."), CaseFailure("P001 T2", "unreadable.")]
+    failures = [
+        CaseFailure("P009 T1", "the reference has no prediction."),
+        CaseFailure("P001 T2", "unreadable."),
+    ]
     table = livers(DICES)
-    page = written(tmp_path, table[~((table.case == "P001") & (table.modality == "T2"))], failures=failures)
+    page = written(
+        tmp_path, table[~((table.case == "P001") & (table.modality == "T2"))], failures=failures
+    )
     alert = page.one("section", "problems", role="alert")
     assert "2 could not be evaluated" in alert.text
     assert [card.text.count("1 failed") for card in page.all("article", "card")] == [1, 1]
-    rows = {(row.attributes["data-case"], row.attributes["data-modality"]): row for row in rows_of(page, "cases")}
+    rows = {
+        (row.attributes["data-case"], row.attributes["data-modality"]): row
+        for row in rows_of(page, "cases")
+    }
     assert "no prediction" in rows["P009", "T1"].text
     assert "data-flagged" in rows["P009", "T1"].attributes
     assert "not evaluated" in rows["P001", "T2"].text
@@ -96,13 +113,19 @@ def test_every_row_leads_to_its_case_and_has_what_it_is_filtered_and_sorted_by(p
     assert [(row.attributes["data-case"], row.attributes["data-modality"]) for row in rows] == [
         (case, modality) for case in DICES for modality in ("T1", "T2")
     ]
-    sections = {section.attributes["id"]: section.attributes["data-case"] for section in page.all("details", "case")}
+    sections = {
+        section.attributes["id"]: section.attributes["data-case"]
+        for section in page.all("details", "case")
+    }
     for row in rows:
         (link,) = [one for one in page.all("a") if one.within(row)]
         assert sections[link.attributes["href"][1:]] == row.attributes["data-case"] == link.text
     infinite = [cell for cell in page.all("td", "infinite") if cell.within(rows[5])]
     assert all(cell.attributes["data-v"] == "1e99" and cell.text == "∞" for cell in infinite)
-    assert [row.attributes["data-case"] for row in rows if "data-flagged" in row.attributes] == ["P003", "P003"]
+    assert [row.attributes["data-case"] for row in rows if "data-flagged" in row.attributes] == [
+        "P003",
+        "P003",
+    ]
 
 
 def test_columns_are_grouped_by_family_and_some_are_shown_at_first(page):
@@ -110,8 +133,12 @@ def test_columns_are_grouped_by_family_and_some_are_shown_at_first(page):
     families = [one.text for one in page.all("th", scope="colgroup") if one.within(table)]
     assert families == ["Overlap", "Surface", "Volume", "Plausibility"]
     boxes = [box for box in page.all("input", type="checkbox") if "data-column" in box.attributes]
-    heads = [head for head in page.all("th") if "data-column" in head.attributes and head.within(table)]
-    assert [box.attributes["data-column"] for box in boxes] == [head.attributes["data-column"] for head in heads]
+    heads = [
+        head for head in page.all("th") if "data-column" in head.attributes and head.within(table)
+    ]
+    assert [box.attributes["data-column"] for box in boxes] == [
+        head.attributes["data-column"] for head in heads
+    ]
     shown = {box.attributes["data-column"] for box in boxes if "checked" in box.attributes}
     titles = [head.text.strip() for head in heads if head.attributes["data-column"] in shown]
     assert titles[:4] == ["Dice", "Surface Dice", "HD95 [mm]", "ASD [mm]"]
@@ -131,21 +158,33 @@ def test_worst_median_and_best_cases_are_named(page):
     assert "worst T1" in page.one("details", "case", data_case="P003").text
 
 
-@pytest.mark.parametrize(("cases", "ranks"), [(1, ["only"]), (2, ["worst", "best"]), (3, ["worst", "median", "best"])])
+@pytest.mark.parametrize(
+    ("cases", "ranks"), [(1, ["only"]), (2, ["worst", "best"]), (3, ["worst", "median", "best"])]
+)
 def test_ranks_of_few_cases(cases, ranks):
     table = livers({f"P{n}": (n / 10,) for n in range(cases)})
-    assert [(rank, case) for rank, case, _ in ranked_cases(table, "T1")] == [(r, f"P{n}") for n, r in enumerate(ranks)]
+    assert [(rank, case) for rank, case, _ in ranked_cases(table, "T1")] == [
+        (r, f"P{n}") for n, r in enumerate(ranks)
+    ]
 
 
 def test_a_section_has_all_numbers_of_its_case(page):
     section = page.one("details", "case", data_case="P002")
-    for text in ("T1 liver Dice 0.940", "Volume, reference [ml]1010", "HD95 [mm]2.4", "Overlap", "Plausibility"):
+    for text in (
+        "T1 liver Dice 0.940",
+        "Volume, reference [ml]1010",
+        "HD95 [mm]2.4",
+        "Overlap",
+        "Plausibility",
+    ):
         assert text in re.sub(r"\s*\n\s*", "", section.text), text
 
 
 def test_sections_to_look_at_are_printed(page):
     printed = [
-        section.attributes["data-case"] for section in page.all("details", "case") if "data-print" in section.attributes
+        section.attributes["data-case"]
+        for section in page.all("details", "case")
+        if "data-print" in section.attributes
     ]
     assert printed == ["P001", "P003", "P004", "P005"]  # flagged, worst, median or best of an image
 
@@ -171,8 +210,21 @@ def test_names_from_files_are_escaped_everywhere(tmp_path):
     evil = '<script>alert("1")</script>&\'"><b>'
     table = livers({evil: (0.9, 0.0), "B": (0.8, 0.7)})
     table["patient"] = [f"patient {case}" for case in table["case"]]
-    lesions = pd.DataFrame([{"case": evil, "modality": "T1", "class": evil, "rater": evil, **LESION}])
-    raters = pd.DataFrame([{"case": evil, "modality": "T1", "class": evil, "first": evil, "second": evil, "dice": 0.5}])
+    lesions = pd.DataFrame(
+        [{"case": evil, "modality": "T1", "class": evil, "rater": evil, **LESION}]
+    )
+    raters = pd.DataFrame(
+        [
+            {
+                "case": evil,
+                "modality": "T1",
+                "class": evil,
+                "first": evil,
+                "second": evil,
+                "dice": 0.5,
+            }
+        ]
+    )
     page = written(
         tmp_path,
         table,
@@ -186,7 +238,14 @@ def test_names_from_files_are_escaped_everywhere(tmp_path):
     leads_everywhere(page)
 
 
-LESION = {"found": "hit", "reference": "1", "prediction": "1", "dice": 0.7, "reference_mm": 12.0, "prediction_mm": 11.0}
+LESION = {
+    "found": "hit",
+    "reference": "1",
+    "prediction": "1",
+    "dice": 0.7,
+    "reference_mm": 12.0,
+    "prediction_mm": 11.0,
+}
 
 
 def test_the_liver_comes_first_and_lesions_last(tmp_path):
@@ -201,7 +260,11 @@ def test_the_liver_comes_first_and_lesions_last(tmp_path):
     page = written(tmp_path, table, Options(lesions=("lesion",)))
     names = [card.text.split("\n")[1] for card in page.all("article", "card")]
     assert names == ["T1 liver", "T1 Spleen", "T1 lesion", "T2 liver", "T2 Spleen", "T2 lesion"]
-    assert [row.attributes["data-class"] for row in rows_of(page, "cases")][:3] == ["liver", "Spleen", "lesion"]
+    assert [row.attributes["data-class"] for row in rows_of(page, "cases")][:3] == [
+        "liver",
+        "Spleen",
+        "lesion",
+    ]
 
 
 def test_plain_label_maps_have_neither_modality_nor_class_to_choose(tmp_path):
@@ -213,7 +276,10 @@ def test_plain_label_maps_have_neither_modality_nor_class_to_choose(tmp_path):
 
 
 def test_patients_are_named_where_they_say_more_than_the_case(tmp_path):
-    table = results({(case, "T1", "liver"): object_values(0.9) for case in ("A1", "A2", "B")}, {"A1": "A", "A2": "A"})
+    table = results(
+        {(case, "T1", "liver"): object_values(0.9) for case in ("A1", "A2", "B")},
+        {"A1": "A", "A2": "A"},
+    )
     page = written(tmp_path, table)
     assert "3 cases of 2 patients" in page.one("p", "meta").text
     assert "Patient" in [button.text for button in page.all("button")]
@@ -225,7 +291,9 @@ def test_results_of_the_overlap_alone(tmp_path):
     table = livers(DICES)
     page = written(tmp_path, table[table.metric.isin(["dice", "iou"])], Options(only=("overlap",)))
     assert "surface" not in page.one("p", "meta").text
-    assert [dt.text for dt in page.all("dt") if dt.within(page.all("article", "card")[0])] == ["Dice"]
+    assert [dt.text for dt in page.all("dt") if dt.within(page.all("article", "card")[0])] == [
+        "Dice"
+    ]
     assert "HD95" not in page.one("table", id="table-cases").text
     assert "HD95 is the larger" not in methods(page)
     assert "Bland" not in methods(page)
@@ -248,7 +316,12 @@ def pair(prediction, reference, volume):
 
 def test_pairs_have_a_card_a_table_and_plots(tmp_path):
     singles = livers({"A": (0.9, 0.8), "B": (0.95, 0.85)})
-    pairs = results({("A", "T1-T2", "liver"): pair(0.95, 0.93, 20.0), ("B", "T1-T2", "liver"): pair(math.nan, 0.9, -10.0)})
+    pairs = results(
+        {
+            ("A", "T1-T2", "liver"): pair(0.95, 0.93, 20.0),
+            ("B", "T1-T2", "liver"): pair(math.nan, 0.9, -10.0),
+        }
+    )
     table = pd.concat([singles, pairs], ignore_index=True)
     page = written(tmp_path, table, Options(similarity="rigid"), pairs=summarise_pairs(table))
     card = page.one("article", "pair").text
@@ -258,7 +331,10 @@ def test_pairs_have_a_card_a_table_and_plots(tmp_path):
     assert len(rows_of(page, "pairs")) == 2
     assert len(rows_of(page, "cases")) == 4
     assert "after a transform (rigid) of the first" in page.text
-    assert sum("Relative similarity, T1-T2 liver" in plot.text for plot in page.all("figure", "plot")) == 1
+    assert (
+        sum("Relative similarity, T1-T2 liver" in plot.text for plot in page.all("figure", "plot"))
+        == 1
+    )
     assert "Relative similarity, predictions" in page.one("details", "case", data_case="A").text
 
 
@@ -268,14 +344,40 @@ def test_without_pairs_nothing_is_said_of_them(page):
 
 
 def test_lesions_and_raters_of_a_case_are_listed(tmp_path):
-    more = {"lesion_f1": 0.5, "lesion_true_positives": 1.0, "lesion_false_positives": 2.0, "lesion_false_negatives": 0.0}
+    more = {
+        "lesion_f1": 0.5,
+        "lesion_true_positives": 1.0,
+        "lesion_false_positives": 2.0,
+        "lesion_false_negatives": 0.0,
+    }
     more |= {"uncertainty_aware_score": 0.93, "rater_dice": 0.9}
-    table = results({("A", "T1", "lesion"): object_values(0.9, **more), ("B", "T1", "lesion"): object_values(0.9, **more)})
-    lesions = pd.DataFrame([{"case": "A", "modality": "T1", "class": "lesion", "rater": "anna", **LESION}])
-    raters = pd.DataFrame(
-        [{"case": "A", "modality": "T1", "class": "lesion", "first": "prediction", "second": "anna", "dice": 0.77}]
+    table = results(
+        {
+            ("A", "T1", "lesion"): object_values(0.9, **more),
+            ("B", "T1", "lesion"): object_values(0.9, **more),
+        }
     )
-    page = written(tmp_path, table, Options(lesions=("lesion",)), details={"lesions": lesions, "raters": raters})
+    lesions = pd.DataFrame(
+        [{"case": "A", "modality": "T1", "class": "lesion", "rater": "anna", **LESION}]
+    )
+    raters = pd.DataFrame(
+        [
+            {
+                "case": "A",
+                "modality": "T1",
+                "class": "lesion",
+                "first": "prediction",
+                "second": "anna",
+                "dice": 0.77,
+            }
+        ]
+    )
+    page = written(
+        tmp_path,
+        table,
+        Options(lesions=("lesion",)),
+        details={"lesions": lesions, "raters": raters},
+    )
     first, second = (page.one("details", "case", data_case=case).text for case in "AB")
     assert "anna" in first
     assert "12.0" in first
@@ -308,24 +410,53 @@ def test_methods_say_what_was_measured_and_cite_only_that(tmp_path):
 
 def test_methods_of_everything(tmp_path):
     more = {"lesion_f1": 0.5, "uncertainty_aware_score": 0.9, "fat_mean_difference": 0.1}
-    more |= {f"lesion_{name}": 1.0 for name in ("true_positives", "false_positives", "false_negatives")}
+    more |= {
+        f"lesion_{name}": 1.0 for name in ("true_positives", "false_positives", "false_negatives")
+    }
     singles = results({("A", "T1", "lesion"): object_values(0.9, **more)})
-    table = pd.concat([singles, results({("A", "T1-T2", "lesion"): pair(0.9, 0.8, 1.0)})], ignore_index=True)
+    table = pd.concat(
+        [singles, results({("A", "T1-T2", "lesion"): pair(0.9, 0.8, 1.0)})], ignore_index=True
+    )
     raters = pd.DataFrame(
-        [{"case": "A", "modality": "T1", "class": "lesion", "first": "anna", "second": "ben", "dice": 0.77}]
+        [
+            {
+                "case": "A",
+                "modality": "T1",
+                "class": "lesion",
+                "first": "anna",
+                "second": "ben",
+                "dice": 0.77,
+            }
+        ]
     )
     options = Options(
-        similarity="elastic", lesions=("lesion",), min_lesion_dice=0.3, fat_margin_mm=5.0, convention="chaos", resample=True
+        similarity="elastic",
+        lesions=("lesion",),
+        min_lesion_dice=0.3,
+        fat_margin_mm=5.0,
+        convention="chaos",
+        resample=True,
     )
     failures = [CaseFailure("B T1", "unreadable.")]
     page = written(tmp_path, table, options, details={"raters": raters}, failures=failures)
     text = methods(page)
-    words = ("Kavur", "Couteaux", "Hänsch", "above 0.3", "margin of 5 mm", "(elastic)", "2 raters", "interpolated")
+    words = (
+        "Kavur",
+        "Couteaux",
+        "Hänsch",
+        "above 0.3",
+        "margin of 5 mm",
+        "(elastic)",
+        "2 raters",
+        "interpolated",
+    )
     for word in (*words, "1 could not be evaluated"):
         assert word in text, word
     numbers = [int(number) for number in re.findall(r"\[(\d+)\]", text)]
     assert list(dict.fromkeys(numbers)) == list(range(1, max(numbers) + 1))
-    assert [entry.text.split(".")[0] for entry in page.all("p", "entry")] == [str(n + 1) for n in range(max(numbers))]
+    assert [entry.text.split(".")[0] for entry in page.all("p", "entry")] == [
+        str(n + 1) for n in range(max(numbers))
+    ]
 
 
 def test_no_citation_is_written_twice():
@@ -343,7 +474,9 @@ def comparisons(folder, dices):
             paths = [folder / f"{side}_{case}_{modality}.nii.gz" for side in ("pred", "ref")]
             for shift, path in enumerate(paths):
                 write_image(image_like(block(shift), GRID), path)
-            found.append(Comparison(Key(case, modality), LabelMap(paths[0]), {"": LabelMap(paths[1])}, case))
+            found.append(
+                Comparison(Key(case, modality), LabelMap(paths[0]), {"": LabelMap(paths[1])}, case)
+            )
     return found
 
 
@@ -358,7 +491,9 @@ def test_each_image_has_a_picture_with_outlines_beside_that_of_its_partner(tmp_p
         ["B", " T1"],
     ]
     assert "liver Dice 0.900, HD95 4.0 mm" in page.all("img")[0].attributes["alt"]
-    assert [sum(image.within(section) for image in page.all("img")) for section in (first, second)] == [2, 1]
+    assert [
+        sum(image.within(section) for image in page.all("img")) for section in (first, second)
+    ] == [2, 1]
     for css in ("ref", "pred"):
         assert all(path.attributes["d"].startswith("M") for path in page.all("path", css))
         assert len(page.all("path", css)) == 3
@@ -369,7 +504,9 @@ def test_failed_images_have_no_picture_and_unreadable_ones_a_reason(tmp_path):
     dices = {"A": (0.9,), "B": (0.8,)}
     found = comparisons(tmp_path, {**dices, "C": (0.5,)})
     found[1].prediction.path.write_bytes(b"")
-    page = written(tmp_path, livers(dices), comparisons=found, failures=[CaseFailure("C T1", "other grid.")])
+    page = written(
+        tmp_path, livers(dices), comparisons=found, failures=[CaseFailure("C T1", "other grid.")]
+    )
     assert len(page.all("img")) == 1
     text = page.one("details", "case", data_case="B").text
     assert "No picture: the prediction: cannot be read" in text
@@ -380,5 +517,6 @@ def test_the_page_is_the_same_whenever_it_is_written(tmp_path):
     dices = {"A": (0.9, 0.8), "B": (0.7, 0.6)}
     found = comparisons(tmp_path, dices)
     assert (
-        written(tmp_path, livers(dices), comparisons=found).html == written(tmp_path, livers(dices), comparisons=found).html
+        written(tmp_path, livers(dices), comparisons=found).html
+        == written(tmp_path, livers(dices), comparisons=found).html
     )

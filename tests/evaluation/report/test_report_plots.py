@@ -1,4 +1,5 @@
-"""The report's plots: positions are those of the values, and what is written beside them says the numbers."""
+"""The report's plots: positions are those of the values, and what is written beside them says the
+numbers."""
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,28 @@ from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
 from nnunet_liver_ext.evaluation.lesions import match_lesions, scores_by_size
 from nnunet_liver_ext.evaluation.measuring.one_class import lesion_rows
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.report.agreement_plots import Quantity, against_size, bland_altman, quantity, scatter
+from nnunet_liver_ext.evaluation.report.agreement_plots import (
+    Quantity,
+    against_size,
+    bland_altman,
+    quantity,
+    scatter,
+)
 from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot
 from nnunet_liver_ext.evaluation.report.distributions import distributions
 from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
 from nnunet_liver_ext.evaluation.report.lesion_plots import by_size, lesion_strip, size_plot
 from nnunet_liver_ext.evaluation.report.plots import plot_groups
-from nnunet_liver_ext.evaluation.report.shapes import BOTTOM, HEIGHT, TOP, Area, Line, Text, scale, shortened
+from nnunet_liver_ext.evaluation.report.shapes import (
+    BOTTOM,
+    HEIGHT,
+    TOP,
+    Area,
+    Line,
+    Text,
+    scale,
+    shortened,
+)
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from tests.evaluation.report.report_pages import livers, object_values, results
 
@@ -87,9 +103,13 @@ def test_quartiles_whiskers_and_outliers_are_where_they_belong():
     value = y_axis(plot)
     (area,), (median,) = drawn(plot, Area, "box"), drawn(plot, Line, "median")
     below, above = drawn(plot, Line, "whisker")
-    assert [value(y) for y in (area.y + area.height, area.y, median.y1)] == pytest.approx([2, 6, 4], abs=0.05)
+    assert [value(y) for y in (area.y + area.height, area.y, median.y1)] == pytest.approx(
+        [2, 6, 4], abs=0.05
+    )
     assert [value(y) for y in (below.y1, above.y2)] == pytest.approx([0, 7], abs=0.05)
-    assert [value(point.y) for point in plot.points] == pytest.approx([0, 1, 2, 3, 4, 5, 6, 7, 14], abs=0.05)
+    assert [value(point.y) for point in plot.points] == pytest.approx(
+        [0, 1, 2, 3, 4, 5, 6, 7, 14], abs=0.05
+    )
     assert plot.points[8].text == "P8: 14.0"
     assert plot.points[8].case == "P8"
     assert plot.caption == ""
@@ -140,7 +160,11 @@ def test_phi_has_the_line_of_a_rater():
 
 
 def test_each_modality_has_its_box_and_colour():
-    plots = distributions(livers({"A": (0.9, 0.8), "B": (0.95, 0.85)}), ("dice", "lesion_f1"), {"T1": "s0", "T2": "s1"})
+    plots = distributions(
+        livers({"A": (0.9, 0.8), "B": (0.95, 0.85)}),
+        ("dice", "lesion_f1"),
+        {"T1": "s0", "T2": "s1"},
+    )
     assert [plot.title for plot in plots] == ["Dice"]
     assert [len(drawn(plots[0], Area, css)) for css in ("s0", "s1")] == [1, 1]
     assert "T1 liver 2 cases" in plots[0].description
@@ -162,7 +186,15 @@ def test_each_class_has_a_plot_of_its_own():
 
 def volumes(measured, reference, **more):
     cases = [f"P{n}" for n in range(len(measured))]
-    return Quantity("Volume, T1 liver", "ml", 1, cases, np.array(measured, float), np.array(reference, float), **more)
+    return Quantity(
+        "Volume, T1 liver",
+        "ml",
+        1,
+        cases,
+        np.array(measured, float),
+        np.array(reference, float),
+        **more,
+    )
 
 
 def test_bland_altman_has_bias_limits_and_points():
@@ -170,10 +202,16 @@ def test_bland_altman_has_bias_limits_and_points():
     plot = bland_altman(own)
     limits = limits_of_agreement(own.measured - own.reference)
     value, across = y_axis(plot), x_axis(plot)
-    assert [value(line.y1) for line in drawn(plot, Line, "bias")] == pytest.approx([limits.mean], abs=1)
-    assert [value(line.y1) for line in drawn(plot, Line, "limit")] == pytest.approx([limits.lower, limits.upper], abs=1)
+    assert [value(line.y1) for line in drawn(plot, Line, "bias")] == pytest.approx(
+        [limits.mean], abs=1
+    )
+    assert [value(line.y1) for line in drawn(plot, Line, "limit")] == pytest.approx(
+        [limits.lower, limits.upper], abs=1
+    )
     assert [value(point.y) for point in plot.points] == pytest.approx([10, -10, 30, -20], abs=1)
-    assert [across(point.x) for point in plot.points] == pytest.approx([1005, 1195, 1415, 990], abs=2)
+    assert [across(point.x) for point in plot.points] == pytest.approx(
+        [1005, 1195, 1415, 990], abs=2
+    )
     assert f"Bias {limits.mean:.1f} ml" in plot.caption
     assert plot.caption in plot.description
     assert plot.points[0].text == "P0: 1010.0 ml, reference 1000.0 ml"
@@ -193,28 +231,46 @@ def test_scatter_counts_what_is_left_out():
 
 
 def test_fat_fractions_are_sorted_by_the_threshold():
-    own = Quantity("Fat", "%", 2, ["A", "B", "C"], np.array([3.0, 6.0, 12.0]), np.array([2.0, 5.0, 11.0]))
+    own = Quantity(
+        "Fat", "%", 2, ["A", "B", "C"], np.array([3.0, 6.0, 12.0]), np.array([2.0, 5.0, 11.0])
+    )
     plot = scatter(own, threshold=5.56, threshold_name="5.56 %")
     value, across = y_axis(plot), x_axis(plot)
     upright, flat = drawn(plot, Line, "reference")
     assert across(upright.x1) == pytest.approx(5.56, abs=0.1)
     assert value(flat.y1) == pytest.approx(5.56, abs=0.1)
-    assert "On the same side of 5.56: 2 of 3 (above in both 1, only predicted 1, only in the reference 0)." in plot.caption
+    assert (
+        "On the same side of 5.56: 2 of 3 (above in both 1, only predicted 1, only in the"
+        " reference 0)." in plot.caption
+    )
 
 
 def test_a_quantity_needs_both_sides():
     table = livers({"A": (0.9,), "B": (0.8,)})
-    own = quantity(table, ("volume_prediction", "volume_reference"), title="Volume", unit="ml", decimals=0)
+    own = quantity(
+        table, ("volume_prediction", "volume_reference"), title="Volume", unit="ml", decimals=0
+    )
     assert own.cases == ["A", "B"]
-    assert quantity(table, ("volume_prediction", "fat_mean_reference"), title="", unit="", decimals=0) is None
+    assert (
+        quantity(table, ("volume_prediction", "fat_mean_reference"), title="", unit="", decimals=0)
+        is None
+    )
 
 
 def test_dice_over_volume_shows_every_image():
     rows = pd.DataFrame(
-        {"case": ["A", "B", "C"], "modality": ["T1", "T2", "T2"], "dice": [0.9, 0.8, np.nan], "volume": [900, 1500, 1200]}
+        {
+            "case": ["A", "B", "C"],
+            "modality": ["T1", "T2", "T2"],
+            "dice": [0.9, 0.8, np.nan],
+            "volume": [900, 1500, 1200],
+        }
     )
     plot = against_size(rows, "liver", {"T1": "s0", "T2": "s1"})
-    assert [point.text for point in plot.points] == ["A T1: Dice 0.900, 900 ml", "B T2: Dice 0.800, 1500 ml"]
+    assert [point.text for point in plot.points] == [
+        "A T1: Dice 0.900, 900 ml",
+        "B T2: Dice 0.800, 1500 ml",
+    ]
     assert plot.legend == [("s0", "T1"), ("s1", "T2")]
     assert against_size(rows[2:], "liver", {}) is None
 
@@ -223,14 +279,17 @@ def test_dice_over_volume_shows_every_image():
 
 
 def some_lesions() -> pd.DataFrame:
-    """Of 6, 12 and 24 mm; the first is found, the second has a poor overlap, the third is missed; a false one of 12 mm."""
+    """Of 6, 12 and 24 mm; the first is found, the second has a poor overlap, the third is missed; a
+    false one of 12 mm."""
     reference, prediction = np.zeros((2, 60, 60, 120), np.uint8)
     reference[5:10, 5:10, 5:10] = prediction[5:10, 5:10, 5:10] = 1
     reference[20:30, 20:30, 20:30], prediction[28:38, 28:38, 28:38] = 2, 2
     reference[35:55, 35:55, 60:80] = 3
     prediction[5:15, 5:15, 100:110] = 4
     match = match_lesions(reference, prediction, spacing_mm=(1.0, 1.0, 1.0))
-    rows = pd.DataFrame(lesion_rows(match)).assign(case="P001", modality="T1", rater="", **{"class": "lesion"})
+    rows = pd.DataFrame(lesion_rows(match)).assign(
+        case="P001", modality="T1", rater="", **{"class": "lesion"}
+    )
     rows.attrs["by_size"] = scores_by_size(match)
     return rows
 
@@ -240,15 +299,20 @@ def test_counts_by_size_are_those_of_the_measures():
     found = by_size(rows)
     assert [own.name for own in found] == ["< 10 mm", "10–20 mm", "≥ 20 mm"]
     assert [(own.true_positives, own.false_positives, own.false_negatives) for own in found] == [
-        (own.true_positives, own.false_positives, own.false_negatives) for own in rows.attrs["by_size"].values()
+        (own.true_positives, own.false_positives, own.false_negatives)
+        for own in rows.attrs["by_size"].values()
     ]
 
 
 def test_bars_are_as_high_as_the_counts():
     plot = size_plot(some_lesions(), "T1 lesion")
     value = y_axis(plot)
-    assert [value(area.y) for area in drawn(plot, Area, "good")] == pytest.approx([1, 0, 0], abs=0.02)
-    assert [value(area.y) for area in drawn(plot, Area, "false")] == pytest.approx([0, 2, 0], abs=0.02)
+    assert [value(area.y) for area in drawn(plot, Area, "good")] == pytest.approx(
+        [1, 0, 0], abs=0.02
+    )
+    assert [value(area.y) for area in drawn(plot, Area, "false")] == pytest.approx(
+        [0, 2, 0], abs=0.02
+    )
     assert "10–20 mm 0 found, 1 missed (recall 0.00), 2 false" in plot.description
     assert "raters" not in plot.caption
     two = pd.concat([some_lesions(), some_lesions().assign(rater="b")])
@@ -271,7 +335,14 @@ def test_results_of_one_class_have_overlap_and_volume():
     groups = plot_groups(livers({"A": (0.9, 0.8), "B": (0.95, 0.85)}), {})
     assert [group.title for group in groups] == ["Overlap and distances", "Volume"]
     titles = [plot.title for plot in groups[0].plots]
-    assert titles == ["Dice", "Surface Dice", "HD95 [mm]", "ASD [mm]", "HD [mm]", "Dice over volume, liver"]
+    assert titles == [
+        "Dice",
+        "Surface Dice",
+        "HD95 [mm]",
+        "ASD [mm]",
+        "HD [mm]",
+        "Dice over volume, liver",
+    ]
     assert len(groups[1].plots) == 5
 
 
@@ -290,8 +361,12 @@ def test_what_else_was_measured_has_plots_too():
         "pair_volume_difference_prediction": 10.0,
         "pair_volume_difference_reference": -4.0,
     }
-    table = results({("A", "T1", "lesion"): object_values(0.9, **more), ("A", "T1-T2", "lesion"): pair})
-    titles = {group.title: len(group.plots) for group in plot_groups(table, {"lesions": some_lesions()})}
+    table = results(
+        {("A", "T1", "lesion"): object_values(0.9, **more), ("A", "T1-T2", "lesion"): pair}
+    )
+    titles = {
+        group.title: len(group.plots) for group in plot_groups(table, {"lesions": some_lesions()})
+    }
     assert titles["Fat fraction"] == 2
     assert titles["Lesions"] == 3
     assert titles["Among raters"] == 1
@@ -313,11 +388,17 @@ def test_every_plot_says_its_numbers_and_stays_within_its_size():
 
 
 def compared(models):
-    tables = [livers({f"P{n}": (dice,) for n, dice in enumerate(own)}).assign(model=name) for name, own in models.items()]
+    tables = [
+        livers({f"P{n}": (dice,) for n, dice in enumerate(own)}).assign(model=name)
+        for name, own in models.items()
+    ]
     return compare_paired(pd.concat(tables), metrics=["dice", "hd95"], resamples=200)
 
 
-MODELS = {"single": [0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.90], "dual": [0.93, 0.94, 0.95, 0.96, 0.96, 0.97, 0.92]}
+MODELS = {
+    "single": [0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.90],
+    "dual": [0.93, 0.94, 0.95, 0.96, 0.96, 0.97, 0.92],
+}
 
 
 def test_a_forest_plot_shows_differences_and_intervals():
@@ -327,7 +408,9 @@ def test_a_forest_plot_shows_differences_and_intervals():
     across = x_axis(overlap)
     (interval,) = drawn(overlap, Line, "interval")
     assert across(overlap.points[0].x) == pytest.approx(row["mean_difference"], abs=5e-4)
-    assert [across(interval.x1), across(interval.x2)] == pytest.approx([row["low"], row["high"]], abs=5e-4)
+    assert [across(interval.x1), across(interval.x2)] == pytest.approx(
+        [row["low"], row["high"]], abs=5e-4
+    )
     assert "better" in overlap.points[0].css
     assert any("dual is better →" in shape.text for shape in drawn(overlap, Text, "axis"))
     assert any("← dual is better" in shape.text for shape in drawn(surface, Text, "axis"))
@@ -337,7 +420,7 @@ def test_a_forest_plot_shows_differences_and_intervals():
 
 
 def test_too_few_patients_have_a_hollow_point():
-    (overlap, _) = forest_plots(compared({name: own[:3] for name, own in MODELS.items()}))
+    overlap, _ = forest_plots(compared({name: own[:3] for name, own in MODELS.items()}))
     assert not drawn(overlap, Line, "interval")
     assert "hollow" in overlap.points[0].css
 

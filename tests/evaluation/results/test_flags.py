@@ -21,7 +21,9 @@ def shorts(table, failures=(), options=Options()):
 
 
 def one(**more):
-    return results({("A", "T1", "liver"): object_values(0.9, **more), ("B", "T1", "liver"): object_values(0.9)})
+    return results(
+        {("A", "T1", "liver"): object_values(0.9, **more), ("B", "T1", "liver"): object_values(0.9)}
+    )
 
 
 def test_usual_cases_have_no_flags():
@@ -30,7 +32,10 @@ def test_usual_cases_have_no_flags():
 
 def test_a_dice_far_below_the_others_is_an_outlier_and_one_far_above_is_not():
     dices = {name: (dice[0] - 0.1,) for name, dice in USUAL.items()}
-    assert shorts(livers({**dices, "low": (0.5,), "high": (0.999,)})) == {("low", "Dice outlier"), ("low", "HD95 outlier")}
+    assert shorts(livers({**dices, "low": (0.5,), "high": (0.999,)})) == {
+        ("low", "Dice outlier"),
+        ("low", "HD95 outlier"),
+    }
 
 
 def test_few_cases_have_no_outliers():
@@ -52,7 +57,9 @@ def test_a_case_without_lesions_is_no_reason_to_look():
     table = results(
         {
             ("A", "T1", "liver"): object_values(0.9),
-            ("A", "T1", "lesion"): object_values(1.0, volume_reference=0.0, volume_prediction=0.0, pieces=0.0),
+            ("A", "T1", "lesion"): object_values(
+                1.0, volume_reference=0.0, volume_prediction=0.0, pieces=0.0
+            ),
         }
     )
     assert shorts(table, options=Options(lesions=("lesion",))) == set()
@@ -73,7 +80,10 @@ def test_what_cannot_be_a_liver(values, short):
 
 def test_harmless_values_are_not_flagged():
     assert shorts(one(share_on_the_left=45.0, share_outside_the_body=0.5, pieces=1.0)) == set()
-    assert shorts(one(share_on_the_left=np.nan, share_outside_largest_piece=np.nan, pieces=0.0)) == set()
+    assert (
+        shorts(one(share_on_the_left=np.nan, share_outside_largest_piece=np.nan, pieces=0.0))
+        == set()
+    )
 
 
 def test_lesions_may_lie_anywhere_in_many_pieces():
@@ -104,7 +114,12 @@ def test_failures_are_flags_of_their_image():
 
 
 def test_names_are_taken_apart_as_keys_are_written():
-    for key in (Key("P001", "T1"), Key("A T2", "T1"), Key("P001", "T1-T2"), Key("P001", NO_MODALITY)):
+    for key in (
+        Key("P001", "T1"),
+        Key("A T2", "T1"),
+        Key("P001", "T1-T2"),
+        Key("P001", NO_MODALITY),
+    ):
         assert key_of_text(str(key), ["T1", "T1-T2"]) == key
 
 
@@ -123,7 +138,10 @@ def test_outliers_are_on_the_bad_side_and_need_some_cases():
 
 def test_what_can_hardly_be_a_liver():
     own = values_of(
-        pieces=[1, 3], share_outside_largest_piece=[0, 7.5], share_on_the_left=[12, 97], share_outside_the_body=[0.2, 30]
+        pieces=[1, 3],
+        share_outside_largest_piece=[0, 7.5],
+        share_on_the_left=[12, 97],
+        share_outside_the_body=[0.2, 30],
     )
     assert [found["reason"] for found in to_look_at(own, Options())] == [
         "the prediction has 3 pieces, 7.5 % of it outside the largest",
@@ -134,6 +152,8 @@ def test_what_can_hardly_be_a_liver():
 
 
 def test_tumours_may_have_pieces_anywhere():
-    own = pd.concat([values_of(pieces=[1]), values_of(name="tumour", pieces=[7], share_on_the_left=[80])])
+    own = pd.concat(
+        [values_of(pieces=[1]), values_of(name="tumour", pieces=[7], share_on_the_left=[80])]
+    )
     assert to_look_at(own, Options()) == []
     assert len(to_look_at(values_of(name="7", pieces=[2]), Options())) == 1  # the only class

@@ -32,7 +32,15 @@ def results(*pairs, modality="T1", names=None):
 
 def test_the_table_is_tidy():
     table = results_table(results((block(2), block()), (block(4), block())))
-    assert list(table.columns) == ["case", "patient", "modality", "class", "metric", "value", "unit"]
+    assert list(table.columns) == [
+        "case",
+        "patient",
+        "modality",
+        "class",
+        "metric",
+        "value",
+        "unit",
+    ]
     assert len(table) == 2 * len(IMAGE_METRICS)
     dice = table[table.metric == "dice"]
     assert list(dice.value) == pytest.approx([0.75, 0.5])
@@ -61,7 +69,9 @@ def test_infinite_values_are_counted_and_in_no_mean():
 
 def test_empty_masks_are_flagged():
     nothing = block() * 0
-    table = results_table(results((nothing, block()), (block(), nothing), (nothing, nothing), (block(), block())))
+    table = results_table(
+        results((nothing, block()), (block(), nothing), (nothing, nothing), (block(), block()))
+    )
     assert [(row["case"], row["empty"]) for row in empty_masks(table)] == [
         ("P001", "prediction"),
         ("P002", "reference"),
@@ -104,7 +114,9 @@ def test_the_json_is_plain_and_complete(tmp_path):
     assert content["tolerance_mm"] == 3
     assert content["failures"] == [{"case": "P002 T1", "reason": "why"}]
     assert content["notes"] == [{"case": "P003 T1", "reason": "what"}]
-    assert content["empty_masks"] == [{"case": "P001", "modality": "T1", "class": "liver", "empty": "prediction"}]
+    assert content["empty_masks"] == [
+        {"case": "P001", "modality": "T1", "class": "liver", "empty": "prediction"}
+    ]
     assert {"nnunet_liver_ext", "scipy", "numpy"} <= content["versions"].keys()
     hd = next(row for row in content["summary"] if row["metric"] == "hd")
     assert (hd["infinite"], hd["mean"]) == (1, None)

@@ -16,15 +16,24 @@ from nnunet_liver_ext.evaluation.similarity.shift import best_shift, bounding_bo
 def zero_filled(mask, shift, bound):
     """A window that wanders over a large field of zeros."""
     field = np.pad(mask, [(n, n) for n in bound])
-    return field[tuple(slice(n - t, n - t + size) for n, t, size in zip(bound, shift, mask.shape, strict=True))]
+    return field[
+        tuple(
+            slice(n - t, n - t + size) for n, t, size in zip(bound, shift, mask.shape, strict=True)
+        )
+    ]
 
 
 def brute_force(mask_1, mask_2, bound):
-    return max(dice(zero_filled(mask_1, step, bound), mask_2) for step in product(*(range(-n, n + 1) for n in bound)))
+    return max(
+        dice(zero_filled(mask_1, step, bound), mask_2)
+        for step in product(*(range(-n, n + 1) for n in bound))
+    )
 
 
 some_masks = array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6).flatmap(
-    lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape)).filter(lambda masks: all(mask.any() for mask in masks))
+    lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape)).filter(
+        lambda masks: all(mask.any() for mask in masks)
+    )
 )
 
 

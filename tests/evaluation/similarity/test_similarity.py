@@ -1,4 +1,5 @@
-"""Relative similarity: what is known by hand, the order of the classes, and that mask and field belong together."""
+"""Relative similarity: what is known by hand, the order of the classes, and that mask and field
+belong together."""
 
 import math
 
@@ -25,7 +26,8 @@ ANISOTROPIC_MM = (3.0, 1.5, 1.5)
 
 
 def solid(shape, spacing_mm, centre_mm, radii_mm, degrees=0.0, *, power=2):
-    """An ellipsoid (power 2) or nearly a box (power 20), turned about an oblique axis (in 2D: in the plane)."""
+    """An ellipsoid (power 2) or nearly a box (power 20), turned about an oblique axis (in 2D: in
+    the plane)."""
     points = np.moveaxis(np.indices(shape), 0, -1) * spacing_mm - np.array(centre_mm)
     turn = np.radians(degrees)
     if len(shape) == 2:
@@ -38,7 +40,9 @@ def solid(shape, spacing_mm, centre_mm, radii_mm, degrees=0.0, *, power=2):
 def blob(seed, shape, shift=0):
     noise = gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 4)
     middle = [(n - 1) / 2 + shift for n in shape]
-    distance = sum(((x - m) / n) ** 2 for x, m, n in zip(np.indices(shape), middle, shape, strict=True))
+    distance = sum(
+        ((x - m) / n) ** 2 for x, m, n in zip(np.indices(shape), middle, shape, strict=True)
+    )
     return noise / noise.std() * 0.25 + 1 - 12 * distance > 0
 
 
@@ -79,7 +83,12 @@ def test_what_leaves_the_volume_does_not_count():
     [
         ((60, 80), (1.0, 1.0), ((30.2, 40.3), (33.1, 37.4)), (22.3, 8.2)),
         ((70, 60), (1.0, 2.0), ((35.2, 60.3), (37.3, 56.4)), (26.3, 12.4)),
-        ((28, 52, 56), ANISOTROPIC_MM, ((40.3, 38.2, 42.4), (43.1, 40.3, 38.4)), (32.4, 16.2, 22.3)),
+        (
+            (28, 52, 56),
+            ANISOTROPIC_MM,
+            ((40.3, 38.2, 42.4), (43.1, 40.3, 38.4)),
+            (32.4, 16.2, 22.3),
+        ),
     ],
 )
 @pytest.mark.parametrize("degrees", [20, 65])
@@ -100,14 +109,27 @@ def test_a_stretched_ellipsoid_is_similar_by_an_affine_map():
     assert relative_similarity(one, other, spacing_mm, "rigid").dice < 0.92
     found = relative_similarity(one, other, spacing_mm, "affine")
     assert found.dice > 0.975
-    assert float(torch.linalg.det(found.transform.matrix)) == pytest.approx(20 * 20 * 24 / (30 * 16 * 28), rel=0.05)
+    assert float(torch.linalg.det(found.transform.matrix)) == pytest.approx(
+        20 * 20 * 24 / (30 * 16 * 28), rel=0.05
+    )
 
 
-@pytest.mark.parametrize(("shape", "spacing_mm"), [((96, 112), (1.0, 1.0)), ((40, 64, 64), ANISOTROPIC_MM)])
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"), [((96, 112), (1.0, 1.0)), ((40, 64, 64), ANISOTROPIC_MM)]
+)
 def test_a_known_elastic_field_is_found(shape, spacing_mm):
-    one = torch.from_numpy(solid(shape, (1.0,) * len(shape), [n / 2 for n in shape], [n / 3.2 for n in shape]))
-    control = torch.from_numpy(np.random.default_rng(5).normal(0, 4, (1, len(shape), *[-(-n // 16) for n in shape]))).float()
-    other = (warp(one[None, None].float(), upsample_control_grid(control, [16] * len(shape), shape))[0, 0] >= 0.5).numpy()
+    one = torch.from_numpy(
+        solid(shape, (1.0,) * len(shape), [n / 2 for n in shape], [n / 3.2 for n in shape])
+    )
+    control = torch.from_numpy(
+        np.random.default_rng(5).normal(0, 4, (1, len(shape), *[-(-n // 16) for n in shape]))
+    ).float()
+    other = (
+        warp(one[None, None].float(), upsample_control_grid(control, [16] * len(shape), shape))[
+            0, 0
+        ]
+        >= 0.5
+    ).numpy()
     found = relative_similarity(one.numpy(), other, spacing_mm, "elastic")
     assert found.dice > 0.98
     assert relative_similarity(one.numpy(), other, spacing_mm, "translation").dice < 0.96
@@ -120,7 +142,10 @@ def test_at_least_as_good_as_the_true_deformation_of_the_phantom():
     grid = common_grid([pair.t1, pair.t2], (3.0, 3.0, 6.0))
     one, other = (mask_on_grid(mask, grid, 2) for mask in (pair.t1_mask, pair.t2_mask))
     volume = sitk.Cast(one, sitk.sitkFloat32)
-    true = array(sitk.Resample(volume, grid.empty_image(), pair.transform(), sitk.sitkLinear, 0.0)) >= 0.5
+    true = (
+        array(sitk.Resample(volume, grid.empty_image(), pair.transform(), sitk.sitkLinear, 0.0))
+        >= 0.5
+    )
     assert dice(array(one), array(other)) < dice(true, array(other))
     found = relative_similarity(array(one), array(other), grid.spacing_mm, "elastic")
     assert found.dice >= dice(true, array(other)) - 0.005
@@ -132,8 +157,12 @@ def test_at_least_as_good_as_the_true_deformation_of_the_phantom():
 def test_larger_classes_are_never_worse(seed, shape):
     one, other = blob(seed, shape), blob(seed + 100, shape, shift=3)
     spacing_mm = (2.0, 1.0, 1.0)[-len(shape) :]
-    found = {name: relative_similarity(one, other, spacing_mm, name, max_shift_mm=10) for name in CLASSES}
-    finer = relative_similarity(one, other, spacing_mm, "translation", max_shift_mm=10, subvoxel=True)
+    found = {
+        name: relative_similarity(one, other, spacing_mm, name, max_shift_mm=10) for name in CLASSES
+    }
+    finer = relative_similarity(
+        one, other, spacing_mm, "translation", max_shift_mm=10, subvoxel=True
+    )
     assert dice(one, other) <= found["translation"].dice <= finer.dice <= 1
     assert found["translation"].dice <= found["rigid"].dice <= found["affine"].dice <= 1
     assert found["translation"].dice <= found["elastic"].dice <= 1
@@ -141,7 +170,9 @@ def test_larger_classes_are_never_worse(seed, shape):
         assert own.dice == dice(own.warped, other)
         assert own.displacement.dtype == np.float32
         assert own.displacement.shape == (len(shape), *shape)
-        assert np.count_nonzero(own.warped != warped_by_field(one, own)) <= 2  # rounding at exactly one half
+        assert (
+            np.count_nonzero(own.warped != warped_by_field(one, own)) <= 2
+        )  # rounding at exactly one half
 
 
 @settings(max_examples=12)
@@ -176,13 +207,20 @@ def test_the_same_twice():
 def test_a_gpu_finds_the_same():
     one, other = blob(1, (18, 26, 30)), blob(2, (18, 26, 30))
     for name in CLASSES:
-        here, there = (relative_similarity(one, other, ANISOTROPIC_MM, name, device=device) for device in ("cpu", "cuda"))
+        here, there = (
+            relative_similarity(one, other, ANISOTROPIC_MM, name, device=device)
+            for device in ("cpu", "cuda")
+        )
         assert there.dice == pytest.approx(here.dice, abs=0.01)
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_empty_and_full_masks_are_excluded(name):
-    nothing, some, everything = np.zeros((6, 8, 8), bool), np.zeros((6, 8, 8), bool), np.ones((6, 8, 8), bool)
+    nothing, some, everything = (
+        np.zeros((6, 8, 8), bool),
+        np.zeros((6, 8, 8), bool),
+        np.ones((6, 8, 8), bool),
+    )
     some[2:4, 2:5, 3:6] = True
     for one, other, why in (
         (nothing, some, "mask 1 is empty"),
@@ -214,7 +252,12 @@ def test_empty_and_full_masks_are_excluded(name):
     ],
 )
 def test_bad_input_is_refused(change, words):
-    options = {"mask_1": np.eye(4, dtype=int), "mask_2": np.eye(4, dtype=int), "spacing_mm": (1, 1), **change}
+    options = {
+        "mask_1": np.eye(4, dtype=int),
+        "mask_2": np.eye(4, dtype=int),
+        "spacing_mm": (1, 1),
+        **change,
+    }
     with pytest.raises(InputError, match=words):
         relative_similarity(**options)
 

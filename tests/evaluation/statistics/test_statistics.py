@@ -1,4 +1,5 @@
-"""Paired comparisons, rankings and run-to-run differences against values known by hand or from SciPy."""
+"""Paired comparisons, rankings and run-to-run differences against values known by hand or from
+SciPy."""
 
 import math
 
@@ -16,29 +17,48 @@ from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     judged_metrics,
     smallest_differences,
 )
-from nnunet_liver_ext.evaluation.statistics.paired_comparison import better_tied_worse, compare_paired, model_pairs
-from nnunet_liver_ext.evaluation.statistics.ranks import adjusted_within, rank_biserial, signed_rank_p
+from nnunet_liver_ext.evaluation.statistics.paired_comparison import (
+    better_tied_worse,
+    compare_paired,
+    model_pairs,
+)
+from nnunet_liver_ext.evaluation.statistics.ranks import (
+    adjusted_within,
+    rank_biserial,
+    signed_rank_p,
+)
 from nnunet_liver_ext.evaluation.statistics.sentences import p_text, sentence
-from nnunet_liver_ext.evaluation.statistics.stability import mean_kendall_tau, ranking_stability, run_to_run
+from nnunet_liver_ext.evaluation.statistics.stability import (
+    mean_kendall_tau,
+    ranking_stability,
+    run_to_run,
+)
 
 
 def tidy(models, metric="dice", patients=None, modality="T1"):
-    """{"A": [value of case 0, ...]} as the table of results; None is a case that the model does not have."""
+    """{"A": [value of case 0, ...]} as the table of results; None is a case that the model does not
+    have."""
     rows = [
         (model, f"C{index:03d}", modality, "liver", metric, value, METRICS[metric].unit)
         for model, values in models.items()
         for index, value in enumerate(values)
         if value is not None
     ]
-    table = pd.DataFrame(rows, columns=["model", "case", "modality", "class", "metric", "value", "unit"])
+    table = pd.DataFrame(
+        rows, columns=["model", "case", "modality", "class", "metric", "value", "unit"]
+    )
     if patients is not None:
-        table["patient"] = table["case"].map({f"C{index:03d}": patient for index, patient in enumerate(patients)})
+        table["patient"] = table["case"].map(
+            {f"C{index:03d}": patient for index, patient in enumerate(patients)}
+        )
     return table
 
 
 def one(models, metric="dice", patients=None, **options):
     """The only row of a comparison of two models."""
-    compared = compare_paired(tidy(models, metric, patients), metrics=[metric], resamples=500, **options)
+    compared = compare_paired(
+        tidy(models, metric, patients), metrics=[metric], resamples=500, **options
+    )
     assert len(compared) == 1
     return compared.iloc[0].to_dict()
 
@@ -66,11 +86,19 @@ def test_means_and_differences_by_hand():
 def test_a_difference_at_the_threshold_counts_and_one_below_is_a_tie():
     row = one({"A": BASE, "B": shifted()})  # 0.945 - 0.94 is 0.00499... in floating point
     assert (row["better"], row["tied"], row["worse"]) == (5, 2, 1)
-    assert better_tied_worse(np.array([0.945 - 0.94, 0.94 - 0.945, 0.004]), 0.005) == {"better": 1, "tied": 1, "worse": 1}
+    assert better_tied_worse(np.array([0.945 - 0.94, 0.94 - 0.945, 0.004]), 0.005) == {
+        "better": 1,
+        "tied": 1,
+        "worse": 1,
+    }
 
 
 def test_without_a_smallest_difference_any_counts_but_none():
-    assert better_tied_worse(np.array([1e-6, -1e-6, 0.0]), 0) == {"better": 1, "tied": 1, "worse": 1}
+    assert better_tied_worse(np.array([1e-6, -1e-6, 0.0]), 0) == {
+        "better": 1,
+        "tied": 1,
+        "worse": 1,
+    }
 
 
 def test_less_is_better_for_distances():
@@ -82,17 +110,39 @@ def test_less_is_better_for_distances():
 
 
 def test_volume_differences_are_compared_by_their_absolute_value():
-    row = one({"A": [-10.0, 10, -10, 10, -10, 10], "B": [4.0, -4, 4, -4, 4, -14]}, "volume_difference")
-    assert (row["mean_a"], row["mean_difference"]) == (pytest.approx(10), pytest.approx((5 * -6 + 4) / 6))
+    row = one(
+        {"A": [-10.0, 10, -10, 10, -10, 10], "B": [4.0, -4, 4, -4, 4, -14]}, "volume_difference"
+    )
+    assert (row["mean_a"], row["mean_difference"]) == (
+        pytest.approx(10),
+        pytest.approx((5 * -6 + 4) / 6),
+    )
     assert (row["better"], row["worse"], row["family"]) == (5, 1, "volume")
 
 
 def test_infinite_and_missing_values_are_left_out_and_counted():
-    row = one({"A": [5.0, math.inf, 5, 5, 5, 5, 5, None, 5], "B": [4, 4, math.inf, math.nan, 4, 4, 4, 4, 4]}, "hd")
-    assert (row["cases"], row["not_finite"], row["not_finite_a"], row["not_finite_b"], row["missing"]) == (5, 3, 1, 2, 1)
+    row = one(
+        {
+            "A": [5.0, math.inf, 5, 5, 5, 5, 5, None, 5],
+            "B": [4, 4, math.inf, math.nan, 4, 4, 4, 4, 4],
+        },
+        "hd",
+    )
+    assert (
+        row["cases"],
+        row["not_finite"],
+        row["not_finite_a"],
+        row["not_finite_b"],
+        row["missing"],
+    ) == (5, 3, 1, 2, 1)
     assert row["mean_difference"] == pytest.approx(-1)
     both = one({"A": [math.inf, 5.0], "B": [math.inf, 4.0]}, "hd")
-    assert (both["cases"], both["not_finite"], both["not_finite_a"], both["not_finite_b"]) == (1, 1, 1, 1)
+    assert (both["cases"], both["not_finite"], both["not_finite_a"], both["not_finite_b"]) == (
+        1,
+        1,
+        1,
+        1,
+    )
 
 
 def test_no_common_case_is_a_row_and_no_exception():
@@ -119,21 +169,33 @@ def test_ties_and_zeros_as_scipy_treats_them():
     differences = np.array([0.0, 1, 1, -1, 2, 2, 3, -2, 4, 5, 5, 6, 7, 8, 9])
     expected = stats.wilcoxon(differences, zero_method="wilcox").pvalue
     assert signed_rank_p(differences) == pytest.approx(expected)
-    assert signed_rank_p(differences / 10 + 0.7 - 0.7) == pytest.approx(expected)  # rounding does not break the ties
+    assert signed_rank_p(differences / 10 + 0.7 - 0.7) == pytest.approx(
+        expected
+    )  # rounding does not break the ties
 
 
 def test_fewer_than_six_patients_get_no_p_and_no_interval():
     row = one({"A": BASE[:5], "B": shifted()[:5]})
-    assert all(math.isnan(row[name]) for name in ("p_value", "p_adjusted", "low", "high", "rank_biserial"))
+    assert all(
+        math.isnan(row[name]) for name in ("p_value", "p_adjusted", "low", "high", "rank_biserial")
+    )
     assert row["verdict"] == "too few"
     assert "Too few for a test, which needs 6 patients" in sentence(row)
 
 
 def test_without_any_difference_p_is_one():
     row = one({"A": BASE, "B": BASE})
-    assert (row["p_value"], row["p_adjusted"], row["rank_biserial"], row["low"], row["high"]) == (1, 1, 0, 0, 0)
+    assert (row["p_value"], row["p_adjusted"], row["rank_biserial"], row["low"], row["high"]) == (
+        1,
+        1,
+        0,
+        0,
+        0,
+    )
     assert row["verdict"] == "identical"
-    assert sentence(row).startswith("Dice of T1 liver: B and A do not differ in any of 8 patients, 8 cases.")
+    assert sentence(row).startswith(
+        "Dice of T1 liver: B and A do not differ in any of 8 patients, 8 cases."
+    )
 
 
 def test_the_unit_is_the_patient_by_default():
@@ -141,9 +203,16 @@ def test_the_unit_is_the_patient_by_default():
     models = {"A": BASE, "B": shifted()}
     means = np.array([0.015, 0.013, 0.005, 0.0, -0.02, 0.04])
     row = one(models, patients=patients)
-    assert (row["cases"], row["patients"], row["tested"], row["tested_unit"]) == (8, 6, 6, "patient")
+    assert (row["cases"], row["patients"], row["tested"], row["tested_unit"]) == (
+        8,
+        6,
+        6,
+        "patient",
+    )
     assert row["p_value"] == pytest.approx(stats.wilcoxon(np.round(means, 12)).pvalue)
-    assert row["mean_difference"] == pytest.approx(0.081 / 8)  # over the cases, as in the summary of evaluate
+    assert row["mean_difference"] == pytest.approx(
+        0.081 / 8
+    )  # over the cases, as in the summary of evaluate
     by_case = one(models, patients=patients, unit="case")
     assert by_case["tested"] == 8
     assert by_case["p_value"] == pytest.approx(stats.wilcoxon(np.round(GAINS, 12)).pvalue)
@@ -160,7 +229,14 @@ def test_counting_cases_of_one_patient_makes_p_too_small():
 
 @pytest.mark.parametrize(
     ("differences", "expected"),
-    [([1, 2, 3], 1), ([-1, -2, -3], -1), ([1, 2, -3], 0), ([0, 0, 4, -1], 1 / 3), ([2, 2, -2], 1 / 3), ([0, 0], 0)],
+    [
+        ([1, 2, 3], 1),
+        ([-1, -2, -3], -1),
+        ([1, 2, -3], 0),
+        ([0, 0, 4, -1], 1 / 3),
+        ([2, 2, -2], 1 / 3),
+        ([0, 0], 0),
+    ],
 )
 def test_rank_biserial_by_hand(differences, expected):
     assert rank_biserial(np.array(differences, float)) == pytest.approx(expected)
@@ -170,7 +246,9 @@ def test_p_values_are_adjusted_within_their_family_and_nan_is_no_test():
     p_values = pd.Series([0.01, 0.04, 0.03, 0.02, math.nan, 0.5])
     families = pd.Series(["overlap", "overlap", "overlap", "surface", "surface", "surface"])
     adjusted = adjusted_within(p_values, families)
-    assert list(adjusted[:3]) == pytest.approx(list(stats.false_discovery_control([0.01, 0.04, 0.03])))
+    assert list(adjusted[:3]) == pytest.approx(
+        list(stats.false_discovery_control([0.01, 0.04, 0.03]))
+    )
     assert adjusted[3] == pytest.approx(0.04)  # the smallest of two tests
     assert math.isnan(adjusted[4])
     assert adjusted[5] == pytest.approx(0.5)
@@ -183,9 +261,14 @@ def test_two_modalities_and_two_metrics_make_two_families():
         for modality in ("T1", "T2")
     ]
     compared = compare_paired(pd.concat(parts), resamples=200)
-    assert list(zip(compared["metric"], compared["modality"], strict=True))[:2] == [("dice", "T1"), ("dice", "T2")]
+    assert list(zip(compared["metric"], compared["modality"], strict=True))[:2] == [
+        ("dice", "T1"),
+        ("dice", "T2"),
+    ]
     for _, own in compared.groupby("family"):
-        assert list(own["p_adjusted"]) == pytest.approx(list(stats.false_discovery_control(own["p_value"])))
+        assert list(own["p_adjusted"]) == pytest.approx(
+            list(stats.false_discovery_control(own["p_value"]))
+        )
     assert set(compared["family"]) == {"overlap", "surface"}
 
 
@@ -229,7 +312,9 @@ def test_few_patients_widen_it_to_the_t_interval():
     values = np.array([-3.0, -2, -1, 1, 2, 3])
     low, high = confidence_interval(values, np.arange(6), resamples=50_000)
     margin = stats.t.ppf(0.975, 5) * values.std(ddof=1) / math.sqrt(6)
-    plain = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    plain = stats.bootstrap(
+        (values,), np.mean, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
     assert high == pytest.approx(margin, rel=0.1)
     assert low < plain.low < plain.high < high
 
@@ -239,7 +324,9 @@ def test_the_interval_needs_the_seed_only():
     assert one(models) == one(models)
     first, other = one(models, seed=1), one(models, seed=2)
     assert (first["low"], first["high"]) != (other["low"], other["high"])
-    shuffled = compare_paired(tidy(models).sample(frac=1, random_state=0).sort_values("model"), resamples=500).iloc[0]
+    shuffled = compare_paired(
+        tidy(models).sample(frac=1, random_state=0).sort_values("model"), resamples=500
+    ).iloc[0]
     assert shuffled["low"] == pytest.approx(one(models)["low"])
 
 
@@ -263,11 +350,18 @@ def test_a_third_model_does_not_change_a_comparison():
 
 
 def test_metrics_without_a_direction_are_not_compared():
-    assert {"volume_prediction", "volume_reference", "relative_similarity_reference"}.isdisjoint(JUDGED)
-    assert [one.name for one in judged_metrics(["volume_reference", "hd", "dice", "iou"])] == ["dice", "hd"]
+    assert {"volume_prediction", "volume_reference", "relative_similarity_reference"}.isdisjoint(
+        JUDGED
+    )
+    assert [one.name for one in judged_metrics(["volume_reference", "hd", "dice", "iou"])] == [
+        "dice",
+        "hd",
+    ]
     assert [one.name for one in judged_metrics(["dice", "iou"], ["iou"])] == ["iou"]
     assert {"dice", "hd", "volume_difference"}.isdisjoint(SAME_AS_ANOTHER)
-    with pytest.raises(InputError, match="volume_reference: has no better direction; compare some of dice"):
+    with pytest.raises(
+        InputError, match="volume_reference: has no better direction; compare some of dice"
+    ):
         judged_metrics(["dice", "volume_reference"], ["volume_reference"])
     with pytest.raises(InputError, match="hd: is no metric of these results"):
         judged_metrics(["dice"], ["hd"])
@@ -277,7 +371,12 @@ def test_metrics_without_a_direction_are_not_compared():
 
 def test_smallest_differences_of_interest():
     judged = judged_metrics(["dice", "surface_dice", "hd95", "volume_difference"])
-    assert smallest_differences(None, judged) == {"dice": 0.005, "surface_dice": 0.005, "hd95": 0, "volume_difference": 0}
+    assert smallest_differences(None, judged) == {
+        "dice": 0.005,
+        "surface_dice": 0.005,
+        "hd95": 0,
+        "volume_difference": 0,
+    }
     assert smallest_differences(0.01, judged)["dice"] == 0.01
     assert smallest_differences(0.01, judged)["hd95"] == 0
     assert smallest_differences({"hd95": 1}, judged) == {
@@ -309,7 +408,9 @@ def test_tables_that_cannot_be_compared_are_refused():
 def test_a_patient_that_one_table_knows_counts_for_all():
     table = tidy({"A": BASE, "B": shifted()})
     known = table["model"] == "A"
-    table["patient"] = np.where(known, "P" + (table.groupby("model").cumcount() // 2).astype(str), table["case"])
+    table["patient"] = np.where(
+        known, "P" + (table.groupby("model").cumcount() // 2).astype(str), table["case"]
+    )
     assert compare_paired(table, resamples=200).loc[0, "patients"] == 4
     table.loc[~known, "patient"] = None
     assert compare_paired(table, resamples=200).loc[0, "patients"] == 4
@@ -324,38 +425,66 @@ def test_the_sentence_of_a_clear_difference():
     assert row["p_value"] == pytest.approx(2 / 2**11)  # 11 differences of one sign
     assert row["verdict"] == "better"
     assert text.startswith("Dice of T1 liver: B is 0.018 higher than A on average (95 % CI 0.01")
-    assert "12 patients, 12 cases; p < 0.001 after Benjamini-Hochberg). B is better in 11, tied in 1 and worse in 0" in text
+    assert (
+        "12 patients, 12 cases; p < 0.001 after Benjamini-Hochberg). B is better in 11, tied in 1"
+        " and worse in 0" in text
+    )
 
 
 def test_the_sentence_of_a_distance_says_what_is_better():
     row = one({"A": [5.0] * 8, "B": [3.9, 4, 4.1, 3.8, 4.2, 4, 3.7, 4]}, "hd95")
-    assert sentence(row).startswith("HD95 of T1 liver (lower is better): B is 1.04 mm lower than A on average (95 % CI −1.")
+    assert sentence(row).startswith(
+        "HD95 of T1 liver (lower is better): B is 1.04 mm lower than A on average (95 % CI −1."
+    )
     assert row["verdict"] == "better"
 
 
 def test_small_equivalent_unclear_and_contradictory_differences():
     small = one({"A": [0.9] * 10, "B": [0.95, 0.85] * 5})
-    assert (small["verdict"], "On average that is less than 0.005" in sentence(small)) == ("small", True)
-    equivalent = one({"A": [0.9] * 10, "B": [0.9021, 0.9012, 0.903, 0.9004, 0.9015, 0.9022, 0.901, 0.9, 0.9013, 0.9024]})
+    assert (small["verdict"], "On average that is less than 0.005" in sentence(small)) == (
+        "small",
+        True,
+    )
+    equivalent = one(
+        {
+            "A": [0.9] * 10,
+            "B": [0.9021, 0.9012, 0.903, 0.9004, 0.9015, 0.9022, 0.901, 0.9, 0.9013, 0.9024],
+        }
+    )
     assert equivalent["p_adjusted"] < 0.05
-    assert (equivalent["verdict"], "No relevant difference" in sentence(equivalent)) == ("equivalent", True)
+    assert (equivalent["verdict"], "No relevant difference" in sentence(equivalent)) == (
+        "equivalent",
+        True,
+    )
     for sign in (1, -1):  # a small mean whose interval leaves the band on one side only
         gains = sign * np.array([0.0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.011])
         one_sided = one({"A": [0.9] * 8, "B": 0.9 + gains})
         assert sorted(abs(one_sided[name]) < 0.005 for name in ("low", "high")) == [False, True]
         assert one_sided["verdict"] == "small"
     unclear = one({"A": [0.9] * 8, "B": [0.95, 0.85, 0.96, 0.86, 0.94, 0.84, 0.97, 0.9]})
-    assert (unclear["verdict"], "does not show that they are equal" in sentence(unclear)) == ("not significant", True)
+    assert (unclear["verdict"], "does not show that they are equal" in sentence(unclear)) == (
+        "not significant",
+        True,
+    )
     outlier = one({"A": [0.9] * 20, "B": np.r_[np.linspace(0.91, 0.92, 19), 0.0]})
     assert outlier["mean_difference"] < -0.005
-    assert (outlier["verdict"], "The ranks favour the other model" in sentence(outlier)) == ("contradictory", True)
+    assert (outlier["verdict"], "The ranks favour the other model" in sentence(outlier)) == (
+        "contradictory",
+        True,
+    )
     favoured = one({"A": [0.9] * 20, "B": np.r_[np.linspace(0.93, 0.96, 19), 0.0]})
-    assert (favoured["verdict"], "The ranks favour B significantly, but on average" in sentence(favoured)) == ("small", True)
+    assert (
+        favoured["verdict"],
+        "The ranks favour B significantly, but on average" in sentence(favoured),
+    ) == ("small", True)
 
 
 def test_left_out_and_optimistic_are_said():
     row = one({"A": [5.0] * 8, "B": [4.0] * 6 + [math.inf, None]}, "hd")
-    assert "Left out: 1 case that only one of them has and 1 case whose value is infinite" in sentence(row)
+    assert (
+        "Left out: 1 case that only one of them has and 1 case whose value is infinite"
+        in sentence(row)
+    )
     assert "(A: 0, B: 1)" in sentence(row)
     assert sentence(row | {"optimistic_a": False, "optimistic_b": True}).endswith(
         "Optimistic for B: the checkpoint was chosen on these cases."
@@ -363,7 +492,8 @@ def test_left_out_and_optimistic_are_said():
 
 
 @pytest.mark.parametrize(
-    ("p_value", "text"), [(0.0004, "<0.001"), (0.0497, "0.0497"), (0.0034, "0.003"), (1.0, "1.000"), (math.nan, "–")]
+    ("p_value", "text"),
+    [(0.0004, "<0.001"), (0.0497, "0.0497"), (0.0034, "0.003"), (1.0, "1.000"), (math.nan, "–")],
 )
 def test_p_for_a_reader(p_value, text):
     assert p_text(p_value) == text
@@ -376,12 +506,23 @@ def test_the_worked_example_of_the_documentation():
     patients = ["anna", "anna", "ben", "carl", "dora", "dora", "emil", "fay", "gus", "hana"]
     table = tidy({"single": single, "dual": dual}, patients=patients, modality="T2")
     row = compare_paired(table).iloc[0].to_dict()
-    assert (row["mean_difference"], row["median_difference"]) == (pytest.approx(0.0127), pytest.approx(0.011))
-    assert (row["p_value"], row["rank_biserial"]) == (pytest.approx(6 / 256), pytest.approx(32 / 36))
-    assert (row["low"], row["high"]) == (pytest.approx(0.004, abs=5e-4), pytest.approx(0.022, abs=5e-4))
-    assert sentence(row) == (
-        "Dice of T2 liver: dual is 0.013 higher than single on average (95 % CI 0.004 to 0.022; 8 patients, 10 cases; "
-        "p = 0.023 after Benjamini-Hochberg). dual is better in 8, tied in 1 and worse in 1 case."
+    assert (row["mean_difference"], row["median_difference"]) == (
+        pytest.approx(0.0127),
+        pytest.approx(0.011),
+    )
+    assert (row["p_value"], row["rank_biserial"]) == (
+        pytest.approx(6 / 256),
+        pytest.approx(32 / 36),
+    )
+    assert (row["low"], row["high"]) == (
+        pytest.approx(0.004, abs=5e-4),
+        pytest.approx(0.022, abs=5e-4),
+    )
+    assert (
+        sentence(row)
+        == "Dice of T2 liver: dual is 0.013 higher than single on average (95 % CI 0.004 to 0.022;"
+        " 8 patients, 10 cases; p = 0.023 after Benjamini-Hochberg). dual is better in 8, tied"
+        " in 1 and worse in 1 case."
     )
     assert compare_paired(table, unit="case").loc[0, "p_value"] == pytest.approx(0.0098, abs=5e-5)
 
@@ -392,7 +533,9 @@ def test_the_worked_example_of_the_documentation():
 def test_a_clear_ranking_is_stable():
     rng = np.random.default_rng(0)
     base = rng.normal(0.9, 0.02, 20)
-    ranking = ranking_stability(tidy({"worst": base - 0.1, "best": base + 0.05, "middle": base}), "dice", resamples=500)
+    ranking = ranking_stability(
+        tidy({"worst": base - 0.1, "best": base + 0.05, "middle": base}), "dice", resamples=500
+    )
     assert list(ranking["model"]) == ["best", "middle", "worst"]
     assert list(ranking["rank"]) == list(ranking["mean_rank"]) == [1, 2, 3]
     assert list(ranking["first"]) == [1, 0, 0]
@@ -408,10 +551,14 @@ def test_tied_models_share_the_first_rank():
 
 def test_two_models_that_win_by_turns():
     up = np.array([1.0, -1] * 20)
-    ranking = ranking_stability(tidy({"A": up * 0, "B": up + 0.01}), "dice", resamples=4000).set_index("model")
+    ranking = ranking_stability(
+        tidy({"A": up * 0, "B": up + 0.01}), "dice", resamples=4000
+    ).set_index("model")
     assert ranking.loc["B", "rank"] == 1
     assert ranking.loc["B", "first"] == pytest.approx(0.5, abs=0.08)
-    assert ranking.loc["B", "kendall_tau"] == pytest.approx(2 * ranking.loc["B", "first"] - 1, abs=0.05)
+    assert ranking.loc["B", "kendall_tau"] == pytest.approx(
+        2 * ranking.loc["B", "first"] - 1, abs=0.05
+    )
 
 
 def test_the_ranking_of_a_distance_leaves_infinite_ones_out():
@@ -437,14 +584,20 @@ def test_kendalls_tau_is_scipys():
 
 
 def test_run_to_run_by_hand():
-    runs = {"1": [0.90, 0.92, 0.80, 0.90], "2": [0.91, 0.93, 0.84, 0.90], "3": [0.93, 0.89, 0.80, 0.90]}
+    runs = {
+        "1": [0.90, 0.92, 0.80, 0.90],
+        "2": [0.91, 0.93, 0.84, 0.90],
+        "3": [0.93, 0.89, 0.80, 0.90],
+    }
     tables = {name: tidy({name: values}).drop(columns="model") for name, values in runs.items()}
     folds = {"C000": 0, "C001": 0, "C002": 1, "C003": 1}
     table = run_to_run(tables, folds).set_index("fold")
     # means of fold 0: .91, .92, .91; of fold 1: .85, .87, .85
     assert table.loc["0", "difference"] == pytest.approx((0.01 + 0 + 0.01) / 3)
     assert table.loc["1", "difference"] == pytest.approx((0.02 + 0 + 0.02) / 3)
-    assert table.loc["0", "case_difference"] == pytest.approx((0.01 + 0.03 + 0.02 + 0.01 + 0.03 + 0.04) / 6)
+    assert table.loc["0", "case_difference"] == pytest.approx(
+        (0.01 + 0.03 + 0.02 + 0.01 + 0.03 + 0.04) / 6
+    )
     assert table.loc["all", "difference"] == pytest.approx(0.01)
     assert table.loc["all", "largest"] == pytest.approx(0.02)
     assert (table.loc["all", "cases"], table.loc["all", "runs"]) == (4, 3)

@@ -33,7 +33,12 @@ OFF: dict[str, Any] = {
     "elastic_sd_voxels": 0.0,
     "elastic_points": 8,
 }
-HANSCH = OFF | {"flip_probability": 0.5, "contrast_low": 0.75, "contrast_high": 1.25, "shift_sd": 0.25}
+HANSCH = OFF | {
+    "flip_probability": 0.5,
+    "contrast_low": 0.75,
+    "contrast_high": 1.25,
+    "shift_sd": 0.25,
+}
 SAMPLE = (2, 4, 12, 10)
 
 
@@ -80,7 +85,9 @@ def test_each_number_switches_its_transform_on(numbers: dict, kinds: list):
 
 
 def test_numbers_that_go_together_wrongly():
-    with pytest.raises(InputError, match=r"contrast_low \(1.3\) must not exceed contrast_high \(1\)"):
+    with pytest.raises(
+        InputError, match=r"contrast_low \(1.3\) must not exceed contrast_high \(1\)"
+    ):
         own_transforms(**OFF | {"contrast_low": 1.3})
     with pytest.raises(InputError, match="elastic_points must be at least 2, found 1"):
         own_transforms(**OFF | {"elastic_sd_voxels": 1.0, "elastic_points": 1})
@@ -179,7 +186,12 @@ def test_what_is_given_is_not_changed_in_place():
 
 def test_control_points_are_displaced_by_sigma():
     transform = ElasticDeformation(8.0, 8)
-    fields = np.stack([transform.get_parameters(image=torch.zeros(1, 71, 36))["displacement_2YX"] for _ in range(500)])
+    fields = np.stack(
+        [
+            transform.get_parameters(image=torch.zeros(1, 71, 36))["displacement_2YX"]
+            for _ in range(500)
+        ]
+    )
     at_points = fields[:, :, ::10, ::5]
     assert at_points.shape == (500, 2, 8, 8)
     assert stats.kstest(at_points.ravel(), stats.norm(0, 8).cdf).pvalue > 0.01
@@ -192,8 +204,12 @@ def test_between_control_points_is_the_natural_bicubic_spline():
     control = np.random.default_rng(0).normal(size=(2, 5, 5))
     found = spline_between(control, (33, 21))
     np.testing.assert_allclose(found[:, ::8, ::5], control, atol=1e-12)
-    rows = make_interp_spline(np.linspace(0, 32, 5), control, k=3, axis=1, bc_type="natural")(np.arange(33))
-    expected = make_interp_spline(np.linspace(0, 20, 5), rows, k=3, axis=2, bc_type="natural")(np.arange(21))
+    rows = make_interp_spline(np.linspace(0, 32, 5), control, k=3, axis=1, bc_type="natural")(
+        np.arange(33)
+    )
+    expected = make_interp_spline(np.linspace(0, 20, 5), rows, k=3, axis=2, bc_type="natural")(
+        np.arange(21)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -213,7 +229,8 @@ def test_without_displacement_nothing_changes():
 
 
 def test_a_displacement_fetches_from_where_it_points():
-    """By whole voxels, one down and two to the left: rows come from the next row, columns from two before; edges repeat."""
+    """By whole voxels, one down and two to the left: rows come from the next row, columns from two
+    before; edges repeat."""
     image = torch.arange(30.0).reshape(1, 5, 6)
     field = np.stack([np.full((5, 6), 1.0), np.full((5, 6), -2.0)])
     rows, columns = [1, 2, 3, 4, 4], [0, 0, 0, 1, 2, 3]
@@ -230,8 +247,12 @@ def test_interpolation_is_scipys():
     places = np.stack(np.meshgrid(np.arange(20), np.arange(24), indexing="ij")) + field
     linear = ndimage.map_coordinates(image, places, order=1, mode="nearest")
     nearest = ndimage.map_coordinates(labels, places, order=0, mode="nearest")
-    np.testing.assert_allclose(displaced(torch.from_numpy(image)[None], field, nearest=False)[0], linear, atol=1e-4)
-    np.testing.assert_array_equal(displaced(torch.from_numpy(labels)[None], field, nearest=True)[0], nearest)
+    np.testing.assert_allclose(
+        displaced(torch.from_numpy(image)[None], field, nearest=False)[0], linear, atol=1e-4
+    )
+    np.testing.assert_array_equal(
+        displaced(torch.from_numpy(labels)[None], field, nearest=True)[0], nearest
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 64), (1, 64, 64)])
@@ -243,7 +264,9 @@ def test_a_bright_square_and_its_labels_stay_together(shape: tuple[int, ...]):
     assert not torch.equal(moved["segmentation"], segmentation)
     assert torch.equal(moved["segmentation"][1], 2 * moved["segmentation"][0])
     bright, labelled = moved["image"][0], moved["segmentation"][0]
-    assert (bright[labelled == 1] >= 0.25 - 1e-4).all()  # a voxel's own share of the linear interpolation
+    assert (
+        bright[labelled == 1] >= 0.25 - 1e-4
+    ).all()  # a voxel's own share of the linear interpolation
     assert (bright[labelled == 0] <= 0.75 + 1e-4).all()
     assert ((bright > 0.75 + 1e-4) & (labelled == 0)).sum() == 0
     disagreement = ((bright > 0.5) != (labelled == 1)).float().mean() / labelled.float().mean()
@@ -263,7 +286,9 @@ def test_all_slices_and_channels_move_alike():
 @pytest.mark.parametrize("shape", [(1, 8, 24, 24), (1, 24, 24)])
 def test_they_go_before_nnunets_last_transforms(shape: tuple[int, ...]):
     scales = [[1.0] * (len(shape) - 1), [0.5] * (len(shape) - 1)]
-    last = nnUNetTrainer.get_validation_transforms(scales, is_cascaded=False, foreground_labels=[1, 2])
+    last = nnUNetTrainer.get_validation_transforms(
+        scales, is_cascaded=False, foreground_labels=[1, 2]
+    )
     batch = sample(shape)
     for transform in own_transforms(**HANSCH | {"elastic_sd_voxels": 1.0}):
         batch = transform(**batch)
@@ -280,7 +305,9 @@ def test_the_same_seed_gives_the_same_sample():
     def once(seed: int) -> dict:
         batch = sample()
         with seeded(seed):
-            for transform in own_transforms(**HANSCH | {"elastic_sd_voxels": 1.0, "shift_range": 0.1}):
+            for transform in own_transforms(
+                **HANSCH | {"elastic_sd_voxels": 1.0, "shift_range": 0.1}
+            ):
                 batch = transform(**batch)
         return batch
 

@@ -13,7 +13,13 @@ import pytest
 import torch
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.trainers.data.class_sampling import MOST_VOXELS, ORGAN, ClassFirst, Wish, some_voxels
+from nnunet_liver_ext.trainers.data.class_sampling import (
+    MOST_VOXELS,
+    ORGAN,
+    ClassFirst,
+    Wish,
+    some_voxels,
+)
 from nnunet_liver_ext.trainers.data.ordered_batches import SeededDataLoader, seeded
 from nnunet_liver_ext.trainers.data.organ_channel import OrganChannel
 from tests.trainers.stored_cases import IMAGE_CHANNELS, SHAPE, case_arrays, load_dataset, store_case
@@ -27,7 +33,11 @@ class Loader(SeededDataLoader):
     """Asks the dataset for its cases."""
 
     def get_indices(self) -> Any:
-        return self._data.draw(self.batch_size) if hasattr(self._data, "draw") else super().get_indices()
+        return (
+            self._data.draw(self.batch_size)
+            if hasattr(self._data, "draw")
+            else super().get_indices()
+        )
 
 
 @pytest.fixture(params=["b2nd", "npz"])
@@ -41,7 +51,11 @@ def dataset(ending: str, tmp_path: Path) -> OrganChannel:
 
 
 def stored(
-    folder: Path, cases: dict[str, tuple[int, ...]], ending: str = "b2nd", *, without_liver: tuple[str, ...] = ()
+    folder: Path,
+    cases: dict[str, tuple[int, ...]],
+    ending: str = "b2nd",
+    *,
+    without_liver: tuple[str, ...] = (),
 ) -> OrganChannel:
     for seed, (name, labels) in enumerate(cases.items()):
         store_case(folder, name, seed, labels, ending=ending, liver=name not in without_liver)
@@ -55,12 +69,18 @@ def draws(sampler: ClassFirst, count: int = DRAWS, seed: int = 0) -> list[Wish]:
 
 def test_nine_in_ten_are_tumour_and_only_cases_that_have_one(dataset):
     counts = Counter((wish.wanted, str(wish)) for wish in draws(ClassFirst(dataset)))
-    assert sum(count for (wanted, _), count in counts.items() if wanted == 1) / DRAWS == pytest.approx(0.9, abs=0.01)
+    assert sum(
+        count for (wanted, _), count in counts.items() if wanted == 1
+    ) / DRAWS == pytest.approx(0.9, abs=0.01)
     assert set(counts) == {(1, "a"), (1, "c"), *((ORGAN, case) for case in "abcd")}
     for case in "ac":
-        assert counts[(1, case)] / DRAWS == pytest.approx(0.45, abs=4 * (0.45 * 0.55 / DRAWS) ** 0.5)
+        assert counts[(1, case)] / DRAWS == pytest.approx(
+            0.45, abs=4 * (0.45 * 0.55 / DRAWS) ** 0.5
+        )
     for case in "abcd":
-        assert counts[(ORGAN, case)] / DRAWS == pytest.approx(0.025, abs=4 * (0.025 * 0.975 / DRAWS) ** 0.5)
+        assert counts[(ORGAN, case)] / DRAWS == pytest.approx(
+            0.025, abs=4 * (0.025 * 0.975 / DRAWS) ** 0.5
+        )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -109,7 +129,8 @@ def test_every_voxel_offered_is_of_the_class(dataset):
 
 
 def test_through_nnunets_loader_the_central_voxel_is_what_was_wished_for(dataset):
-    """Away from the low borders nnU-Net centres exactly; at them the voxel is in the patch all the same."""
+    """Away from the low borders nnU-Net centres exactly; at them the voxel is in the patch all the
+    same."""
     patch = (4, 6, 6)
     loader = Loader(ClassFirst(dataset), 8, patch, patch, LABELS, oversample_foreground_percent=1.0)
     seen = Counter()
@@ -132,7 +153,9 @@ def test_batches_are_the_same_with_workers_pickled_or_not(dataset):
         assert torch.equal(batch["data"], first["data"])
         assert batch["keys"] == first["keys"]
     keys = pickle.loads(pickle.dumps(first["keys"]))
-    assert [(type(key), str(key), key.wanted) for key in keys] == [(Wish, str(k), k.wanted) for k in first["keys"]]
+    assert [(type(key), str(key), key.wanted) for key in keys] == [
+        (Wish, str(k), k.wanted) for k in first["keys"]
+    ]
 
 
 def test_which_cases_have_a_tumour_is_known_without_their_images(dataset, monkeypatch):
@@ -155,7 +178,9 @@ def test_the_key_of_anything_annotated_is_no_class(dataset, monkeypatch):
 
 def test_a_fold_without_a_tumour_is_refused(tmp_path: Path):
     dataset = stored(tmp_path, {"a": (), "b": ()})
-    with pytest.raises(InputError, match="none of the 2 cases of this fold has a voxel of a foreground class"):
+    with pytest.raises(
+        InputError, match="none of the 2 cases of this fold has a voxel of a foreground class"
+    ):
         ClassFirst(dataset)
     assert {wish.wanted for wish in draws(ClassFirst(dataset, 0.0), 50)} == {ORGAN}
 

@@ -8,7 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
+from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import (
+    DownsampleSegForDSTransform,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +22,9 @@ PATCH, STEP, IMAGE = (32, 128, 128), (4, 16, 16), (60, 200, 300)
 SCALES = [[1.0, 1.0, 1.0], [1.0, 0.5, 0.5], [0.5, 0.25, 0.25], [0.25, 0.125, 0.125]]
 
 
-def sizes_of(count: int = 6, smallest: float = 0.5, seed: int = 0, **other) -> list[tuple[int, ...]]:
+def sizes_of(
+    count: int = 6, smallest: float = 0.5, seed: int = 0, **other
+) -> list[tuple[int, ...]]:
     numbers = {"patch_size": PATCH, "size_multiple": STEP, "image_size": IMAGE} | other
     return bucketed_sizes(**numbers, count=count, smallest=smallest, seed=seed)
 
@@ -29,7 +33,8 @@ def sizes_of(count: int = 6, smallest: float = 0.5, seed: int = 0, **other) -> l
 
 
 def test_all_sizes_of_a_small_case_by_hand():
-    """Axes of 1 to 4 blocks of 8, of at most 2 x 2 blocks together; the image has 3 blocks along x."""
+    """Axes of 1 to 4 blocks of 8, of at most 2 x 2 blocks together; the image has 3 blocks along
+    x."""
     found = bucketed_sizes((16, 16), (8, 8), (100, 20), count=99, smallest=0.5, seed=0)
     assert found[0] == (16, 16)
     assert set(found) == {(8, 8), (8, 16), (8, 24), (16, 8), (16, 16), (24, 8), (32, 8)}
@@ -47,7 +52,9 @@ def test_all_sizes_of_a_small_case_by_hand():
 @settings(max_examples=60, deadline=None)
 def test_sizes_keep_their_promises(blocks, step, image, smallest, count, seed):
     patch, dims = tuple(n * step for n in blocks), len(blocks)
-    sizes = bucketed_sizes(patch, [step] * dims, [image] * dims, count=count, smallest=smallest, seed=seed)
+    sizes = bucketed_sizes(
+        patch, [step] * dims, [image] * dims, count=count, smallest=smallest, seed=seed
+    )
     assert sizes[0] == patch
     assert len(set(sizes)) == len(sizes) <= count
     needed = math.ceil(image / step) * step
@@ -65,8 +72,12 @@ def test_the_same_seed_gives_the_same_sizes():
 
 
 def test_ratios_are_spread_evenly():
-    """Over many seeds: y and x alike, from half to twice the patch, on average as the weights say."""
-    sizes = np.array([size for seed in range(400) for size in sizes_of(seed=seed, image_size=(999,) * 3)[1:]], float)
+    """Over many seeds: y and x alike, from half to twice the patch, on average as the weights
+    say."""
+    sizes = np.array(
+        [size for seed in range(400) for size in sizes_of(seed=seed, image_size=(999,) * 3)[1:]],
+        float,
+    )
     logarithms = np.log2(sizes / PATCH)
     assert (logarithms.min(0) == -1).all()
     assert (logarithms.max(0) == 1).all()
@@ -99,13 +110,18 @@ def test_the_shortest_length_is_the_share_itself():
 
 
 def test_many_multiples_are_thinned():
-    sizes = bucketed_sizes((160, 160, 160), (1, 1, 1), (400, 400, 400), count=20, smallest=0.4, seed=0)
+    sizes = bucketed_sizes(
+        (160, 160, 160), (1, 1, 1), (400, 400, 400), count=20, smallest=0.4, seed=0
+    )
     assert len(sizes) == 20
     assert min(core(sizes)) >= 64
 
 
 def test_wrong_numbers():
-    with pytest.raises(InputError, match=r"patch size \(32, 120, 128\): each axis must be a multiple of \(4, 16, 16\)"):
+    with pytest.raises(
+        InputError,
+        match=r"patch size \(32, 120, 128\): each axis must be a multiple of \(4, 16, 16\)",
+    ):
         sizes_of(patch_size=(32, 120, 128))
     for count, smallest in ((0, 0.5), (3, 0.0), (3, 1.5)):
         with pytest.raises(InputError, match="at least one size and a smallest share in"):
@@ -133,9 +149,15 @@ def test_sizes_are_drawn_alike_and_with_numpys_state():
 def batch_of(shape: tuple[int, ...]) -> dict:
     """Every voxel knows its place in the data; targets as nnU-Net makes them."""
     segmentation = torch.arange(math.prod(shape)).reshape(1, *shape)
-    targets = DownsampleSegForDSTransform(SCALES)(segmentation=segmentation.double().clone())["segmentation"]
+    targets = DownsampleSegForDSTransform(SCALES)(segmentation=segmentation.double().clone())[
+        "segmentation"
+    ]
     data = segmentation.float().repeat(3, 1, 1, 1)
-    return {"data": torch.stack([data, -data]), "target": [torch.stack([t, -t]) for t in targets], "keys": ["a", "b"]}
+    return {
+        "data": torch.stack([data, -data]),
+        "target": [torch.stack([t, -t]) for t in targets],
+        "keys": ["a", "b"],
+    }
 
 
 @pytest.mark.parametrize("size", [(8, 32, 48), (16, 64, 64), (4, 16, 16), (12, 48, 16)])
@@ -146,7 +168,9 @@ def test_every_level_is_the_downsampled_crop(size: tuple[int, int, int]):
     assert found["data"].shape == (2, 3, *size)
     assert found["keys"] == ["a", "b"]
     assert torch.equal(found["data"][0, 0].double(), found["target"][0][0, 0].double())
-    again = DownsampleSegForDSTransform(SCALES)(segmentation=found["target"][0][0].clone())["segmentation"]
+    again = DownsampleSegForDSTransform(SCALES)(segmentation=found["target"][0][0].clone())[
+        "segmentation"
+    ]
     for level, expected in zip(found["target"], again, strict=True):
         assert torch.equal(level[0], expected)
         assert torch.equal(level[1], -expected)
@@ -159,12 +183,17 @@ def test_every_level_is_the_downsampled_crop(size: tuple[int, int, int]):
 def test_a_crop_is_in_the_middle_and_has_the_central_voxel(size, scales):
     data = torch.zeros(1, 1, 16, 64, 64)
     data[0, 0, 8, 32, 32] = 1  # where nnU-Net puts the voxel that a patch is centred on
-    targets = [data[..., :: round(1 / s[0]), :: round(1 / s[1]), :: round(1 / s[2])] for s in SCALES]
+    targets = [
+        data[..., :: round(1 / s[0]), :: round(1 / s[1]), :: round(1 / s[2])] for s in SCALES
+    ]
     found = cropped({"data": data, "target": targets if scales else data}, size, scales)
     place = torch.nonzero(found["data"][0, 0])
     assert len(place) == 1
     steps = (4, 8, 8) if scales else (1, 1, 1)
-    assert all(abs(at - n / 2) <= step / 2 for at, n, step in zip(place[0].tolist(), size, steps, strict=True))
+    assert all(
+        abs(at - n / 2) <= step / 2
+        for at, n, step in zip(place[0].tolist(), size, steps, strict=True)
+    )
 
 
 def test_a_single_target_stays_a_tensor_and_the_whole_is_the_whole():

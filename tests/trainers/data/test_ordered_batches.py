@@ -33,9 +33,12 @@ Batch = dict[str, Any]
 
 @pytest.fixture
 def generate(nnunet_root: Path, tmp_path: Path, monkeypatch):
-    """generate(count, workers=, epoch=, ...) -> the first training and validation batches of an epoch."""
+    """generate(count, workers=, epoch=, ...) -> the first training and validation batches of an
+    epoch."""
 
-    def run(count: int, *, workers: int, epoch: int = 0, rank: int = 0, **numbers: Any) -> tuple[list[Batch], list[Batch]]:
+    def run(
+        count: int, *, workers: int, epoch: int = 0, rank: int = 0, **numbers: Any
+    ) -> tuple[list[Batch], list[Batch]]:
         monkeypatch.setenv("nnUNet_n_proc_DA", str(workers))
         trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput", **numbers)
         quietly(trainer.initialize)
@@ -71,7 +74,9 @@ def test_batches_do_not_depend_on_the_number_of_workers(generate):
 
 def test_a_later_epoch_goes_on_where_the_earlier_ones_ended(generate):
     training, validation = generate(5, workers=0)
-    later, later_validation = generate(2, workers=2, epoch=1)  # 3 training iterations and 1 of validation per epoch
+    later, later_validation = generate(
+        2, workers=2, epoch=1
+    )  # 3 training iterations and 1 of validation per epoch
     for found, expected in zip(later, training[3:], strict=True):
         assert_same(found, expected)
     for found, expected in zip(later_validation, validation[1:3], strict=True):
@@ -80,7 +85,9 @@ def test_a_later_epoch_goes_on_where_the_earlier_ones_ended(generate):
 
 def test_seeds_streams_and_ranks_differ(generate):
     def fingerprint(batches: list[Batch]) -> str:
-        return str([(list(batch["keys"]), float(batch["data"].double().sum())) for batch in batches])
+        return str(
+            [(list(batch["keys"]), float(batch["data"].double().sum())) for batch in batches]
+        )
 
     training, validation = generate(2, workers=0)
     of_rank_1, validation_of_rank_1 = generate(2, workers=0, rank=1)
@@ -91,10 +98,17 @@ def test_seeds_streams_and_ranks_differ(generate):
 
 def states() -> tuple:
     numpy_state = np.random.get_state()
-    return random.getstate(), numpy_state[1].tobytes(), numpy_state[2:], torch.get_rng_state().numpy().tobytes()
+    return (
+        random.getstate(),
+        numpy_state[1].tobytes(),
+        numpy_state[2:],
+        torch.get_rng_state().numpy().tobytes(),
+    )
 
 
-def test_making_batches_in_this_process_leaves_its_random_states_alone(nnunet_root: Path, tmp_path: Path, monkeypatch):
+def test_making_batches_in_this_process_leaves_its_random_states_alone(
+    nnunet_root: Path, tmp_path: Path, monkeypatch
+):
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerDualInput")
     quietly(trainer.initialize)
@@ -146,9 +160,30 @@ def test_a_code_is_drawn_by_marginal_class_and_then_by_its_voxels():
 
 
 def test_a_code_of_two_organs():
-    """A small spleen in T1 only is a third of the draws: liver in T1, spleen in T1 and liver in T2 are there."""
-    voxels = [10**6, 200, 100, 300, 9500, 0, 0, 0, 0]  # background, livers' rims, T1 spleen, both livers
-    expected = [0, 200 / 9700 / 3, 1 / 3, 300 / 9800 / 3, (9500 / 9700 + 9500 / 9800) / 3, 0, 0, 0, 0]
+    """A small spleen in T1 only is a third of the draws: liver in T1, spleen in T1 and liver in T2
+    are there."""
+    voxels = [
+        10**6,
+        200,
+        100,
+        300,
+        9500,
+        0,
+        0,
+        0,
+        0,
+    ]  # background, livers' rims, T1 spleen, both livers
+    expected = [
+        0,
+        200 / 9700 / 3,
+        1 / 3,
+        300 / 9800 / 3,
+        (9500 / 9700 + 9500 / 9800) / 3,
+        0,
+        0,
+        0,
+        0,
+    ]
     assert_probabilities(frequencies(voxels, TWO_ORGANS), expected)
 
 
@@ -176,7 +211,12 @@ class StubDataset:
 
     def load_case(self, identifier: str) -> tuple:
         locations = {code: np.argwhere(self.seg == code)[:1] for code in (1, 2, 3)}
-        return np.zeros(self.seg.shape, np.float32), self.seg, None, {"class_locations": locations, "spacing": (1, 1, 1)}
+        return (
+            np.zeros(self.seg.shape, np.float32),
+            self.seg,
+            None,
+            {"class_locations": locations, "spacing": (1, 1, 1)},
+        )
 
 
 def test_only_the_drawn_codes_locations_are_offered():
@@ -219,9 +259,17 @@ def benchmarks(thing: Any, seen: set[int]) -> list[Any]:
     if id(thing) in seen or isinstance(thing, np.ndarray | torch.Tensor | str | bytes | type):
         return []
     seen.add(id(thing))
-    children = list(thing.values()) if isinstance(thing, dict) else list(thing) if isinstance(thing, list | tuple) else []
+    children = (
+        list(thing.values())
+        if isinstance(thing, dict)
+        else list(thing)
+        if isinstance(thing, list | tuple)
+        else []
+    )
     children += list(getattr(thing, "__dict__", {}).values())
-    return [thing] * hasattr(thing, "benchmark") + [found for child in children for found in benchmarks(child, seen)]
+    return [thing] * hasattr(thing, "benchmark") + [
+        found for child in children for found in benchmarks(child, seen)
+    ]
 
 
 def test_no_transform_measures_how_fast_it_is(nnunet_root: Path, tmp_path: Path, monkeypatch):
@@ -245,7 +293,8 @@ trainer = make_trainer(Path({root!r}), Path({results!r}), "nnUNetTrainerSingleIn
 quietly(trainer.initialize)
 training, validation = quietly(trainer.get_dataloaders)
 next(training)
-print(*[process.pid for loader in (training, validation) for process in loader._processes], flush=True)
+loaders = (training, validation)
+print(*[process.pid for loader in loaders for process in loader._processes], flush=True)
 while True:
     next(validation)
 """
@@ -264,7 +313,9 @@ def test_workers_end_when_their_parent_is_killed(nnunet_root: Path, tmp_path: Pa
     repository = Path(__file__).parents[3]
     code = ORPHANS.format(repository=str(repository), root=str(nnunet_root), results=str(tmp_path))
     environment = {**os.environ, "nnUNet_n_proc_DA": "2"}
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
     try:
         assert parent.stdout is not None
         workers = [int(pid) for pid in parent.stdout.readline().split()]
@@ -305,7 +356,9 @@ def test_fast_workers_wait_for_the_slow_one():
     finally:
         begun = time.monotonic()
         augmenter._finish()
-    assert time.monotonic() - begun < 5  # waiting workers end when they are told, not when they are killed
+    assert (
+        time.monotonic() - begun < 5
+    )  # waiting workers end when they are told, not when they are killed
 
 
 @pytest.mark.parametrize("keys", [((5, 0), (5, 0, 0)), ((5, 1, 3), (5, 1, 3, 0)), ((5,), (5, 0))])

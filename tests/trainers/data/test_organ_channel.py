@@ -47,14 +47,19 @@ def test_a_case_has_one_channel_less_and_the_mask_beside_it(dataset):
     np.testing.assert_array_equal(np.asarray(mask), mask[:])
     np.testing.assert_array_equal(np.asarray(data), data[:])
     assert properties["spacing"] == (1, 1, 1)
-    assert organ_dataset.properties("b")["class_locations"][1].tolist() == properties["class_locations"][1].tolist()
+    assert (
+        organ_dataset.properties("b")["class_locations"][1].tolist()
+        == properties["class_locations"][1].tolist()
+    )
 
 
 @pytest.mark.parametrize("box", BOXES)
 def test_nnunets_crop_of_the_views_is_that_of_arrays(dataset, box):
     image, _ = case_arrays(0, (1,))
     data, _, mask, _ = OrganChannel(dataset, IMAGE_CHANNELS).load_case("a")
-    np.testing.assert_array_equal(crop_and_pad_nd(data, box, 0), crop_and_pad_nd(image[:-1], box, 0))
+    np.testing.assert_array_equal(
+        crop_and_pad_nd(data, box, 0), crop_and_pad_nd(image[:-1], box, 0)
+    )
     found = crop_and_pad_nd(mask, box, -1, cast_cropped_to=np.int16)
     expected = crop_and_pad_nd((image[-1] > 0.5).astype(np.int8), box, -1, cast_cropped_to=np.int16)
     assert found.dtype == expected.dtype
@@ -85,7 +90,16 @@ def test_only_the_patch_is_read():
 def test_views_are_indexed_like_arrays():
     image = case_arrays(0, (1,))[0]
     view, expected = LeadingChannels(image, IMAGE_CHANNELS), image[:IMAGE_CHANNELS]
-    for key in (slice(None), ..., 0, -1, (slice(1, None), 3), (-1, slice(2, 4), ..., 5), (..., slice(0, 2)), slice(0, 9)):
+    for key in (
+        slice(None),
+        ...,
+        0,
+        -1,
+        (slice(1, None), 3),
+        (-1, slice(2, 4), ..., 5),
+        (..., slice(0, 2)),
+        slice(0, 9),
+    ):
         np.testing.assert_array_equal(view[key], expected[key])
     with pytest.raises(IndexError):
         view[IMAGE_CHANNELS]
@@ -96,10 +110,13 @@ def test_views_are_indexed_like_arrays():
 
 @pytest.mark.parametrize("patch", [(12, 32, 16), (20, 12)])
 def test_nnunets_loader_gives_the_mask_as_second_segmentation(dataset, patch):
-    """Patches beyond the image: there the data are 0, and −1 becomes no liver; downsampling keeps both channels."""
+    """Patches beyond the image: there the data are 0, and −1 becomes no liver; downsampling keeps
+    both channels."""
     scales = [[1.0] * len(patch), [0.5] * len(patch)]
     last = nnUNetTrainer.get_validation_transforms(scales, is_cascaded=False, foreground_labels=[1])
-    loader = SeededDataLoader(OrganChannel(dataset, IMAGE_CHANNELS), 2, patch, patch, LABELS, 0.5, transforms=last)
+    loader = SeededDataLoader(
+        OrganChannel(dataset, IMAGE_CHANNELS), 2, patch, patch, LABELS, 0.5, transforms=last
+    )
     raw = SeededDataLoader(dataset, 2, patch, patch, LABELS, 0.5, transforms=last)
     for _ in range(4):
         found, expected = next(loader), next(raw)
@@ -114,7 +131,8 @@ def test_nnunets_loader_gives_the_mask_as_second_segmentation(dataset, patch):
 
 
 def test_the_mask_moves_with_the_image_and_keeps_its_values(dataset):
-    """A first image channel that is the mask: after flips, deformation, contrast and shift, both still say the same."""
+    """A first image channel that is the mask: after flips, deformation, contrast and shift, both
+    still say the same."""
 
     class MaskTwice:
         identifiers = dataset.identifiers
@@ -139,7 +157,9 @@ def test_the_mask_moves_with_the_image_and_keeps_its_values(dataset):
             sample = transform(**sample)
         return sample
 
-    loader = SeededDataLoader(OrganChannel(MaskTwice(), 1), 2, (8, 20, 16), (8, 20, 16), LABELS, transforms=together)
+    loader = SeededDataLoader(
+        OrganChannel(MaskTwice(), 1), 2, (8, 20, 16), (8, 20, 16), LABELS, transforms=together
+    )
     for _ in range(6):
         batch = next(loader)
         for image, mask in zip(batch["data"][:, 0], batch["target"][:, 1], strict=True):
@@ -151,7 +171,9 @@ def test_the_mask_moves_with_the_image_and_keeps_its_values(dataset):
 
 def test_the_same_seed_gives_the_same_batch(dataset):
     def once() -> dict:
-        loader = SeededDataLoader(OrganChannel(dataset, IMAGE_CHANNELS), 2, (8, 8, 8), (8, 8, 8), LABELS)
+        loader = SeededDataLoader(
+            OrganChannel(dataset, IMAGE_CHANNELS), 2, (8, 8, 8), (8, 8, 8), LABELS
+        )
         with seeded(0):
             return next(loader)
 
@@ -159,7 +181,9 @@ def test_the_same_seed_gives_the_same_batch(dataset):
 
 
 def test_cases_that_do_not_fit_are_refused(dataset):
-    with pytest.raises(InputError, match="a: is stored with 3 channels, but its liver mask should be the last of 2"):
+    with pytest.raises(
+        InputError, match="a: is stored with 3 channels, but its liver mask should be the last of 2"
+    ):
         OrganChannel(dataset, 1).load_case("a")
     dataset.load_case = lambda identifier: (np.zeros((2, 3, 3, 3)), None, np.zeros((3, 3, 3)), {})
     with pytest.raises(InputError, match="a cascade cannot be trained"):
