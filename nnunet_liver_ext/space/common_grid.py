@@ -65,10 +65,10 @@ def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING
     centre = (low + high) / 2
     origin = axes @ (centre - (size - 1) / 2 * steps)
     return Grid(
-        tuple(int(n) for n in size),
+        tuple(int(n) for n in size),  # type: ignore[arg-type]
         tuple(steps.tolist()),
         tuple(origin.tolist()),
-        first.direction,  # type: ignore[arg-type]
+        first.direction,
     )
 
 

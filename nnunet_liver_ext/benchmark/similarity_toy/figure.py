@@ -117,8 +117,8 @@ def _accurate(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def _boxes(axes: Any, table: pd.DataFrame) -> None:
     gains = table[table.metric == "gain"].dropna()
     groups = {
-        float(lambda_r): pairs["value"].to_numpy()
-        for lambda_r, pairs in gains.groupby("lambda_r")  # type: ignore[arg-type]
+        float(lambda_r): pairs["value"].to_numpy()  # type: ignore[arg-type]
+        for lambda_r, pairs in gains.groupby("lambda_r")
     }
     width = 0.6 * min(np.diff(sorted(groups)), default=0.1)
     axes.boxplot(

@@ -67,7 +67,7 @@ def phantom(
         csv = write_image_studies(
             studies,
             images=pairs,
-            modality=modality,
+            modality=modality,  # type: ignore[arg-type]
             lesions=lesions,
             **chosen,  # type: ignore[arg-type]
         )

@@ -27,8 +27,8 @@ def grid_around(
     return Grid(
         size,
         spacing,
-        tuple(float(v) for v in origin),
-        tuple(float(v) for v in direction.ravel()),  # type: ignore[arg-type]
+        tuple(float(v) for v in origin),  # type: ignore[arg-type]
+        tuple(float(v) for v in direction.ravel()),
     )
 
 
