@@ -19,7 +19,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-
 LINE_EVERY_S = 60.0
 """How often the state of long work is told where there is no terminal to draw a bar on."""
 
