@@ -22,7 +22,7 @@ from rich.console import Console
 from nnunet_liver_ext.benchmark.demo import Settings, run_demo, write_csv
 from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
 from nnunet_liver_ext.evaluation.files.case_files import pair_up
-from nnunet_liver_ext.evaluation.report.overlays import overlay_png
+from nnunet_liver_ext.evaluation.report.pictures.case_picture import overlay_png
 from nnunet_liver_ext.space.images import (
     Grid,
     array,

@@ -19,12 +19,15 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     caption,
 )
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.report.comparison_methods import comparison_methods
-from nnunet_liver_ext.evaluation.report.comparison_views import at_a_glance, comparison_case_table
-from nnunet_liver_ext.evaluation.report.distributions import distributions
-from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
-from nnunet_liver_ext.evaluation.report.page import write_page
-from nnunet_liver_ext.evaluation.report.plots import BOX_NOTE, colours
+from nnunet_liver_ext.evaluation.report.html_page import write_page
+from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
+from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import BOX_NOTE, colours
+from nnunet_liver_ext.evaluation.report.plots.forest_plots import forest_plots
+from nnunet_liver_ext.evaluation.report.sections.comparison_methods import comparison_methods
+from nnunet_liver_ext.evaluation.report.sections.comparison_tables import (
+    at_a_glance,
+    comparison_case_table,
+)
 from nnunet_liver_ext.evaluation.results.flags import ORGAN
 from nnunet_liver_ext.evaluation.results.results_table import grouped
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED, compared_values

@@ -16,14 +16,26 @@ from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes, K
 from nnunet_liver_ext.evaluation.measuring.one_pair import pair_cells
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.report.case_table import anchors_of, case_table, ranked_cases
-from nnunet_liver_ext.evaluation.report.case_views import CaseView, case_views
-from nnunet_liver_ext.evaluation.report.methods import evaluation_methods
-from nnunet_liver_ext.evaluation.report.overlays import Picture
-from nnunet_liver_ext.evaluation.report.page import write_page
-from nnunet_liver_ext.evaluation.report.pictures import PicturePlan, draw_pictures, plan_pictures
-from nnunet_liver_ext.evaluation.report.plots import plot_groups
-from nnunet_liver_ext.evaluation.report.summary import all_measures, cards, pair_cards
+from nnunet_liver_ext.evaluation.report.html_page import write_page
+from nnunet_liver_ext.evaluation.report.pictures.case_picture import Picture
+from nnunet_liver_ext.evaluation.report.pictures.picture_plan import (
+    PicturePlan,
+    draw_pictures,
+    plan_pictures,
+)
+from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import plot_groups
+from nnunet_liver_ext.evaluation.report.sections.case_sections import CaseView, case_views
+from nnunet_liver_ext.evaluation.report.sections.case_table import (
+    anchors_of,
+    case_table,
+    ranked_cases,
+)
+from nnunet_liver_ext.evaluation.report.sections.evaluation_methods import evaluation_methods
+from nnunet_liver_ext.evaluation.report.sections.summary_cards import (
+    all_measures,
+    cards,
+    pair_cards,
+)
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, find_flags
 from nnunet_liver_ext.evaluation.results.results_table import (

@@ -11,23 +11,23 @@ from PIL import Image
 
 from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, Comparison
 from nnunet_liver_ext.evaluation.files.label_maps import Key, LabelMap
-from nnunet_liver_ext.evaluation.report.outlines import TOLERANCE, UNITS, as_path, outlines
-from nnunet_liver_ext.evaluation.report.overlays import (
+from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
     LARGE,
     SMALL,
     draw,
     draw_picture,
     overlay_png,
 )
-from nnunet_liver_ext.evaluation.report.pictures import (
+from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, read_scene
+from nnunet_liver_ext.evaluation.report.pictures.outlines import TOLERANCE, UNITS, as_path, outlines
+from nnunet_liver_ext.evaluation.report.pictures.picture_plan import (
     LARGE_UP_TO,
     SMALL_UP_TO,
     PicturePlan,
     draw_pictures,
     plan_pictures,
 )
-from nnunet_liver_ext.evaluation.report.scenes import Scene, read_scene
-from nnunet_liver_ext.evaluation.report.views import lay_out
+from nnunet_liver_ext.evaluation.report.pictures.slice_layout import lay_out
 from nnunet_liver_ext.space.images import Grid, image_like, write_image
 from tests.evaluation.conftest import GRID, block
 

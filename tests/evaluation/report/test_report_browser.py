@@ -15,7 +15,7 @@ from nnunet_liver_ext.evaluation.report import write_comparison_report
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from tests.evaluation.report.browser import PROGRAM, Browser
 from tests.evaluation.report.report_pages import livers, written
-from tests.evaluation.report.test_report_page import comparisons
+from tests.evaluation.report.test_evaluation_report import comparisons
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="needs Chromium"),

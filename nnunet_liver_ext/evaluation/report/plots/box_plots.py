@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.metric_catalogue import Metric
-from nnunet_liver_ext.evaluation.report.shapes import (
+from nnunet_liver_ext.evaluation.report.plots.shapes import (
     BOTTOM,
     HEIGHT,
     LEFT,

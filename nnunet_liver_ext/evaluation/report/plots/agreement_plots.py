@@ -16,7 +16,7 @@ from nnunet_liver_ext.evaluation.agreement import (
     threshold_agreement,
 )
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key
-from nnunet_liver_ext.evaluation.report.shapes import (
+from nnunet_liver_ext.evaluation.report.plots.shapes import (
     BOTTOM,
     HEIGHT,
     LEFT,

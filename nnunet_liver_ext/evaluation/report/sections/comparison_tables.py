@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.report.data_table import (
+from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     Cell,
     Column,
     DataTable,

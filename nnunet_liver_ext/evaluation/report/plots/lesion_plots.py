@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.report.shapes import (
+from nnunet_liver_ext.evaluation.report.plots.shapes import (
     BOTTOM,
     HEIGHT,
     LEFT,

@@ -9,19 +9,19 @@ from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
 from nnunet_liver_ext.evaluation.lesions import match_lesions, scores_by_size
 from nnunet_liver_ext.evaluation.measuring.one_class import lesion_rows
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.report.agreement_plots import (
+from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
     Quantity,
     against_size,
     bland_altman,
     quantity,
     scatter,
 )
-from nnunet_liver_ext.evaluation.report.box_plots import Group, box_plot
-from nnunet_liver_ext.evaluation.report.distributions import distributions
-from nnunet_liver_ext.evaluation.report.forest_plot import forest_plots
-from nnunet_liver_ext.evaluation.report.lesion_plots import by_size, lesion_strip, size_plot
-from nnunet_liver_ext.evaluation.report.plots import plot_groups
-from nnunet_liver_ext.evaluation.report.shapes import (
+from nnunet_liver_ext.evaluation.report.plots.box_plots import Group, box_plot
+from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
+from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import plot_groups
+from nnunet_liver_ext.evaluation.report.plots.forest_plots import forest_plots
+from nnunet_liver_ext.evaluation.report.plots.lesion_plots import by_size, lesion_strip, size_plot
+from nnunet_liver_ext.evaluation.report.plots.shapes import (
     BOTTOM,
     HEIGHT,
     TOP,

@@ -8,7 +8,7 @@ from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_pai
 from nnunet_liver_ext.evaluation.statistics.sentences import sentence
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, run_to_run
 from tests.evaluation.report.report_pages import Page, livers
-from tests.evaluation.report.test_report_page import leads_everywhere, rows_of, stands_alone
+from tests.evaluation.report.test_evaluation_report import leads_everywhere, rows_of, stands_alone
 
 DICES = {
     "single": [0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.90, 0.0],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_liver_ext.evaluation.report.scenes import Scene, surroundings
+from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, surroundings
 
 PLANES = ("axial", "coronal", "sagittal")
 MONTAGE_MARGIN_MM = 12.0

@@ -7,7 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.report.methods import Methods, software, with_references
+from nnunet_liver_ext.evaluation.report.sections.evaluation_methods import (
+    Methods,
+    software,
+    with_references,
+)
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 

@@ -9,16 +9,16 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.report.agreement_plots import (
+from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
     Quantity,
     against_size,
     bland_altman,
     quantity,
     scatter,
 )
-from nnunet_liver_ext.evaluation.report.distributions import distributions
-from nnunet_liver_ext.evaluation.report.lesion_plots import lesion_strip, size_plot
-from nnunet_liver_ext.evaluation.report.shapes import Plot
+from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
+from nnunet_liver_ext.evaluation.report.plots.lesion_plots import lesion_strip, size_plot
+from nnunet_liver_ext.evaluation.report.plots.shapes import Plot
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.comparison.forest_figure import PANEL, forest_rows
-from nnunet_liver_ext.evaluation.report.shapes import (
+from nnunet_liver_ext.evaluation.report.plots.shapes import (
     Area,
     Line,
     Plot,

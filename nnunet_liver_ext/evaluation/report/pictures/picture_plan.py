@@ -14,8 +14,13 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.case_files import Comparison
 from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
 from nnunet_liver_ext.evaluation.measuring.many_cases import number_of_processes
-from nnunet_liver_ext.evaluation.report.overlays import LARGE, SMALL, Picture, draw_picture
-from nnunet_liver_ext.evaluation.report.views import PictureSize
+from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
+    LARGE,
+    SMALL,
+    Picture,
+    draw_picture,
+)
+from nnunet_liver_ext.evaluation.report.pictures.slice_layout import PictureSize
 
 LARGE_UP_TO = 120  # pictures of some 45 kB
 SMALL_UP_TO = 300  # pictures of some 20 kB

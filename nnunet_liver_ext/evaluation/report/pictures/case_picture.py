@@ -18,9 +18,14 @@ from PIL import Image, ImageDraw
 
 from nnunet_liver_ext.evaluation.files.case_files import Comparison
 from nnunet_liver_ext.evaluation.files.label_maps import Classes
-from nnunet_liver_ext.evaluation.report.outlines import UNITS, as_path, outlines
-from nnunet_liver_ext.evaluation.report.scenes import Scene, read_scene
-from nnunet_liver_ext.evaluation.report.views import Layout, PictureSize, View, lay_out
+from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, read_scene
+from nnunet_liver_ext.evaluation.report.pictures.outlines import UNITS, as_path, outlines
+from nnunet_liver_ext.evaluation.report.pictures.slice_layout import (
+    Layout,
+    PictureSize,
+    View,
+    lay_out,
+)
 
 DARKEST_PERCENTILE, BRIGHTEST_PERCENTILE = 0.5, 99.7
 WITHOUT_IMAGE = 64  # grey

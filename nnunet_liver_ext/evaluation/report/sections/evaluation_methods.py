@@ -12,7 +12,7 @@ from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.report.citations import CITATIONS
+from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS
 from nnunet_liver_ext.evaluation.results.results_table import image_rows, versions
 
 

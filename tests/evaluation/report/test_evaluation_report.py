@@ -12,8 +12,8 @@ from nnunet_liver_ext.evaluation.files.case_files import Comparison
 from nnunet_liver_ext.evaluation.files.label_maps import Key, LabelMap
 from nnunet_liver_ext.evaluation.measuring.one_pair import summarise_pairs
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.report.case_table import ranked_cases
-from nnunet_liver_ext.evaluation.report.citations import CITATIONS
+from nnunet_liver_ext.evaluation.report.sections.case_table import ranked_cases
+from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS
 from nnunet_liver_ext.space.images import image_like, write_image
 from tests.evaluation.conftest import GRID, block
 from tests.evaluation.report.report_pages import Page, livers, object_values, results, written

@@ -1,0 +1,1 @@
+"""Pictures of the cases: slices of the image with the outlines of the masks."""

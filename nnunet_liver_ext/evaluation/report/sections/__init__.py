@@ -1,0 +1,1 @@
+"""What the pages are made of besides plots and pictures: cards, tables, case sections, methods."""
