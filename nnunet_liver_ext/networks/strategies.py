@@ -223,7 +223,7 @@ class SingleInput(Strategy):
         network = self.networks[0]
         if self.mixes_batch and not self.training:
             return [network(image) for image in inputs]
-        return in_two(lambda level: level.chunk(2), network(torch.cat(inputs)))
+        return split_levels(lambda level: level.chunk(2), network(torch.cat(inputs)))
 
 
 class SingleInputSpecialized(Strategy):
@@ -273,7 +273,7 @@ class DualOutputSpecialized(Strategy):
         return cls([build(num_inputs, num_inputs * classes_of_joint(num_outputs))])
 
     def views(self, x: Tensor) -> list[Levels]:
-        return in_two(lambda level: level.chunk(2, dim=1), self.networks[0](x))
+        return split_levels(lambda level: level.chunk(2, dim=1), self.networks[0](x))
 
 
 class DualOutput(DualOutputSpecialized):
@@ -327,7 +327,7 @@ def each_level(function: Callable[..., Any], *levels: Levels) -> Levels:
     return [function(*tensors) for tensors in zip(*levels, strict=True)]
 
 
-def in_two(split: Callable[[Tensor], Any], levels: Levels) -> list[Levels]:
+def split_levels(split: Callable[[Tensor], Any], levels: Levels) -> list[Levels]:
     """Splits each level of deep supervision into two: the levels of image 1, and those of image
     2."""
     halves = each_level(split, levels)

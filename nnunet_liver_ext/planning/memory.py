@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from nnunet_liver_ext.planning.traced_step import LiveStorages, without_content
+from nnunet_liver_ext.planning.traced_step import LiveStorages, fake_tensors
 from nnunet_liver_ext.planning.training_step import Sizes, Training, TrainingStep
 
 GB = 1e9
@@ -108,7 +108,7 @@ def trace_step(training: Training, sizes: Sizes, *, mixed: bool = True) -> Trace
         sizes: the configuration.
         mixed: mixed precision as on CUDA; without it, as on a CPU.
     """
-    with without_content():
+    with fake_tensors():
         step = TrainingStep(training, sizes)
         with LiveStorages() as live:
             kept = step.run(live, mixed)

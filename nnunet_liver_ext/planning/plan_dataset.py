@@ -20,7 +20,7 @@ from nnunet_liver_ext.planning.request import Request, resolve_request
 from nnunet_liver_ext.planning.tiny import tiny as make_tiny
 from nnunet_liver_ext.planning.variants import Plans
 from nnunet_liver_ext.space.images import replaced
-from nnunet_liver_ext.trainers.protocols import protocol_of
+from nnunet_liver_ext.trainers.protocols import find_protocol
 
 
 def plan_dataset(
@@ -108,7 +108,7 @@ def default_plans_name(architecture: str | None, protocol: str | None) -> str:
     """nnUNetPlans for nnU-Net's own network; other architectures, also a protocol's, have plans
     files of their own."""
     if architecture is None:
-        architecture = "nnunet" if protocol is None else protocol_of(protocol).architecture
+        architecture = "nnunet" if protocol is None else find_protocol(protocol).architecture
     return architecture_of(architecture).plans_name
 
 

@@ -11,7 +11,7 @@ from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning.architectures import Architecture, architecture_of
-from nnunet_liver_ext.trainers.protocols import Protocol, protocol_of
+from nnunet_liver_ext.trainers.protocols import Protocol, find_protocol
 
 Spacing = tuple[float, float, float] | tuple[float, float]
 
@@ -61,7 +61,7 @@ def resolve_request(
         InputError: a name that there is not, a protocol or a strategy that does not fit the
             dataset, an impossible spacing.
     """
-    preset = None if protocol is None else protocol_of(protocol)
+    preset = None if protocol is None else find_protocol(protocol)
     if preset is not None:
         _check_protocol(preset, dataset_json)
     chosen = architecture_of(architecture or (preset.architecture if preset else "nnunet"))

@@ -63,7 +63,7 @@ class LiveStorages(TorchDispatchMode):
 
 
 @contextmanager
-def without_content() -> Iterator[None]:
+def fake_tensors() -> Iterator[None]:
     """Tensors made meanwhile, also the weights of networks, have sizes and types only."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield

@@ -26,7 +26,7 @@ from nnunet_liver_ext.trainers.objectives import (
     Task,
     View,
     VoxelLoss,
-    views_of,
+    make_views,
 )
 from nnunet_liver_ext.trainers.phases import BOTH
 from nnunet_liver_ext.trainers.players import frozen
@@ -133,7 +133,7 @@ class TrainingStep:
         with mixed_precision(mixed):
             output = self.network(data)
             supervised = self.training.recipe.deep_supervision
-            return views_of(
+            return make_views(
                 self.training.pair, data, output, target if supervised else target[0], joint=False
             )
 

@@ -46,9 +46,9 @@ from nnunet_liver_ext.trainers.objectives.views import (
     NOT_COUNTED,
     Annotations,
     View,
-    finest,
-    together,
-    views_of,
+    concatenate_views,
+    finest_level,
+    make_views,
 )
 from nnunet_liver_ext.trainers.phases import (
     BOTH,
@@ -57,10 +57,16 @@ from nnunet_liver_ext.trainers.phases import (
     SEGMENTOR,
     Phase,
     PhaseSchedule,
-    phase_of,
+    find_phase,
     plan_phases,
 )
-from nnunet_liver_ext.trainers.players import as_numbers, autocast, descend, frozen, make_optimizer
+from nnunet_liver_ext.trainers.players import (
+    autocast,
+    frozen,
+    losses_to_numbers,
+    make_optimizer,
+    optimizer_step,
+)
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe, resolve
 from nnunet_liver_ext.trainers.scores import (
     hard_counts,
@@ -267,7 +273,7 @@ class LiverTrainer(nnUNetTrainer):
 
     def batches_used(self) -> int:
         """Training batches of all earlier epochs, whatever their phases."""
-        phases = (phase_of(self.phases, epoch) for epoch in range(self.current_epoch))
+        phases = (find_phase(self.phases, epoch) for epoch in range(self.current_epoch))
         return self.num_iterations_per_epoch * sum(
             self.turns.batches(phase.name) for phase in phases
         )
@@ -276,7 +282,7 @@ class LiverTrainer(nnUNetTrainer):
 
     @property
     def phase(self) -> Phase:
-        return phase_of(self.phases, self.current_epoch)
+        return find_phase(self.phases, self.current_epoch)
 
     def on_train_start(self) -> None:
         if not self.was_initialized:
@@ -316,7 +322,7 @@ class LiverTrainer(nnUNetTrainer):
             played = self._play(batch)
         except FloatingPointError as error:
             raise NonFiniteLoss(str(error), math.nan, self.current_epoch) from None
-        numbers = as_numbers(played, self.current_epoch)
+        numbers = losses_to_numbers(played, self.current_epoch)
         return {"loss": np.array(numbers.pop("total")), **numbers}
 
     def _play(self, batch: dict) -> list[Losses]:
@@ -345,7 +351,7 @@ class LiverTrainer(nnUNetTrainer):
             joint = not self.network.training
             annotated = self._annotated(batch.get("keys", ()))
             annotations = Annotations(annotated, self.organ is not None, self._organ_dilation)
-            return views_of(self.pair, data, output, target, joint=joint, annotations=annotations)
+            return make_views(self.pair, data, output, target, joint=joint, annotations=annotations)
 
     def _annotated(self, cases: Sequence[str]) -> list[list[bool]] | None:
         """Of each image which of these cases have its mask; None if all have all."""
@@ -367,7 +373,7 @@ class LiverTrainer(nnUNetTrainer):
         alone = self.phase.name == COMPANION and self.objective.companion_learns_from_annotations
         rest = (next(self.dataloader_train) for _ in range(self.turns.companion_batches - 1))
         with torch.no_grad():
-            return together(
+            return concatenate_views(
                 [self._forward(part, without_segmentor=alone) for part in (batch, *rest)]
             )
 
@@ -376,7 +382,7 @@ class LiverTrainer(nnUNetTrainer):
             with autocast(self.device):
                 losses = self.objective.segmentor_loss(views, self.phase.name)
             clip = self.recipe.gradient_clip
-            descend(
+            optimizer_step(
                 losses.total, self.network.parameters(), self.optimizer, self.grad_scaler, clip=clip
             )
         return losses
@@ -410,9 +416,11 @@ class LiverTrainer(nnUNetTrainer):
         manager = self.label_manager
         if manager.has_regions:
             (view,) = views
-            return region_counts(finest(view.logits), view.labels, ignored=manager.has_ignore_label)
+            return region_counts(
+                finest_level(view.logits), view.labels, ignored=manager.has_ignore_label
+            )
         found = {
-            view.name: hard_counts(finest(view.logits), view.labels, manager.ignore_label)
+            view.name: hard_counts(finest_level(view.logits), view.labels, manager.ignore_label)
             for view in views
         }
         names = (
@@ -582,7 +590,7 @@ class LiverTrainer(nnUNetTrainer):
     def _check_phase(self, path: Path, extra: Mapping[str, Any]) -> None:
         """InputError if other numbers have moved the phases away from where the checkpoint is."""
         trained = extra["epochs"]
-        before, now = extra.get("phase", SEGMENTOR), phase_of(self.phases, trained - 1).name
+        before, now = extra.get("phase", SEGMENTOR), find_phase(self.phases, trained - 1).name
         if before != now:
             raise InputError(
                 f"{path}: its last epoch ({trained - 1}) trained {IN_WORDS[before]}, with these"

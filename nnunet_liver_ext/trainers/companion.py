@@ -13,7 +13,7 @@ from torch import nn
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.objectives import Losses, Objective, View
 from nnunet_liver_ext.trainers.phases import Phase, PhaseSchedule
-from nnunet_liver_ext.trainers.players import autocast, broadcast, descend, make_optimizer
+from nnunet_liver_ext.trainers.players import autocast, broadcast, make_optimizer, optimizer_step
 from nnunet_liver_ext.trainers.recipe import Recipe
 
 
@@ -62,11 +62,11 @@ class Companion:
         return self.optimizer.param_groups[0]["lr"]
 
     def step(self, views: Sequence[View], phase: Phase) -> Losses:
-        """One step on views whose graph into the segmentor is cut off first; as `descend`."""
+        """One `optimizer_step` on views whose graph into the segmentor is cut off first."""
         with autocast(self.device):
             losses = self.objective.companion_loss([view.detached() for view in views], phase.name)
         parameters = self.network.parameters()
-        descend(
+        optimizer_step(
             losses.total,
             parameters,
             self.optimizer,

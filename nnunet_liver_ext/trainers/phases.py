@@ -82,7 +82,7 @@ def _epochs(given: int | None, checkpoint: str | None, share: float, num_epochs:
     return max(1, int(share * num_epochs)) if num_epochs > 2 else 0
 
 
-def phase_of(phases: Sequence[Phase], epoch: int) -> Phase:
+def find_phase(phases: Sequence[Phase], epoch: int) -> Phase:
     """The phase of an epoch; the last one for what comes after the training."""
     return next((phase for phase in phases if epoch < phase.end), phases[-1])
 
@@ -117,7 +117,7 @@ class PhaseSchedule:
         self.alone, self.joint = alone, alone if joint is None else joint
 
     def step(self, epoch: int) -> None:
-        phase = phase_of(self.phases, epoch)
+        phase = find_phase(self.phases, epoch)
         start = self.joint if phase.name == BOTH else self.alone
         if (
             self.drop_epoch is not None

@@ -42,7 +42,7 @@ def autocast(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast("cuda") if device.type == "cuda" else nullcontext()
 
 
-def descend(
+def optimizer_step(
     loss: Tensor,
     parameters: Iterable[Tensor],
     optimizer: torch.optim.Optimizer,
@@ -117,7 +117,7 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def as_numbers(played: Sequence[Losses], epoch: int) -> dict[str, float]:
+def losses_to_numbers(played: Sequence[Losses], epoch: int) -> dict[str, float]:
     """The players' losses of one iteration: "total" of the last player, and the mean of every term
     and figure by its name.
 

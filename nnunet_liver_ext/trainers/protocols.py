@@ -344,7 +344,7 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def protocol_of(name: str) -> Protocol:
+def find_protocol(name: str) -> Protocol:
     """A protocol by its name.
 
     Raises:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.trainers.protocols import protocol_of
+from nnunet_liver_ext.trainers.protocols import find_protocol
 
 PLANS_KEY = "nnunet_liver_ext"
 """Where the plans saved with a model, and its checkpoints, hold the resolved recipe and the
@@ -298,7 +298,7 @@ def resolve(recipe: Recipe, plans: Mapping[str, Any], configuration: str) -> Rec
         (entry["protocol"] for _, entry in ancestry if entry.get("protocol") is not None), None
     )
     if protocol is not None:
-        recipe = override(recipe, protocol_of(protocol).numbers, f"protocol {protocol}")
+        recipe = override(recipe, find_protocol(protocol).numbers, f"protocol {protocol}")
     for name, entry in reversed(ancestry):
         recipe = override(
             recipe,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_liver_ext.planning.traced_step import LiveStorages, mixed_precision, without_content
+from nnunet_liver_ext.planning.traced_step import LiveStorages, fake_tensors, mixed_precision
 
 FLOAT, HALF = 4, 2
 
@@ -42,7 +42,7 @@ def test_what_has_no_content_counts_as_if_it_had():
         )
 
     real = step(build())
-    with without_content():
+    with fake_tensors():
         assert step(build()) == real
     assert (
         real[1] == sum(parameter.numel() for parameter in build().parameters()) * FLOAT
@@ -50,7 +50,7 @@ def test_what_has_no_content_counts_as_if_it_had():
 
 
 def test_a_terabyte_costs_nothing():
-    with without_content(), LiveStorages() as live:
+    with fake_tensors(), LiveStorages() as live:
         torch.zeros(2**38)
     assert live.peak == 2**40
 
@@ -76,12 +76,12 @@ def test_a_terabyte_costs_nothing():
 )
 def test_types_are_those_of_cudas_autocast(function, expected: torch.dtype):
     """PyTorch's table of CUDA ops that autocast to float16 and float32."""
-    with without_content(), mixed_precision():
+    with fake_tensors(), mixed_precision():
         assert function(torch.zeros(1, 2, 2, 2, 2)).dtype == expected
 
 
 def test_without_mixed_precision_all_is_float32():
-    with without_content(), mixed_precision(False):
+    with fake_tensors(), mixed_precision(False):
         assert (
             functional.conv3d(torch.zeros(1, 2, 2, 2, 2), torch.zeros(2, 2, 1, 1, 1)).dtype
             == torch.float32

@@ -14,7 +14,7 @@ from nnunet_liver_ext.errors import NonFiniteLoss
 from nnunet_liver_ext.losses import adversarial, similarity
 from nnunet_liver_ext.trainers.objectives import Losses
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss
-from nnunet_liver_ext.trainers.players import as_numbers, descend, make_optimizer
+from nnunet_liver_ext.trainers.players import losses_to_numbers, make_optimizer, optimizer_step
 from tests.training import make_trainer, quietly, run_epochs
 
 
@@ -92,11 +92,11 @@ def test_training_stops_at_a_voxel_loss(nnunet_root: Path, tmp_path: Path, monke
 
 def test_a_figure_may_be_nan_and_a_total_may_not():
     one, nan = torch.tensor(1.0), torch.tensor(math.nan)
-    numbers = as_numbers([Losses(one, {"a": one}, {"share: b": nan})], 0)
+    numbers = losses_to_numbers([Losses(one, {"a": one}, {"share: b": nan})], 0)
     assert numbers["total"] == 1
     assert math.isnan(numbers["share: b"])
     with pytest.raises(NonFiniteLoss, match='in epoch 5: the loss "total" is nan'):
-        as_numbers([Losses(nan, {"a": one})], 5)
+        losses_to_numbers([Losses(nan, {"a": one})], 5)
 
 
 def test_numbers_of_several_steps_are_means_and_the_total_is_the_last_ones():
@@ -106,7 +106,11 @@ def test_numbers_of_several_steps_are_means_and_the_total_is_the_last_ones():
         )
 
     played = [losses(1.0, d=1.0), losses(2.0, d=3.0), losses(5.0, s=4.0), losses(7.0, s=8.0)]
-    assert as_numbers(played, 0) == {"total": 7.0, "training loss: d": 2.0, "training loss: s": 6.0}
+    assert losses_to_numbers(played, 0) == {
+        "total": 7.0,
+        "training loss: d": 2.0,
+        "training loss: s": 6.0,
+    }
 
 
 class Player:
@@ -118,7 +122,9 @@ class Player:
         self.scaler = torch.GradScaler("cpu", init_scale=2.0**10)
 
     def step(self, factor: float = 1.0, clip: float = 12.0) -> None:
-        descend((self.weight * factor).sum(), [self.weight], self.optimizer, self.scaler, clip=clip)
+        optimizer_step(
+            (self.weight * factor).sum(), [self.weight], self.optimizer, self.scaler, clip=clip
+        )
 
 
 def test_an_overflow_of_one_player_shrinks_its_own_steps_alone():
@@ -137,7 +143,7 @@ def test_the_gradient_is_clipped_after_it_was_unscaled():
     player.step(100.0, clip=2.0)
     assert player.weight.item() == pytest.approx(-2, rel=1e-5)
     plain = Player()
-    descend((plain.weight * 100).sum(), [plain.weight], plain.optimizer, None, clip=2.0)
+    optimizer_step((plain.weight * 100).sum(), [plain.weight], plain.optimizer, None, clip=2.0)
     assert plain.weight.item() == pytest.approx(-2, rel=1e-5)
 
 

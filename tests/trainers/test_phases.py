@@ -19,7 +19,7 @@ from nnunet_liver_ext.trainers.phases import (
     SEGMENTOR,
     Phase,
     PhaseSchedule,
-    phase_of,
+    find_phase,
     plan_phases,
 )
 from nnunet_liver_ext.trainers.recipe import Recipe
@@ -130,7 +130,7 @@ def test_phases_longer_than_the_training():
 
 
 def test_the_phase_of_an_epoch():
-    assert [phase_of(THREE, epoch).name for epoch in (0, 3, 4, 5, 6, 15, 16, 99)] == [
+    assert [find_phase(THREE, epoch).name for epoch in (0, 3, 4, 5, 6, 15, 16, 99)] == [
         SEGMENTOR,
         SEGMENTOR,
         COMPANION,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.trainers.protocols import PROTOCOLS, protocol_of
+from nnunet_liver_ext.trainers.protocols import PROTOCOLS, find_protocol
 from nnunet_liver_ext.trainers.recipe import Recipe, override, resolve
 
 TRAINERS_RECIPE = Recipe(strategy="one_view", initial_lr=0.5, num_epochs=7, gradient_clip=3.0)
@@ -53,7 +53,7 @@ def test_the_papers_numbers():
     """Couteaux et al. 2021, section 3.1; the Antaros report, section 3.4; Hänsch et al. 2022,
     Methods."""
     couteaux, antaros, hansch = (
-        protocol_of(name).numbers for name in ("couteaux2021", "antaros", "hansch2022")
+        find_protocol(name).numbers for name in ("couteaux2021", "antaros", "hansch2022")
     )
     assert (
         couteaux["initial_lr"],
@@ -71,7 +71,7 @@ def test_the_papers_numbers():
         1.25,
         0.25,
     )
-    assert protocol_of("hansch2022").patch_size == (72, 236, 236)
+    assert find_protocol("hansch2022").patch_size == (72, 236, 236)
 
 
 def test_what_differs_from_the_paper_has_a_reason_or_is_the_same():

@@ -11,10 +11,10 @@ from nnunet_liver_ext.pairing import PairLabels, encode_pair
 from nnunet_liver_ext.trainers.objectives.views import (
     NOT_COUNTED,
     Annotations,
-    centre,
-    dilated,
-    together,
-    views_of,
+    concatenate_views,
+    crop_centre,
+    dilate_mask,
+    make_views,
 )
 from nnunet_liver_ext.trainers.scores import hard_counts, region_counts
 
@@ -29,7 +29,7 @@ def labels(*shape: int, classes: int = 2) -> torch.Tensor:
 def test_unpadded_networks_are_compared_with_the_centre():
     data, target = torch.randn(2, 1, 8, 12, 12, generator=GENERATOR), labels(2, 1, 8, 12, 12)
     logits = torch.randn(2, 2, 4, 6, 6, generator=GENERATOR)
-    (view,) = views_of(None, data, [logits], target, joint=False)
+    (view,) = make_views(None, data, [logits], target, joint=False)
     assert torch.equal(view.labels, target[:, :, 2:6, 3:9, 3:9])
     assert torch.equal(view.image, data[:, :, 2:6, 3:9, 3:9])
     assert view.logits is logits
@@ -39,7 +39,7 @@ def test_the_centre_of_the_papers_tile():
     margin = np.indices((72, 236, 236))[:, 20:52, 92:144, 92:144]
     index = torch.arange(72 * 236 * 236).view(1, 1, 72, 236, 236)
     expected = torch.from_numpy(np.ravel_multi_index(tuple(margin), (72, 236, 236)))
-    assert torch.equal(centre(index, (32, 52, 52))[0, 0], expected)
+    assert torch.equal(crop_centre(index, (32, 52, 52))[0, 0], expected)
 
 
 @pytest.mark.parametrize("radii", [(0, 2, 3), (1, 1, 0)])
@@ -48,7 +48,7 @@ def test_dilation_equals_scipys(radii: tuple[int, int, int]):
     expected = ndimage.binary_dilation(
         mask[0, 0].numpy(), np.ones([2 * r + 1 for r in radii], bool)
     )
-    assert np.array_equal(dilated(mask, radii)[0, 0].numpy(), expected)
+    assert np.array_equal(dilate_mask(mask, radii)[0, 0].numpy(), expected)
     assert expected.any()
     assert not expected.all()
 
@@ -58,7 +58,7 @@ def test_only_the_dilated_organ_counts():
     organ[:, :, :, 4, 4] = 1
     tumour = labels(1, 1, 4, 9, 9)
     target = torch.cat([tumour, organ], 1)
-    (view,) = views_of(
+    (view,) = make_views(
         None,
         tumour,
         [None],
@@ -70,11 +70,11 @@ def test_only_the_dilated_organ_counts():
     counted[:, :, :, 3:6, 2:7] = True
     assert torch.equal(view.labels == NOT_COUNTED, ~counted)
     assert torch.equal(view.labels[counted], tumour[counted])
-    (everywhere,) = views_of(
+    (everywhere,) = make_views(
         None, tumour, [None], target, joint=False, annotations=Annotations(organ=True)
     )
     assert torch.equal(everywhere.labels, tumour)
-    (regions,) = views_of(None, tumour, [None], target, joint=False)
+    (regions,) = make_views(None, tumour, [None], target, joint=False)
     assert torch.equal(regions.labels, target)
 
 
@@ -85,7 +85,7 @@ def test_the_radius_shrinks_with_the_resolution():
     half[:, 1, :, 4, 4] = 1
     levels = [torch.randn(1, 2, 4, n, n) for n in (16, 8)]
     dilation = Annotations(organ=True, organ_dilation=(0, 4, 4))
-    (view,) = views_of(
+    (view,) = make_views(
         None, full[:, :1].float(), [levels], [full, half], joint=False, annotations=dilation
     )
     assert [int((level != NOT_COUNTED).sum()) for level in view.target] == [4 * 9 * 9, 4 * 5 * 5]
@@ -97,14 +97,14 @@ def test_cases_without_a_mask_are_left_out_of_its_view():
     u, v = torch.randn(2, 3, 2, 4, 4, 4, generator=GENERATOR)
     annotations = Annotations(of_images=[[True, True, False], [False, True, True]])
     code = encode_pair(first, second)
-    one, two = views_of(PAIR, data, [u, v], code, joint=False, annotations=annotations)
+    one, two = make_views(PAIR, data, [u, v], code, joint=False, annotations=annotations)
     assert torch.equal(one.logits, u[:2])
     assert torch.equal(two.logits, v[1:])
     assert torch.equal(one.labels, first[:2])
     assert torch.equal(two.labels, second[1:])
     assert torch.equal(one.image, data[:2, :1])
     assert torch.equal(two.image, data[1:, 1:])
-    (only,) = views_of(
+    (only,) = make_views(
         PAIR,
         data,
         [u, v],
@@ -121,8 +121,8 @@ def test_several_batches_as_one():
     for _ in range(2):
         data, code = torch.randn(2, 2, 4, 4, generator=GENERATOR), labels(2, 1, 4, 4, classes=4)
         logits = [[torch.randn(2, 2, n, n, generator=GENERATOR) for n in (4, 2)] for _ in range(2)]
-        batches.append(views_of(PAIR, data, logits, [code, code[..., ::2, ::2]], joint=False))
-    one, two = together(batches)
+        batches.append(make_views(PAIR, data, logits, [code, code[..., ::2, ::2]], joint=False))
+    one, two = concatenate_views(batches)
     assert (one.name, two.name) == ("T1", "T2")
     assert [level.shape for level in one.logits] == [(4, 2, 4, 4), (4, 2, 2, 2)]
     assert torch.equal(two.target[1], torch.cat([batch[1].target[1] for batch in batches]))

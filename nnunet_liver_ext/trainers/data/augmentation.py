@@ -26,7 +26,7 @@ from torch.nn import functional
 from nnunet_liver_ext.errors import InputError
 
 
-def own_transforms(
+def paper_transforms(
     *,
     flip_probability: float,
     contrast_low: float,
@@ -105,7 +105,7 @@ class Contrast(ImageOnlyTransform):
 
     def _apply_to_image(self, img: Tensor, **params: Any) -> Tensor:
         means = img.mean(dim=tuple(range(1, img.ndim)), keepdim=True)
-        return means + per_channel(params["factors"], img) * (img - means)
+        return means + reshape_per_channel(params["factors"], img) * (img - means)
 
 
 class Shift(ImageOnlyTransform):
@@ -125,7 +125,7 @@ class Shift(ImageOnlyTransform):
         return {"shifts": self.sd * normal + self.reach * uniform}
 
     def _apply_to_image(self, img: Tensor, **params: Any) -> Tensor:
-        return img + per_channel(params["shifts"], img)
+        return img + reshape_per_channel(params["shifts"], img)
 
 
 class ElasticDeformation(BasicTransform):
@@ -149,23 +149,25 @@ class ElasticDeformation(BasicTransform):
 
     def get_parameters(self, **data_dict: Any) -> dict[str, Any]:
         control = self.sd_voxels * np.random.normal(size=(2, self.points, self.points))
-        return {"displacement_2YX": spline_between(control, tuple(data_dict["image"].shape[-2:]))}
+        return {
+            "displacement_2YX": interpolate_spline(control, tuple(data_dict["image"].shape[-2:]))
+        }
 
     def _apply_to_image(self, img: Tensor, **params: Any) -> Tensor:
-        return displaced(img, params["displacement_2YX"], nearest=False)
+        return displace(img, params["displacement_2YX"], nearest=False)
 
     def _apply_to_segmentation(self, segmentation: Tensor, **params: Any) -> Tensor:
-        return displaced(segmentation, params["displacement_2YX"], nearest=True)
+        return displace(segmentation, params["displacement_2YX"], nearest=True)
 
 
-def per_channel(numbers: np.ndarray, img: Tensor) -> Tensor:
+def reshape_per_channel(numbers: np.ndarray, img: Tensor) -> Tensor:
     """One number for each channel, (C, 1, ...), of the image's type."""
     return torch.as_tensor(numbers, dtype=img.dtype, device=img.device).view(
         -1, *[1] * (img.ndim - 1)
     )
 
 
-def spline_between(control: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def interpolate_spline(control: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The natural bicubic spline through values on a grid whose outermost points are the patch's
     corners.
 
@@ -187,7 +189,7 @@ def _spline_matrix(points: int, n: int) -> np.ndarray:
     return CubicSpline(knots, np.eye(points), bc_type="natural")(np.arange(n))
 
 
-def displaced(tensor: Tensor, displacement_2YX: np.ndarray, *, nearest: bool) -> Tensor:
+def displace(tensor: Tensor, displacement_2YX: np.ndarray, *, nearest: bool) -> Tensor:
     """tensor(p + displacement(p)) in the plane, the same for all channels and slices; beyond the
     edge, the edge.
 

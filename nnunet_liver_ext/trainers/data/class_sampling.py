@@ -43,7 +43,7 @@ class Wish(str):
         return str(self), self.wanted
 
 
-class ClassFirst:
+class ClassFirstSampling:
     """A dataset with a liver mask whose cases are drawn for a lesion or for liver, as the module's
     docstring says.
 
@@ -115,7 +115,7 @@ class ClassFirst:
         first."""
         if identifier not in self._organ_voxels:
             organ = self.dataset.load_case(identifier)[2] if organ is None else organ
-            self._organ_voxels[identifier] = some_voxels(organ[:])
+            self._organ_voxels[identifier] = choose_voxels(organ[:])
         return self._organ_voxels[identifier]
 
 
@@ -133,7 +133,7 @@ def cases_by_class(dataset: OrganChannel) -> dict[Hashable, list[str]]:
     return found
 
 
-def some_voxels(mask_ZYX: np.ndarray) -> np.ndarray:
+def choose_voxels(mask_ZYX: np.ndarray) -> np.ndarray:
     """Up to 10,000 voxels of a mask, (N, 4) with 0 in front; always the same ones, and without the
     global random state."""
     inside = np.flatnonzero(mask_ZYX)

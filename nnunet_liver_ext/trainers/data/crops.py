@@ -114,7 +114,7 @@ def draw_size(sizes: Sequence[Size]) -> Size:
     return sizes[np.random.randint(len(sizes))]
 
 
-def cropped(
+def crop_batch(
     batch: Mapping[str, Any], size: Size, scales: Sequence[Sequence[float]] | None
 ) -> dict[str, Any]:
     """The middle of a batch. Deep supervision's levels show exactly the same region.

@@ -12,11 +12,11 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.strategies import unwrapped
-from nnunet_liver_ext.trainers.data.augmentation import own_transforms
-from nnunet_liver_ext.trainers.data.class_sampling import ClassFirst, cases_by_class
+from nnunet_liver_ext.trainers.data.augmentation import paper_transforms
+from nnunet_liver_ext.trainers.data.class_sampling import ClassFirstSampling, cases_by_class
 from nnunet_liver_ext.trainers.data.crops import bucketed_sizes, core, envelope
 from nnunet_liver_ext.trainers.data.ordered_batches import (
-    MarginalForeground,
+    MarginalForegroundSampling,
     OrderedAugmenter,
     SeededDataLoader,
     make_reproducible,
@@ -43,7 +43,7 @@ def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
         TRAINING,
         of_training,
         initial_size,
-        seen(trainer, core(crops) if crops else patch_size),
+        compared_size(trainer, core(crops) if crops else patch_size),
         training,
         trainer.batches_used(),
     )
@@ -53,7 +53,7 @@ def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
         VALIDATION,
         of_validation,
         patch_size,
-        seen(trainer, patch_size),
+        compared_size(trainer, patch_size),
         validation,
         epoch * validations,
     )
@@ -64,7 +64,7 @@ def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
     )
 
 
-def seen(trainer: Any, size: tuple[int, ...]) -> tuple[int, ...]:
+def compared_size(trainer: Any, size: tuple[int, ...]) -> tuple[int, ...]:
     """What of a patch is compared with the labels: patches reach so far beyond an image that it can
     lie at its border.
 
@@ -136,7 +136,7 @@ def _transforms(trainer: Any, training_size: tuple[int, ...]) -> tuple[Any, Any,
             use_mask_for_norm=use_mask_for_norm,
             **labels,
         )
-    own = own_transforms(
+    of_paper = paper_transforms(
         flip_probability=recipe.flip_probability,
         contrast_low=recipe.contrast_low,
         contrast_high=recipe.contrast_high,
@@ -145,8 +145,8 @@ def _transforms(trainer: Any, training_size: tuple[int, ...]) -> tuple[Any, Any,
         elastic_sd_voxels=recipe.elastic_sd_voxels,
         elastic_points=recipe.elastic_points,
     )
-    if own:
-        training = ComposeTransforms([*own, *training.transforms])
+    if of_paper:
+        training = ComposeTransforms([*of_paper, *training.transforms])
     make_reproducible(training)
     return training, initial_size, validation
 
@@ -167,14 +167,14 @@ def _with_sampling(trainer: Any, dataset: Any, *, only_if_possible: bool = False
     """The dataset as its voxels are to be sampled; a validation fold without a lesion is sampled as
     nnU-Net does."""
     if trainer.pair is not None:
-        return MarginalForeground(dataset, trainer.pair)
+        return MarginalForegroundSampling(dataset, trainer.pair)
     if trainer.organ is None:
         return dataset
     dataset = OrganChannel(dataset, trainer.organ.channel)
     share = trainer.recipe.foreground_share
     if share is None or (only_if_possible and not cases_by_class(dataset)):
         return dataset
-    return ClassFirst(dataset, share)
+    return ClassFirstSampling(dataset, share)
 
 
 def _loader(
@@ -186,7 +186,7 @@ def _loader(
     transforms: Any,
     start: int,
 ) -> SeededDataLoader:
-    class_first = isinstance(dataset, ClassFirst)
+    class_first = isinstance(dataset, ClassFirstSampling)
     loader = SeededDataLoader(
         dataset,
         trainer.batch_size,

@@ -22,7 +22,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.trainers.data.crops import cropped
+from nnunet_liver_ext.trainers.data.crops import crop_batch, draw_size
 from nnunet_liver_ext.workers import exit_with_parent
 
 NO_LIMIT = 2**62
@@ -83,8 +83,7 @@ class SeededDataLoader(nnUNetDataLoader):
         with seeded(self.seed, self.stream, index):
             batch = super().generate_train_batch()
             if self.crops:
-                size = self.crops[np.random.randint(len(self.crops))]
-                batch = cropped(batch, size, self.crop_scales)
+                batch = crop_batch(batch, draw_size(self.crops), self.crop_scales)
         return {**batch, "index": index}
 
     def get_indices(self) -> list[str]:
@@ -154,7 +153,7 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
         super()._finish(timeout, force)
 
 
-class MarginalForeground:
+class MarginalForegroundSampling:
     """A preprocessed dataset of pairs whose foreground voxels are offered by marginal class.
 
     nnU-Net stores up to some thousand voxel locations of each label and centres a patch on one of

@@ -8,7 +8,7 @@ from nnunet_liver_ext.trainers.objectives.cooperation import (
     SimilarityTranslation,
 )
 from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, task_of
-from nnunet_liver_ext.trainers.objectives.views import View, finest, views_of
+from nnunet_liver_ext.trainers.objectives.views import View, finest_level, make_views
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
 
 OBJECTIVES: dict[str, type[Voxelwise]] = {
@@ -30,7 +30,7 @@ __all__ = [
     "View",
     "VoxelLoss",
     "Voxelwise",
-    "finest",
+    "finest_level",
+    "make_views",
     "task_of",
-    "views_of",
 ]

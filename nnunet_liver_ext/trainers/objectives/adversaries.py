@@ -21,7 +21,7 @@ from nnunet_liver_ext.networks.companions import (
     num_discriminator_layers,
 )
 from nnunet_liver_ext.trainers.objectives.interface import Losses, Task
-from nnunet_liver_ext.trainers.objectives.views import View, finest
+from nnunet_liver_ext.trainers.objectives.views import View, finest_level
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
 from nnunet_liver_ext.trainers.phases import SEGMENTOR, PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
@@ -140,7 +140,9 @@ class Gambling(Adversarial):
 
     def companion_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
         bets, errors = self.bets(views), _errors(views)
-        wrong = torch.cat([finest(view.logits).argmax(1) != view.labels[:, 0] for view in views])
+        wrong = torch.cat(
+            [finest_level(view.logits).argmax(1) != view.labels[:, 0] for view in views]
+        )
         group = "share on wrong voxels"
         figures = {
             f"{group}: of the gambler's bets": gambling.share_of_bets(bets.detach(), wrong),
@@ -159,4 +161,6 @@ def _annotations(views: Sequence[View], num_classes: int) -> Tensor:
 
 
 def _errors(views: Sequence[View]) -> Tensor:
-    return torch.cat([gambling.voxel_errors(finest(view.logits), view.labels) for view in views])
+    return torch.cat(
+        [gambling.voxel_errors(finest_level(view.logits), view.labels) for view in views]
+    )

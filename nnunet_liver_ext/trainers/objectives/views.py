@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnunet_liver_ext.networks.strategies import Levels, each_level, in_two
+from nnunet_liver_ext.networks.strategies import Levels, each_level, split_levels
 from nnunet_liver_ext.pairing import PairLabels, split_codes, split_logits
 
 NOT_COUNTED = -1
@@ -39,7 +39,7 @@ class View:
     @property
     def labels(self) -> Tensor:
         """Annotation at full resolution, (B, 1, ...)."""
-        return finest(self.target)
+        return finest_level(self.target)
 
     def detached(self) -> View:
         """The view without its graph into the segmentor."""
@@ -54,7 +54,7 @@ class View:
 
     def prediction(self) -> Tensor:
         """Probabilities of the foreground classes at full resolution, (B, K − 1, ...), float32."""
-        return finest(self.logits).float().softmax(1)[:, 1:]
+        return finest_level(self.logits).float().softmax(1)[:, 1:]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Annotations:
 EVERYTHING = Annotations()
 
 
-def views_of(
+def make_views(
     pair: PairLabels | None,
     data: Tensor,
     output: Any,
@@ -101,27 +101,32 @@ def views_of(
         logits = output if output is None or joint else output[0]
         if annotations.organ:
             target = each_level(
-                lambda level: counted(level, annotations.organ_dilation, finest(target)), target
+                lambda level: mark_not_counted(
+                    level, annotations.organ_dilation, finest_level(target)
+                ),
+                target,
             )
-        return [_centred(View("image", data, logits, target))]
+        return [_crop_to_output(View("image", data, logits, target))]
     of_images: Sequence[Any] = (None, None)
     if output is not None:
-        of_images = in_two(split_logits, output) if joint else output
-    targets = in_two(lambda level: split_codes(level, pair.num_classes), target)
+        of_images = split_levels(split_logits, output) if joint else output
+    targets = split_levels(lambda level: split_codes(level, pair.num_classes), target)
     views = [
         View(name, data[:, i : i + 1], of_images[i], targets[i])
         for i, name in enumerate(pair.modalities)
     ]
     if annotations.of_images is not None:
         views = [
-            _annotated(view, cases)
+            _select_annotated(view, cases)
             for view, cases in zip(views, annotations.of_images, strict=True)
             if any(cases)
         ]
-    return [_centred(view) for view in views]
+    return [_crop_to_output(view) for view in views]
 
 
-def counted(labels: Tensor, organ_dilation: tuple[int, ...] | None, full: Tensor) -> Tensor:
+def mark_not_counted(
+    labels: Tensor, organ_dilation: tuple[int, ...] | None, full: Tensor
+) -> Tensor:
     """Labels (B, 1, ...) with NOT_COUNTED beyond the dilated organ mask.
 
     Args:
@@ -133,10 +138,10 @@ def counted(labels: Tensor, organ_dilation: tuple[int, ...] | None, full: Tensor
         return labels[:, :1]
     shares = [n / whole for n, whole in zip(labels.shape[2:], full.shape[2:], strict=True)]
     radii = [round(radius * share) for radius, share in zip(organ_dilation, shares, strict=True)]
-    return labels[:, :1].masked_fill(~dilated(labels[:, 1:] > 0, radii), NOT_COUNTED)
+    return labels[:, :1].masked_fill(~dilate_mask(labels[:, 1:] > 0, radii), NOT_COUNTED)
 
 
-def dilated(mask: Tensor, radii: Sequence[int]) -> Tensor:
+def dilate_mask(mask: Tensor, radii: Sequence[int]) -> Tensor:
     """A mask (B, 1, ...) dilated by a box with these radii in voxels, one axis at a time."""
     grown = mask.float()
     pool = functional.max_pool3d if mask.ndim == 5 else functional.max_pool2d
@@ -146,7 +151,7 @@ def dilated(mask: Tensor, radii: Sequence[int]) -> Tensor:
     return grown > 0
 
 
-def _annotated(view: View, cases: Sequence[bool]) -> View:
+def _select_annotated(view: View, cases: Sequence[bool]) -> View:
     """The view of those cases of the batch that have its mask."""
     if all(cases):
         return view
@@ -162,24 +167,26 @@ def _annotated(view: View, cases: Sequence[bool]) -> View:
     )
 
 
-def _centred(view: View) -> View:
+def _crop_to_output(view: View) -> View:
     """Image and target cropped at the centre to what the network gave."""
-    if view.logits is None or finest(view.logits).shape[2:] == view.labels.shape[2:]:
+    if view.logits is None or finest_level(view.logits).shape[2:] == view.labels.shape[2:]:
         return view
     target = each_level(
-        lambda logits, labels: centre(labels, logits.shape[2:]), view.logits, view.target
+        lambda logits, labels: crop_centre(labels, logits.shape[2:]), view.logits, view.target
     )
-    return replace(view, image=centre(view.image, finest(view.logits).shape[2:]), target=target)
+    return replace(
+        view, image=crop_centre(view.image, finest_level(view.logits).shape[2:]), target=target
+    )
 
 
-def centre(tensor: Tensor, size: Sequence[int]) -> Tensor:
+def crop_centre(tensor: Tensor, size: Sequence[int]) -> Tensor:
     """The centre of (B, C, ...) with this size."""
     first = [(n - wanted) // 2 for n, wanted in zip(tensor.shape[2:], size, strict=True)]
     slices = [slice(start, start + n) for start, n in zip(first, size, strict=True)]
     return tensor[(slice(None), slice(None), *slices)]
 
 
-def together(batches: Sequence[Sequence[View]]) -> list[View]:
+def concatenate_views(batches: Sequence[Sequence[View]]) -> list[View]:
     """Views of several batches as those of one."""
     by_name: dict[str, list[View]] = {}
     for view in (view for views in batches for view in views):
@@ -199,6 +206,6 @@ def together(batches: Sequence[Sequence[View]]) -> list[View]:
     ]
 
 
-def finest(levels: Levels) -> Tensor:
+def finest_level(levels: Levels) -> Tensor:
     """The full resolution of a tensor or of a list of levels."""
     return levels if isinstance(levels, Tensor) else levels[0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, mean
-from nnunet_liver_ext.trainers.objectives.views import View, finest
+from nnunet_liver_ext.trainers.objectives.views import View, finest_level
 from nnunet_liver_ext.trainers.phases import PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
 
@@ -49,7 +49,7 @@ class VoxelLoss(nn.Module):
 
     def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a view, and its unweighted terms."""
-        like = finest(
+        like = finest_level(
             view.logits
         )  # nnU-Net's cross-entropy of a patch that is ignored altogether is no tensor
         terms = {

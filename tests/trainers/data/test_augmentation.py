@@ -17,9 +17,9 @@ from nnunet_liver_ext.trainers.data.augmentation import (
     ElasticDeformation,
     Flips,
     Shift,
-    displaced,
-    own_transforms,
-    spline_between,
+    displace,
+    interpolate_spline,
+    paper_transforms,
 )
 from nnunet_liver_ext.trainers.data.ordered_batches import seeded
 
@@ -65,7 +65,7 @@ def drawn(transform: Any, name: str, *, channels: int = 1) -> np.ndarray:
 
 
 def test_all_off_is_no_transform():
-    assert own_transforms(**OFF) == []
+    assert paper_transforms(**OFF) == []
 
 
 @pytest.mark.parametrize(
@@ -81,16 +81,16 @@ def test_all_off_is_no_transform():
     ],
 )
 def test_each_number_switches_its_transform_on(numbers: dict, kinds: list):
-    assert [type(transform) for transform in own_transforms(**OFF | numbers)] == kinds
+    assert [type(transform) for transform in paper_transforms(**OFF | numbers)] == kinds
 
 
 def test_numbers_that_go_together_wrongly():
     with pytest.raises(
         InputError, match=r"contrast_low \(1.3\) must not exceed contrast_high \(1\)"
     ):
-        own_transforms(**OFF | {"contrast_low": 1.3})
+        paper_transforms(**OFF | {"contrast_low": 1.3})
     with pytest.raises(InputError, match="elastic_points must be at least 2, found 1"):
-        own_transforms(**OFF | {"elastic_sd_voxels": 1.0, "elastic_points": 1})
+        paper_transforms(**OFF | {"elastic_sd_voxels": 1.0, "elastic_points": 1})
 
 
 # ---------------------------------------------------------------- laws
@@ -168,7 +168,7 @@ def test_intensities_of_a_liver_mask_never_change():
     """The mask is a segmentation channel, here the second."""
     before = sample()
     after = sample()
-    for transform in own_transforms(**HANSCH | {"flip_probability": 0.0}):
+    for transform in paper_transforms(**HANSCH | {"flip_probability": 0.0}):
         after = transform(**after)
     assert torch.equal(after["segmentation"], before["segmentation"])
     assert not torch.allclose(after["image"], before["image"], atol=0.01)
@@ -176,7 +176,7 @@ def test_intensities_of_a_liver_mask_never_change():
 
 def test_what_is_given_is_not_changed_in_place():
     given = sample()
-    for transform in own_transforms(**HANSCH | {"elastic_sd_voxels": 1.0}):
+    for transform in paper_transforms(**HANSCH | {"elastic_sd_voxels": 1.0}):
         transform(**given)
     assert all(torch.equal(given[name], tensor) for name, tensor in sample().items())
 
@@ -202,7 +202,7 @@ def test_control_points_are_displaced_by_sigma():
 
 def test_between_control_points_is_the_natural_bicubic_spline():
     control = np.random.default_rng(0).normal(size=(2, 5, 5))
-    found = spline_between(control, (33, 21))
+    found = interpolate_spline(control, (33, 21))
     np.testing.assert_allclose(found[:, ::8, ::5], control, atol=1e-12)
     rows = make_interp_spline(np.linspace(0, 32, 5), control, k=3, axis=1, bc_type="natural")(
         np.arange(33)
@@ -215,7 +215,7 @@ def test_between_control_points_is_the_natural_bicubic_spline():
 
 def test_displacements_on_a_plane_stay_on_it():
     y, x = np.meshgrid(np.linspace(0, 1, 4), np.linspace(0, 1, 4), indexing="ij")
-    found = spline_between(np.stack([y, 2 - 3 * x]), (16, 31))
+    found = interpolate_spline(np.stack([y, 2 - 3 * x]), (16, 31))
     y, x = np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 31), indexing="ij")
     np.testing.assert_allclose(found, np.stack([y, 2 - 3 * x]), atol=1e-12)
 
@@ -235,23 +235,23 @@ def test_a_displacement_fetches_from_where_it_points():
     field = np.stack([np.full((5, 6), 1.0), np.full((5, 6), -2.0)])
     rows, columns = [1, 2, 3, 4, 4], [0, 0, 0, 1, 2, 3]
     expected = image[:, rows][:, :, columns]
-    torch.testing.assert_close(displaced(image, field, nearest=False), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(displace(image, field, nearest=False), expected, atol=1e-4, rtol=0)
     labels = image.to(torch.int16)
-    assert torch.equal(displaced(labels, field, nearest=True), expected.to(torch.int16))
+    assert torch.equal(displace(labels, field, nearest=True), expected.to(torch.int16))
 
 
 def test_interpolation_is_scipys():
     rng = np.random.default_rng(1)
     image, labels = rng.normal(size=(20, 24)).astype(np.float32), rng.integers(-1, 4, (20, 24))
-    field = spline_between(2 * rng.normal(size=(2, 5, 5)), (20, 24))
+    field = interpolate_spline(2 * rng.normal(size=(2, 5, 5)), (20, 24))
     places = np.stack(np.meshgrid(np.arange(20), np.arange(24), indexing="ij")) + field
     linear = ndimage.map_coordinates(image, places, order=1, mode="nearest")
     nearest = ndimage.map_coordinates(labels, places, order=0, mode="nearest")
     np.testing.assert_allclose(
-        displaced(torch.from_numpy(image)[None], field, nearest=False)[0], linear, atol=1e-4
+        displace(torch.from_numpy(image)[None], field, nearest=False)[0], linear, atol=1e-4
     )
     np.testing.assert_array_equal(
-        displaced(torch.from_numpy(labels)[None], field, nearest=True)[0], nearest
+        displace(torch.from_numpy(labels)[None], field, nearest=True)[0], nearest
     )
 
 
@@ -290,7 +290,7 @@ def test_they_go_before_nnunets_last_transforms(shape: tuple[int, ...]):
         scales, is_cascaded=False, foreground_labels=[1, 2]
     )
     batch = sample(shape)
-    for transform in own_transforms(**HANSCH | {"elastic_sd_voxels": 1.0}):
+    for transform in paper_transforms(**HANSCH | {"elastic_sd_voxels": 1.0}):
         batch = transform(**batch)
     batch = last(**batch)
     assert batch["image"].shape == shape
@@ -305,7 +305,7 @@ def test_the_same_seed_gives_the_same_sample():
     def once(seed: int) -> dict:
         batch = sample()
         with seeded(seed):
-            for transform in own_transforms(
+            for transform in paper_transforms(
                 **HANSCH | {"elastic_sd_voxels": 1.0, "shift_range": 0.1}
             ):
                 batch = transform(**batch)

@@ -16,9 +16,9 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.data.class_sampling import (
     MOST_VOXELS,
     ORGAN,
-    ClassFirst,
+    ClassFirstSampling,
     Wish,
-    some_voxels,
+    choose_voxels,
 )
 from nnunet_liver_ext.trainers.data.ordered_batches import SeededDataLoader, seeded
 from nnunet_liver_ext.trainers.data.organ_channel import OrganChannel
@@ -62,13 +62,13 @@ def stored(
     return OrganChannel(load_dataset(folder, ending), IMAGE_CHANNELS)
 
 
-def draws(sampler: ClassFirst, count: int = DRAWS, seed: int = 0) -> list[Wish]:
+def draws(sampler: ClassFirstSampling, count: int = DRAWS, seed: int = 0) -> list[Wish]:
     with seeded(seed):
         return sampler.draw(count)
 
 
 def test_nine_in_ten_are_tumour_and_only_cases_that_have_one(dataset):
-    counts = Counter((wish.wanted, str(wish)) for wish in draws(ClassFirst(dataset)))
+    counts = Counter((wish.wanted, str(wish)) for wish in draws(ClassFirstSampling(dataset)))
     assert sum(
         count for (wanted, _), count in counts.items() if wanted == 1
     ) / DRAWS == pytest.approx(0.9, abs=0.01)
@@ -85,12 +85,12 @@ def test_nine_in_ten_are_tumour_and_only_cases_that_have_one(dataset):
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_share_can_be_another(dataset, share):
-    found = sum(wish.wanted == 1 for wish in draws(ClassFirst(dataset, share))) / DRAWS
+    found = sum(wish.wanted == 1 for wish in draws(ClassFirstSampling(dataset, share))) / DRAWS
     assert found == pytest.approx(share, abs=4 * (share * (1 - share) / DRAWS) ** 0.5)
 
 
 def test_of_several_lesion_classes_each_is_as_likely(tmp_path: Path):
-    sampler = ClassFirst(stored(tmp_path, {"a": (1, 2), "b": (1,), "c": (1,)}), 1.0)
+    sampler = ClassFirstSampling(stored(tmp_path, {"a": (1, 2), "b": (1,), "c": (1,)}), 1.0)
     counts = Counter((wish.wanted, str(wish)) for wish in draws(sampler))
     assert counts[(2, "a")] / DRAWS == pytest.approx(0.5, abs=0.02)
     for case in "abc":
@@ -98,8 +98,8 @@ def test_of_several_lesion_classes_each_is_as_likely(tmp_path: Path):
 
 
 def test_drawing_depends_on_the_seed_and_not_on_what_was_drawn_before(dataset):
-    sampler = ClassFirst(dataset)
-    fresh = [(str(wish), wish.wanted) for wish in draws(ClassFirst(dataset), 50, seed=4)]
+    sampler = ClassFirstSampling(dataset)
+    fresh = [(str(wish), wish.wanted) for wish in draws(ClassFirstSampling(dataset), 50, seed=4)]
     for _ in range(2):
         assert [(str(wish), wish.wanted) for wish in draws(sampler, 50, seed=4)] == fresh
     assert [(str(wish), wish.wanted) for wish in draws(sampler, 50, seed=5)] != fresh
@@ -110,7 +110,7 @@ def test_drawing_depends_on_the_seed_and_not_on_what_was_drawn_before(dataset):
 
 
 def test_every_voxel_offered_is_of_the_class(dataset):
-    sampler = ClassFirst(dataset)
+    sampler = ClassFirstSampling(dataset)
     for seed, (case, labels) in enumerate(CASES.items()):
         image, seg = case_arrays(seed, labels)
         for wanted, truth in ((ORGAN, image[-1] > 0.5), (1, seg[0] == 1)):
@@ -132,7 +132,9 @@ def test_through_nnunets_loader_the_central_voxel_is_what_was_wished_for(dataset
     """Away from the low borders nnU-Net centres exactly; at them the voxel is in the patch all the
     same."""
     patch = (4, 6, 6)
-    loader = Loader(ClassFirst(dataset), 8, patch, patch, LABELS, oversample_foreground_percent=1.0)
+    loader = Loader(
+        ClassFirstSampling(dataset), 8, patch, patch, LABELS, oversample_foreground_percent=1.0
+    )
     seen = Counter()
     for _ in range(40):
         batch = next(loader)
@@ -145,7 +147,9 @@ def test_through_nnunets_loader_the_central_voxel_is_what_was_wished_for(dataset
 
 
 def test_batches_are_the_same_with_workers_pickled_or_not(dataset):
-    loaders = [Loader(ClassFirst(dataset), 2, (4, 6, 6), (4, 6, 6), LABELS, 1.0) for _ in range(2)]
+    loaders = [
+        Loader(ClassFirstSampling(dataset), 2, (4, 6, 6), (4, 6, 6), LABELS, 1.0) for _ in range(2)
+    ]
     skipped = next(loaders[1])  # as another worker would make it
     loaders[1]._generated = 0
     first, again = next(loaders[0]), next(loaders[1])
@@ -160,9 +164,9 @@ def test_batches_are_the_same_with_workers_pickled_or_not(dataset):
 
 def test_which_cases_have_a_tumour_is_known_without_their_images(dataset, monkeypatch):
     monkeypatch.setattr(dataset, "load_case", lambda identifier: pytest.fail("an image was opened"))
-    sampler = ClassFirst(dataset)
+    sampler = ClassFirstSampling(dataset)
     assert sampler.cases_with == {1: ["a", "c"]}
-    assert {str(wish) for wish in draws(ClassFirst(dataset, 1.0), 100)} == {"a", "c"}
+    assert {str(wish) for wish in draws(ClassFirstSampling(dataset, 1.0), 100)} == {"a", "c"}
 
 
 def test_the_key_of_anything_annotated_is_no_class(dataset, monkeypatch):
@@ -173,7 +177,7 @@ def test_the_key_of_anything_annotated_is_no_class(dataset, monkeypatch):
         "properties",
         lambda name: {"class_locations": stored_properties(name)["class_locations"] | everything},
     )
-    assert ClassFirst(dataset).cases_with == {1: ["a", "c"]}
+    assert ClassFirstSampling(dataset).cases_with == {1: ["a", "c"]}
 
 
 def test_a_fold_without_a_tumour_is_refused(tmp_path: Path):
@@ -181,26 +185,26 @@ def test_a_fold_without_a_tumour_is_refused(tmp_path: Path):
     with pytest.raises(
         InputError, match="none of the 2 cases of this fold has a voxel of a foreground class"
     ):
-        ClassFirst(dataset)
-    assert {wish.wanted for wish in draws(ClassFirst(dataset, 0.0), 50)} == {ORGAN}
+        ClassFirstSampling(dataset)
+    assert {wish.wanted for wish in draws(ClassFirstSampling(dataset, 0.0), 50)} == {ORGAN}
 
 
 def test_empty_livers_are_not_drawn(tmp_path: Path):
     dataset = stored(tmp_path, {"a": (1,), "b": (), "c": ()}, without_liver=("b",))
-    assert {str(wish) for wish in draws(ClassFirst(dataset, 0.0), 100)} == {"a", "c"}
+    assert {str(wish) for wish in draws(ClassFirstSampling(dataset, 0.0), 100)} == {"a", "c"}
     empty = stored(tmp_path / "empty", {"a": (1,), "b": ()}, without_liver=("a", "b"))
     with pytest.raises(InputError, match="the liver masks of all 2 cases of this fold are empty"):
-        draws(ClassFirst(empty, 0.0), 1)
+        draws(ClassFirstSampling(empty, 0.0), 1)
 
 
 def test_of_a_large_liver_ten_thousand_voxels_are_kept():
     mask = np.ones((30, 40, 50), np.int8)
     mask[:, :, 25:] = 0
-    found = some_voxels(mask)
+    found = choose_voxels(mask)
     assert found.shape == (MOST_VOXELS, 4)
     assert mask[tuple(found[:, 1:].T)].all()
     assert len(np.unique(found, axis=0)) == MOST_VOXELS
     with seeded(0):
-        np.testing.assert_array_equal(found, some_voxels(mask))
+        np.testing.assert_array_equal(found, choose_voxels(mask))
     np.testing.assert_allclose(found[:, 1:].mean(0), [14.5, 19.5, 12], atol=0.5)
-    assert some_voxels(np.zeros(SHAPE, np.int8)).shape == (0, 4)
+    assert choose_voxels(np.zeros(SHAPE, np.int8)).shape == (0, 4)

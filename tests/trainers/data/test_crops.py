@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.trainers.data.crops import bucketed_sizes, core, cropped, draw_size, envelope
+from nnunet_liver_ext.trainers.data.crops import (
+    bucketed_sizes,
+    core,
+    crop_batch,
+    draw_size,
+    envelope,
+)
 from nnunet_liver_ext.trainers.data.ordered_batches import seeded
 
 PATCH, STEP, IMAGE = (32, 128, 128), (4, 16, 16), (60, 200, 300)
@@ -164,7 +170,7 @@ def batch_of(shape: tuple[int, ...]) -> dict:
 def test_every_level_is_the_downsampled_crop(size: tuple[int, int, int]):
     shape = (16, 64, 64)
     batch = batch_of(shape)
-    found = cropped(batch, size, SCALES)
+    found = crop_batch(batch, size, SCALES)
     assert found["data"].shape == (2, 3, *size)
     assert found["keys"] == ["a", "b"]
     assert torch.equal(found["data"][0, 0].double(), found["target"][0][0, 0].double())
@@ -186,7 +192,7 @@ def test_a_crop_is_in_the_middle_and_has_the_central_voxel(size, scales):
     targets = [
         data[..., :: round(1 / s[0]), :: round(1 / s[1]), :: round(1 / s[2])] for s in SCALES
     ]
-    found = cropped({"data": data, "target": targets if scales else data}, size, scales)
+    found = crop_batch({"data": data, "target": targets if scales else data}, size, scales)
     place = torch.nonzero(found["data"][0, 0])
     assert len(place) == 1
     steps = (4, 8, 8) if scales else (1, 1, 1)
@@ -198,13 +204,13 @@ def test_a_crop_is_in_the_middle_and_has_the_central_voxel(size, scales):
 
 def test_a_single_target_stays_a_tensor_and_the_whole_is_the_whole():
     batch = {"data": torch.rand(2, 1, 10, 12), "target": torch.rand(2, 2, 10, 12)}
-    found = cropped(batch, (5, 4), None)
+    found = crop_batch(batch, (5, 4), None)
     assert torch.equal(found["target"], batch["target"][:, :, 3:8, 4:8])
     assert torch.equal(found["data"], batch["data"][:, :, 3:8, 4:8])
-    whole = cropped(batch, (10, 12), None)
+    whole = crop_batch(batch, (10, 12), None)
     assert all(torch.equal(whole[name], batch[name]) for name in batch)
     with pytest.raises(ValueError, match="does not fit into a batch"):
-        cropped(batch, (11, 4), None)
+        crop_batch(batch, (11, 4), None)
 
 
 def test_crops_of_every_size_reach_the_images_border():
@@ -226,5 +232,5 @@ def test_crops_of_every_size_reach_the_images_border():
     labels = SimpleNamespace(has_ignore_label=False, all_labels=[0, 1])
     loader = SeededDataLoader(Rows(), 8, envelope(sizes), core(sizes), labels)
     for size in sizes:
-        seen = torch.cat([cropped(next(loader), size, None)["target"] for _ in range(12)])
+        seen = torch.cat([crop_batch(next(loader), size, None)["target"] for _ in range(12)])
         assert {1, 2} <= set(seen.unique().tolist())

@@ -16,7 +16,7 @@ import torch
 
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.data.ordered_batches import (
-    MarginalForeground,
+    MarginalForegroundSampling,
     OrderedAugmenter,
     SeededDataLoader,
     count_codes,
@@ -222,20 +222,20 @@ class StubDataset:
 def test_only_the_drawn_codes_locations_are_offered():
     seg = np.zeros((1, 4, 4, 4), np.int8)
     seg[0, :2], seg[0, 2, 0, 0] = 3, 1
-    dataset = MarginalForeground(StubDataset(seg), ONE_ORGAN)
+    dataset = MarginalForegroundSampling(StubDataset(seg), ONE_ORGAN)
     with seeded(0):
         offered = [dataset.load_case("case")[3] for _ in range(200)]
     assert {tuple(properties["class_locations"]) for properties in offered} == {(1,), (3,)}
     assert all(properties["spacing"] == (1, 1, 1) for properties in offered)
     assert offered[0]["class_locations"][3].tolist() == [[0, 0, 0, 0]]
-    empty = MarginalForeground(StubDataset(np.zeros((1, 4, 4, 4), np.int8)), ONE_ORGAN)
+    empty = MarginalForegroundSampling(StubDataset(np.zeros((1, 4, 4, 4), np.int8)), ONE_ORGAN)
     assert empty.load_case("case")[3]["class_locations"] == {}
 
 
 def patches(seg: np.ndarray, oversample: float, count: int = 20) -> torch.Tensor:
     """Targets (2 count, 1, 8, 8, 8) of one case, without augmentation."""
     labels = SimpleNamespace(has_ignore_label=False, all_labels=[0, 1, 2, 3])
-    dataset = MarginalForeground(StubDataset(seg), ONE_ORGAN)
+    dataset = MarginalForegroundSampling(StubDataset(seg), ONE_ORGAN)
     loader = SeededDataLoader(dataset, 2, (8, 8, 8), (8, 8, 8), labels, oversample)
     return torch.cat([next(loader)["target"] for _ in range(count)])
 

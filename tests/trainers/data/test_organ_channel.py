@@ -13,7 +13,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.trainers.data.augmentation import own_transforms
+from nnunet_liver_ext.trainers.data.augmentation import paper_transforms
 from nnunet_liver_ext.trainers.data.ordered_batches import SeededDataLoader, seeded
 from nnunet_liver_ext.trainers.data.organ_channel import LeadingChannels, Mask, OrganChannel
 from tests.trainers.stored_cases import IMAGE_CHANNELS, SHAPE, case_arrays, load_dataset, store_case
@@ -142,7 +142,7 @@ def test_the_mask_moves_with_the_image_and_keeps_its_values(dataset):
             mask = (data[2:3] > 0.5).astype(np.float32)
             return np.concatenate([mask, data[2:3]]), *rest
 
-    transforms = own_transforms(
+    transforms = paper_transforms(
         flip_probability=0.5,
         contrast_low=0.75,
         contrast_high=1.25,
