@@ -11,29 +11,21 @@ nnU-Net transposes them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
-from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
-from nnunet_liver_ext.trainers.objectives import OBJECTIVES, VoxelLoss, task_of
-from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.inference.model import Model
 
-COMPANION = "companion."
-"""Prefix of the companion's weights in an objective's state."""
 SAME_SPACING = 1e-3
 """Relative difference of two spacings that counts as none."""
 
@@ -47,40 +39,6 @@ class Deformation:
     p + field(p). That is what SimpleITK's DisplacementFieldTransform means."""
     mask: sitk.Image
     """The mask of image 1, moved by `field`: labels 0..K−1, uint8."""
-
-
-def registor_of(folder: Path, fold: str, checkpoint: str, device: torch.device) -> Registor:
-    """The registor of one fold of a model, built from the plans, the dataset.json and the recipe
-    that were saved with it.
-
-    Raises:
-        InputError: the model has no registor.
-    """
-    content = torch.load(
-        folder / f"fold_{fold}" / checkpoint, map_location="cpu", weights_only=False, mmap=True
-    )
-    extra = content.get(PLANS_KEY)
-    registor = None
-    if extra is not None:
-        recipe, plans = (
-            Recipe(**extra["recipe"]),
-            PlansManager(json.loads((folder / "plans.json").read_text())),
-        )
-        configuration = plans.get_configuration(content["init_args"]["configuration"])
-        task = task_of(
-            recipe, plans, configuration, json.loads((folder / "dataset.json").read_text())
-        )
-        registor = OBJECTIVES[recipe.objective](task, VoxelLoss({})).companion
-    if not isinstance(registor, Registor):
-        raise InputError(
-            f"{folder}: a model of {content['trainer_name']} has no registor, so it knows no"
-            " deformation; only those of the nnUNetTrainerSimilarity trainers do."
-        )
-    state = extra["objective"].items()
-    registor.load_state_dict(
-        {name[len(COMPANION) :]: value for name, value in state if name.startswith(COMPANION)}
-    )
-    return registor.to(device).eval()
 
 
 def find_deformation(

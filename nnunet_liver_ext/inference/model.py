@@ -21,7 +21,7 @@ from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.environment import enable_trainers
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.inference.deformation import registor_of
+from nnunet_liver_ext.inference.registors import load_registor
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.networks.strategies import STRATEGIES
@@ -204,7 +204,7 @@ def load_model(
         try:
             predictor.initialize_from_trained_model_folder(str(folder), list(names), checkpoint)
             registors = tuple(
-                registor_of(folder, fold, checkpoint, device) for fold in names if deformation
+                load_registor(folder, fold, checkpoint, device) for fold in names if deformation
             )
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]

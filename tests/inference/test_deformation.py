@@ -23,12 +23,12 @@ from nnunet_liver_ext.inference.deformation import (
     find_deformation,
     moved_mask,
     network_grid,
-    registor_of,
     vectors_in_mm,
 )
 from nnunet_liver_ext.inference.model import load_model
 from nnunet_liver_ext.inference.native import on_native_grid, prepare, probabilities_on_common_grid
 from nnunet_liver_ext.inference.predict import predict_studies
+from nnunet_liver_ext.inference.registors import load_registor
 from nnunet_liver_ext.networks.registor import ElasticRegistor, Registor
 from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 from nnunet_liver_ext.studies.pair_studies import read_studies
@@ -361,7 +361,7 @@ def test_the_registor_is_built_from_what_was_saved_with_the_model(
 ):
     name = "nnUNetTrainerSimilarityTranslation"
     folder = train(nnunet_root, tmp_path, name, num_epochs=1, warmup_epochs=0, max_shift_voxels=3.5)
-    registor = registor_of(folder, "0", "checkpoint_final.pth", CPU)
+    registor = load_registor(folder, "0", "checkpoint_final.pth", CPU)
     assert registor.max_shift_voxels == (3.5, 3.5, 3.5)
     saved = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)[
         "nnunet_liver_ext"

@@ -68,11 +68,11 @@ def score_model(
         registor_error_px, the distance between the registor's shift, given the predictions, and the
         best shift between the annotations.
     """
-    from nnunet_liver_ext.inference.deformation import registor_of
     from nnunet_liver_ext.inference.model import load_model
+    from nnunet_liver_ext.inference.registors import load_registor
 
     model = load_model(folder, device=device)
-    registor = registor_of(folder, "0", "checkpoint_final.pth", device)
+    registor = load_registor(folder, "0", "checkpoint_final.pth", device)
     rows = []
     for pair in pairs:
         with quiet():
