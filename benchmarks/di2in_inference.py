@@ -81,7 +81,7 @@ def measure(size: Sequence[int], repeats: int) -> Table:
 
 def seconds_file_to_file(size: Sequence[int], repeats: int, device: str) -> list[float]:
     """Seconds from a NIfTI file to a mask in a file, of a model that is loaded."""
-    from nnunet_liver_ext.inference.model import load_model
+    from nnunet_liver_ext.inference.load_model import load_model
     from nnunet_liver_ext.inference.predict import predict_studies
     from nnunet_liver_ext.space.images import Grid, image_like, write_image
     from nnunet_liver_ext.studies.pair_studies import Study

@@ -22,7 +22,8 @@ from rich.table import Table
 
 from nnunet_liver_ext.evaluation.files.studies_beside import read_either
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.inference.model import Model, load_model
+from nnunet_liver_ext.inference.load_model import load_model
+from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import predict_prepared, prepare
 from nnunet_liver_ext.space.images import array, read_image, read_mask
 from nnunet_liver_ext.studies.pair_studies import Study

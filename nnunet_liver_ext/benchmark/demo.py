@@ -172,7 +172,7 @@ class _Job:
     def predict(self, trainer: str, studies: Sequence[Study]) -> Path:
         import torch
 
-        from nnunet_liver_ext.inference.model import load_model
+        from nnunet_liver_ext.inference.load_model import load_model
         from nnunet_liver_ext.inference.predict import predict_studies
 
         out = self.out / trainer / "predictions"

@@ -37,14 +37,15 @@ def evaluate_mismatch(
     from nnunet_liver_ext.benchmark.mismatch.experiment import mismatch_test, refuse_existing
     from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
     from nnunet_liver_ext.errors import InputError
-    from nnunet_liver_ext.inference.model import load_model, opened
+    from nnunet_liver_ext.inference.load_model import load_model, unpacked_model
     from nnunet_liver_ext.studies.pair_studies import read_studies
 
     refuse_existing(out, overwrite=more["overwrite"])
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with ExitStack() as stack:
         folders = {
-            name: stack.enter_context(opened(path)) for name, path in parse_models(entries).items()
+            name: stack.enter_context(unpacked_model(path))
+            for name, path in parse_models(entries).items()
         }
         models = {
             name: load_model(folder, device=target, postprocessing=False, **load)

@@ -138,7 +138,7 @@ def predict(
     import torch
 
     from nnunet_liver_ext.inference.ensemble import Ensemble
-    from nnunet_liver_ext.inference.model import load_model, opened
+    from nnunet_liver_ext.inference.load_model import load_model, unpacked_model
     from nnunet_liver_ext.inference.predict import predict_studies
 
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -156,9 +156,9 @@ def predict(
     with ExitStack() as stack:
         chosen = {"folds": folds, "checkpoint": checkpoint, "deformation": deformation}
         ensemble = Ensemble.of(
-            [load(stack.enter_context(opened(path)), **chosen) for path in model]
+            [load(stack.enter_context(unpacked_model(path)), **chosen) for path in model]
         )
-        finders = [load(stack.enter_context(opened(path))) for path in liver_model or ()]
+        finders = [load(stack.enter_context(unpacked_model(path))) for path in liver_model or ()]
         found = (
             [_one_study(ensemble, name, {"T1": t1, "T2": t2}, image or [], liver)]
             if studies is None

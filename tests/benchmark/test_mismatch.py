@@ -22,7 +22,8 @@ from nnunet_liver_ext.benchmark.mismatch.prediction import SeparateViews, in_the
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.inference.model import Model, load_model
+from nnunet_liver_ext.inference.load_model import load_model
+from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
 from nnunet_liver_ext.studies.pair_studies import Study, read_studies

@@ -25,7 +25,7 @@ from nnunet_liver_ext.inference.deformation import (
     network_grid,
     vectors_in_mm,
 )
-from nnunet_liver_ext.inference.model import load_model
+from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.native import on_native_grid, prepare, probabilities_on_common_grid
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.inference.registors import load_registor

@@ -13,7 +13,7 @@ import torch
 from scipy.special import softmax
 
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.inference.model import load_model, opened
+from nnunet_liver_ext.inference.load_model import load_model, unpacked_model
 from nnunet_liver_ext.inference.native import on_native_grid, predict_prepared, prepare
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.space.images import (
@@ -196,7 +196,7 @@ def test_folds_are_averaged_and_a_zip_is_a_model(model_folders, single, tmp_path
     with zipfile.ZipFile(archive, "w") as content:
         for path in folder.rglob("*"):
             content.write(path, Path("Dataset501_Blobs") / folder.name / path.relative_to(folder))
-    with opened(archive) as unpacked:
+    with unpacked_model(archive) as unpacked:
         from_zip = load(unpacked)
         for model in (both, from_zip):  # fold 1 is a copy of fold 0
             found = predict_prepared(model, prepare(model, images))
@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_is_one_sentence(model_folders, tmp_path: Path):
 def test_folders_that_are_no_model(model_folders, tmp_path: Path):
     with (
         pytest.raises(InputError, match="neither a model folder nor a zip"),
-        opened(tmp_path / "nothing.zip"),
+        unpacked_model(tmp_path / "nothing.zip"),
     ):
         pass
     with pytest.raises(InputError, match=r"has no plans\.json"):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.inference.model import load_model
+from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.pairing import decode_pair
 from nnunet_liver_ext.postprocessing.largest_piece import (

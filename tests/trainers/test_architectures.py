@@ -112,7 +112,7 @@ def test_it_learns_and_is_scored_on_whole_cases(trained):
 
 
 def test_the_final_validation_is_what_predict_gives(trained, tmp_path: Path):
-    from nnunet_liver_ext.inference.model import load_model
+    from nnunet_liver_ext.inference.load_model import load_model
     from nnunet_liver_ext.inference.predict import predict_studies
 
     _, trainer = trained

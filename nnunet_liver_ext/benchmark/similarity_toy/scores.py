@@ -68,7 +68,7 @@ def score_model(
         registor_error_px, the distance between the registor's shift, given the predictions, and the
         best shift between the annotations.
     """
-    from nnunet_liver_ext.inference.model import load_model
+    from nnunet_liver_ext.inference.load_model import load_model
     from nnunet_liver_ext.inference.registors import load_registor
 
     model = load_model(folder, device=device)
