@@ -40,6 +40,12 @@ def encode_pair(mask_1: Any, mask_2: Any, num_classes: int = 2) -> Any:
 
     Raises:
         InputError: shapes differ, K is below 2, or a label is outside 0..K-1 or no integer.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> nle.encode_pair(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+        array([0, 1, 2, 3], dtype=uint8)
     """
     _check_num_classes(num_classes)
     if tuple(mask_1.shape) != tuple(mask_2.shape):
@@ -67,6 +73,12 @@ def decode_pair(code: Any, num_classes: int = 2) -> tuple[Any, Any]:
 
     Raises:
         InputError: K is below 2, or a code is outside 0..K²-1.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> nle.decode_pair(np.array([0, 1, 2, 3]))
+        (array([0, 1, 0, 1]), array([0, 0, 1, 1]))
     """
     _check_num_classes(num_classes)
     _check_range(code, num_classes**2)

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.lesion_matching import LesionSet, OverlapGraph, best_partition
-from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3, checked_spacing
+from nnunet_liver_ext.evaluation.masks import require_spacing
+from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3
 
 Connectivity = Literal[6, 18, 26]
 
@@ -174,8 +175,7 @@ def match_lesions(
     *,
     spacing_mm: Sequence[float] | None = None,
 ) -> LesionMatch:
-    """The disjoint N:M correspondences of reference and predicted lesions with the largest sum of
-    Dice.
+    """The disjoint N:M correspondences of the lesions of two maps with the largest sum of Dice.
 
     An array with one value beside zero is a mask: its lesions are those of `find_lesions`, with the
     same numbers as ids. An array with several values is a lesion map: each value is the id of one
@@ -207,6 +207,17 @@ def match_lesions(
 
     Source:
         Hansch et al. 2022, "Detection performance".
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> reference = np.array([[1, 1, 1, 1, 1, 0, 1, 1]])
+        >>> prediction = np.array([[1, 1, 0, 1, 1, 0, 0, 0]])  # one in two pieces, one missed
+        >>> match = nle.match_lesions(reference, prediction)
+        >>> [(c.reference, c.prediction, round(c.dice, 3)) for c in match.correspondences]
+        [((1,), (1, 2), 0.889)]
+        >>> match.unmatched_reference
+        (2,)
     """
     ref, pred = _labels(ref, "ref"), _labels(pred, "pred")
     if ref.shape != pred.shape:
@@ -229,6 +240,17 @@ def detection_scores(match: LesionMatch) -> DetectionScores:
 
     Source:
         Hansch et al. 2022, "Detection performance".
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> reference = np.array([[1, 1, 1, 1, 1, 0, 1, 1]])
+        >>> prediction = np.array([[1, 1, 0, 1, 1, 0, 0, 0]])  # one in two pieces, one missed
+        >>> scores = nle.detection_scores(nle.match_lesions(reference, prediction))
+        >>> scores
+        DetectionScores(true_positives=1, false_positives=0, false_negatives=1)
+        >>> scores.recall, scores.precision
+        (0.5, 1.0)
     """
     hits = sum(own.hit for own in match.correspondences)
     weak = len(match.correspondences) - hits
@@ -427,7 +449,7 @@ def _voxel_ml(spacing_mm: Sequence[float], dimensions: int) -> float:
         raise InputError(
             f"volumes in ml need 3D masks (z, y, x): leave out spacing_mm for {dimensions}D ones."
         )
-    return math.prod(checked_spacing(spacing_mm)) * ML_PER_MM3
+    return math.prod(require_spacing(spacing_mm)) * ML_PER_MM3
 
 
 def _by_class(volumes_ml: Sequence[float], edges_mm: Sequence[float]) -> list[int]:

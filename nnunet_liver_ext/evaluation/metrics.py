@@ -1,16 +1,17 @@
-"""Overlap, surface distances and volume of two masks: the definitions of MetricsReloaded and MONAI,
-exactly and fast.
+"""Overlap, surface distances and volume of two masks, as MetricsReloaded and MONAI define them.
 
-Masks are bool or integer arrays (z, y, x): zero is background, one other value the object. The
+Masks are bool or integer arrays (z, y, x): zero is background, one other value is the object. The
 surface of a mask is its 6-connected inner border, taken as voxel centres in mm. `convention` says
-what lies beyond the volume: background ("standard": a mask that the volume cuts off has border
-voxels there), or more of the mask ("chaos": it has none, as in the CHAOS challenge's own
-evaluation). Both masks empty: Dice 1, distances 0; one empty: Dice 0, distances inf.
+what lies beyond the volume. With "standard" it is background, so a mask that the volume cuts off
+has border voxels there. With "chaos" it is more of the mask, so there is no border at the cut, as
+in the CHAOS challenge's own evaluation.
 
 Sources: Maier-Hein et al., Metrics reloaded, Nat Methods 2024; Nikolov et al. 2018 (surface Dice);
 Kavur et al., CHAOS challenge, Med Image Anal 2021. See docs/metrics.md for a worked example and for
 what other libraries do differently.
 """
+
+# z y x axes, N border voxels of the prediction, M of the reference
 
 from __future__ import annotations
 
@@ -23,7 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.surface import Convention, Spacing, border_distances, borders
+from nnunet_liver_ext.evaluation.masks import (
+    BoolArray,
+    FloatArray,
+    require_mask,
+    require_masks,
+    require_spacing,
+)
+from nnunet_liver_ext.evaluation.surface import Convention, border_distances, find_borders
 
 ROUNDING_MM = 1e-9  # a distance that equals the tolerance up to rounding is within it
 ML_PER_MM3 = 1e-3
@@ -33,14 +41,13 @@ ML_PER_MM3 = 1e-3
 class SurfaceDistances:
     """What all surface measures of two masks need, computed once by `surface_distances`.
 
-    If only one of the masks has a border, its distances are inf and the other's array has no
-    entries.
+    The order of the distances means nothing. If only one of the masks has a border, its distances
+    are inf, and the other's array has no entries.
     """
 
-    pred_to_ref_mm: np.ndarray
-    """Distance from each border voxel of the prediction to the reference's border, float64 (N,), in
-    no particular order."""
-    ref_to_pred_mm: np.ndarray
+    pred_to_ref_mm: FloatArray
+    """Distance from each border voxel of the prediction to the reference's border, float64 (N,)."""
+    ref_to_pred_mm: FloatArray
     """Distance from each border voxel of the reference to the prediction's border, float64 (M,)."""
 
     def hausdorff_distance(self, *, percentile: float = 100, pooled: bool = False) -> float:
@@ -54,9 +61,9 @@ class SurfaceDistances:
 
     def average_surface_distance(self) -> float:
         """See the function `average_surface_distance`."""
-        return (
-            float(self.pooled_mm.mean()) if self._without_border is None else self._without_border
-        )
+        if self._without_border is not None:
+            return self._without_border
+        return float(self.pooled_mm.mean())
 
     def mean_average_surface_distance(self) -> float:
         """See the function `mean_average_surface_distance`."""
@@ -75,19 +82,19 @@ class SurfaceDistances:
         return float(np.mean(self.pooled_mm <= tolerance_mm + ROUNDING_MM))
 
     @property
-    def pooled_mm(self) -> np.ndarray:
+    def pooled_mm(self) -> FloatArray:
         """The distances of both directions together, (N + M,)."""
         return np.concatenate([self.pred_to_ref_mm, self.ref_to_pred_mm])
 
     @property
     def _without_border(self) -> float | None:
         """The value of every distance if a border is missing: 0 if both are, inf if one is."""
-        present = (len(self.pred_to_ref_mm) > 0) + (len(self.ref_to_pred_mm) > 0)
-        return (0.0, math.inf, None)[present]
+        borders = (len(self.pred_to_ref_mm) > 0) + (len(self.ref_to_pred_mm) > 0)
+        return (0.0, math.inf, None)[borders]
 
 
 def dice(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
-    """Dice similarity coefficient, 2·|P ∩ R| / (|P| + |R|).
+    """Dice similarity coefficient 2·|P ∩ R| / (|P| + |R|) of prediction P and reference R.
 
     Args:
         pred: mask, bool or integer, any shape.
@@ -98,38 +105,46 @@ def dice(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
 
     Raises:
         InputError: the shapes differ, or an array is no mask.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> nle.dice(np.array([1, 1, 1, 0]), np.array([0, 0, 1, 0]))
+        0.5
     """
-    pred, ref = checked_masks(pred, ref)
-    total = np.count_nonzero(pred) + np.count_nonzero(ref)
-    return 2 * np.count_nonzero(pred & ref) / total if total else 1.0
+    pred, ref = require_masks(pred, ref)
+    total = int(np.count_nonzero(pred) + np.count_nonzero(ref))
+    return 2 * int(np.count_nonzero(pred & ref)) / total if total else 1.0
 
 
 def iou(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
-    """Intersection over union (Jaccard index), |P ∩ R| / |P ∪ R|; arguments, range and errors as
-    `dice`."""
+    """Intersection over union (Jaccard index) |P ∩ R| / |P ∪ R| of two masks.
+
+    Arguments, range and errors are those of `dice`; so are the values of empty masks.
+    """
     overlap = dice(pred, ref)
     return overlap / (2 - overlap)
 
 
 def relative_volume_difference(pred: npt.ArrayLike, ref: npt.ArrayLike) -> float:
-    """Relative volume difference in percent, 100·(|P| − |R|) / |R|; its absolute value is CHAOS's
-    RAVD.
+    """Relative volume difference 100·(|P| − |R|) / |R|; its absolute value is CHAOS's RAVD.
 
     Args:
         pred: mask, bool or integer, any shape.
         ref: mask of the same shape.
 
     Returns:
-        −100 or more. Both empty: 0; only the reference empty: inf.
+        Percent, −100 or more. Both empty: 0; only the reference empty: inf; only the prediction
+        empty: −100.
 
     Raises:
         InputError: the shapes differ, or an array is no mask.
     """
-    pred, ref = checked_masks(pred, ref)
-    own, expected = np.count_nonzero(pred), np.count_nonzero(ref)
-    if expected == 0:
-        return math.inf if own else 0.0
-    return 100 * (own - expected) / expected
+    pred, ref = require_masks(pred, ref)
+    pred_voxels, ref_voxels = int(np.count_nonzero(pred)), int(np.count_nonzero(ref))
+    if ref_voxels == 0:
+        return math.inf if pred_voxels else 0.0
+    return 100 * (pred_voxels - ref_voxels) / ref_voxels
 
 
 def surface_distances(
@@ -139,8 +154,7 @@ def surface_distances(
     *,
     convention: Convention = "standard",
 ) -> SurfaceDistances:
-    """The distances between the borders of two masks; all surface measures follow from them without
-    further search.
+    """The distances between the borders of two masks, from which all surface measures follow.
 
     Args:
         pred: mask, bool or integer, (z, y, x).
@@ -150,29 +164,32 @@ def surface_distances(
             "chaos", a mask that fills the volume has no border: two such masks are 0 mm apart, and
             inf from any other.
 
+    Returns:
+        The distances of both directions. Both empty: none; one empty: inf for the other's border.
+
     Raises:
         InputError: the shapes differ or are not 3D, an array is no mask, the spacing is not three
             positive finite numbers, or the convention is unknown.
     """
-    pred, ref = checked_masks(pred, ref)
-    spacing = checked_spacing(spacing_mm)
+    pred, ref = require_masks(pred, ref)
+    spacing = require_spacing(spacing_mm)
     if pred.ndim != 3:
         raise InputError(f"surface distances need 3D masks (z, y, x), not {pred.shape}.")
     if convention not in get_args(Convention):
         raise InputError(
             f"convention must be one of {', '.join(get_args(Convention))}, not {convention!r}."
         )
-    some_pred, some_ref = bool(pred.any()), bool(ref.any())
-    if not (some_pred or some_ref):
+    has_pred, has_ref = bool(pred.any()), bool(ref.any())
+    if not (has_pred or has_ref):
         return SurfaceDistances(np.empty(0), np.empty(0))
-    border = borders(pred, ref, convention)
-    if border.pred.any() and border.ref.any():
-        return SurfaceDistances(*border_distances(border, spacing))
+    borders = find_borders(pred, ref, convention)
+    if borders.pred.any() and borders.ref.any():
+        return SurfaceDistances(*border_distances(borders, spacing))
     # A mask that fills the volume has no border in CHAOS's convention; against an empty one it
     # still counts as something.
     return SurfaceDistances(
-        _endless(border.pred, at_least=int(some_pred and not some_ref)),
-        _endless(border.ref, at_least=int(some_ref and not some_pred)),
+        _infinite_distances(borders.pred, at_least=int(has_pred and not has_ref)),
+        _infinite_distances(borders.ref, at_least=int(has_ref and not has_pred)),
     )
 
 
@@ -185,8 +202,9 @@ def hausdorff_distance(
     pooled: bool = False,
     convention: Convention = "standard",
 ) -> float:
-    """Hausdorff distance, max(Q(d(p, R)), Q(d(r, P))) over the border voxels p of P and r of R; Q
-    is the percentile.
+    """Hausdorff distance, the larger of both directions' percentiles of the border's distances.
+
+    max(Q(d(p, R)), Q(d(r, P))) over the border voxels p of P and r of R, where Q is the percentile.
 
     Args:
         pred: mask, bool or integer, (z, y, x).
@@ -202,6 +220,14 @@ def hausdorff_distance(
 
     Raises:
         InputError: as `surface_distances`, or a percentile outside 0..100.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> reference = np.pad(np.ones((3, 3, 3), bool), 2)
+        >>> prediction = np.pad(np.ones((5, 5, 5), bool), 1)  # one voxel larger on every side
+        >>> round(nle.hausdorff_distance(prediction, reference, spacing_mm=(1, 1, 1)), 3)
+        1.732
     """
     distances = surface_distances(pred, ref, spacing_mm, convention=convention)
     return distances.hausdorff_distance(percentile=percentile, pooled=pooled)
@@ -214,8 +240,9 @@ def average_surface_distance(
     *,
     convention: Convention = "standard",
 ) -> float:
-    """Average symmetric surface distance, (Σ d(p, R) + Σ d(r, P)) / (N + M) over the N and M border
-    voxels.
+    """Average symmetric surface distance (Σ d(p, R) + Σ d(r, P)) / (N + M).
+
+    N border voxels p of the prediction P, M border voxels r of the reference R.
 
     Args:
         pred: mask, bool or integer, (z, y, x).
@@ -228,6 +255,14 @@ def average_surface_distance(
 
     Raises:
         InputError: as `surface_distances`.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> reference = np.pad(np.ones((3, 3, 3), bool), 2)
+        >>> prediction = np.pad(np.ones((5, 5, 5), bool), 1)  # one voxel larger on every side
+        >>> round(nle.average_surface_distance(prediction, reference, spacing_mm=(1, 1, 1)), 3)
+        1.167
     """
     return surface_distances(
         pred, ref, spacing_mm, convention=convention
@@ -241,10 +276,10 @@ def mean_average_surface_distance(
     *,
     convention: Convention = "standard",
 ) -> float:
-    """Mean average surface distance (MASD), (Σ d(p, R) / N + Σ d(r, P) / M) / 2: both directions
-    count alike.
+    """Mean average surface distance (MASD) (Σ d(p, R) / N + Σ d(r, P) / M) / 2.
 
-    Args, range and errors as `average_surface_distance`, where every border voxel counts alike.
+    Both directions count alike here, every border voxel in `average_surface_distance`. Arguments,
+    range, errors and the values of empty masks are the same.
     """
     return surface_distances(
         pred, ref, spacing_mm, convention=convention
@@ -259,10 +294,9 @@ def surface_dice(
     *,
     convention: Convention = "standard",
 ) -> float:
-    """Surface Dice (normalised surface distance), the share of all border voxels within the
-    tolerance of the other border.
+    """Surface Dice (normalised surface distance): the share of the borders within a tolerance.
 
-    (|{p: d(p, R) ≤ τ}| + |{r: d(r, P) ≤ τ}|) / (N + M), every border voxel counting once.
+    (|{p: d(p, R) ≤ τ}| + |{r: d(r, P) ≤ τ}|) / (N + M); every border voxel counts once.
 
     Args:
         pred: mask, bool or integer, (z, y, x).
@@ -276,6 +310,14 @@ def surface_dice(
 
     Raises:
         InputError: as `surface_distances`, or a negative or infinite tolerance.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> reference = np.pad(np.ones((3, 3, 3), bool), 2)
+        >>> prediction = np.pad(np.ones((5, 5, 5), bool), 1)  # one voxel larger on every side
+        >>> round(nle.surface_dice(prediction, reference, (1, 1, 1), tolerance_mm=1), 3)
+        0.645
     """
     return surface_distances(pred, ref, spacing_mm, convention=convention).surface_dice(
         tolerance_mm
@@ -294,63 +336,16 @@ def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
 
     Raises:
         InputError: the array is no mask, or the spacing is not three positive finite numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> nle.volume_ml(np.ones((10, 20, 20)), spacing_mm=(3, 1, 1))
+        12.0
     """
-    return (
-        np.count_nonzero(checked_mask(mask, "mask"))
-        * math.prod(checked_spacing(spacing_mm))
-        * ML_PER_MM3
-    )
+    voxels = int(np.count_nonzero(require_mask(mask, "mask")))
+    return voxels * math.prod(require_spacing(spacing_mm)) * ML_PER_MM3
 
 
-def _endless(border: np.ndarray, *, at_least: int) -> np.ndarray:
+def _infinite_distances(border: BoolArray, *, at_least: int) -> FloatArray:
     return np.full(max(int(np.count_nonzero(border)), at_least), math.inf)
-
-
-def checked_masks(pred: npt.ArrayLike, ref: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks as bool; InputError if one is no mask or their shapes differ."""
-    pred, ref = checked_mask(pred, "pred"), checked_mask(ref, "ref")
-    if pred.shape != ref.shape:
-        raise InputError(f"pred and ref differ in shape: {pred.shape} and {ref.shape}.")
-    return pred, ref
-
-
-def checked_mask(values: npt.ArrayLike, name: str) -> np.ndarray:
-    """The mask as bool; InputError if it is none."""
-    array = np.asarray(values)
-    if array.dtype == bool or array.size == 0:
-        return array.astype(bool, copy=False)
-    if array.dtype.kind in "iu":
-        foreground = array != 0
-        if array.min() < 0 or (
-            foreground.any() and not np.array_equal(array == array.max(), foreground)
-        ):
-            raise InputError(
-                f"{name} holds several labels ({array.min()}..{array.max()}): choose one, as in"
-                f" {name} == 1."
-            )
-        return foreground
-    if array.dtype.kind == "f":
-        foreground = array == 1
-        if np.array_equal(foreground, array != 0):
-            return foreground
-        raise InputError(
-            f"{name} holds fractions such as {_first_fraction(array):.4g}: threshold it first."
-        )
-    raise InputError(f"{name} must be a bool or integer array, not {array.dtype}.")
-
-
-def _first_fraction(values: np.ndarray) -> float:
-    return float(values[(values != 0) & (values != 1)].flat[0])
-
-
-def checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
-    """Three numbers; InputError if they are not positive and finite."""
-    try:
-        values = [float(value) for value in spacing_mm]
-    except (TypeError, ValueError):
-        values = []
-    if len(values) != 3 or not all(math.isfinite(value) and value > 0 for value in values):
-        raise InputError(
-            f"spacing_mm must be three positive numbers (z, y, x) in mm, not {spacing_mm!r}."
-        )
-    return values[0], values[1], values[2]

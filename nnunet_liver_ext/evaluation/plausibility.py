@@ -21,10 +21,15 @@ import pandas as pd
 from scipy import stats
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.body import mask_on, volume, x_mm
+from nnunet_liver_ext.evaluation.body import require_mask_on, x_mm
 from nnunet_liver_ext.evaluation.lesions import find_lesions
+from nnunet_liver_ext.evaluation.masks import (
+    require_masks,
+    require_spacing,
+    require_volume_mask,
+)
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3, checked_masks, checked_spacing
+from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3
 from nnunet_liver_ext.space.images import Grid
 
 ROUNDING = 1e-9  # a spread below this part of the values is rounding
@@ -136,7 +141,7 @@ def pieces(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> Pieces:
     Raises:
         InputError: the array is no 3D mask, or the spacing is not three positive finite numbers.
     """
-    values, spacing = volume(mask, "mask"), checked_spacing(spacing_mm)
+    values, spacing = require_volume_mask(mask, "mask"), require_spacing(spacing_mm)
     voxels = np.bincount(find_lesions(values).ravel())[1:]
     return Pieces(tuple(float(n) * math.prod(spacing) * ML_PER_MM3 for n in np.sort(voxels)[::-1]))
 
@@ -152,7 +157,7 @@ def left_share(mask: npt.ArrayLike, grid: Grid, *, midline_mm: float | None = No
         mask: bool or integer, (z, y, x).
         grid: of the mask; its direction must be right, which a file without orientation does not
             have.
-        midline_mm: x of the midline in LPS, as of `body.midline_of`; default the centre of the
+        midline_mm: x of the midline in LPS, such as `body.midline_mm`'s; default: the centre of the
             grid.
 
     Returns:
@@ -161,7 +166,7 @@ def left_share(mask: npt.ArrayLike, grid: Grid, *, midline_mm: float | None = No
     Raises:
         InputError: the array is no mask on this grid, or the midline is not finite.
     """
-    values = mask_on(mask, grid)
+    values = require_mask_on(mask, grid)
     midline = float(grid.corners()[:, 0].mean()) if midline_mm is None else midline_mm
     if not math.isfinite(midline):
         raise InputError(f"midline_mm must be a finite number of mm, not {midline}.")
@@ -193,6 +198,6 @@ def outside_body_share(mask: npt.ArrayLike, body: npt.ArrayLike) -> float:
     Raises:
         InputError: the shapes differ, or an array is no mask.
     """
-    inside, outline = checked_masks(mask, body)
+    inside, outline = require_masks(mask, body)
     total = np.count_nonzero(inside)
     return np.count_nonzero(inside & ~outline) / total if total else math.nan

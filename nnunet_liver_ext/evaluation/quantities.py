@@ -21,12 +21,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.metrics import (
-    ROUNDING_MM,
-    checked_mask,
-    checked_masks,
-    checked_spacing,
+from nnunet_liver_ext.evaluation.masks import (
+    require_mask,
+    require_masks,
+    require_spacing,
 )
+from nnunet_liver_ext.evaluation.metrics import ROUNDING_MM
 from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 
 LOWEST_PERCENT, HIGHEST_PERCENT = -50.0, 150.0  # noise and fat-water swaps leave 0..100 a little
@@ -65,7 +65,7 @@ def eroded(mask: npt.ArrayLike, spacing_mm: Sequence[float], margin_mm: float) -
         InputError: the array is no 3D mask, the spacing is not three positive finite numbers, or
             the margin is negative.
     """
-    values, spacing = checked_mask(mask, "mask"), checked_spacing(spacing_mm)
+    values, spacing = require_mask(mask, "mask"), require_spacing(spacing_mm)
     if values.ndim != 3:
         raise InputError(f"a margin needs a 3D mask (z, y, x), not {values.shape}.")
     if not (math.isfinite(margin_mm) and margin_mm >= 0):
@@ -102,7 +102,7 @@ def fat_fraction(
             in the mask or more than 1 % of all lie beyond −50..150 (tenths of a percent?), or none
             is above 1.5 (a fraction?); or a value in the mask is nan or infinite.
     """
-    values, inside = _image(fat_percent, "fat_percent"), checked_mask(mask, "mask")
+    values, inside = _image(fat_percent, "fat_percent"), require_mask(mask, "mask")
     if values.shape != inside.shape:
         raise InputError(
             f"fat_percent and mask differ in shape: {values.shape} and {inside.shape}."
@@ -152,7 +152,7 @@ def tumour_burden(tumour: npt.ArrayLike, organ: npt.ArrayLike) -> float:
     Raises:
         InputError: the shapes differ, or an array is no mask.
     """
-    inside, whole = checked_masks(tumour, organ)
+    inside, whole = require_masks(tumour, organ)
     total = np.count_nonzero(inside | whole)
     return 100 * np.count_nonzero(inside) / total if total else math.nan
 
@@ -171,7 +171,7 @@ def check_percent(fat_percent: npt.ArrayLike, mask: npt.ArrayLike | None = None)
     """
     values = _image(fat_percent, "fat_percent")
     finite = np.isfinite(values)
-    inside = np.zeros(values.shape, bool) if mask is None else checked_mask(mask, "mask")
+    inside = np.zeros(values.shape, bool) if mask is None else require_mask(mask, "mask")
     if not finite[inside].all():
         missing = np.count_nonzero(inside & ~finite)
         raise InputError(

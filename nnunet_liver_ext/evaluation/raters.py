@@ -53,8 +53,9 @@ class RaterScores:
 def uncertainty_aware_score(
     pred: npt.ArrayLike, raters: Sequence[npt.ArrayLike], alpha: float = ALPHA
 ) -> float:
-    """Uncertainty-aware score φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), ε = 1 − Dice: ≥ 1 − α is as good
-    as a rater.
+    """Uncertainty-aware score φ = max(1 − α·ε̄(A, R) / ε̄(R), 0) with ε = 1 − Dice.
+
+    A score of 1 − α or more says that the prediction is as good as a rater.
 
     Args:
         pred: mask, bool or integer, any shape.
@@ -73,6 +74,13 @@ def uncertainty_aware_score(
 
     Source:
         Hansch et al. 2022, "Segmentation performance".
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> anna, ben = np.array([1, 1, 1, 1, 0, 0]), np.array([0, 0, 1, 1, 1, 1])
+        >>> round(nle.uncertainty_aware_score(np.array([0, 1, 1, 1, 0, 0]), [anna, ben]), 3)
+        0.943
     """
     if len(raters) < 2:
         raise InputError(

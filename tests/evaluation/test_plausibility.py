@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.body import body_mask, body_midline_mm, midline_of
+from nnunet_liver_ext.evaluation.body import body_mask, body_midline_mm, midline_mm
 from nnunet_liver_ext.evaluation.plausibility import (
     is_left,
     left_share,
@@ -257,10 +257,10 @@ def test_the_body_is_the_filled_oval_without_arm_and_table(modality):
 
 def test_the_midline_halves_the_body():
     body = columns(0, 1, 2, 3, 4, 9)  # x = -9, -7, -5, -3, -1 and an arm at 9
-    assert midline_of(body, LEFTWARDS) == pytest.approx(-4)
-    assert midline_of(body, RIGHTWARDS) == pytest.approx(4)
+    assert midline_mm(body, LEFTWARDS) == pytest.approx(-4)
+    assert midline_mm(body, RIGHTWARDS) == pytest.approx(4)
     with pytest.raises(InputError, match="shows no body"):
-        midline_of(columns(), LEFTWARDS)
+        midline_mm(columns(), LEFTWARDS)
 
 
 def test_the_body_does_not_depend_on_the_intensities_unit():

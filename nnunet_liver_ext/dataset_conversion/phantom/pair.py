@@ -169,6 +169,12 @@ def make_pair(
 
     Raises:
         InputError: an argument is out of range.
+
+    Example:
+        >>> import nnunet_liver_ext as nle
+        >>> pair = nle.make_pair(seed=1, difficulty="demo", lesions=2)
+        >>> pair.t1.GetSize(), pair.t2.GetSize()
+        ((96, 80, 32), (104, 84, 28))
     """
     chosen = {
         "t1_size": t1_size,

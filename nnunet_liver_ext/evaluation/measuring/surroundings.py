@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.body import body_mask, midline_of
+from nnunet_liver_ext.evaluation.body import body_mask, midline_mm
 from nnunet_liver_ext.evaluation.files.case_files import Comparison
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.quantities import check_percent
@@ -44,7 +44,7 @@ def surroundings_of(
         try:
             image = sitk.Cast(read_image(comparison.image), sitk.sitkFloat32)
             body = body_mask(_on(grid, image, outside=float(array(image).min())))
-            around = replace(around, body=body, midline_mm=midline_of(body, grid))
+            around = replace(around, body=body, midline_mm=midline_mm(body, grid))
         except InputError as error:
             notes.append(f"the body was not found: {comparison.reason(error)}")
     if comparison.fat is not None:

@@ -110,6 +110,16 @@ def relative_similarity(
     Raises:
         InputError: the shapes differ or are not 2D or 3D, an array is no mask, a number is out of
             range, or Ω is unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnunet_liver_ext as nle
+        >>> mask = np.zeros((12, 16, 16), bool)
+        >>> mask[2:6, 3:9, 3:9] = True
+        >>> moved = np.roll(mask, (3, 2), axis=(0, 1))
+        >>> similarity = nle.relative_similarity(mask, moved, (3, 1.5, 1.5), "translation")
+        >>> similarity.dice, similarity.shift_voxels
+        (1.0, (3, 2, 0))
     """
     first, second = _mask(mask_1, "mask_1"), _mask(mask_2, "mask_2")
     _check(first, second, spacing_mm, transforms, max_shift_mm)

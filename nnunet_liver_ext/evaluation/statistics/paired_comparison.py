@@ -52,8 +52,7 @@ def compare_paired(
     seed: int = 0,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Compares models on the cases that they have in common, a row for each modality, class, metric
-    and two models.
+    """Compares models on the cases that they have in common.
 
     Differences are model B minus model A, in the metric's unit; whether more is better is said
     beside them.
@@ -73,6 +72,7 @@ def compare_paired(
         alpha: level of the tests (false discovery rate), and 1 − confidence of the intervals.
 
     Returns:
+        A row for each modality, class, metric and two models, with the columns:
         modality, class, metric, unit, family; higher_is_better; model_a, model_b;
         cases, patients: finite for both models;
         missing: cases that only one model has; not_finite: left out because a value is infinite or
@@ -90,6 +90,21 @@ def compare_paired(
     Raises:
         InputError: a column is missing, a row is there twice, a case has two patients, fewer than
             two models, an unknown baseline or metric, or a number out of range.
+
+    Example:
+        >>> import pandas as pd
+        >>> import nnunet_liver_ext as nle
+        >>> table = pd.DataFrame(
+        ...     [
+        ...         (f"P{patient}", model, "T1", "liver", "dice", dice + patient / 100, "")
+        ...         for model, dice in (("stock", 0.80), ("ours", 0.85))
+        ...         for patient in range(8)
+        ...     ],
+        ...     columns=["case", "model", "modality", "class", "metric", "value", "unit"],
+        ... )
+        >>> row = nle.compare_paired(table, baseline="stock").iloc[0]
+        >>> row.verdict, float(round(row.mean_difference, 3)), float(row.p_value)  # p = 2 / 2^8
+        ('better', 0.05, 0.0078125)
     """
     _check_numbers(unit, resamples, alpha)
     rows = checked(table)
