@@ -78,7 +78,8 @@ def make_studies(real: Path, folder: Path, *, by_study: bool) -> Path:
         image, labels = read_image(real / source.image), read_mask(real / source.labels)
         mask = folder / f"{source.patient}_T1_mask.nii.gz"
         write_image(
-            image_like((array(labels) == source.liver).astype(np.uint8), Grid.of(labels)), mask
+            image_like((array(labels) == source.liver).astype(np.uint8), Grid.from_image(labels)),
+            mask,
         )
         for seed in range(STUDIES_PER_IMAGE):
             name = f"{source.patient}_{seed}"

@@ -110,7 +110,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def datasets() -> str:
     """The public datasets that can be converted."""
-    from nnunet_liver_ext.dataset_conversion.catalogue import datasets_table
+    from nnunet_liver_ext.dataset_conversion.public_dataset import datasets_table
 
     return datasets_table()
 

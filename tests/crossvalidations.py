@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_json.manifest import Case, Manifest
+from nnunet_liver_ext.dataset_json.manifest import Manifest, ManifestCase
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
 from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
@@ -63,7 +63,8 @@ class Root:
         (self.preprocessed / "dataset.json").write_text(json.dumps(self.dataset_json))
         grids = {"T1": GRID, "T2": GRID}
         cases = {
-            name: Case(name, name[:4], name[:4], name[5:], "Tr", {}, grids, GRID) for name in CASES
+            name: ManifestCase(name, name[:4], name[:4], name[5:], "Tr", {}, grids, GRID)
+            for name in CASES
         }
         Manifest({}, cases=cases).save(self.raw)
         self.split(folds)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.workspace import Workspace
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.images import replaced
 from nnunet_liver_ext.studies.pair_studies import Study, read_studies
 
 CONFIGURATION = "3d_fullres"
@@ -121,14 +121,14 @@ class _Job:
         )
 
     def convert(self, studies: Sequence[Study], held_out: Sequence[str]) -> Path:
-        from nnunet_liver_ext.dataset_conversion.settings import Settings as Conversion
-        from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+        from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+        from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 
         return write_dataset(
             studies,
             dataset_id=self.settings.dataset,
             name="Demo",
-            settings=Conversion(spacing=self.settings.spacing, labels=self.settings.labels),
+            settings=ConversionSettings(spacing=self.settings.spacing, labels=self.settings.labels),
             hold_out=held_out,
             folds=2,
             seed=self.settings.seed,
@@ -214,5 +214,5 @@ def write_csv(studies: Sequence[Study], path: Path) -> None:
         }
         for study in studies
     ]
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         pd.DataFrame(rows).to_csv(unfinished, index=False)

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.dataset_json.conversion import Layout
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, Interpolation, Spacing
+from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, GridSpacing, Interpolation
 from nnunet_liver_ext.space.intensities import Intensities
 from nnunet_liver_ext.studies.pair_studies import LIVER
 
-Layout = Literal["pairs", "preregistered", "images"]
 NOT_NORMALISED = "noNorm"
 """The channel name that nnU-Net leaves as it is."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class ConversionSettings:
     """How cases of a dataset are converted.
 
     Raises:
@@ -34,7 +34,7 @@ class Settings:
 
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"liver": (1,)})
     """Values in the masks of each foreground class, in the order of the classes 1, 2, ..."""
-    spacing: Spacing | None = None
+    spacing: GridSpacing | None = None
     """Of the grid; None: `DEFAULT_SPACING` for pairs, "native" for images."""
     interpolation: Interpolation = "bspline"
     preregister: bool = False
@@ -80,7 +80,7 @@ class Settings:
         return "preregistered" if self.preregister else "pairs"
 
     @property
-    def grid_spacing(self) -> Spacing:
+    def grid_spacing(self) -> GridSpacing:
         """The spacing asked for, or that of the layout."""
         if self.spacing is not None:
             return self.spacing

@@ -9,7 +9,7 @@ from pathlib import Path
 from nnunet_liver_ext.errors import InputError
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def read_csv_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """The cells of some columns of a CSV, row by row, without white space around them; empty where
     a row is short.
 

@@ -12,27 +12,27 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask
 
 
-class Reader(Protocol):
+class ImageReader(Protocol):
     """How the files of a dataset become images."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         """The image of a study."""
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         """The label map that belongs to an image, on the image's grid."""
 
 
 class PlainReader:
     """Files and DICOM folders as they are; a mask must have its image's grid."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return read_image(path)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        return on_grid_of_image(read_mask(path), path, image, image_path)
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        return put_on_image_grid(read_mask(path), path, image, image_path)
 
 
-def on_grid_of_image(
+def put_on_image_grid(
     mask: sitk.Image, path: Path, image: sitk.Image, image_path: Path
 ) -> sitk.Image:
     """The mask on the very grid of its image, which it must have but for rounding.
@@ -40,7 +40,7 @@ def on_grid_of_image(
     Raises:
         InputError: it has another one; names both files.
     """
-    own, grid = Grid.of(mask), Grid.of(image)
+    own, grid = Grid.from_image(mask), Grid.from_image(image)
     if not own.matches(grid):
         raise InputError(
             f"{path}: is not on the grid of its image {image_path.name} ({own}; image: {grid})."

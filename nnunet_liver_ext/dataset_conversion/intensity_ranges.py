@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_liver_ext.dataset_conversion.case_writing import Job
 from nnunet_liver_ext.dataset_conversion.processes import in_processes
+from nnunet_liver_ext.dataset_conversion.write_case import CaseJob
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import array
@@ -33,14 +33,16 @@ class Sample:
     voxels: int
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Sample:
+    def from_voxels(cls, values: np.ndarray) -> Sample:
         ordered = np.sort(values, axis=None)
         if ordered.size > RANKS:
             ordered = ordered[((np.arange(RANKS) + 0.5) * ordered.size / RANKS).astype(np.int64)]
         return cls(ordered.astype(np.float64), values.size)
 
 
-def fixed_ranges(manifest: Manifest, jobs: Sequence[Job], processes: int) -> Intensities:
+def intensities_with_ranges(
+    manifest: Manifest, jobs: Sequence[CaseJob], processes: int
+) -> Intensities:
     """The intensities that a dataset was begun with; ranges that are not known are measured and
     noted in its manifest.
 
@@ -59,7 +61,7 @@ def fixed_ranges(manifest: Manifest, jobs: Sequence[Job], processes: int) -> Int
 
 
 def measure_ranges(
-    jobs: Sequence[Job], percentiles: tuple[float, float], processes: int
+    jobs: Sequence[CaseJob], percentiles: tuple[float, float], processes: int
 ) -> list[tuple[float, float]]:
     """What becomes 0 and 1 in each channel, from the images of the training cases among these.
 
@@ -69,7 +71,7 @@ def measure_ranges(
         InputError: there are no training images, or they have no contrast.
     """
     training = [job for job in jobs if job.part == "Tr"]
-    found = {job.case: samples for job, samples in in_processes(sampled, training, processes)}
+    found = {job.case: samples for job, samples in in_processes(sample_images, training, processes)}
     in_order = [
         found[job.case] for job in training
     ]  # not as they came: sums of weights are rounded
@@ -82,7 +84,7 @@ def measure_ranges(
     return [_range(name, own, percentiles) for name, own in pooled.items()]
 
 
-def sampled(job: Job) -> dict[str, Sample]:
+def sample_images(job: CaseJob) -> dict[str, Sample]:
     """A sample of each image of a study, by modality; nothing of a study that cannot be read."""
     try:
         images = {
@@ -90,7 +92,10 @@ def sampled(job: Job) -> dict[str, Sample]:
             for name in job.settings.modalities
             if name in job.study.images
         }
-        return {name: Sample.of(array(job.reader.image(path))) for name, path in images.items()}
+        return {
+            name: Sample.from_voxels(array(job.reader.read_image(path)))
+            for name, path in images.items()
+        }
     except (InputError, OSError, RuntimeError, MemoryError):
         return {}
 

@@ -6,16 +6,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, Task
+from nnunet_liver_ext.dataset_conversion.public_dataset import DatasetOption, SegmentationTask
 from nnunet_liver_ext.errors import InputError
 
-LABEL = Option(
+LABEL = DatasetOption(
     name="label",
     help="A class in the masks: liver=1, liver=1+2 joins two; repeat. [default: liver=1]",
     multiple=True,
     metavar="NAME=VALUE",
 )
-IGNORE_OTHER_LABELS = Option(
+IGNORE_OTHER_LABELS = DatasetOption(
     name="ignore-other-labels",
     help="Every mask value that --label does not name is background.",
     default=False,
@@ -24,7 +24,9 @@ IGNORE_OTHER_LABELS = Option(
 COLOUR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
 
 
-def task_of(entries: Sequence[str], *, ignore_others: bool = False, colours: bool = False) -> Task:
+def parse_label_options(
+    entries: Sequence[str], *, ignore_others: bool = False, colours: bool = False
+) -> SegmentationTask:
     """The task of some --label options; the liver is 1 without any.
 
     Args:
@@ -56,7 +58,7 @@ def task_of(entries: Sequence[str], *, ignore_others: bool = False, colours: boo
         COLOUR.fullmatch(word.strip()) for word in _values(entries)
     ):
         raise InputError(f"--label {' --label '.join(entries)}: give numbers or colours, not both.")
-    return Task(labels=labels, ignored_labels="all" if ignore_others else ())
+    return SegmentationTask(labels=labels, ignored_labels="all" if ignore_others else ())
 
 
 def has_colours(entries: Sequence[str]) -> bool:
@@ -64,7 +66,7 @@ def has_colours(entries: Sequence[str]) -> bool:
     return any(COLOUR.fullmatch(word.strip()) for word in _values(entries))
 
 
-def known_colours(labels: Mapping[str, Sequence[int]]) -> str:
+def describe_colours(labels: Mapping[str, Sequence[int]]) -> str:
     """ "liver=#ff0000, spleen=#00ff00"."""
     return ", ".join(
         f"{name}={'+'.join(f'#{value:06x}' for value in own)}" for name, own in labels.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.settings import Settings
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
@@ -17,7 +17,7 @@ MOST_OUTSIDE = 0.05
 or a shifted one."""
 
 
-def classes_of(mask: sitk.Image, path: Path, settings: Settings) -> sitk.Image:
+def map_to_classes(mask: sitk.Image, path: Path, settings: ConversionSettings) -> sitk.Image:
     """The label map with the dataset's classes 0..K − 1 in place of the values that the file has.
 
     Raises:
@@ -43,15 +43,15 @@ def classes_of(mask: sitk.Image, path: Path, settings: Settings) -> sitk.Image:
             f"{path}: is empty; mend it, leave the study out, or allow empty masks with"
             " --allow-empty."
         )
-    return image_like(classes, Grid.of(mask))
+    return image_like(classes, Grid.from_image(mask))
 
 
-def liver_of_label_map(mask: sitk.Image, settings: Settings) -> sitk.Image:
+def liver_mask_from_labels(mask: sitk.Image, settings: ConversionSettings) -> sitk.Image:
     """The liver mask (uint8, 0 or 1) that the values `settings.organ` of a label map make up."""
-    return image_like(np.isin(array(mask), settings.organ or ()), Grid.of(mask))
+    return image_like(np.isin(array(mask), settings.organ or ()), Grid.from_image(mask))
 
 
-def liver_around(liver: sitk.Image, classes: sitk.Image | None, path: Path) -> sitk.Image:
+def extend_liver_mask(liver: sitk.Image, classes: sitk.Image | None, path: Path) -> sitk.Image:
     """The liver mask, 0 or 1, with the labelled voxels that stick out of it.
 
     A lesion at the border often does, by a voxel; extended, the mask contradicts no label wherever
@@ -69,7 +69,7 @@ def liver_around(liver: sitk.Image, classes: sitk.Image | None, path: Path) -> s
     if not inside.any():
         raise InputError(f"{path}: the liver mask is empty; mend it or leave the study out.")
     if classes is None:
-        return image_like(inside, Grid.of(liver))
+        return image_like(inside, Grid.from_image(liver))
     labelled = array(classes) > 0
     outside = int((labelled & ~inside).sum())
     if outside > MOST_OUTSIDE * labelled.sum():
@@ -77,4 +77,4 @@ def liver_around(liver: sitk.Image, classes: sitk.Image | None, path: Path) -> s
             f"{path}: the liver mask misses the tumour: {outside / labelled.sum():.0%} of the"
             " labelled voxels lie outside; is it another study's mask?"
         )
-    return image_like(inside | labelled, Grid.of(liver))
+    return image_like(inside | labelled, Grid.from_image(liver))

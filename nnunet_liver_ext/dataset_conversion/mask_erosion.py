@@ -18,7 +18,7 @@ ROUNDING_MM = 1e-9
 """A depth that equals the margin up to rounding belongs to the margin."""
 
 
-def eroded_in_plane(
+def erode_in_plane(
     mask_ZYX: np.ndarray, spacing_mm: Sequence[float], margin_mm: float
 ) -> np.ndarray:
     """The mask without its margin: a voxel stays if every voxel of its slice within `margin_mm`

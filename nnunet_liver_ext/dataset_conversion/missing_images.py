@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_liver_ext.dataset_conversion.settings import Settings
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.pair_studies import LIVER, Study
 
 if TYPE_CHECKING:
-    from nnunet_liver_ext.dataset_json.manifest import Case
+    from nnunet_liver_ext.dataset_json.manifest import ManifestCase
 
 
-def check_complete(study: Study, settings: Settings) -> None:
+def check_required_images(study: Study, settings: ConversionSettings) -> None:
     """InputError unless a study has the images and masks that it needs; names what is missing."""
     unknown = sorted(set(study.masks) - {*settings.modalities, LIVER})
     if unknown:
@@ -38,7 +38,9 @@ def check_complete(study: Study, settings: Settings) -> None:
         )
 
 
-def _check_rater(rater: str, masks: Mapping[str, Path], study: Study, settings: Settings) -> None:
+def _check_rater(
+    rater: str, masks: Mapping[str, Path], study: Study, settings: ConversionSettings
+) -> None:
     wanted = {
         "pairs": set(settings.modalities),
         "preregistered": {settings.modalities[-1]},
@@ -51,7 +53,7 @@ def _check_rater(rater: str, masks: Mapping[str, Path], study: Study, settings: 
         )
 
 
-def _check_pair(study: Study, settings: Settings) -> None:
+def _check_pair(study: Study, settings: ConversionSettings) -> None:
     first, second = settings.modalities
     missing = [name for name in settings.modalities if name not in study.images]
     if len(missing) == 2:
@@ -67,8 +69,8 @@ def _check_pair(study: Study, settings: Settings) -> None:
         raise InputError(f"has no {lacking} mask; a complete pair needs {first} and {second}.")
 
 
-def incomplete_cases(
-    cases: Mapping[str, Case], settings: Settings
+def find_incomplete_pairs(
+    cases: Mapping[str, ManifestCase], settings: ConversionSettings
 ) -> dict[str, dict[str, list[str]]]:
     """The pairs with a mask that lack an image or the other mask, and what each of them has.
 

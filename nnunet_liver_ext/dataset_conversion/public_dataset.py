@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from nnunet_liver_ext.errors import InputError
 
 if TYPE_CHECKING:
-    from nnunet_liver_ext.dataset_conversion.readers import Reader
+    from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader
     from nnunet_liver_ext.studies.pair_studies import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class SegmentationTask:
     """What is segmented in a dataset: classes, by the values they have in its masks."""
 
     labels: Mapping[str, tuple[int, ...]]
@@ -34,7 +34,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
+class DatasetOption:
     """A further option of a dataset's command: `phase` is given as --phase and reaches `studies` as
     phase=..."""
 
@@ -55,7 +55,7 @@ class Option:
         return self.name.replace("-", "_")
 
 
-TEST_IMAGES = Option(
+TEST_IMAGES = DatasetOption(
     name="test-images",
     help="Take images that have no masks (the challenge's test set) too, into imagesTs.",
     default=False,
@@ -64,9 +64,9 @@ TEST_IMAGES = Option(
 """Of any dataset with such images."""
 
 
-def plain_reader() -> Reader:
+def make_plain_reader() -> ImageReader:
     """Files and DICOM folders as they are."""
-    from nnunet_liver_ext.dataset_conversion.readers import PlainReader
+    from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
 
     return PlainReader()
 
@@ -90,12 +90,12 @@ class PublicDataset:
     "fat")."""
     pairs: bool = False
     """Two images with a mask each, not registered."""
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, SegmentationTask]
     """By name; the first is the default."""
     studies: Callable[..., list[Study]]
     """studies(root, **options): all studies below a folder."""
-    reader: Callable[[], Reader] = plain_reader
-    options: tuple[Option, ...] = ()
+    reader: Callable[[], ImageReader] = make_plain_reader
+    options: tuple[DatasetOption, ...] = ()
     dataset_name: str = ""
     """Default of --name; the title's letters and digits if empty."""
     adapt: Callable[[PublicDataset, Mapping[str, Any]], PublicDataset] | None = None
@@ -119,7 +119,7 @@ class PublicDataset:
         remark = {"remark": self.remark} if self.remark else {}
         return {"name": self.title, **(source if self.is_public else {}), **remark}
 
-    def task(self, name: str | None = None) -> Task:
+    def task(self, name: str | None = None) -> SegmentationTask:
         """The task of this name, or the default one.
 
         Raises:
@@ -131,7 +131,7 @@ class PublicDataset:
         return self.tasks[name]
 
     def settings(self, task: str | None = None) -> dict[str, Any]:
-        """What `Settings` take from this entry, for a task or the default one.
+        """What `ConversionSettings` take from this entry, for a task or the default one.
 
         Raises:
             InputError: the dataset has no such task.
@@ -155,7 +155,7 @@ class PublicDataset:
             option.argument: () if option.multiple else option.default for option in self.options
         }
 
-    def adapted(self, options: Mapping[str, Any] | None = None) -> PublicDataset:
+    def adapt_to(self, options: Mapping[str, Any] | None = None) -> PublicDataset:
         """This entry for some options, "task" among them; `find` on what this gives takes the
         same."""
         return (

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.case_writing import Job
-from nnunet_liver_ext.dataset_conversion.settings import Settings
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.splits import Splitting
-from nnunet_liver_ext.dataset_json.manifest import FILE_NAME, Manifest
+from nnunet_liver_ext.dataset_conversion.write_case import CaseJob
+from nnunet_liver_ext.dataset_json.manifest import MANIFEST_FILE, Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.pair_studies import Study
 
 FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms", "ratersTr", "ratersTs")
 CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")
-FILES = ("dataset.json", "splits_final.json", FILE_NAME)
+FILES = ("dataset.json", "splits_final.json", MANIFEST_FILE)
 NOT_YET_WRITTEN: Mapping[str, Any] = {
     "layout": None,
     "intensities": {"kind": "none"},
@@ -32,7 +32,7 @@ NOT_KNOWN = ("dataset", "reading")
 def open_manifest(
     folder: Path,
     studies: Sequence[Study],
-    settings: Settings,
+    settings: ConversionSettings,
     splitting: Splitting,
     *,
     overwrite: bool,
@@ -47,7 +47,7 @@ def open_manifest(
     new = Manifest(_comparable(settings), splitting.to_json())
     if overwrite:
         return new
-    if not (folder / FILE_NAME).exists():
+    if not (folder / MANIFEST_FILE).exists():
         foreign = [entry for entry in (*FOLDERS, *FILES) if (folder / entry).exists()]
         if foreign:
             raise InputError(
@@ -107,7 +107,7 @@ def _as_written_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**complete, "intensities": intensities}
 
 
-def _comparable(settings: Settings) -> dict[str, Any]:
+def _comparable(settings: ConversionSettings) -> dict[str, Any]:
     """The settings as pairs.json keeps them, without the version."""
     entries = settings.to_json() | {
         "classes": list(settings.classes),
@@ -121,8 +121,8 @@ def _comparable(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if key not in ("version", "task")}
 
 
-def check_nothing_changed_unasked(
-    folder: Path, todo: Sequence[Job], manifest: Manifest, fresh: Sequence[Study]
+def check_unchanged(
+    folder: Path, todo: Sequence[CaseJob], manifest: Manifest, fresh: Sequence[Study]
 ) -> None:
     """A finished dataset changes only if asked to; studies that failed before are tried again."""
     if not (folder / "dataset.json").exists():

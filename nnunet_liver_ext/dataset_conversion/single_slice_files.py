@@ -89,14 +89,14 @@ def read_png(path: Path, *, unseen_is_black: bool = False) -> Png:
     return Png(_opaque(pixels, path, unseen_is_black), indices)
 
 
-def flat_grid(
+def single_slice_grid(
     size: tuple[int, int], pixel_mm: tuple[float, float], slice_mm: float = SLICE_MM
 ) -> Grid:
     """The grid of one axial slice; size and spacing are (x, y)."""
     return Grid((*size, 1), (*pixel_mm, slice_mm), (0.0, 0.0, 0.0), AXIAL)
 
 
-def read_flat_image(path: Path) -> sitk.Image:
+def read_single_slice_image(path: Path) -> sitk.Image:
     """A NIfTI, NRRD or MetaImage file of one slice; a thickness that is not above its pixels' width
     becomes 999 mm.
 
@@ -106,8 +106,8 @@ def read_flat_image(path: Path) -> sitk.Image:
     return _one_slice(_read_2d(path) if _has_two_axes(path) else read_image(path), path)
 
 
-def read_flat_mask(path: Path) -> sitk.Image:
-    """As `read_flat_image`, with integers.
+def read_single_slice_mask(path: Path) -> sitk.Image:
+    """As `read_single_slice_image`, with integers.
 
     Raises:
         InputError: also if values are no integers.
@@ -118,7 +118,7 @@ def read_flat_mask(path: Path) -> sitk.Image:
     values = array(image)
     if not np.array_equal(values, np.rint(values)):
         raise InputError(f"{path}: a mask must hold integers.")
-    return _one_slice(image_like(values.astype(np.int32), Grid.of(image)), path)
+    return _one_slice(image_like(values.astype(np.int32), Grid.from_image(image)), path)
 
 
 def _unstretched(grey: np.ndarray, bits: int) -> np.ndarray:

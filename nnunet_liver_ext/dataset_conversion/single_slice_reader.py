@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.class_values import known_colours
-from nnunet_liver_ext.dataset_conversion.flat_images import (
+from nnunet_liver_ext.dataset_conversion.image_reader import put_on_image_grid
+from nnunet_liver_ext.dataset_conversion.label_options import describe_colours
+from nnunet_liver_ext.dataset_conversion.single_slice_files import (
     SLICE_MM,
-    flat_grid,
     is_png,
-    read_flat_image,
-    read_flat_mask,
     read_png,
+    read_single_slice_image,
+    read_single_slice_mask,
+    single_slice_grid,
 )
-from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_like
 
 
 @dataclass(frozen=True)
-class SliceReader:
+class SingleSliceReader:
     """Reads single slices and their masks."""
 
     pixel_mm: tuple[float, float] = (1.0, 1.0)
@@ -37,9 +37,9 @@ class SliceReader:
     ignore_others: bool = False
     """Whether other colours are background."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         if not is_png(path):
-            return read_flat_image(path)
+            return read_single_slice_image(path)
         picture = read_png(path)
         if not picture.is_grey:
             raise InputError(
@@ -48,14 +48,14 @@ class SliceReader:
             )
         return self._placed(picture.grey)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         if is_png(path) != is_png(image_path):
             raise InputError(
                 f"{path}: its image {image_path.name} is of another kind; give both as PNG or both"
                 " as NIfTI."
             )
-        mask = self._placed(self._labels(path)) if is_png(path) else read_flat_mask(path)
-        return on_grid_of_image(mask, path, image, image_path)
+        mask = self._placed(self._labels(path)) if is_png(path) else read_single_slice_mask(path)
+        return put_on_image_grid(mask, path, image, image_path)
 
     def _labels(self, path: Path) -> np.ndarray:
         """Labels (y, x) of a PNG mask."""
@@ -78,10 +78,12 @@ class SliceReader:
         if unknown.size and not self.ignore_others:
             raise InputError(
                 f"{path}: holds the colour #{int(unknown[0]):06x} (known:"
-                f" {known_colours(self.colours)}); name it with --label, or take it as background"
-                " with --ignore-other-labels."
+                f" {describe_colours(self.colours)}); name it with --label, or take it as"
+                " background with --ignore-other-labels."
             )
         return colours
 
     def _placed(self, values: np.ndarray) -> sitk.Image:
-        return image_like(values[None], flat_grid(values.shape[::-1], self.pixel_mm, self.slice_mm))
+        return image_like(
+            values[None], single_slice_grid(values.shape[::-1], self.pixel_mm, self.slice_mm)
+        )

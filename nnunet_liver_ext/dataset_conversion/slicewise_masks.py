@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.files_on_disk import natural_order
+from nnunet_liver_ext.dataset_conversion.folder_search import natural_order
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import read_slice
 from nnunet_liver_ext.space.images import array

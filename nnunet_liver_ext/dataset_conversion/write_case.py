@@ -9,26 +9,27 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import Converted, convert_study
+from nnunet_liver_ext.atomic_write import atomic_write
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.convert_study import ConvertedStudy, convert_study
+from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader
 from nnunet_liver_ext.dataset_conversion.processes import in_processes
-from nnunet_liver_ext.dataset_conversion.readers import Reader
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_json.manifest import Case, Source
+from nnunet_liver_ext.dataset_json.manifest import ManifestCase, SourceFile
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.space.images import replaced, write_image
+from nnunet_liver_ext.space.images import write_image
 from nnunet_liver_ext.studies.pair_studies import Study, safe_name
 
 
 @dataclass(frozen=True)
-class Job:
+class CaseJob:
     """One study to convert: everything that a worker process needs."""
 
     study: Study
     case: str
     """Pseudonym."""
     held_out: bool
-    settings: Settings
-    reader: Reader
+    settings: ConversionSettings
+    reader: ImageReader
     folder: Path
     """The dataset's."""
     source_root: Path
@@ -38,9 +39,10 @@ class Job:
     def part(self) -> str:
         return "Ts" if self.held_out or not self.study.is_labelled else "Tr"
 
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, SourceFile]:
         return {
-            name: Source.of(path, self.source_root) for name, path in self.study.files().items()
+            name: SourceFile.from_path(path, self.source_root)
+            for name, path in self.study.files().items()
         }
 
     def outputs(self) -> list[Path]:
@@ -78,7 +80,7 @@ class Job:
         return self.folder / f"labels{part}" / f"{self.case}.nii.gz"
 
 
-def is_converted(job: Job, case: Case) -> bool:
+def is_converted(job: CaseJob, case: ManifestCase) -> bool:
     """True if the case was made from these very files and all it consists of is there."""
     if case.folder != job.part or not all(path.exists() for path in job.outputs()):
         return False
@@ -93,16 +95,18 @@ def is_converted(job: Job, case: Case) -> bool:
     )
 
 
-def convert_jobs(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Case | CaseFailure]]:
+def convert_cases(
+    jobs: Sequence[CaseJob], processes: int
+) -> Iterator[tuple[CaseJob, ManifestCase | CaseFailure]]:
     """Converts in several processes and yields results as they come.
 
     Raises:
         InputError: a worker process was killed from outside.
     """
-    return in_processes(convert_job, jobs, processes)
+    return in_processes(convert_case, jobs, processes)
 
 
-def convert_job(job: Job) -> Case | CaseFailure:
+def convert_case(job: CaseJob) -> ManifestCase | CaseFailure:
     """Converts one study and writes it; of a study that fails nothing stays."""
     try:
         sources = job.sources()
@@ -111,7 +115,7 @@ def convert_job(job: Job) -> Case | CaseFailure:
     except (InputError, OSError, RuntimeError, MemoryError) as error:
         _delete([*job.outputs(), *job.leftovers()])
         return CaseFailure(job.study.name, _reason(error))
-    return Case(
+    return ManifestCase(
         name=job.case,
         group=job.case.partition("_")[0],
         patient=job.study.patient,
@@ -123,14 +127,14 @@ def convert_job(job: Job) -> Case | CaseFailure:
     )
 
 
-def _write(converted: Converted, job: Job) -> None:
+def _write(converted: ConvertedStudy, job: CaseJob) -> None:
     _delete(job.leftovers())
     label = [] if converted.label is None else [converted.label]
     raters = [converted.raters[rater] for rater in job.rater_files()]
     for image, path in zip([*converted.channels, *label, *raters], job.outputs(), strict=True):
         write_image(image, path)
     if converted.transform is not None:
-        with replaced(job.transform_file) as unfinished:
+        with atomic_write(job.transform_file) as unfinished:
             sitk.WriteTransform(converted.transform, str(unfinished))
 
 

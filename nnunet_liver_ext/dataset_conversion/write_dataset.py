@@ -16,28 +16,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import progress_bar
-from nnunet_liver_ext.dataset_conversion.case_writing import Job, convert_jobs, is_converted
-from nnunet_liver_ext.dataset_conversion.completeness import incomplete_cases
-from nnunet_liver_ext.dataset_conversion.dataset_ranges import fixed_ranges
-from nnunet_liver_ext.dataset_conversion.existing_dataset import (
-    check_nothing_changed_unasked,
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader, PlainReader
+from nnunet_liver_ext.dataset_conversion.intensity_ranges import intensities_with_ranges
+from nnunet_liver_ext.dataset_conversion.missing_images import find_incomplete_pairs
+from nnunet_liver_ext.dataset_conversion.resume_conversion import (
+    check_unchanged,
     open_manifest,
     remove_dataset,
     remove_strays,
 )
-from nnunet_liver_ext.dataset_conversion.readers import PlainReader, Reader
-from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.dataset_conversion.splits import (
     Splitting,
     check_folds,
     choose_hold_out,
     update_splits,
 )
-from nnunet_liver_ext.dataset_json.manifest import Case, Manifest
+from nnunet_liver_ext.dataset_conversion.write_case import CaseJob, convert_cases, is_converted
+from nnunet_liver_ext.dataset_json.manifest import Manifest, ManifestCase
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.space.images import replaced
 from nnunet_liver_ext.studies.pair_studies import Study
 
 
@@ -46,7 +46,7 @@ def write_dataset(
     *,
     dataset_id: int,
     name: str,
-    settings: Settings | None = None,
+    settings: ConversionSettings | None = None,
     hold_out: Sequence[str] | int | float = 0,
     folds: int = 5,
     repeats: int = 1,
@@ -54,7 +54,7 @@ def write_dataset(
     processes: int = 4,
     overwrite: bool = False,
     add: bool = False,
-    reader: Reader | None = None,
+    reader: ImageReader | None = None,
     notes: Mapping[str, Any] | None = None,
     source_root: Path | None = None,
 ) -> Path:
@@ -85,7 +85,7 @@ def write_dataset(
         SomeCasesFailed: at the end, listing the studies that could not be converted; all others are
             there.
     """
-    settings = settings or Settings()
+    settings = settings or ConversionSettings()
     if overwrite and add:
         raise InputError("--overwrite and --add exclude each other: choose one.")
     folder = _folder(dataset_id, name)
@@ -97,7 +97,7 @@ def write_dataset(
     manifest.add_names(studies)
     root = _source_root(studies, source_root)
     jobs = [
-        Job(
+        CaseJob(
             study,
             manifest.name(study),
             study.patient in manifest.held_out,
@@ -115,10 +115,12 @@ def write_dataset(
         if not (job.case in manifest.cases and is_converted(job, manifest.cases[job.case]))
     ]
     if not add and not overwrite:
-        check_nothing_changed_unasked(folder, todo, manifest, fresh)
+        check_unchanged(folder, todo, manifest, fresh)
     try:
         if settings.intensities.kind == "dataset":
-            settings = replace(settings, intensities=fixed_ranges(manifest, jobs, processes))
+            settings = replace(
+                settings, intensities=intensities_with_ranges(manifest, jobs, processes)
+            )
             todo = [replace(job, settings=settings) for job in todo]
         if overwrite:
             remove_dataset(folder)
@@ -195,7 +197,7 @@ def _hold_out(manifest: Manifest, studies: Sequence[Study], splitting: Splitting
         )
 
 
-def _check_folds(manifest: Manifest, jobs: Sequence[Job], folds: int) -> None:
+def _check_folds(manifest: Manifest, jobs: Sequence[CaseJob], folds: int) -> None:
     """Impossible splits are found before hours of conversion."""
     patients = {job.study.patient for job in jobs if job.part == "Tr"}
     patients |= {case.patient for case in manifest.cases.values() if case.folder == "Tr"}
@@ -207,7 +209,7 @@ def _check_folds(manifest: Manifest, jobs: Sequence[Job], folds: int) -> None:
 
 
 def _convert(
-    todo: Sequence[Job], manifest: Manifest, folder: Path, processes: int, *, total: int
+    todo: Sequence[CaseJob], manifest: Manifest, folder: Path, processes: int, *, total: int
 ) -> list[CaseFailure]:
     if not todo:
         return []
@@ -220,8 +222,8 @@ def _convert(
     failures = []
     with progress_bar() as bar:
         task = bar.add_task("converting", total=total, completed=total - len(todo))
-        for _, result in convert_jobs(todo, processes):
-            if isinstance(result, Case):
+        for _, result in convert_cases(todo, processes):
+            if isinstance(result, ManifestCase):
                 manifest.cases[result.name] = result
                 manifest.save(folder)
             else:
@@ -236,7 +238,7 @@ def _convert(
 def _finish(
     folder: Path,
     manifest: Manifest,
-    settings: Settings,
+    settings: ConversionSettings,
     splitting: Splitting,
     notes: Mapping[str, Any],
     failures: Sequence[CaseFailure],
@@ -256,7 +258,7 @@ def _finish(
         before = json.loads(path.read_text()) if path.exists() else None
         _write_json(update_splits(before, groups, splitting), path)
     content = settings.dataset_json(len(groups))
-    incomplete = incomplete_cases(manifest.cases, settings)
+    incomplete = find_incomplete_pairs(manifest.cases, settings)
     _write_json(
         content | ({"incomplete": incomplete} if incomplete else {}) | dict(notes),
         folder / "dataset.json",
@@ -267,5 +269,5 @@ def _write_json(content: Any, path: Path) -> None:
     """Writes the file unless it says so already: what is unchanged keeps its time."""
     if path.exists() and path.read_text() == json.dumps(content, indent=2):
         return
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2))

@@ -11,7 +11,7 @@ from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.pairing import PairLabels
 
 if TYPE_CHECKING:
-    from nnunet_liver_ext.space.common_grid import Interpolation, Spacing
+    from nnunet_liver_ext.space.common_grid import GridSpacing, Interpolation
     from nnunet_liver_ext.space.intensities import Intensities
 
 Layout = Literal["pairs", "preregistered", "images"]
@@ -22,7 +22,7 @@ class Conversion:
     layout: Layout
     modalities: tuple[str, ...]
     """Names of the images of a study: both of a pair, or the channels of an image."""
-    spacing: Spacing
+    spacing: GridSpacing
     interpolation: Interpolation
     intensities: Intensities
     organ: OrganMask | None

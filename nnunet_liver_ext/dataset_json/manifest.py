@@ -15,17 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.detached_data import detached_files
-from nnunet_liver_ext.space.images import Grid, replaced
+from nnunet_liver_ext.space.images import Grid
 from nnunet_liver_ext.studies.pair_studies import Study
 
-FILE_NAME = "pairs.json"
+MANIFEST_FILE = "pairs.json"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file, or a folder of DICOM files, that a case was made from."""
 
     path: str
@@ -37,7 +38,7 @@ class Source:
     """Of the files beside a header that hold its voxels, if there are any."""
 
     @classmethod
-    def of(cls, path: Path, root: Path) -> Source:
+    def from_path(cls, path: Path, root: Path) -> SourceFile:
         """Size and SHA-256 of a file, or of all files in a folder with their names; detached voxels
         have their own."""
         place = Path(os.path.relpath(path, root)).as_posix()
@@ -50,7 +51,7 @@ class Source:
             place, *_hashed([path]), voxels_sha256=_hashed(voxels, path.parent)[1] if voxels else ""
         )
 
-    def has_content_of(self, other: Source) -> bool:
+    def has_content_of(self, other: SourceFile) -> bool:
         """True if both have the same bytes, wherever they lie; earlier versions did not note
         detached voxels."""
         if self.voxels_sha256 and other.voxels_sha256 and self.voxels_sha256 != other.voxels_sha256:
@@ -62,7 +63,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Case:
+class ManifestCase:
     """One converted study."""
 
     name: str
@@ -73,7 +74,7 @@ class Case:
     study: str
     folder: str
     """"Tr" (imagesTr, labelsTr) or "Ts" (imagesTs, and labelsTs if there are masks)."""
-    sources: Mapping[str, Source]
+    sources: Mapping[str, SourceFile]
     """By "T1", "T1 mask", "T2", "T2 mask", as `Study.files` names them."""
     native_grids: Mapping[str, Grid]
     """By modality."""
@@ -92,14 +93,14 @@ class Case:
         }
 
     @classmethod
-    def from_json(cls, name: str, entry: Mapping[str, Any]) -> Case:
+    def from_json(cls, name: str, entry: Mapping[str, Any]) -> ManifestCase:
         return cls(
             name=name,
             group=entry["group"],
             patient=entry["patient"],
             study=entry["study"],
             folder=entry["folder"],
-            sources={key: Source(**source) for key, source in entry["sources"].items()},
+            sources={key: SourceFile(**source) for key, source in entry["sources"].items()},
             native_grids={key: Grid.from_json(grid) for key, grid in entry["native_grids"].items()},
             grid=Grid.from_json(entry["grid"]),
         )
@@ -117,7 +118,7 @@ class Manifest:
     twice."""
     held_out: list[str] = field(default_factory=list)
     """Patients (own names) of the test set."""
-    cases: dict[str, Case] = field(default_factory=dict)
+    cases: dict[str, ManifestCase] = field(default_factory=dict)
     """Converted cases by pseudonym."""
 
     def add_names(self, studies: Sequence[Study]) -> None:
@@ -153,7 +154,7 @@ class Manifest:
             "held_out": self.held_out,
             "cases": {name: self.cases[name].to_json() for name in sorted(self.cases)},
         }
-        with replaced(folder / FILE_NAME) as unfinished:
+        with atomic_write(folder / MANIFEST_FILE) as unfinished:
             unfinished.write_text(json.dumps(content, indent=1))
 
     @classmethod
@@ -163,14 +164,17 @@ class Manifest:
         Raises:
             InputError: there is none, it is damaged, or a later version wrote it.
         """
-        path = folder / FILE_NAME
+        path = folder / MANIFEST_FILE
         try:
             content = json.loads(path.read_text())
             if content["format"] > FORMAT:
                 raise InputError(
                     f"{path}: was written by a later version; install that version or a later one."
                 )
-            cases = {name: Case.from_json(name, entry) for name, entry in content["cases"].items()}
+            cases = {
+                name: ManifestCase.from_json(name, entry)
+                for name, entry in content["cases"].items()
+            }
             return cls(
                 content["settings"],
                 content["splitting"],
@@ -180,7 +184,7 @@ class Manifest:
             )
         except FileNotFoundError:
             raise InputError(
-                f"{folder}: has no {FILE_NAME}; it was not written by nnunet_liver convert."
+                f"{folder}: has no {MANIFEST_FILE}; it was not written by nnunet_liver convert."
             ) from None
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(

@@ -56,7 +56,7 @@ def body_midline_mm(image: sitk.Image) -> float:
     Raises:
         InputError: as `body_mask`, or it finds no body.
     """
-    return midline_mm(body_mask(image), Grid.of(image))
+    return midline_mm(body_mask(image), Grid.from_image(image))
 
 
 def body_mask(image: sitk.Image) -> BoolArray:
@@ -85,7 +85,7 @@ def body_mask(image: sitk.Image) -> BoolArray:
             f"a body mask needs a 3D image of one value per voxel, not {image.GetDimension()}D."
         )
     coarse = _shrink(sitk.Cast(image, sitk.sitkFloat32))
-    sigmas = SMOOTHING_MM / np.array(Grid.of(coarse).spacing_mm)
+    sigmas = SMOOTHING_MM / np.array(Grid.from_image(coarse).spacing_mm)
     values = ndimage.gaussian_filter(array(coarse), sigmas, mode="nearest")
     dark, bright = np.percentile(values, [1, 99])
     if not bright > dark:
@@ -95,7 +95,7 @@ def body_mask(image: sitk.Image) -> BoolArray:
     radius = [round(OPENING_MM / spacing) for spacing in coarse.GetSpacing()[:2]]
     opened = sitk.BinaryMorphologicalOpening(_fill_holes(tissue), [*radius, 0])
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened)) == 1
-    body = image_like(array(_fill_holes(largest)), Grid.of(coarse))
+    body = image_like(array(_fill_holes(largest)), Grid.from_image(coarse))
     nearest = sitk.Resample(
         body, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8, True
     )

@@ -162,7 +162,7 @@ def moved_mask(probabilities: np.ndarray, grid: Grid, field: sitk.Image) -> sitk
         field: vectors in mm.
     """
     transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
-    target = Grid.of(field)
+    target = Grid.from_image(field)
     moved = [
         array(
             sitk.Resample(

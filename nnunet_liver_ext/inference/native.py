@@ -58,16 +58,16 @@ def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
     """
     check_images(model, images)
     conversion = model.conversion
-    native = {name: Grid.of(images[name]) for name in model.modalities if name in images}
+    native = {name: Grid.from_image(images[name]) for name in model.modalities if name in images}
     organ = None
     if conversion.layout == "preregistered":
         channels, grid = _preregistered(model, images)
     else:
-        from nnunet_liver_ext.space.image_channels import on_one_grid
+        from nnunet_liver_ext.space.image_channels import resample_channels
 
         given = {name: images[name] for name in native}
         how = (conversion.spacing, conversion.interpolation)
-        on_grid, grid = on_one_grid(
+        on_grid, grid = resample_channels(
             given, conversion.modalities, *how, pairs=conversion.layout == "pairs"
         )
         channels = [array(one) for one in on_grid]
@@ -174,13 +174,14 @@ def _preregistered(model: Model, images: Mapping[str, sitk.Image]) -> tuple[list
     fixed_on_grid, warped, _ = preregister_pair(
         images[moving], images[fixed], model.dataset_json["conversion"]
     )
-    return [array(fixed_on_grid), array(warped)], Grid.of(fixed_on_grid)
+    return [array(fixed_on_grid), array(warped)], Grid.from_image(fixed_on_grid)
 
 
 def _organ_mask(mask: sitk.Image, grid: Grid, name: str) -> np.ndarray:
-    if not Grid.of(mask).matches(grid):
+    if not Grid.from_image(mask).matches(grid):
         raise InputError(
-            f"the {name} mask is not on the grid of its image ({Grid.of(mask)}; image: {grid})."
+            f"the {name} mask is not on the grid of its image ({Grid.from_image(mask)};"
+            f" image: {grid})."
         )
     inside = array(mask) > 0
     if not inside.any():

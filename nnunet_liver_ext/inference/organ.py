@@ -74,7 +74,9 @@ class OrganFinder:
         organ = labels == self.models.class_names.index(self.organ)
         if not organ.any():
             raise InputError(f"no {self.organ} was found, so there is nowhere to look for tumours.")
-        return image_like(largest_piece(labels > 0 if self._has_lesions else organ), Grid.of(mask))
+        return image_like(
+            largest_piece(labels > 0 if self._has_lesions else organ), Grid.from_image(mask)
+        )
 
     @property
     def _has_lesions(self) -> bool:

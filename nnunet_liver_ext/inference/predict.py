@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.deformation import Deformation, find_deformation
@@ -28,7 +29,6 @@ from nnunet_liver_ext.space.images import (
     image_like,
     read_image,
     read_mask,
-    replaced,
     write_image,
 )
 from nnunet_liver_ext.studies.pair_studies import Study, deformation_files
@@ -223,21 +223,21 @@ def _write(ensemble: Ensemble, study: Study, found: Found, out: Path, probabilit
             continue
         prediction = found.predictions[modality]
         if probabilities:
-            with replaced(out / f"{stem}.npz") as unfinished:
+            with atomic_write(out / f"{stem}.npz") as unfinished:
                 np.savez_compressed(unfinished, probabilities=prediction.probabilities)
         mask = prediction.mask
         if found.inside is not None and ensemble.restricts_lesions:
             lesions = [[label] for label in range(1, len(ensemble.class_names))]
-            kernels = PAPER.at(Grid.of(mask).spacing_mm[1:])
+            kernels = PAPER.at(Grid.from_image(mask).spacing_mm[1:])
             mask = image_like(
                 postprocess_label_map(array(mask), found.inside, lesions, kernels=kernels),
-                Grid.of(mask),
+                Grid.from_image(mask),
             )
         write_image(_postprocessed(mask, ensemble.kept(modality)), out / f"{stem}.nii.gz")
 
 
 def _postprocessed(mask: sitk.Image, kept: Sequence[int]) -> sitk.Image:
-    return image_like(keep_largest(array(mask), kept), Grid.of(mask)) if kept else mask
+    return image_like(keep_largest(array(mask), kept), Grid.from_image(mask)) if kept else mask
 
 
 def _is_done(ensemble: Ensemble, study: Study, out: Path, probabilities: bool) -> bool:
@@ -273,5 +273,5 @@ def describe_predictions(
         (path, description),
         (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"}),
     ):
-        with replaced(target) as unfinished:
+        with atomic_write(target) as unfinished:
             unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -57,7 +57,8 @@ def _split_one(
         native = case.native_grids.get(modality)  # None: the study has no such image
         if native is not None and (overwrite or not target.exists()):
             write_image(
-                mask_on_grid(image_like(mask, Grid.of(joint)), native, pair.num_classes), target
+                mask_on_grid(image_like(mask, Grid.from_image(joint)), native, pair.num_classes),
+                target,
             )
 
 

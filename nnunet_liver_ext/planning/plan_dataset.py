@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import dataset_folder, nnunet_folder
 from nnunet_liver_ext.errors import InputError
@@ -19,7 +20,6 @@ from nnunet_liver_ext.planning.architectures import architecture_of
 from nnunet_liver_ext.planning.request import Request, resolve_request
 from nnunet_liver_ext.planning.tiny import tiny as make_tiny
 from nnunet_liver_ext.planning.variants import Plans
-from nnunet_liver_ext.space.images import replaced
 from nnunet_liver_ext.trainers.protocols import find_protocol
 
 
@@ -196,7 +196,7 @@ def _copy_splits(raw: Path, preprocessed: Path, *, overwrite: bool) -> None:
             )
         target.replace(target.with_suffix(".previous.json"))
     preprocessed.mkdir(parents=True, exist_ok=True)
-    with replaced(target) as unfinished:
+    with atomic_write(target) as unfinished:
         shutil.copyfile(source, unfinished)
 
 
@@ -215,5 +215,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _save(plans: Plans, path: Path) -> None:
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(plans, indent=4))

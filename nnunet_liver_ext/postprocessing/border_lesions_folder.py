@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
@@ -21,15 +22,7 @@ from nnunet_liver_ext.postprocessing.border_lesions import (
     describe,
     postprocess_label_map,
 )
-from nnunet_liver_ext.space.images import (
-    Grid,
-    array,
-    image_like,
-    read_mask,
-    replaced,
-    stem,
-    write_image,
-)
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, stem, write_image
 
 ORGAN_NAMES = ("liver",)
 """Classes of a dataset.json that are no lesions."""
@@ -58,9 +51,10 @@ class LiverMasks:
             return np.isin(labels, self.values)
         file = self._file(case)
         image = read_mask(file)
-        if not Grid.of(image).matches(grid):
+        if not Grid.from_image(image).matches(grid):
             raise InputError(
-                f"{file}: is on another grid ({Grid.of(image)}) than the prediction ({grid})."
+                f"{file}: is on another grid ({Grid.from_image(image)}) than the prediction"
+                f" ({grid})."
             )
         return array(image) != 0
 
@@ -139,7 +133,7 @@ def _postprocess(
     file: Path, out: Path, masks: LiverMasks, classes: Classes, kernels: Kernels, becomes: int
 ) -> bool:
     image = read_mask(file)
-    before, grid = array(image), Grid.of(image)
+    before, grid = array(image), Grid.from_image(image)
     liver = masks.of(stem(file), before, grid)
     own = kernels.at(grid.spacing_mm[1:])
     after = postprocess_label_map(
@@ -230,8 +224,8 @@ def _describe_results(
             f"{out}: holds label maps of other predictions or with other options; choose another"
             " folder, or replace them with --overwrite."
         )
-    with replaced(target) as unfinished:
+    with atomic_write(target) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
     if (predictions / "dataset.json").is_file():
-        with replaced(out / "dataset.json") as unfinished:
+        with atomic_write(out / "dataset.json") as unfinished:
             shutil.copyfile(predictions / "dataset.json", unfinished)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.images import replaced
 
 FILE_NAME = "postprocessing_pairs.json"
 FORMAT = 1
@@ -106,7 +106,7 @@ class Rules:
             "found_on": dict(self.source),
             "rules": [rule.to_json() for rule in self.rules],
         }
-        with replaced(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(
                 json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
             )

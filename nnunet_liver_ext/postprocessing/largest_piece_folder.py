@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.label_maps import (
@@ -20,7 +21,7 @@ from nnunet_liver_ext.evaluation.files.label_maps import (
 )
 from nnunet_liver_ext.pairing import PairLabels, decode_pair, encode_pair
 from nnunet_liver_ext.postprocessing.largest_piece import Rules, keep_largest
-from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, replaced, write_image
+from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
 
 DESCRIPTIONS = ("dataset.json", "prediction.json")
 
@@ -120,7 +121,7 @@ def _apply(
     else:
         modality = rules.modalities[0] if modalities == [NO_MODALITY] else modalities[0]
         after = keep_largest(before, rules.kept(modality))
-    write_image(image_like(after.astype(before.dtype), Grid.of(image)), out / file.name)
+    write_image(image_like(after.astype(before.dtype), Grid.from_image(image)), out / file.name)
     return not np.array_equal(before, after)
 
 
@@ -130,7 +131,7 @@ def _take_along(predictions: Path, out: Path, rules: Rules) -> None:
         source = predictions / name
         if not source.is_file():
             continue
-        with replaced(out / name) as unfinished:
+        with atomic_write(out / name) as unfinished:
             if name == "prediction.json":
                 content = json.loads(source.read_text(encoding="utf-8")) | {
                     "postprocessing": rules.names()

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
 
-Spacing = tuple[float, float, float] | Literal["native-t1", "native"]
+GridSpacing = tuple[float, float, float] | Literal["native-t1", "native"]
 """Of the grid in mm (x, y, z), or the first image's; "native" is the very grid of a single
 image."""
 Interpolation = Literal["bspline", "linear"]
@@ -19,7 +19,7 @@ DEFAULT_SPACING = (1.5, 1.5, 3.0)
 """Couteaux et al. 2021, section 2: 1.5 mm along x and y, 3 mm along z."""
 
 
-def parse_spacing(entry: Any) -> Spacing:
+def parse_spacing(entry: Any) -> GridSpacing:
     """A spacing from the command line or from dataset.json: a name or three positive numbers (x, y,
     z) in mm."""
     if entry in ("native-t1", "native"):
@@ -36,7 +36,7 @@ def parse_spacing(entry: Any) -> Spacing:
     return x, y, z
 
 
-def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING) -> Grid:
+def common_grid(images: Sequence[sitk.Image], spacing: GridSpacing = DEFAULT_SPACING) -> Grid:
     """The grid that covers the fields of view of all images.
 
     Its axes are those of the first image, permuted and flipped to be nearest to the patient's
@@ -49,15 +49,15 @@ def common_grid(images: Sequence[sitk.Image], spacing: Spacing = DEFAULT_SPACING
     Raises:
         InputError: the fields of view do not overlap.
     """
-    first = Grid.of(sitk.DICOMOrient(images[0], "LPS"))
+    first = Grid.from_image(sitk.DICOMOrient(images[0], "LPS"))
     steps = np.array(first.spacing if spacing == "native-t1" else spacing, float)
     axes = np.array(first.direction).reshape(3, 3)
-    boxes = [_box(Grid.of(image), axes) for image in images]
+    boxes = [_box(Grid.from_image(image), axes) for image in images]
     lows, highs = (np.stack(values) for values in zip(*boxes, strict=True))
     if (lows.max(0) >= highs.min(0)).any():
         raise InputError(
             "the images do not overlap in space:"
-            f" {' and '.join(str(Grid.of(image)) for image in images)}; check their scanner"
+            f" {' and '.join(str(Grid.from_image(image)) for image in images)}; check their scanner"
             " coordinates."
         )
     low, high = lows.min(0), highs.max(0)
@@ -116,7 +116,7 @@ def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
     labels = array(mask)
     shares = []
     for label in range(1, num_classes):
-        indicator = image_like((labels == label).astype(np.float32), Grid.of(mask))
+        indicator = image_like((labels == label).astype(np.float32), Grid.from_image(mask))
         shares.append(array(resample(indicator, grid)))
     foreground = np.stack(shares)
     background = 1 - foreground.sum(0)

@@ -34,7 +34,7 @@ STRAIGHTEN = (
 
 
 @dataclass(frozen=True)
-class Slice:
+class SliceHeader:
     """What the header of one DICOM file says."""
 
     path: Path
@@ -88,14 +88,14 @@ def read_series(folder: Path | str, *, same_uid: bool = True) -> sitk.Image:
         raise InputError(
             f"{folder}: the pixels of a DICOM file cannot be read, it may be damaged ({reason})."
         ) from None
-    grid = grid_of(slices)
+    grid = grid_of_slices(slices)
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
     return image
 
 
-def sorted_slices(folder: Path | str, *, same_uid: bool = True) -> list[Slice]:
+def sorted_slices(folder: Path | str, *, same_uid: bool = True) -> list[SliceHeader]:
     """The slices of the one series in a folder, ascending along their normal.
 
     Raises:
@@ -116,7 +116,7 @@ def sorted_slices(folder: Path | str, *, same_uid: bool = True) -> list[Slice]:
     return slices
 
 
-def grid_of(slices: Sequence[Slice]) -> Grid:
+def grid_of_slices(slices: Sequence[SliceHeader]) -> Grid:
     """The grid of sorted slices; the spacing along z is the mean distance of their positions."""
     first, last = slices[0], slices[-1]
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
@@ -166,7 +166,7 @@ def is_dicom(path: Path) -> bool:
     )
 
 
-def _read_header(path: Path) -> Slice:
+def _read_header(path: Path) -> SliceHeader:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
@@ -180,7 +180,7 @@ def _read_header(path: Path) -> Slice:
         ) from None
 
 
-def _slice_of(reader: sitk.ImageFileReader, path: Path) -> Slice:
+def _slice_of(reader: sitk.ImageFileReader, path: Path) -> SliceHeader:
     def numbers(tag: str, name: str, count: int) -> tuple[float, ...]:
         text = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
         try:
@@ -206,7 +206,7 @@ def _slice_of(reader: sitk.ImageFileReader, path: Path) -> Slice:
             f" {orientation}."
         )
     between_rows, between_columns = numbers("0028|0030", "PixelSpacing", 2)
-    return Slice(
+    return SliceHeader(
         path=path,
         series_uid=_text(reader, "0020|000e"),
         position=numbers("0020|0032", "ImagePositionPatient", 3),
@@ -223,13 +223,13 @@ def _text(reader: sitk.ImageFileReader, tag: str) -> str:
     return reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
 
 
-def _check_one_series(folder: Path, slices: Sequence[Slice], same_uid: bool) -> None:
+def _check_one_series(folder: Path, slices: Sequence[SliceHeader], same_uid: bool) -> None:
     colour = next((one for one in slices if one.channels != 1), None)
     if colour is not None:
         raise InputError(
             f"{colour.path}: has {colour.channels} values per voxel (colour); one is expected."
         )
-    marks: dict[str, Callable[[Slice], object]] = {
+    marks: dict[str, Callable[[SliceHeader], object]] = {
         "size": lambda one: one.size,
         "pixel spacing": lambda one: tuple(round(value, 3) for value in one.spacing),
         "orientation": lambda one: tuple(round(value, 2) + 0.0 for value in one.orientation),
@@ -248,7 +248,7 @@ def _check_one_series(folder: Path, slices: Sequence[Slice], same_uid: bool) -> 
             )
 
 
-def _check_regular(folder: Path, slices: Sequence[Slice]) -> None:
+def _check_regular(folder: Path, slices: Sequence[SliceHeader]) -> None:
     """Slices must have one distance and lie above each other."""
     depths = np.array([one.depth_mm for one in slices])
     gaps = np.diff(depths)
@@ -278,7 +278,7 @@ def _check_regular(folder: Path, slices: Sequence[Slice]) -> None:
     _check_straight(folder, slices, step)
 
 
-def _check_straight(folder: Path, slices: Sequence[Slice], step: float) -> None:
+def _check_straight(folder: Path, slices: Sequence[SliceHeader], step: float) -> None:
     """Slices must lie above each other along their normal (no gantry tilt), within a tenth of a
     slice."""
     positions = np.array([one.position for one in slices])

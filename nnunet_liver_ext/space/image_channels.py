@@ -8,10 +8,15 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.common_grid import Interpolation, Spacing, common_grid, image_on_grid
+from nnunet_liver_ext.space.common_grid import (
+    GridSpacing,
+    Interpolation,
+    common_grid,
+    image_on_grid,
+)
 from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.intensities import Intensities
 
 AS_THEY_ARE = (
     sitk.sitkUInt8,
@@ -26,10 +31,10 @@ AS_THEY_ARE = (
 floats."""
 
 
-def on_one_grid(
+def resample_channels(
     images: Mapping[str, sitk.Image],
     modalities: Sequence[str],
-    spacing: Spacing,
+    spacing: GridSpacing,
     interpolation: Interpolation,
     *,
     pairs: bool = True,
@@ -53,7 +58,7 @@ def on_one_grid(
     given = [images[name] for name in modalities if name in images]
     if spacing == "native":
         common_grid(given, "native-t1")  # raises if they do not overlap
-        grid = Grid.of(given[0])
+        grid = Grid.from_image(given[0])
         return [_in_place(image, grid, interpolation) for image in given], grid
     grid = common_grid(given, spacing)  # raises if they do not overlap, whatever the layout
     if not pairs:
@@ -67,43 +72,43 @@ def on_one_grid(
     return channels, grid
 
 
-def normalised(
-    channels: Sequence[sitk.Image],
+def normalise_channels(
+    channels: Mapping[str, sitk.Image],
     files: Mapping[str, Path],
-    settings: Settings,
+    intensities: Intensities,
     organ: sitk.Image | None = None,
 ) -> list[sitk.Image]:
-    """The channels with the settings' intensities; an image that is missing stays zeros.
+    """The channels with normalised intensities; an image that is missing stays zeros.
 
     Args:
-        channels: in the order of the dataset's channels.
+        channels: by modality, in the order of the dataset's channels.
         files: of the images that there are, by modality, for messages.
-        settings: say how, and the modality of each channel.
+        intensities: how they are normalised.
         organ: the liver mask on the channels' grid.
 
     Raises:
         InputError: an image without contrast; names the file.
     """
-    if not settings.intensities.is_normalising:
-        return list(channels)
+    if not intensities.is_normalising:
+        return list(channels.values())
     organ_ZYX = None if organ is None else array(organ)
-    result = []
-    for index, (name, channel) in enumerate(zip(settings.image_channels, channels, strict=True)):
-        if name not in files:
-            result.append(channel)
+    normalised = []
+    for index, (modality, channel) in enumerate(channels.items()):
+        if modality not in files:
+            normalised.append(channel)
             continue
         try:
-            values = settings.intensities.apply(array(channel), organ_ZYX, index=index)
+            values = intensities.apply(array(channel), organ_ZYX, index=index)
         except InputError as error:
-            raise InputError(f"{files[name]}: {error}") from None
-        result.append(image_like(values, Grid.of(channel)))
-    return result
+            raise InputError(f"{files[modality]}: {error}") from None
+        normalised.append(image_like(values, Grid.from_image(channel)))
+    return normalised
 
 
 def _in_place(image: sitk.Image, grid: Grid, interpolation: Interpolation) -> sitk.Image:
     """The image on a grid, untouched where it is there already."""
-    if not Grid.of(image).matches(grid):
+    if not Grid.from_image(image).matches(grid):
         return image_on_grid(image, grid, interpolation)
     if image.GetPixelID() not in AS_THEY_ARE:
         image = sitk.Cast(image, sitk.sitkFloat32)
-    return image if Grid.of(image) == grid else image_like(array(image), grid)
+    return image if Grid.from_image(image) == grid else image_like(array(image), grid)

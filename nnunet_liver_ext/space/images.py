@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import gzip
 import os
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import read_series
 from nnunet_liver_ext.space.grid import Grid
@@ -69,7 +67,7 @@ def write_image(image: sitk.Image, path: Path | str) -> None:
         OSError: it cannot be written, or only in part: ITK does not notice that a disk is full.
     """
     path = Path(path)
-    with replaced(path, suffix=image_ending(path) or path.suffix) as unfinished:
+    with atomic_write(path, suffix=image_ending(path) or path.suffix) as unfinished:
         try:
             sitk.WriteImage(image, str(unfinished), True)
         except RuntimeError as error:
@@ -81,24 +79,6 @@ def write_image(image: sitk.Image, path: Path | str) -> None:
             unfinished, NIFTI_HEADER_BYTES + voxels * image.GetSizeOfPixelComponent()
         ):
             raise OSError(f"{path.name} could not be written completely; is the disk full?")
-
-
-@contextmanager
-def replaced(path: Path, suffix: str | None = None) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; renamed to `path` when the block ends well,
-    deleted when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=".unfinished_", suffix=path.suffix if suffix is None else suffix
-    )
-    os.close(handle)
-    unfinished = Path(name)
-    try:
-        yield unfinished
-        unfinished.chmod(0o666 & ~_umask())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def image_ending(path: Path | str) -> str | None:
@@ -272,9 +252,3 @@ def _checked(image: sitk.Image, path: Path) -> sitk.Image:
 
 def _first_fraction(values: np.ndarray) -> float:
     return float(values[values != np.rint(values)].flat[0])
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -51,7 +51,7 @@ class Intensities:
             )
 
     @classmethod
-    def of(cls, kind: str, percentiles: Sequence[float] | None = None) -> Intensities:
+    def of_kind(cls, kind: str, percentiles: Sequence[float] | None = None) -> Intensities:
         """Intensities of a kind with its own default percentiles: 2 and 98 for "organ", else 1 and
         99."""
         low, high = percentiles or DEFAULT_PERCENTILES.get(kind, CLIPPED)
@@ -63,7 +63,7 @@ class Intensities:
         normalised."""
         if entry is None:
             return cls()
-        made = cls.of(entry["kind"], entry.get("percentiles"))
+        made = cls.of_kind(entry["kind"], entry.get("percentiles"))
         return made.with_ranges(
             [(float(low), float(high)) for low, high in entry.get("ranges", ())]
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.space.images import replaced
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.trainers.phases import IN_WORDS, Phase
 
 SHADES = ("#eef3fa", "#faf3e6", "#eef7ee")
@@ -61,7 +61,7 @@ def _draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[P
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize="small")
         _shade(axes, phases, max(len(curve) for curve in curves.values()))
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_liver_ext.space.images import replaced
+from nnunet_liver_ext.atomic_write import atomic_write
 
 
 def hard_counts(logits: Tensor, target: Tensor, ignored: int | None = None) -> np.ndarray:
@@ -100,7 +100,7 @@ def name_the_summary(
     chosen = kept_best or checkpoint == "checkpoint_best.pth"
     summary |= {"mean_by_modality_and_class": by_name, "checkpoint": checkpoint}
     summary["checkpoint_was_chosen_on_these_cases"] = chosen
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(summary, indent=2))
     scores = ", ".join(f"{name} {metrics['Dice']:.4f}" for name, metrics in by_name.items())
     return scores + (" (optimistic: the checkpoint was chosen on these cases)" if chosen else "")

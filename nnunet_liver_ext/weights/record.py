@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.space.images import replaced
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
 from nnunet_liver_ext.trainers.warm_start import IMPORTED
 from nnunet_liver_ext.weights.kinds import Kind
@@ -87,7 +87,7 @@ def write_import(path: Path, target: Target, record: dict[str, Any]) -> None:
             IMPORTED: record,
         },
     }
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         torch.save(content, unfinished)
 
 

@@ -172,7 +172,7 @@ def test_scanner_coordinates_decide_unless_they_are_too_far_apart():
     far = placed(image_like(array(image), moved(T1_GRID, FAR_AWAY_MM)), T2_GRID)
     assert far.alignment == "centre"
     np.testing.assert_allclose(
-        Grid.of(far.image).corners().mean(0), T2_GRID.corners().mean(0), atol=1e-4
+        Grid.from_image(far.image).corners().mean(0), T2_GRID.corners().mean(0), atol=1e-4
     )
     np.testing.assert_array_equal(array(far.image), array(image))
     assert far.covered > 0.7

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import convert_study
-from nnunet_liver_ext.dataset_conversion.readers import PlainReader
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.convert_study import convert_study
+from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.pairing import decode_pair
@@ -22,7 +22,7 @@ from nnunet_liver_ext.studies.pair_studies import Study
 from tests.dataset_conversion.conftest import AXIAL, COARSE, T1_GRID, T2_GRID, ball
 from tests.dicom_files import write_series
 
-SETTINGS = Settings(spacing=COARSE)
+SETTINGS = ConversionSettings(spacing=COARSE)
 
 
 def mask_on_another_grid(study: Study) -> Study:

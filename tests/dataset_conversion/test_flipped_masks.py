@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.flips import CT, MR, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.flipped_masks import CT, MR, check_not_flipped
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import array, read_image, read_mask
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.dataset_csv import read_rows
-from nnunet_liver_ext.dataset_conversion.files_on_disk import (
+from nnunet_liver_ext.dataset_conversion.csv_columns import read_csv_columns
+from nnunet_liver_ext.dataset_conversion.folder_search import (
     files_below,
     folders_below,
     natural_order,
@@ -63,7 +63,7 @@ def test_names_are_ordered_by_their_numbers():
 def test_cells_of_some_columns_of_a_csv(tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_text("\ufeffname, patient,more\nx, anna ,1\ny\n", encoding="utf-8")
-    assert read_rows(path, ("patient", "name")) == [("anna", "x"), ("", "y")]
+    assert read_csv_columns(path, ("patient", "name")) == [("anna", "x"), ("", "y")]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,6 @@ def test_cells_of_some_columns_of_a_csv(tmp_path: Path):
 def test_a_csv_that_is_no_such_table_is_refused(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_rows(tmp_path / "a.csv", ("name", "patient"))
+        read_csv_columns(tmp_path / "a.csv", ("name", "patient"))
     with pytest.raises(InputError, match=r"b\.csv: is no readable CSV"):
-        read_rows(tmp_path / "b.csv", ("name", "patient"))
+        read_csv_columns(tmp_path / "b.csv", ("name", "patient"))

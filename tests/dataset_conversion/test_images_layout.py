@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import convert_study
-from nnunet_liver_ext.dataset_conversion.case_writing import Job
-from nnunet_liver_ext.dataset_conversion.dataset_ranges import measure_ranges
-from nnunet_liver_ext.dataset_conversion.readers import PlainReader
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.convert_study import convert_study
+from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
+from nnunet_liver_ext.dataset_conversion.intensity_ranges import measure_ranges
+from nnunet_liver_ext.dataset_conversion.write_case import CaseJob
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.space.common_grid import image_on_grid
@@ -42,7 +42,7 @@ GRID = Grid(
 LIVER, TUMOUR = np.zeros((8, 12, 14), bool), np.zeros((8, 12, 14), bool)
 LIVER[2:7, 2:10, 3:12] = True
 TUMOUR[3:5, 4:6, 5:7] = True
-CT = Settings(pairs=False, modalities=("CT",))
+CT = ConversionSettings(pairs=False, modalities=("CT",))
 TUMOURS = replace(CT, labels={"tumour": (2,)}, organ=(1, 2))
 OPTIONS = {"dataset_id": 510, "name": "Test", "folds": 2, "processes": 1}
 
@@ -79,7 +79,7 @@ def studies(make_image: Maker) -> list[Study]:
     return [make_image(patient, seed=seed) for seed, patient in enumerate(["anna", "ben", "carl"])]
 
 
-def write(studies: list[Study], settings: Settings, **options: object) -> Path:
+def write(studies: list[Study], settings: ConversionSettings, **options: object) -> Path:
     return write_dataset(studies, settings=settings, **{**OPTIONS, **options})  # type: ignore[arg-type]
 
 
@@ -93,7 +93,7 @@ def test_an_image_stays_on_its_own_grid_to_the_bit(raw: Path, studies: list[Stud
         written = read_image(folder / folder_name / f"{name}.nii.gz")
         original = read_image(raw.parent / "source" / f"{source}.nii.gz")
         np.testing.assert_array_equal(array(written), array(original))
-        assert Grid.of(written).matches(Grid.of(original), tolerance=1e-4)
+        assert Grid.from_image(written).matches(Grid.from_image(original), tolerance=1e-4)
         assert written.GetPixelID() == original.GetPixelID()
     assert len(fingerprint(folder)) == 3 * 2 + 3
 
@@ -167,9 +167,9 @@ def test_every_mask_is_read_once(make_image: Maker, liver_file: bool):
     read = []
 
     class Counting(PlainReader):
-        def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
             read.append(path)
-            return super().mask(path, image, image_path)
+            return super().read_mask(path, image, image_path)
 
     study = make_image(liver_file=liver_file)
     convert_study(study, TUMOURS, Counting())
@@ -254,7 +254,7 @@ def test_masks_on_another_grid_and_unknown_values_are_refused(make_image: Maker)
 def test_a_spacing_asked_for(make_image: Maker):
     settings = replace(TUMOURS, spacing=(4.0, 4.0, 5.0), interpolation="linear")
     converted = convert_study(make_image(), settings, PlainReader())
-    grid = Grid.of(converted.channels[0])
+    grid = Grid.from_image(converted.channels[0])
     assert grid.spacing == (4.0, 4.0, 5.0)
     expected = array(image_on_grid(image_like(LIVER.astype(np.float32), GRID), grid, "linear"))
     organ = array(converted.channels[1])
@@ -284,7 +284,7 @@ def test_several_channels_lie_on_the_first_one_s_grid(raw: Path, make_image: Mak
             key: folder / f"{patient}_{key}.nii.gz" for key in ("fat", "third")
         }
         studies.append(replace(study, images=images, masks={"water": study.masks["CT"]}))
-    settings = Settings(
+    settings = ConversionSettings(
         pairs=False,
         modalities=("water", "fat", "third"),
         labels={"liver": (1, 2)},
@@ -295,7 +295,8 @@ def test_several_channels_lie_on_the_first_one_s_grid(raw: Path, make_image: Mak
         read_image(folder / "imagesTr" / f"P001_S1_000{channel}.nii.gz") for channel in range(3)
     ]
     assert all(
-        Grid.of(channel).matches(Grid.of(channels[0]), tolerance=1e-6) for channel in channels
+        Grid.from_image(channel).matches(Grid.from_image(channels[0]), tolerance=1e-6)
+        for channel in channels
     )
     assert set(np.unique(array(channels[1]))) == {0, 40}
     np.testing.assert_array_equal(array(channels[2]), TUMOUR)
@@ -307,7 +308,7 @@ def test_several_channels_lie_on_the_first_one_s_grid(raw: Path, make_image: Mak
 
 
 def test_a_missing_channel_is_named(make_image: Maker):
-    settings = Settings(pairs=False, modalities=("CT", "fat"), labels={"liver": (1, 2)})
+    settings = ConversionSettings(pairs=False, modalities=("CT", "fat"), labels={"liver": (1, 2)})
     with pytest.raises(InputError, match="has no fat image; the channels are CT, fat"):
         convert_study(make_image(), settings, PlainReader())
 
@@ -316,7 +317,7 @@ def test_a_missing_channel_is_named(make_image: Maker):
 
 
 def test_intensities_by_the_liver(raw: Path, studies: list[Study]):
-    folder = write(studies, replace(TUMOURS, intensities=Intensities.of("organ")))
+    folder = write(studies, replace(TUMOURS, intensities=Intensities.of_kind("organ")))
     image = array(read_image(folder / "imagesTr" / "P001_S1_0000.nii.gz"))
     low, high = np.percentile(image[LIVER], (2, 98))
     assert (low, high) == pytest.approx((0, 1), abs=1e-5)
@@ -381,7 +382,7 @@ def test_the_dataset_s_range_needs_training_images(raw: Path, make_image: Maker)
 def test_processes_do_not_change_the_range(tmp_path: Path, studies: list[Study]):
     settings = replace(CT, intensities=Intensities("dataset"))
     jobs = [
-        Job(study, study.patient, False, settings, PlainReader(), tmp_path, tmp_path)
+        CaseJob(study, study.patient, False, settings, PlainReader(), tmp_path, tmp_path)
         for study in studies
     ]
     assert measure_ranges(jobs, (1, 99), 1) == measure_ranges(jobs, (1, 99), 2)
@@ -433,7 +434,7 @@ def test_a_rater_of_another_image_is_refused(make_image: Maker):
         ({"pairs": True}, r"a pair has two images, not 1 \(CT\)"),
         ({"spacing": "native-t1"}, "spacing native-t1 is for pairs"),
         ({"preregister": True}, "--preregister is for pairs"),
-        ({"intensities": Intensities.of("organ")}, "and this dataset has none"),
+        ({"intensities": Intensities.of_kind("organ")}, "and this dataset has none"),
         ({"organ": (0, 1)}, "0 is the background"),
         (
             {"pairs": True, "modalities": ("T1", "T2"), "organ": (1,)},

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.case_conversion import convert_study
-from nnunet_liver_ext.dataset_conversion.readers import PlainReader
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.convert_study import convert_study
+from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
@@ -21,7 +21,7 @@ from nnunet_liver_ext.space.intensities import Intensities
 from nnunet_liver_ext.studies.pair_studies import Study
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, ball
 
-SETTINGS = Settings(spacing=COARSE)
+SETTINGS = ConversionSettings(spacing=COARSE)
 
 
 def only(study: Study, images: str, masks: str) -> Study:

@@ -74,7 +74,7 @@ def test_same_seed_same_pair_whatever_numpys_global_state(difficulty: str):
     np.random.seed(2)
     second = make_pair(7, difficulty=difficulty, **sizes)
     for a, b in zip(images_of(first), images_of(second), strict=True):
-        assert Grid.of(a) == Grid.of(b)
+        assert Grid.from_image(a) == Grid.from_image(b)
         np.testing.assert_array_equal(array(a), array(b))
     assert first.motion == second.motion
 
@@ -197,9 +197,9 @@ def test_t2_has_its_own_thick_and_oblique_grid(difficulty: str, seed: int):
         pair.fat,
         pair.fat_fraction,
     ):
-        assert Grid.of(image) == Grid.of(pair.t1)
+        assert Grid.from_image(image) == Grid.from_image(pair.t1)
     for image in (pair.t2_mask, pair.t2_true_mask, pair.t2_lesions):
-        assert Grid.of(image) == Grid.of(pair.t2)
+        assert Grid.from_image(image) == Grid.from_image(pair.t2)
 
 
 @pytest.mark.parametrize("difficulty", ["demo", "study"])

@@ -40,12 +40,12 @@ def stand_in() -> tuple[sitk.Image, sitk.Image]:
 def check_pair_made_of(image: sitk.Image, mask: sitk.Image, label: int, seed: int = 3) -> None:
     before = array(image)
     pair = pair_from_image(image, mask, seed, liver_label=label)
-    assert Grid.of(pair.t1) == Grid.of(image)
+    assert Grid.from_image(pair.t1) == Grid.from_image(image)
     np.testing.assert_array_equal(array(pair.t1), before)
     np.testing.assert_array_equal(array(pair.t1_mask) > 0, array(mask) == label)
-    assert Grid.of(pair.t1_mask) == Grid.of(image)
+    assert Grid.from_image(pair.t1_mask) == Grid.from_image(image)
     assert pair.t2.GetSpacing()[2] == 7.0
-    assert not Grid.of(pair.t2).matches(Grid.of(image))
+    assert not Grid.from_image(pair.t2).matches(Grid.from_image(image))
     assert jacobian_determinant(pair.deformation).min() > 0.2
     check_livers(pair)
     assert np.isfinite(array(pair.t2)).all()
@@ -101,7 +101,7 @@ def test_a_mask_less_than_a_voxel_away_takes_the_image_s_geometry(stand_in):
     image, mask = stand_in
     shifted = sitk.Image(mask)
     shifted.SetOrigin([value + 0.4 for value in mask.GetOrigin()])
-    assert Grid.of(pair_from_image(image, shifted, 0).t1_mask) == Grid.of(image)
+    assert Grid.from_image(pair_from_image(image, shifted, 0).t1_mask) == Grid.from_image(image)
 
 
 def test_unfit_masks(stand_in):
@@ -135,7 +135,7 @@ def test_real_images(name: str, tmp_path: Path):
     pair = pair_from_image(image, mask, 3, liver_label=REAL_IMAGES[name])
     write_image(pair.t1, tmp_path / "t1.nii.gz")
     written = read_image(tmp_path / "t1.nii.gz")
-    assert Grid.of(written).matches(Grid.of(image), tolerance=0.01)
+    assert Grid.from_image(written).matches(Grid.from_image(image), tolerance=0.01)
     np.testing.assert_allclose(array(written), array(image), rtol=1e-6)
 
 
@@ -144,6 +144,6 @@ def test_image_like_masks_survive_being_written(stand_in, tmp_path: Path):
     write_image(pair.t2_mask, tmp_path / "mask.nii.gz")
     read = read_mask(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(array(read), array(pair.t2_mask))
-    assert Grid.of(read).matches(
-        Grid.of(image_like(array(pair.t2), Grid.of(pair.t2))), tolerance=0.01
+    assert Grid.from_image(read).matches(
+        Grid.from_image(image_like(array(pair.t2), Grid.from_image(pair.t2))), tolerance=0.01
     )

@@ -41,7 +41,9 @@ def test_ct_shows_hounsfield_units():
     assert np.median(values[lesions]) < np.median(values[liver & ~lesions]) - 15
     assert np.median(values[:, 0, 0]) == pytest.approx(-1000, abs=15)  # a corner: air
     assert values.max() > 300  # bone
-    assert Grid.of(made.mask) == Grid.of(made.image) == Grid.of(made.lesions)
+    assert (
+        Grid.from_image(made.mask) == Grid.from_image(made.image) == Grid.from_image(made.lesions)
+    )
     assert (
         0.9
         < 2 * (liver & (array(made.mask) > 0)).sum() / (liver.sum() + array(made.mask).sum())
@@ -66,7 +68,7 @@ def test_files_and_table(tmp_path: Path):
     assert list(rows[0]) == ["patient", "study", "ct", "mask"]
     for row in rows:
         mask = read_mask(tmp_path / row["mask"])
-        assert Grid.of(mask).matches(Grid.of(read_image(tmp_path / row["ct"])))
+        assert Grid.from_image(mask).matches(Grid.from_image(read_image(tmp_path / row["ct"])))
         assert set(np.unique(array(mask))) == {0, 1, 2}
     kept = tmp_path / rows[0]["ct"]
     time = kept.stat().st_mtime_ns

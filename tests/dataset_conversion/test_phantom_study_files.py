@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair, write_studies
-from nnunet_liver_ext.dataset_conversion.phantom.studies import plan_studies
+from nnunet_liver_ext.dataset_conversion.phantom.study_files import plan_studies
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 
@@ -34,7 +34,7 @@ def test_files_and_table(folder: Path):
     for row in table:
         for image, mask in (("t1", "t1_mask"), ("t2", "t2_mask")):
             labels = read_mask(folder / row[mask])
-            assert Grid.of(read_image(folder / row[image])).matches(Grid.of(labels))
+            assert Grid.from_image(read_image(folder / row[image])).matches(Grid.from_image(labels))
             assert set(np.unique(array(labels))) == {0, 1}
 
 

@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext import cli
 from nnunet_liver_ext.commands.convert.public_datasets import name_of
-from nnunet_liver_ext.dataset_conversion.catalogue import (
-    Option,
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.datasets import DATASETS, ENTRIES, read_content
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    DatasetOption,
     PublicDataset,
-    Task,
+    SegmentationTask,
     datasets_table,
 )
-from nnunet_liver_ext.dataset_conversion.datasets import DATASETS, ENTRIES, content_of
-from nnunet_liver_ext.dataset_conversion.settings import Settings
 from nnunet_liver_ext.errors import InputError
 
 EXAMPLE = PublicDataset(
@@ -31,13 +31,13 @@ EXAMPLE = PublicDataset(
     url="https://example.org",
     modalities=("MR",),
     tasks={
-        "liver": Task(labels={"liver": (1, 2)}),
-        "tumour": Task(labels={"tumour": (2,)}, organ=(1, 2)),
+        "liver": SegmentationTask(labels={"liver": (1, 2)}),
+        "tumour": SegmentationTask(labels={"tumour": (2,)}, organ=(1, 2)),
     },
     studies=lambda root, **options: [root, options],  # type: ignore[arg-type,return-value]
     options=(
-        Option(name="with-rest", help="More.", default=3, type=int),
-        Option(name="part", help="Some.", multiple=True),
+        DatasetOption(name="with-rest", help="More.", default=3, type=int),
+        DatasetOption(name="part", help="Some.", multiple=True),
     ),
 )
 
@@ -46,7 +46,7 @@ EXAMPLE = PublicDataset(
 def test_every_dataset_says_what_it_is(key: str):
     entry = DATASETS[key]
     assert entry.key == key
-    assert content_of(key) == entry.content
+    assert read_content(key) == entry.content
     assert all([entry.title, entry.content, entry.expects, entry.licence, entry.citation])
     assert entry.is_public or entry.licence == "your own data"
     assert re.fullmatch(r"[A-Za-z0-9_-]+", name_of(entry))
@@ -58,7 +58,7 @@ def test_every_dataset_says_what_it_is(key: str):
 def test_every_task_makes_settings(key: str):
     entry = DATASETS[key]
     for name, task in entry.tasks.items():
-        settings = Settings(**entry.settings(name))
+        settings = ConversionSettings(**entry.settings(name))
         assert (settings.labels, settings.organ, settings.task, settings.dataset) == (
             task.labels,
             task.organ,
@@ -91,7 +91,7 @@ def test_every_dataset_has_a_command_with_its_options(key: str):
 @pytest.mark.parametrize("key", list(ENTRIES))
 def test_a_folder_without_the_dataset_is_one_sentence(key: str, tmp_path: Path):
     with pytest.raises(InputError, match=re.escape(str(tmp_path))) as error:
-        DATASETS[key].adapted().find(tmp_path)
+        DATASETS[key].adapt_to().find(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -149,6 +149,6 @@ def test_an_entry_can_depend_on_its_options():
             entry, modalities=options["part"] or (options["task"],)
         ),
     )
-    assert both.adapted({"part": ("water", "fat")}).modalities == ("water", "fat")
-    assert both.adapted({"task": "liver"}).modalities == ("liver",)
-    assert EXAMPLE.adapted({"part": ("water",)}) is EXAMPLE
+    assert both.adapt_to({"part": ("water", "fat")}).modalities == ("water", "fat")
+    assert both.adapt_to({"task": "liver"}).modalities == ("liver",)
+    assert EXAMPLE.adapt_to({"part": ("water",)}) is EXAMPLE

@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
-from nnunet_liver_ext.dataset_json.manifest import Manifest, Source
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
+from nnunet_liver_ext.dataset_json.manifest import Manifest, SourceFile
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.pairing import decode_pair
 from nnunet_liver_ext.space.common_grid import image_on_grid, mask_on_grid
@@ -30,7 +30,7 @@ from nnunet_liver_ext.space.intensities import Intensities
 from nnunet_liver_ext.studies.pair_studies import read_studies
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, T2_GRID, ball, fingerprint
 
-SETTINGS = Settings(spacing=COARSE)
+SETTINGS = ConversionSettings(spacing=COARSE)
 OPTIONS = {"dataset_id": 501, "name": "Test", "settings": SETTINGS, "folds": 2, "processes": 1}
 
 
@@ -84,7 +84,7 @@ def test_each_case_is_both_images_and_both_masks_on_one_grid(raw: Path, studies)
     case = Manifest.load(folder).cases["P003_S1"]
     carl = studies[0]
     joint = read_mask(folder / "labelsTr" / "P003_S1.nii.gz")
-    assert Grid.of(joint).matches(case.grid)
+    assert Grid.from_image(joint).matches(case.grid)
     for channel, (modality, mask) in enumerate(
         zip(("T1", "T2"), decode_pair(array(joint)), strict=True)
     ):
@@ -106,7 +106,7 @@ def test_the_manifest_knows_sources_and_native_grids(raw: Path, studies):
     assert case.native_grids["T2"].matches(T2_GRID)
     assert set(case.sources) == {"T1", "T2", "T1 mask", "T2 mask"}
     path = studies[2].images["T1"]
-    assert case.sources["T1"] == Source.of(path, path.parent)
+    assert case.sources["T1"] == SourceFile.from_path(path, path.parent)
     assert case.sources["T1"].path == path.name
     assert case.sources["T1"].size == path.stat().st_size
     assert str(raw.parent) not in (folder / "pairs.json").read_text()
@@ -168,7 +168,7 @@ def test_several_classes_are_remapped_by_name(raw: Path, make_study):
             values[ball(grid, (0, 0, 0), 8)] = 9
             values[0, 0, 0] = 4  # the spleen
             write_image(image_like(values, grid), study.masks[modality])
-    settings = Settings(
+    settings = ConversionSettings(
         spacing=COARSE, labels={"liver": (6,), "tumour": (8, 9)}, ignored_labels=(4,)
     )
     folder = write_dataset(studies, **OPTIONS | {"settings": settings})
@@ -187,7 +187,7 @@ def test_several_classes_are_remapped_by_name(raw: Path, make_study):
 )
 def test_a_mask_value_belongs_to_one_class(options):
     with pytest.raises(InputError, match="used twice"):
-        Settings(**options)
+        ConversionSettings(**options)
 
 
 def test_a_dataset_of_an_earlier_version_can_be_continued(raw: Path, studies, make_study):
@@ -203,13 +203,14 @@ def test_a_dataset_of_an_earlier_version_can_be_continued(raw: Path, studies, ma
     with pytest.raises(InputError, match="another intensities"):
         write_dataset(
             studies,
-            **OPTIONS | {"settings": Settings(spacing=COARSE, intensities=Intensities("patient"))},
+            **OPTIONS
+            | {"settings": ConversionSettings(spacing=COARSE, intensities=Intensities("patient"))},
         )
 
 
 def test_a_dataset_is_continued_with_the_same_reader_only(raw: Path, studies):
     own = OPTIONS | {
-        "settings": Settings(
+        "settings": ConversionSettings(
             spacing=COARSE, dataset="own-kind", reading={"margin": 1.5, "grid": [1.0, 2.0]}
         )
     }
@@ -262,10 +263,13 @@ def test_a_repeated_run_changes_nothing(raw: Path, studies):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": Settings(spacing=(5.0, 5.0, 5.0))}, "another spacing"),
-        ({"settings": Settings(spacing=COARSE, interpolation="linear")}, "another interpolation"),
+        ({"settings": ConversionSettings(spacing=(5.0, 5.0, 5.0))}, "another spacing"),
         (
-            {"settings": Settings(spacing=COARSE, labels={"organ": (1,)})},
+            {"settings": ConversionSettings(spacing=COARSE, interpolation="linear")},
+            "another interpolation",
+        ),
+        (
+            {"settings": ConversionSettings(spacing=COARSE, labels={"organ": (1,)})},
             "another classes and labels",
         ),
         ({"folds": 3}, "another folds"),
@@ -374,7 +378,7 @@ def test_a_dataset_with_too_few_patients_left_is_not_finished(raw: Path, studies
 
 
 def test_after_a_run_without_success_everything_may_be_asked_anew(raw: Path, studies):
-    settings = Settings(spacing=COARSE, labels={"organ": (8,)})
+    settings = ConversionSettings(spacing=COARSE, labels={"organ": (8,)})
     with pytest.raises(InputError, match="4 of 4 cases"):
         write_dataset(studies, **OPTIONS | {"settings": settings})
     stray = raw / "Dataset501_Test" / "imagesTr" / "P009_S1_0000.nii.gz"
@@ -439,19 +443,19 @@ def test_a_manifest_that_cannot_be_written_is_one_sentence(
 KILLED_RUN = """
 import sys, time
 from pathlib import Path
-from nnunet_liver_ext.dataset_conversion.readers import PlainReader
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.studies import read_studies
 class SlowReader(PlainReader):
     def image(self, path):
         time.sleep(0.1)
-        return super().image(path)
+        return super().read_image(path)
 
 if __name__ == "__main__":
     write_dataset(
         read_studies(Path(sys.argv[1])),
-        dataset_id=501, name="Test", settings=Settings(spacing=(4.0, 4.0, 6.0)),
+        dataset_id=501, name="Test", settings=ConversionSettings(spacing=(4.0, 4.0, 6.0)),
         folds=2, processes=2, reader=SlowReader(),
     )
 """

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.phantom import write_studies
-from nnunet_liver_ext.dataset_conversion.phantom.image_studies import write_image_studies
+from nnunet_liver_ext.dataset_conversion.phantom.image_study_files import write_image_studies
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
 from tests.end_to_end.shell import Shell
 
@@ -247,7 +247,7 @@ def with_liver_masks(table: Path) -> Path:
     ]
     for mask, liver in zip(studies["mask"], studies["liver_mask"], strict=True):
         labels = read_mask(table.parent / mask)
-        write_image(image_like(array(labels) > 0, Grid.of(labels)), table.parent / liver)
+        write_image(image_like(array(labels) > 0, Grid.from_image(labels)), table.parent / liver)
     studies.to_csv(table.with_name("with_livers.csv"), index=False)
     return table.with_name("with_livers.csv")
 

@@ -201,9 +201,11 @@ def test_a_model_is_shared_as_a_zip_and_predicts_native_images(
         elsewhere.run("nnunet_liver", "predict", *options)
         for modality, image in (("T1", t1), ("T2", t2)):
             mask = read_mask(out / f"{name}_{modality}.nii.gz")
-            assert Grid.of(mask).size == Grid.of(read_image(image)).size
+            assert Grid.from_image(mask).size == Grid.from_image(read_image(image)).size
             np.testing.assert_allclose(
-                Grid.of(mask).corners(), Grid.of(read_image(image)).corners(), atol=1e-3
+                Grid.from_image(mask).corners(),
+                Grid.from_image(read_image(image)).corners(),
+                atol=1e-3,
             )
             results[kind, modality] = sitk.GetArrayFromImage(mask)
     for modality in ("T1", "T2"):

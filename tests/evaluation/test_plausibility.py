@@ -273,7 +273,7 @@ def test_weak_ghosts_are_not_body():
     values = array(image)
     ghosts = image_like(
         values + 0.05 * np.roll(values, 30, axis=1) + 0.05 * np.roll(values, -30, axis=1),
-        Grid.of(image),
+        Grid.from_image(image),
     )
     assert body_mask(ghosts).sum() == pytest.approx(body_mask(image).sum(), rel=0.02)
 
@@ -290,7 +290,7 @@ def test_few_slices_and_thick_voxels():
 @pytest.mark.parametrize("name", ["t1", "t2", "water"])
 def test_the_phantom_s_liver_is_in_the_body_and_on_the_right(pair, name):
     image = getattr(pair, name)
-    mask, grid = array(pair.t2_mask if name == "t2" else pair.t1_mask), Grid.of(image)
+    mask, grid = array(pair.t2_mask if name == "t2" else pair.t1_mask), Grid.from_image(image)
     assert outside_body_share(mask, body_mask(image)) < 0.001
     midline_mm = body_midline_mm(image)
     share = left_share(mask, grid, midline_mm=midline_mm)
@@ -304,8 +304,8 @@ def test_the_phantom_s_liver_is_in_the_body_and_on_the_right(pair, name):
 @pytest.mark.parametrize("orientation", ["RAS", "LIP", "PIR"])
 def test_the_file_s_orientation_does_not_matter(pair, orientation):
     image, mask = (sitk.DICOMOrient(picture, orientation) for picture in (pair.t1, pair.t1_mask))
-    expected = left_share(array(pair.t1_mask), Grid.of(pair.t1), midline_mm=3.0)
-    assert left_share(array(mask), Grid.of(mask), midline_mm=3.0) == pytest.approx(expected)
+    expected = left_share(array(pair.t1_mask), Grid.from_image(pair.t1), midline_mm=3.0)
+    assert left_share(array(mask), Grid.from_image(mask), midline_mm=3.0) == pytest.approx(expected)
     assert outside_body_share(array(mask), body_mask(image)) < 0.001
 
 
@@ -341,7 +341,11 @@ def test_bad_arguments_are_refused(pair):
 def test_real_images(name):
     image = read_image(Path(str(REAL_DATA)) / f"{name}.nii.gz")
     labels = read_mask(Path(str(REAL_DATA)) / f"{name}_labels.nii.gz")
-    liver, grid, body = array(labels) == REAL_IMAGES[name], Grid.of(labels), body_mask(image)
+    liver, grid, body = (
+        array(labels) == REAL_IMAGES[name],
+        Grid.from_image(labels),
+        body_mask(image),
+    )
     assert 0.3 < body.mean() < 0.85
     assert outside_body_share(liver, body) == 0
     midline_mm = body_midline_mm(image)

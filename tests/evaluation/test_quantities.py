@@ -155,7 +155,7 @@ def test_the_phantom_s_fat_fraction():
     pair = make_pair(3, difficulty="demo")
     composite = fat_fraction_image(array(pair.fat), array(pair.water))
     np.testing.assert_allclose(composite, array(pair.fat_fraction), atol=0.5)
-    liver, spacing_mm = array(pair.t1_true_mask), Grid.of(pair.t1).spacing_mm
+    liver, spacing_mm = array(pair.t1_true_mask), Grid.from_image(pair.t1).spacing_mm
     whole, core = (
         fat_fraction(composite, liver, spacing_mm, margin_mm=margin) for margin in (0, 8)
     )

@@ -100,7 +100,7 @@ def test_voxels_become_millimetres_of_physical_space():
         np.array([1.0, 2.0, 3.0])[:, None, None, None], (3, *GRID.size[::-1])
     )
     image = vectors_in_mm(displacement_zyx, GRID)
-    assert Grid.of(image) == GRID
+    assert Grid.from_image(image) == GRID
     np.testing.assert_array_equal(
         vectors(image), np.tile([-2 * 2.0, 3 * 1.5, 1 * 4.0], (7 * 6 * 5, 1))
     )
@@ -125,7 +125,7 @@ def test_the_axes_that_nnunet_transposes_are_put_back(forward):
     )
     z, y, x = (SHIFT[forward.index(axis)] for axis in range(3))
     assert registor.seen == (1, 1, *(GRID.size[::-1][axis] for axis in forward))
-    assert Grid.of(image) == GRID
+    assert Grid.from_image(image) == GRID
     np.testing.assert_allclose(
         vectors(image), np.tile([-2.0 * y, 1.5 * x, 4.0 * z], (7 * 6 * 5, 1)), atol=1e-6
     )
@@ -317,10 +317,10 @@ def test_the_command_writes_the_deformation_and_the_moved_mask(cooperating, tmp_
 
     field = sitk.ReadImage(str(tmp_path / "out" / "case_deformation.nii.gz"))
     assert field.GetPixelID() == sitk.sitkVectorFloat32
-    assert Grid.of(field).matches(T2_GRID, 1e-4)
-    common = np.array(Grid.of(sitk.DICOMOrient(read_image(paths["T1"]), "LPS")).direction).reshape(
-        3, 3
-    )
+    assert Grid.from_image(field).matches(T2_GRID, 1e-4)
+    common = np.array(
+        Grid.from_image(sitk.DICOMOrient(read_image(paths["T1"]), "LPS")).direction
+    ).reshape(3, 3)
     expected_mm = common @ (
         np.array([1, 1, 1]) * [1.5, 1.5, 3.0]
     )  # mean of the folds, on the common grid
@@ -329,7 +329,7 @@ def test_the_command_writes_the_deformation_and_the_moved_mask(cooperating, tmp_
     )
 
     mask = read_mask(tmp_path / "out" / "case_T1_on_T2.nii.gz")
-    assert Grid.of(mask).matches(T2_GRID, 1e-4)
+    assert Grid.from_image(mask).matches(T2_GRID, 1e-4)
     model = load_model(cooperating, **AS_THE_COMMAND)
     prepared = prepare(model, {name: read_image(path) for name, path in paths.items()})
     probabilities = probabilities_on_common_grid(model, prepared)["T1"]

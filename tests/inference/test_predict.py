@@ -111,9 +111,9 @@ def test_a_lone_image_is_segmented_as_beside_the_other(single):
 
 def test_a_lone_image_keeps_its_own_grid(single, tmp_path: Path):
     image = read_image(write_study(tmp_path, "case")["T2"])
-    assert Grid.of(predict_prepared(single, prepare(single, {"T2": image}))["T2"].mask).matches(
-        T2_GRID
-    )
+    assert Grid.from_image(
+        predict_prepared(single, prepare(single, {"T2": image}))["T2"].mask
+    ).matches(T2_GRID)
 
 
 def test_what_is_there_is_kept_and_an_interrupted_run_goes_on(single, tmp_path: Path):
@@ -183,7 +183,7 @@ def test_a_preregistered_model_registers_new_patients(model_folders, tmp_path: P
     write_study(tmp_path / "studies", "case")
     predict_studies(model, read_studies(tmp_path / "studies"), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["case_T2.nii.gz"]
-    assert Grid.of(read_mask(tmp_path / "out" / "case_T2.nii.gz")).matches(T2_GRID)
+    assert Grid.from_image(read_mask(tmp_path / "out" / "case_T2.nii.gz")).matches(T2_GRID)
 
 
 def test_folds_are_averaged_and_a_zip_is_a_model(model_folders, single, tmp_path: Path):

@@ -104,7 +104,7 @@ def test_the_mask_is_named_as_the_study_and_lies_on_its_grid(study: Study, tmp_p
     image, liver, bright = scene()
     mask = read_mask(tmp_path / "out" / "a.nii.gz")
     assert np.array_equal(array(mask), liver | bright)
-    assert Grid.of(mask).matches(GRID)
+    assert Grid.from_image(mask).matches(GRID)
     assert np.load(tmp_path / "out" / "a.npz")["probabilities"].shape == (2, *image.shape)
 
 

@@ -187,7 +187,7 @@ def test_a_folder_with_liver_masks(folders):
     assert postprocess_folder(predictions, out, livers) == 2
     for case in ("a", "b"):
         same(result(out, case), KEPT.astype(np.uint8))
-        assert Grid.of(read_mask(out / f"{case}.nii.gz")) == GRID
+        assert Grid.from_image(read_mask(out / f"{case}.nii.gz")) == GRID
     assert sorted(path.name for path in out.iterdir()) == [
         "a.nii.gz",
         "b.nii.gz",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_json.manifest import Source
+from nnunet_liver_ext.dataset_json.manifest import SourceFile
 from nnunet_liver_ext.space.detached_data import detached_files
 from nnunet_liver_ext.space.images import array, read_image
 
@@ -57,7 +57,7 @@ def test_what_itk_writes(tmp_path: Path, ending: str):
     path = tmp_path / f"a{ending}"
     sitk.WriteImage(sitk.GetImageFromArray(VOXELS), str(path))
     assert detached_files(path) == ([tmp_path / "a.raw"] if ending == ".mhd" else [])
-    assert bool(Source.of(path, tmp_path).voxels_sha256) == (ending == ".mhd")
+    assert bool(SourceFile.from_path(path, tmp_path).voxels_sha256) == (ending == ".mhd")
 
 
 @pytest.mark.parametrize("name", ["a.mhd", "list.mhd", "pattern.mhd", "a.nrrd"])
@@ -75,27 +75,27 @@ def test_a_change_of_any_file_with_voxels_is_noticed(tmp_path: Path, name: str):
     np.testing.assert_array_equal(
         array(read_image(tmp_path / name)), VOXELS
     )  # ITK finds the same files
-    before = Source.of(tmp_path / name, tmp_path)
-    assert before.has_content_of(Source.of(tmp_path / name, tmp_path))
+    before = SourceFile.from_path(tmp_path / name, tmp_path)
+    assert before.has_content_of(SourceFile.from_path(tmp_path / name, tmp_path))
     assert before.size == len(headers[name])
     changed = tmp_path / ("a.raw" if name.startswith("a.") else "s3.raw")
     content = changed.read_bytes()
     changed.write_bytes(content[:-1] + b"\xff")
-    assert not before.has_content_of(Source.of(tmp_path / name, tmp_path))
+    assert not before.has_content_of(SourceFile.from_path(tmp_path / name, tmp_path))
     changed.unlink()
-    assert not before.has_content_of(Source.of(tmp_path / name, tmp_path))
+    assert not before.has_content_of(SourceFile.from_path(tmp_path / name, tmp_path))
     changed.write_bytes(content)
-    assert before.has_content_of(Source.of(tmp_path / name, tmp_path))
+    assert before.has_content_of(SourceFile.from_path(tmp_path / name, tmp_path))
 
 
 def test_an_entry_of_an_earlier_version_knows_the_header_alone(tmp_path: Path):
     path = tmp_path / "a.mhd"
     sitk.WriteImage(sitk.GetImageFromArray(VOXELS), str(path))
-    now = Source.of(path, tmp_path)
+    now = SourceFile.from_path(path, tmp_path)
     assert set(now.to_json()) == {"path", "size", "sha256", "voxels_sha256"}
-    earlier = Source(now.path, now.size, now.sha256)
+    earlier = SourceFile(now.path, now.size, now.sha256)
     assert set(earlier.to_json()) == {"path", "size", "sha256"}
     assert earlier.has_content_of(now)
     assert now.has_content_of(earlier)
     path.write_text(path.read_text().replace("ElementSpacing = 1 1 1", "ElementSpacing = 1 1 2"))
-    assert not earlier.has_content_of(Source.of(path, tmp_path))
+    assert not earlier.has_content_of(SourceFile.from_path(path, tmp_path))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_liver_ext.dataset_conversion.dataset_ranges import RANKS, Sample, pooled_percentiles
+from nnunet_liver_ext.dataset_conversion.intensity_ranges import RANKS, Sample, pooled_percentiles
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.intensities import Intensities
 
@@ -46,7 +46,7 @@ def test_organ_takes_its_percentiles_from_the_liver_and_does_not_clip():
     """Hansch et al. 2022: the 2nd and 98th percentile within the liver mask go to 0 and 1."""
     values = np.concatenate([np.arange(101.0), [-100.0, 500.0]])[None, None]
     organ = (np.arange(103) <= 100).astype(np.uint8)[None, None]
-    found = Intensities.of("organ").apply(values, organ)[0, 0]
+    found = Intensities.of_kind("organ").apply(values, organ)[0, 0]
     np.testing.assert_allclose(found, (values[0, 0] - 2) / 96, rtol=1e-6)
     assert found.min() < 0
     assert found.max() > 1
@@ -62,12 +62,12 @@ def test_organ_takes_its_percentiles_from_the_liver_and_does_not_clip():
         ),
         (Intensities("slice"), None, "no contrast to normalise"),
         (
-            Intensities.of("organ"),
+            Intensities.of_kind("organ"),
             np.ones((2, 3, 3)),
             "percentiles 2 and 98 of the liver mask are both 4",
         ),
-        (Intensities.of("organ"), np.zeros((2, 3, 3)), "empty liver mask"),
-        (Intensities.of("organ"), None, "no liver mask"),
+        (Intensities.of_kind("organ"), np.zeros((2, 3, 3)), "empty liver mask"),
+        (Intensities.of_kind("organ"), None, "no liver mask"),
     ],
 )
 def test_images_without_contrast_are_refused(intensities: Intensities, organ, message: str):
@@ -83,14 +83,14 @@ def test_impossible_percentiles_are_refused(percentiles):
 
 def test_unknown_kinds_are_refused():
     with pytest.raises(InputError, match="none, slice, patient, dataset, organ, not 'min-max'"):
-        Intensities.of("min-max")
+        Intensities.of_kind("min-max")
 
 
 @pytest.mark.parametrize(
     "intensities",
     [
         Intensities(),
-        Intensities.of("organ"),
+        Intensities.of_kind("organ"),
         Intensities("dataset", (0.5, 99.5), ((-3.25, 1e4), (0.0, 1.0))),
     ],
 )
@@ -113,7 +113,7 @@ def test_datasets_of_earlier_versions_are_not_normalised():
 )
 def test_pooled_percentiles_of_small_images_are_numpy_s(images: list[list[int]], percentile: float):
     """Exact where every voxel is kept: the inverse of the pooled distribution."""
-    samples = [Sample.of(np.array(values)) for values in images]
+    samples = [Sample.from_voxels(np.array(values)) for values in images]
     every = np.concatenate([np.array(values) for values in images])
     low, high = (
         np.percentile(every, max(0, min(100, percentile + shift)), method="inverted_cdf")
@@ -125,7 +125,7 @@ def test_pooled_percentiles_of_small_images_are_numpy_s(images: list[list[int]],
 def test_pooled_percentiles_of_large_images_are_off_by_less_than_a_rank():
     rng = np.random.default_rng(1)
     images = [rng.normal(0, 1, 5 * RANKS), rng.normal(3, 2, 2 * RANKS), rng.exponential(1, 300)]
-    samples = [Sample.of(values) for values in images]
+    samples = [Sample.from_voxels(values) for values in images]
     assert [len(sample.values) for sample in samples] == [RANKS, RANKS, 300]
     every = np.sort(np.concatenate(images))
     for percentile, found in zip(

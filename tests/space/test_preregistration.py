@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, read_mask
 from nnunet_liver_ext.space.preregistration import preregister_pair, register
@@ -53,8 +53,8 @@ def test_a_known_shift_is_found_across_contrasts_and_repeats_exactly(pair):
 def test_the_warped_image_lies_on_the_fixed_one(pair):
     moving, fixed = pair
     target, warped, _ = preregister_pair(moving, fixed, CONVERSION)
-    assert Grid.of(warped).matches(Grid.of(target))
-    liver = ball(Grid.of(target), (-25, 5, 5), 26)
+    assert Grid.from_image(warped).matches(Grid.from_image(target))
+    liver = ball(Grid.from_image(target), (-25, 5, 5), 26)
     assert np.median(array(target)[liver]) == pytest.approx(180)
     assert np.mean(np.abs(array(warped)[liver] - 120) < 20) > 0.97
     unregistered = array(
@@ -78,7 +78,7 @@ def test_a_preregistered_dataset_has_two_channels_the_labels_of_t2_and_its_trans
     for study in studies:
         study.masks["T1"].unlink()  # not needed
         del study.masks["T1"]
-    settings = Settings(spacing=COARSE, preregister=True)
+    settings = ConversionSettings(spacing=COARSE, preregister=True)
     folder = write_dataset(
         studies, dataset_id=502, name="Warped", settings=settings, folds=2, processes=1
     )
@@ -92,8 +92,8 @@ def test_a_preregistered_dataset_has_two_channels_the_labels_of_t2_and_its_trans
         read_image(folder / "imagesTr" / f"P001_S1_{channel:04d}.nii.gz") for channel in range(2)
     ]
     label = read_mask(folder / "labelsTr" / "P001_S1.nii.gz")
-    assert Grid.of(channels[0]).matches(Grid.of(channels[1]))
-    assert Grid.of(channels[0]).matches(Grid.of(label))
+    assert Grid.from_image(channels[0]).matches(Grid.from_image(channels[1]))
+    assert Grid.from_image(channels[0]).matches(Grid.from_image(label))
     assert set(np.unique(array(label))) == {0, 1}
     volume = array(label).sum() * np.prod(COARSE)
     truth = array(read_mask(studies[0].masks["T2"])).sum() * np.prod(T2_GRID.spacing)

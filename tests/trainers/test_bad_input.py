@@ -310,7 +310,7 @@ def with_twos(source: Path, target: Path) -> Path:
     image = read_image(source)
     labels = array(image).astype(np.uint8)
     labels[9:12][labels[9:12] == 1] = 2
-    write_image(image_like(labels, Grid.of(image)), target)
+    write_image(image_like(labels, Grid.from_image(image)), target)
     return target
 
 

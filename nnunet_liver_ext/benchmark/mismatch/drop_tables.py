@@ -19,6 +19,7 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.options import Options
@@ -29,7 +30,6 @@ from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     judged_metrics,
 )
 from nnunet_liver_ext.evaluation.statistics.sentences import number, p_text
-from nnunet_liver_ext.space.images import replaced
 
 OBJECT = ["case", "patient", "modality", "class", "metric", "unit"]
 CONVENTIONS = {
@@ -149,7 +149,7 @@ def write_json(
         "failures": [vars(failure) for failure in result.failures],
         "versions": versions(),
     }
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         unfinished.write_text(text + "\n", encoding="utf-8")
 

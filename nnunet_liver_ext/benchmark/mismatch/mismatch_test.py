@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.mismatch.partners import exchanged, other_studies
 from nnunet_liver_ext.benchmark.mismatch.prediction import (
     ViewPredictor,
@@ -27,7 +28,7 @@ from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import on_native_grid, prepare
 from nnunet_liver_ext.inference.predict import FAILURES, describe_predictions, reason_of
-from nnunet_liver_ext.space.images import read_image, replaced, write_image
+from nnunet_liver_ext.space.images import read_image, write_image
 from nnunet_liver_ext.studies.pair_studies import Study
 
 KINDS = ("matched", "mismatched")
@@ -108,7 +109,7 @@ def predict_both(
             except FAILURES as error:
                 failures.append(CaseFailure(study.name, reason_of(error)))
                 continue
-            with replaced(out / PLACEMENTS) as unfinished:
+            with atomic_write(out / PLACEMENTS) as unfinished:
                 unfinished.write_text(json.dumps(placements, indent=1), encoding="utf-8")
     if len(failures) == len(pairing.studies):
         raise SomeCasesFailed(failures, len(pairing.studies))

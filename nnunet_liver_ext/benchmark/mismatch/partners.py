@@ -72,13 +72,13 @@ def placed(other: sitk.Image, own: Grid) -> Placed:
         other: its image.
         own: grid of the image whose place it takes.
     """
-    covered = covered_share(own, Grid.of(other))
+    covered = covered_share(own, Grid.from_image(other))
     if covered >= LEAST_COVERED:
         return Placed(other, "scanner", covered)
     moved = sitk.Image(other)
-    shift = own.corners().mean(0) - Grid.of(other).corners().mean(0)
+    shift = own.corners().mean(0) - Grid.from_image(other).corners().mean(0)
     moved.SetOrigin((np.array(other.GetOrigin()) + shift).tolist())
-    return Placed(moved, "centre", covered_share(own, Grid.of(moved)))
+    return Placed(moved, "centre", covered_share(own, Grid.from_image(moved)))
 
 
 def covered_share(own: Grid, other: Grid) -> float:
@@ -99,7 +99,7 @@ def exchanged(
 ) -> tuple[dict[str, sitk.Image], Placed]:
     """The images of a study with one of them replaced by another patient's, and how that was put
     there."""
-    put = placed(other, Grid.of(images[name]))
+    put = placed(other, Grid.from_image(images[name]))
     return {**images, name: put.image}, put
 
 

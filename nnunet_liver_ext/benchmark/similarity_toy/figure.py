@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.space.images import replaced
+from nnunet_liver_ext.atomic_write import atomic_write
 
 ACCURATE = {"dice_t1": 0.9, "dice_t2": 0.8}
 """Mean Dice with the annotations that a model must have for its similarity to mean anything."""
@@ -17,11 +17,11 @@ ACCURATE = {"dice_t1": 0.9, "dice_t2": 0.8}
 
 def write_results(table: pd.DataFrame, out: Path) -> None:
     """results.csv (tidy), results.md (a row for each λr, over all seeds) and figure.png."""
-    with replaced(out / "results.csv") as unfinished:
+    with atomic_write(out / "results.csv") as unfinished:
         table.to_csv(unfinished, index=False)
-    with replaced(out / "results.md") as unfinished:
+    with atomic_write(out / "results.md") as unfinished:
         unfinished.write_text(as_markdown(summarise(table)))
-    with replaced(out / "figure.png") as unfinished:
+    with atomic_write(out / "figure.png") as unfinished:
         draw(table, unfinished)
 
 

@@ -24,7 +24,7 @@ from nnunet_liver_ext.commands.convert.write_dataset import SettingsGroup, write
 from nnunet_liver_ext.commands.option_groups import unfolded
 
 if TYPE_CHECKING:
-    from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset
+    from nnunet_liver_ext.dataset_conversion.public_dataset import DatasetOption, PublicDataset
 
 PANEL = "Public datasets"
 
@@ -53,9 +53,9 @@ class _Deferred(TyperCommand):
     called."""
 
     def __init__(self, key: str) -> None:
-        from nnunet_liver_ext.dataset_conversion.datasets import content_of
+        from nnunet_liver_ext.dataset_conversion.datasets import read_content
 
-        super().__init__(name=key, help=content_of(key), rich_help_panel=PANEL)
+        super().__init__(name=key, help=read_content(key), rich_help_panel=PANEL)
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
         from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
@@ -123,7 +123,7 @@ def _convert(
     options = {
         name: tuple(value or ()) if name in multiple else value for name, value in options.items()
     }
-    entry = entry.adapted({"task": task, **options})
+    entry = entry.adapt_to({"task": task, **options})
     also = entry.settings(task)
     studies = entry.find(source, options)
     write(
@@ -152,7 +152,7 @@ def _task(entry: PublicDataset) -> Parameter:
     )
 
 
-def _parameter(option: Option) -> Parameter:
+def _parameter(option: DatasetOption) -> Parameter:
     """An option of the catalogue as one of the command line."""
     choices = (
         f" One of {', '.join(option.choices)}."
@@ -177,7 +177,7 @@ def _parameter(option: Option) -> Parameter:
     )
 
 
-def _among(option: Option) -> Callable[[Any], Any] | None:
+def _among(option: DatasetOption) -> Callable[[Any], Any] | None:
     """A check of the option's choices."""
     if not option.choices:
         return None

@@ -97,7 +97,7 @@ class Sampling:
     ] = "bspline"
 
     def arguments(self) -> dict[str, Any]:
-        """As `Settings` takes them."""
+        """As `ConversionSettings` takes them."""
         from nnunet_liver_ext.space.common_grid import parse_spacing
 
         if self.interpolation not in ("bspline", "linear"):
@@ -132,7 +132,7 @@ class PairOptions:
     ] = True
 
     def arguments(self) -> dict[str, Any]:
-        """As `Settings` takes them."""
+        """As `ConversionSettings` takes them."""
         return {"preregister": self.preregister, "incomplete": self.incomplete}
 
 
@@ -160,10 +160,10 @@ class Normalisation:
     ] = None
 
     def arguments(self) -> dict[str, Any]:
-        """As `Settings` takes them."""
+        """As `ConversionSettings` takes them."""
         from nnunet_liver_ext.space.intensities import Intensities
 
-        return {"intensities": Intensities.of(self.intensities, self._percentiles())}
+        return {"intensities": Intensities.of_kind(self.intensities, self._percentiles())}
 
     def _percentiles(self) -> tuple[float, float] | None:
         if self.clip_percentiles is None:
@@ -190,7 +190,7 @@ class EmptyMasks:
     ] = False
 
     def arguments(self) -> dict[str, Any]:
-        """As `Settings` takes them."""
+        """As `ConversionSettings` takes them."""
         return {"allow_empty": self.allow_empty}
 
 
@@ -219,7 +219,7 @@ class Labelling(EmptyMasks):
     ] = False
 
     def arguments(self) -> dict[str, Any]:
-        """As `Settings` takes them."""
+        """As `ConversionSettings` takes them."""
         found: dict[str, Any] = {"allow_empty": self.allow_empty}
         if self.label:
             found["labels"] = parse_labels(self.label)

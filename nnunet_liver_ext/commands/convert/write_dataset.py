@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SettingsGroup(Protocol):
-    """A group of options that are `Settings`."""
+    """A group of options that are `ConversionSettings`."""
 
     def arguments(self) -> dict[str, Any]: ...
 
@@ -36,11 +36,11 @@ def write(
         also: further settings.
         options: further arguments of `write_dataset`.
     """
-    from nnunet_liver_ext.dataset_conversion.settings import Settings
-    from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+    from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+    from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 
     given = {key: value for group in groups for key, value in group.arguments().items()}
-    settings = Settings(**given | also)
+    settings = ConversionSettings(**given | also)
     folder = write_dataset(studies, settings=settings, **output.arguments(), **options)
     typer.echo(f"{len(studies)} studies: {folder}")
     if settings.layout == "pairs":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.catalogue import PublicDataset
+from nnunet_liver_ext.dataset_conversion.public_dataset import PublicDataset
 
 ENTRIES: Mapping[str, tuple[str, str]] = {
     "amos": ("amos", "DATASET"),
@@ -50,7 +50,7 @@ class _Catalogue(Mapping[str, PublicDataset]):
 DATASETS: Mapping[str, PublicDataset] = _Catalogue()
 
 
-def content_of(key: str) -> str:
+def read_content(key: str) -> str:
     """`DATASETS[key].content` without importing its module, which takes longer than a list of
     commands may."""
     module, constant = ENTRIES[key]

@@ -13,12 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset
+from nnunet_liver_ext.dataset_conversion.common_tasks import organ_tasks
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
     NumberedFiles,
     check_label_names,
 )
-from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    TEST_IMAGES,
+    DatasetOption,
+    PublicDataset,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import stem
 from nnunet_liver_ext.studies.pair_studies import Study
@@ -102,7 +106,9 @@ DATASET = PublicDataset(
     tasks=organ_tasks(ORGANS),
     studies=amos_studies,
     options=(
-        Option(name="modality", help="mr, ct or both.", default="mr", choices=tuple(CHANNELS)),
+        DatasetOption(
+            name="modality", help="mr, ct or both.", default="mr", choices=tuple(CHANNELS)
+        ),
         TEST_IMAGES,
     ),
     adapt=_with_channel,

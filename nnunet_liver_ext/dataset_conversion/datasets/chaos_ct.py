@@ -17,12 +17,16 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
-from nnunet_liver_ext.dataset_conversion.flips import CT, check_not_flipped
-from nnunet_liver_ext.dataset_conversion.mask_slices import ranks, read_png_slice
+from nnunet_liver_ext.dataset_conversion.flipped_masks import CT, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.folder_search import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    TEST_IMAGES,
+    PublicDataset,
+    SegmentationTask,
+)
+from nnunet_liver_ext.dataset_conversion.slicewise_masks import ranks, read_png_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import grid_of, read_series, sorted_slices
+from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, sorted_slices
 from nnunet_liver_ext.space.images import array, image_like
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -57,16 +61,16 @@ def chaos_ct_studies(root: Path, *, test_images: bool = False) -> list[Study]:
 class ChaosCtReader:
     """Reads the slices of a folder and the PNG masks that belong to them by rank."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return read_series(path, same_uid=False)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         slices = sorted_slices(image_path, same_uid=False)
         masks = _masks_in_order(path, image_path, len(slices))
         rank = ranks(one.path.name for one in slices)
         liver = np.stack([_read_liver(masks[rank[one.path.name]], one.size) for one in slices])
         check_not_flipped(array(image), liver, path, CT)
-        return image_like(liver, grid_of(slices))
+        return image_like(liver, grid_of_slices(slices))
 
 
 def _study(folder: Path) -> Study:
@@ -124,7 +128,7 @@ DATASET = PublicDataset(
     ),
     url="https://doi.org/10.5281/zenodo.3431873",
     modalities=("CT",),
-    tasks={"liver": Task(labels={"liver": (1,)})},
+    tasks={"liver": SegmentationTask(labels={"liver": (1,)})},
     studies=chaos_ct_studies,
     reader=ChaosCtReader,
     options=(TEST_IMAGES,),

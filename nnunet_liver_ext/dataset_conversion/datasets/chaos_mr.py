@@ -18,13 +18,17 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
-from nnunet_liver_ext.dataset_conversion.flips import MR, check_not_flipped
-from nnunet_liver_ext.dataset_conversion.mask_slices import read_png_slice
-from nnunet_liver_ext.dataset_conversion.tasks import organ_tasks
+from nnunet_liver_ext.dataset_conversion.common_tasks import organ_tasks
+from nnunet_liver_ext.dataset_conversion.flipped_masks import MR, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.folder_search import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    DatasetOption,
+    PublicDataset,
+    SegmentationTask,
+)
+from nnunet_liver_ext.dataset_conversion.slicewise_masks import read_png_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import grid_of, read_series, sorted_slices
+from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, sorted_slices
 from nnunet_liver_ext.space.images import array, image_like
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -58,7 +62,7 @@ def chaos_mr_studies(root: Path) -> list[Study]:
 
 
 def organ_labels(organs: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """`labels` and `ignored_labels` of `Settings` for some organs; the others become background.
+    """`labels` and `ignored_labels` of `ConversionSettings` for some organs; the others become background.
 
     Raises:
         InputError: an organ that CHAOS does not have.
@@ -73,16 +77,16 @@ def organ_labels(organs: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], tup
 class ChaosReader:
     """Reads the slices of a folder and the PNG masks that belong to them."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return read_series(_series(path), same_uid=False)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         slices = sorted_slices(_series(image_path), same_uid=False)
         pngs = {png.stem: png for png in path.glob("*.png") if not is_junk(png.name)}
         _check_same_slices(path, set(pngs), _series(image_path), {one.path.stem for one in slices})
         labels = np.stack([_labels_of(pngs[one.path.stem], one.size) for one in slices])
         check_not_flipped(array(image), labels == ORGANS["liver"], path, MR)
-        return image_like(labels, grid_of(slices))
+        return image_like(labels, grid_of_slices(slices))
 
 
 def _study(folder: Path) -> Study:
@@ -163,7 +167,8 @@ def _with_organs(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDa
         return dataset
     labels, ignored = organ_labels(chosen)
     return replace(
-        dataset, tasks={" and ".join(chosen): Task(labels=labels, ignored_labels=ignored)}
+        dataset,
+        tasks={" and ".join(chosen): SegmentationTask(labels=labels, ignored_labels=ignored)},
     )
 
 
@@ -188,7 +193,7 @@ DATASET = PublicDataset(
     dataset_name="ChaosMR",
     reader=ChaosReader,
     options=(
-        Option(
+        DatasetOption(
             name="organ",
             help="liver, right kidney, left kidney or spleen; repeat; default liver.",
             multiple=True,

@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.folder_search import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    DatasetOption,
+    PublicDataset,
+    SegmentationTask,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
 from nnunet_liver_ext.studies.pair_studies import Study
@@ -98,11 +102,11 @@ DATASET = PublicDataset(
     url="https://osf.io/cuk24/",
     modalities=("T1", "T2"),
     pairs=True,
-    tasks={"liver": Task(labels={"liver": (1,)})},
+    tasks={"liver": SegmentationTask(labels={"liver": (1,)})},
     studies=cirrmri600_studies,
     dataset_name="CirrMRI600",
     options=(
-        Option(
+        DatasetOption(
             name="paired-only",
             help="Leave out patients who have only one of T1 and T2.",
             default=False,

@@ -21,10 +21,18 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.class_values import IGNORE_OTHER_LABELS, LABEL, task_of
-from nnunet_liver_ext.dataset_conversion.margin import check_margin, eroded_in_plane
-from nnunet_liver_ext.dataset_conversion.readers import PlainReader
+from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
+from nnunet_liver_ext.dataset_conversion.label_options import (
+    IGNORE_OTHER_LABELS,
+    LABEL,
+    parse_label_options,
+)
+from nnunet_liver_ext.dataset_conversion.mask_erosion import check_margin, erode_in_plane
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    DatasetOption,
+    PublicDataset,
+    SegmentationTask,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image
@@ -47,17 +55,17 @@ class DixonReader(PlainReader):
     water_and_fat: dict[Path, tuple[Path | None, Path | None]] = field(default_factory=dict)
     """What the image of the fat fraction is made of that is asked for by a path."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return self._fat_fraction(path) if path in self.water_and_fat else read_image(path)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        mask = super().mask(path, image, image_path)
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        mask = super().read_mask(path, image, image_path)
         if self.margin_mm == 0:
             return mask
-        values, grid = array(mask), Grid.of(mask)
+        values, grid = array(mask), Grid.from_image(mask)
         for own in self.labels.values():
             inside = np.isin(values, own)
-            kept = eroded_in_plane(inside, grid.spacing_mm, self.margin_mm)
+            kept = erode_in_plane(inside, grid.spacing_mm, self.margin_mm)
             if inside.any() and not kept.any():
                 raise InputError(
                     f"{path}: nothing is left of the mask after a margin of {self.margin_mm:g} mm;"
@@ -74,11 +82,11 @@ class DixonReader(PlainReader):
                 " fraction needs both."
             )
         water, fat = read_image(water_path), read_image(fat_path)
-        grid = Grid.of(water)
-        if not Grid.of(fat).matches(grid):
+        grid = Grid.from_image(water)
+        if not Grid.from_image(fat).matches(grid):
             raise InputError(
-                f"{fat_path}: is not on the grid of {water_path.name} ({Grid.of(fat)}; water:"
-                f" {grid})."
+                f"{fat_path}: is not on the grid of {water_path.name} ({Grid.from_image(fat)};"
+                f" water: {grid})."
             )
         if not array(water).any() and not array(fat).any():
             raise InputError(
@@ -157,7 +165,7 @@ def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDatase
     names = modalities(options.get("channel") or ())
     margin = float(options.get("margin") or 0.0)
     check_margin(margin)
-    task = task_of(
+    task = parse_label_options(
         options.get("label") or (), ignore_others=bool(options.get("ignore_other_labels"))
     )
     reader = DixonReader(margin, task.labels)
@@ -186,17 +194,17 @@ DATASET = PublicDataset(
     citation="your own data",
     url="",
     modalities=(WATER, FAT),
-    tasks={"liver": Task(labels={"liver": (1,)})},
+    tasks={"liver": SegmentationTask(labels={"liver": (1,)})},
     studies=dixon_studies,
     reader=DixonReader,
     options=(
-        Option(
+        DatasetOption(
             name="channel",
             help="A channel: fat-fraction, water or fat; repeat for two. [default: fat-fraction]",
             choices=CHANNELS,
             multiple=True,
         ),
-        Option(
+        DatasetOption(
             name="margin",
             help=(
                 "What the masks lose along the border within a slice, mm, for masks of the fat"

@@ -22,9 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
 from nnunet_liver_ext.dataset_conversion.datasets.duke_masks import DukeReader
 from nnunet_liver_ext.dataset_conversion.datasets.duke_series import SEQUENCES, Series, duke_series
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    DatasetOption,
+    PublicDataset,
+    SegmentationTask,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -159,29 +163,29 @@ DATASET = PublicDataset(
     url="https://doi.org/10.5281/zenodo.7774566",
     modalities=modalities("B", "K"),
     pairs=True,
-    tasks={"liver": Task(labels={"liver": (1,)})},
+    tasks={"liver": SegmentationTask(labels={"liver": (1,)})},
     studies=_studies,
     reader=DukeReader,
     options=(
-        Option(
+        DatasetOption(
             name="layout",
             help="pairs of two series, or each series with a mask as an image.",
             default="pairs",
             choices=("pairs", "images"),
         ),
-        Option(
+        DatasetOption(
             name="t1",
             help="Image 1 of a pair, by its letter in the key.",
             default="B",
             choices=tuple(SEQUENCES),
         ),
-        Option(
+        DatasetOption(
             name="t2",
             help="Image 2 of a pair; A is T2, which has no masks.",
             default="K",
             choices=tuple(SEQUENCES),
         ),
-        Option(
+        DatasetOption(
             name="sequence",
             help="With images: a letter to take; repeat. [default: all]",
             choices=tuple(SEQUENCES),

@@ -13,12 +13,18 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.files_on_disk import natural_order
-from nnunet_liver_ext.dataset_conversion.flips import MR, check_not_flipped
-from nnunet_liver_ext.dataset_conversion.mask_slices import ranks, read_dicom_slice
-from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
+from nnunet_liver_ext.dataset_conversion.flipped_masks import MR, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.folder_search import natural_order
+from nnunet_liver_ext.dataset_conversion.image_reader import put_on_image_grid
+from nnunet_liver_ext.dataset_conversion.slicewise_masks import ranks, read_dicom_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
+from nnunet_liver_ext.space.dicom import (
+    SliceHeader,
+    grid_of_slices,
+    is_dicom,
+    read_series,
+    sorted_slices,
+)
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
 PLACE = ("0020|0032", "0020|0037", "0028|0030")
@@ -28,12 +34,12 @@ PLACE = ("0020|0032", "0020|0037", "0028|0030")
 class DukeReader:
     """Reads the slices of a series, and the mask slices that belong to them."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return read_series(
             path, same_uid=False
         )  # a folder is a series; identifiers were made anew for the release
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         files = sorted(
             (file for file in path.iterdir() if is_dicom(file)),
             key=lambda file: natural_order(file.name),
@@ -48,7 +54,7 @@ class DukeReader:
         in_order = zip(_in_order(files, slices), slices, strict=True)
         liver = np.stack([read_dicom_slice(file, one.size) > 0 for file, one in in_order])
         check_not_flipped(array(image), liver, path, MR)
-        return image_like(liver, grid_of(slices))
+        return image_like(liver, grid_of_slices(slices))
 
 
 def have_places(files: list[Path]) -> bool:
@@ -71,11 +77,11 @@ def have_places(files: list[Path]) -> bool:
 
 
 def _in_space(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-    mask = on_grid_of_image(read_series(path, same_uid=False), path, image, image_path)
-    return image_like(array(mask) > 0, Grid.of(image))
+    mask = put_on_image_grid(read_series(path, same_uid=False), path, image, image_path)
+    return image_like(array(mask) > 0, Grid.from_image(image))
 
 
-def _in_order(files: list[Path], slices: list[Slice]) -> list[Path]:
+def _in_order(files: list[Path], slices: list[SliceHeader]) -> list[Path]:
     """The mask file of each image slice: the one of its name, else the one of its rank among the
     names."""
     by_stem = {file.stem: file for file in files}

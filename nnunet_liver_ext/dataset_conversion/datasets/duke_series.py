@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.dataset_csv import read_rows
-from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, natural_order
+from nnunet_liver_ext.dataset_conversion.csv_columns import read_csv_columns
+from nnunet_liver_ext.dataset_conversion.folder_search import files_below, natural_order
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import DICOM_SUFFIXES
 
@@ -101,7 +101,7 @@ def sequences(root: Path) -> dict[tuple[str, str], str]:
     for path in sorted(paths, key=lambda path: KEYS.index(path.name.lower())):
         letters.update(
             ((patient.zfill(4), series), letter)
-            for patient, series, letter in read_rows(path, COLUMNS)
+            for patient, series, letter in read_csv_columns(path, COLUMNS)
         )
     return letters
 

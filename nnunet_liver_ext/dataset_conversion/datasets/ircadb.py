@@ -19,13 +19,19 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import PublicDataset
-from nnunet_liver_ext.dataset_conversion.files_on_disk import folders_below, is_junk, natural_order
-from nnunet_liver_ext.dataset_conversion.flips import CT, check_not_flipped
-from nnunet_liver_ext.dataset_conversion.mask_slices import read_dicom_slice
-from nnunet_liver_ext.dataset_conversion.tasks import LABELS, LIVER_AND_TUMOURS
+from nnunet_liver_ext.dataset_conversion.common_tasks import LABELS, LIVER_AND_TUMOURS
+from nnunet_liver_ext.dataset_conversion.flipped_masks import CT, check_not_flipped
+from nnunet_liver_ext.dataset_conversion.folder_search import folders_below, is_junk, natural_order
+from nnunet_liver_ext.dataset_conversion.public_dataset import PublicDataset
+from nnunet_liver_ext.dataset_conversion.slicewise_masks import read_dicom_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import Slice, grid_of, is_dicom, read_series, sorted_slices
+from nnunet_liver_ext.space.dicom import (
+    SliceHeader,
+    grid_of_slices,
+    is_dicom,
+    read_series,
+    sorted_slices,
+)
 from nnunet_liver_ext.space.images import array, image_like
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -55,17 +61,17 @@ def ircadb_studies(root: Path) -> list[Study]:
 class IrcadbReader:
     """Reads a scan, and from the folders of masks one label map: 1 liver, 2 tumour."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return read_series(path)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         slices = sorted_slices(image_path)
         liver = _read_structure(path / _liver_name(path), slices)
         check_not_flipped(array(image), liver, path / _liver_name(path), CT)
         labels = np.where(liver, LABELS["liver"], 0).astype(np.uint8)
         for folder in tumour_folders(path):
             labels[_read_structure(folder, slices)] = LABELS["tumour"]
-        return image_like(labels, grid_of(slices))
+        return image_like(labels, grid_of_slices(slices))
 
 
 def tumour_folders(masks: Path) -> list[Path]:
@@ -129,7 +135,7 @@ def _liver_name(masks: Path) -> str:
     )
 
 
-def _read_structure(folder: Path, slices: Sequence[Slice]) -> np.ndarray:
+def _read_structure(folder: Path, slices: Sequence[SliceHeader]) -> np.ndarray:
     """One structure, bool (z, y, x), in the order of the scan's slices.
 
     Raises:

@@ -22,13 +22,17 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset
+from nnunet_liver_ext.dataset_conversion.common_tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
     NumberedFiles,
     check_label_names,
 )
-from nnunet_liver_ext.dataset_conversion.readers import on_grid_of_image
-from nnunet_liver_ext.dataset_conversion.tasks import LIVER_AND_TUMOURS
+from nnunet_liver_ext.dataset_conversion.image_reader import put_on_image_grid
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    TEST_IMAGES,
+    DatasetOption,
+    PublicDataset,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask
@@ -88,14 +92,14 @@ class LitsReader:
     """Reads files as they are; a mask with an identity affine is taken to lie on its image voxel by
     voxel."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return read_image(path)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         mask = read_mask(path)
-        if mask.GetSize() == image.GetSize() and has_identity_affine(Grid.of(mask)):
-            return image_like(array(mask), Grid.of(image))
-        return on_grid_of_image(mask, path, image, image_path)
+        if mask.GetSize() == image.GetSize() and has_identity_affine(Grid.from_image(mask)):
+            return image_like(array(mask), Grid.from_image(image))
+        return put_on_image_grid(mask, path, image, image_path)
 
 
 def has_identity_affine(grid: Grid) -> bool:
@@ -158,7 +162,7 @@ DATASET = PublicDataset(
     studies=lits_studies,
     reader=LitsReader,
     options=(
-        Option(
+        DatasetOption(
             name="identity-affine",
             help=(
                 "Volumes whose header has an identity affine in place of voxel size and"

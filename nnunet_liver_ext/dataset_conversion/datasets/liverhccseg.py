@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset
-from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below, is_junk
-from nnunet_liver_ext.dataset_conversion.readers import PlainReader
-from nnunet_liver_ext.dataset_conversion.tasks import LABELS, LIVER_AND_TUMOURS
+from nnunet_liver_ext.dataset_conversion.common_tasks import LABELS, LIVER_AND_TUMOURS
+from nnunet_liver_ext.dataset_conversion.folder_search import files_below, is_junk
+from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
+from nnunet_liver_ext.dataset_conversion.public_dataset import DatasetOption, PublicDataset
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, stem
 from nnunet_liver_ext.studies.pair_studies import Study
@@ -93,16 +93,16 @@ class LiverHccSegReader(PlainReader):
     """Reads all masks of the rater whose liver mask it is given as one label map: 1 liver, 2
     tumour."""
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         labels = np.where(self._inside(path, image, image_path), LABELS["liver"], 0).astype(
             np.uint8
         )
         for tumour in tumour_files(path):
             labels[self._inside(tumour, image, image_path)] = LABELS["tumour"]
-        return image_like(labels, Grid.of(image))
+        return image_like(labels, Grid.from_image(image))
 
     def _inside(self, path: Path, image: sitk.Image, image_path: Path) -> np.ndarray:
-        return array(super().mask(path, image, image_path)) > 0
+        return array(super().read_mask(path, image, image_path)) > 0
 
 
 def tumour_files(liver: Path) -> list[Path]:
@@ -156,7 +156,7 @@ DATASET = PublicDataset(
     studies=liverhccseg_studies,
     reader=LiverHccSegReader,
     options=(
-        Option(
+        DatasetOption(
             name="phase",
             help="A channel: art, pre, pv or del, registered to art; repeat. [default: art]",
             choices=tuple(PHASES),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
+from nnunet_liver_ext.dataset_conversion.folder_search import files_below
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
 from nnunet_liver_ext.studies.pair_studies import Study

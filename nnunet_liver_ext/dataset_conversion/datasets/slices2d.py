@@ -25,21 +25,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.catalogue import Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.class_values import (
-    IGNORE_OTHER_LABELS,
-    LABEL,
-    has_colours,
-    task_of,
-)
-from nnunet_liver_ext.dataset_conversion.datasets.slice_files import (
+from nnunet_liver_ext.dataset_conversion.datasets.slices2d_files import (
     given_patient,
     images_and_masks,
     patient_of,
     read_patients,
 )
-from nnunet_liver_ext.dataset_conversion.flat_images import SLICE_MM
-from nnunet_liver_ext.dataset_conversion.flat_reader import SliceReader
+from nnunet_liver_ext.dataset_conversion.label_options import (
+    IGNORE_OTHER_LABELS,
+    LABEL,
+    has_colours,
+    parse_label_options,
+)
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    DatasetOption,
+    PublicDataset,
+    SegmentationTask,
+)
+from nnunet_liver_ext.dataset_conversion.single_slice_files import SLICE_MM
+from nnunet_liver_ext.dataset_conversion.single_slice_reader import SingleSliceReader
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -127,14 +131,18 @@ def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDatase
     """The entry for its options."""
     entries = tuple(options.get("label") or ())
     others = bool(options.get("ignore_other_labels"))
-    task = task_of(entries, ignore_others=others, colours=True)
+    task = parse_label_options(entries, ignore_others=others, colours=True)
     pixel_mm, slice_mm = pixel_size(options.get("pixel_spacing"))
     return replace(
         dataset,
         modalities=(options.get("modality") or dataset.modalities[0],),
         tasks={options.get("task") or next(iter(dataset.tasks)): task},
         reader=partial(
-            SliceReader, pixel_mm, slice_mm, task.labels if has_colours(entries) else {}, others
+            SingleSliceReader,
+            pixel_mm,
+            slice_mm,
+            task.labels if has_colours(entries) else {},
+            others,
         ),
         reading={"pixel-spacing": [*pixel_mm, slice_mm]},
     )
@@ -152,9 +160,9 @@ DATASET = PublicDataset(
     citation="your own data",
     url="",
     modalities=("CT",),
-    tasks={"classes": Task(labels={"liver": (1,)})},
+    tasks={"classes": SegmentationTask(labels={"liver": (1,)})},
     studies=slices2d_studies,
-    reader=SliceReader,
+    reader=SingleSliceReader,
     options=(
         replace(
             LABEL,
@@ -164,13 +172,13 @@ DATASET = PublicDataset(
             ),
         ),
         IGNORE_OTHER_LABELS,
-        Option(name="modality", help="CT, MR or another name of the images.", default="CT"),
-        Option(
+        DatasetOption(name="modality", help="CT, MR or another name of the images.", default="CT"),
+        DatasetOption(
             name="pixel-spacing",
             help="Size of a pixel of PNG files in mm. [default: 1,1]",
             metavar="X,Y[,Z]",
         ),
-        Option(
+        DatasetOption(
             name="patients",
             help="CSV (name, patient): whose slices these are.",
             type=Path,

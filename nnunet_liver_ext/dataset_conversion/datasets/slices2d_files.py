@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.dataset_csv import read_rows
-from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
-from nnunet_liver_ext.dataset_conversion.flat_images import is_png
+from nnunet_liver_ext.dataset_conversion.csv_columns import read_csv_columns
+from nnunet_liver_ext.dataset_conversion.folder_search import files_below
+from nnunet_liver_ext.dataset_conversion.single_slice_files import is_png
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
 from nnunet_liver_ext.studies.pair_studies import is_mask_name
@@ -74,7 +74,7 @@ def read_patients(path: Path) -> dict[str, str]:
     Raises:
         InputError: it is no such CSV.
     """
-    return {row[0]: row[1] for row in read_rows(path, ("name", "patient"))}
+    return {row[0]: row[1] for row in read_csv_columns(path, ("name", "patient"))}
 
 
 def given_patient(place: Place, patients: Mapping[str, str], path: Path) -> str:

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, PublicDataset, Task
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    TEST_IMAGES,
+    PublicDataset,
+    SegmentationTask,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask
@@ -39,11 +43,11 @@ def sliver07_studies(root: Path, *, test_images: bool = False) -> list[Study]:
 class SliverReader:
     """Reads scans as they are, and masks voxel by voxel: their own geometry is not looked at."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         return read_image(path)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        mask, grid = read_mask(path), Grid.of(image)
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+        mask, grid = read_mask(path), Grid.from_image(image)
         if mask.GetSize() != grid.size:
             mask_size, image_size = (
                 "x".join(map(str, size)) for size in (mask.GetSize(), grid.size)
@@ -68,7 +72,7 @@ DATASET = PublicDataset(
     ),
     url="https://sliver07.grand-challenge.org",
     modalities=("CT",),
-    tasks={"liver": Task(labels={"liver": (1,)})},
+    tasks={"liver": SegmentationTask(labels={"liver": (1,)})},
     studies=sliver07_studies,
     reader=SliverReader,
     options=(TEST_IMAGES,),

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.catalogue import TEST_IMAGES, Option, PublicDataset, Task
-from nnunet_liver_ext.dataset_conversion.files_on_disk import files_below
+from nnunet_liver_ext.dataset_conversion.folder_search import files_below
+from nnunet_liver_ext.dataset_conversion.public_dataset import (
+    TEST_IMAGES,
+    DatasetOption,
+    PublicDataset,
+    SegmentationTask,
+)
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import array, image_ending, read_mask, stem
 from nnunet_liver_ext.studies.pair_studies import Study
@@ -83,10 +88,10 @@ DATASET = PublicDataset(
     ),
     url="https://github.com/wasserth/TotalSegmentator",
     modalities=("MR",),
-    tasks={"liver": Task(labels={"liver": (1,)})},
+    tasks={"liver": SegmentationTask(labels={"liver": (1,)})},
     studies=totalsegmentator_mri_studies,
     options=(
-        Option(
+        DatasetOption(
             name="liver-free",
             help="Take images whose liver mask is empty too; needs --allow-empty.",
             default=False,

@@ -88,7 +88,7 @@ def _uneven(
     return np.maximum(values + variety if image == "t1" else values - variety, 0)
 
 
-def with_bias(
+def add_bias_field(
     values: np.ndarray, spacing_mm: tuple[float, ...], rng: np.random.Generator, strength: float
 ) -> np.ndarray:
     """Multiplied by a smooth positive field, exp(strength · field), of about 15 cm correlation
@@ -96,7 +96,7 @@ def with_bias(
     return values * np.exp(strength * smooth_field(values.shape, spacing_mm, 150.0, rng))
 
 
-def with_rician_noise(values: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
+def add_rician_noise(values: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
     """|values + complex Gaussian noise|, sigma per channel (Gudbjartsson and Patz 1995)."""
     real = values + sigma * rng.standard_normal(values.shape, dtype=np.float32)
     return np.hypot(real, sigma * rng.standard_normal(values.shape, dtype=np.float32))

@@ -8,14 +8,14 @@ from rich.progress import track
 
 from nnunet_liver_ext.dataset_conversion.phantom.pair import Difficulty
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
-from nnunet_liver_ext.dataset_conversion.phantom.single import Modality, make_image
-from nnunet_liver_ext.dataset_conversion.phantom.studies import (
+from nnunet_liver_ext.dataset_conversion.phantom.single_image import Modality, make_image
+from nnunet_liver_ext.dataset_conversion.phantom.study_files import (
     APPEARANCE_VERSION,
     PlannedStudy,
     check_request,
     claim,
+    mark_lesions,
     plan_studies,
-    with_lesions,
     write_table,
 )
 from nnunet_liver_ext.errors import InputError
@@ -88,7 +88,7 @@ def write_image_studies(
             anatomy_seed=study.anatomy_seed,
             lesions=_number_of_lesions(study) if lesions else None,
         )
-        write_image(with_lesions(made.mask, made.lesions) if lesions else made.mask, mask)
+        write_image(mark_lesions(made.mask, made.lesions) if lesions else made.mask, mask)
         write_image(made.image, image)
     return write_table(folder, ["patient", "study", modality.lower(), "mask"], planned, files)
 

@@ -22,9 +22,9 @@ from nnunet_liver_ext.dataset_conversion.phantom.body import (
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import Canvas
 from nnunet_liver_ext.dataset_conversion.phantom.contrast import (
     Signals,
+    add_bias_field,
+    add_rician_noise,
     signals,
-    with_bias,
-    with_rician_noise,
 )
 from nnunet_liver_ext.dataset_conversion.phantom.liver import Liver, LiverShape, paint_liver
 from nnunet_liver_ext.dataset_conversion.phantom.organs import paint_organs
@@ -321,7 +321,9 @@ class Scanner:
         values = acquire(
             image_like(signal, self.canvas), self.grid, self.transform, subslices=self.subslices
         )
-        values = with_rician_noise(with_bias(values, self.grid.spacing_mm, rng, bias), rng, noise)
+        values = add_rician_noise(
+            add_bias_field(values, self.grid.spacing_mm, rng, bias), rng, noise
+        )
         return image_like(np.rint(UNIT * values).astype(np.int16), self.grid)
 
     def masks(

@@ -16,7 +16,7 @@ from scipy.interpolate import PchipInterpolator
 from nnunet_liver_ext.dataset_conversion.phantom import breathing
 from nnunet_liver_ext.dataset_conversion.phantom.acquisition import acquire, grid_around
 from nnunet_liver_ext.dataset_conversion.phantom.annotation import annotate
-from nnunet_liver_ext.dataset_conversion.phantom.contrast import with_bias, with_rician_noise
+from nnunet_liver_ext.dataset_conversion.phantom.contrast import add_bias_field, add_rician_noise
 from nnunet_liver_ext.dataset_conversion.phantom.pair import UNIT, PhantomPair
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
 from nnunet_liver_ext.errors import InputError
@@ -70,7 +70,7 @@ def pair_from_image(
         )
     liver = _liver_on_grid_of(image, mask, liver_label)
     body = _body(image)
-    grid = Grid.of(image)
+    grid = Grid.from_image(image)
     landmarks = _landmarks(grid, body, array(liver) > 0)
     low, high = grid.corners()[:, 2].min(), grid.corners()[:, 2].max()
     limit = MAX_SHIFT_OF_EXTENT * float(high - low)
@@ -114,12 +114,14 @@ class _Scan:
 
     def image(self, contrast: sitk.Image, rng: np.random.Generator) -> sitk.Image:
         values = acquire(contrast, self.grid, self.transform)
-        values = with_rician_noise(with_bias(values, self.grid.spacing_mm, rng, BIAS), rng, NOISE)
+        values = add_rician_noise(
+            add_bias_field(values, self.grid.spacing_mm, rng, BIAS), rng, NOISE
+        )
         return image_like(np.rint(UNIT * values).astype(np.int16), self.grid)
 
 
 def _liver_on_grid_of(image: sitk.Image, mask: sitk.Image, liver_label: int | None) -> sitk.Image:
-    grid, mask_grid = Grid.of(image), Grid.of(mask)
+    grid, mask_grid = Grid.from_image(image), Grid.from_image(mask)
     if not grid.matches(mask_grid, tolerance=SAME_PLACE_VOXELS):
         raise InputError(
             f"the mask ({mask_grid}) lies on another grid than its image ({grid}); resample it"
@@ -184,7 +186,9 @@ def _second_contrast(
     curve = _random_curve(low, high, values[liver], rng)
     air = float(np.percentile(values, 1))
     fade = np.clip((values - air) / max(low - air, 1e-9), 0, 1) ** 2
-    return image_like((fade * curve(np.clip(values, low, high))).astype(np.float32), Grid.of(image))
+    return image_like(
+        (fade * curve(np.clip(values, low, high))).astype(np.float32), Grid.from_image(image)
+    )
 
 
 def _random_curve(

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from rich.progress import track
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.dataset_conversion.phantom.pair import (
     PROTOCOLS,
     Difficulty,
@@ -19,14 +20,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.pair import (
     make_pair,
 )
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.images import (
-    IMAGE_ENDINGS,
-    Grid,
-    array,
-    image_like,
-    replaced,
-    write_image,
-)
+from nnunet_liver_ext.space.images import IMAGE_ENDINGS, Grid, array, image_like, write_image
 
 OPTIONS_FILE = "phantom.json"
 COLUMNS = ("patient", "study", "t1", "t2", "t1_mask", "t2_mask")
@@ -132,7 +126,7 @@ def claim(folder: Path, options: dict[str, object]) -> None:
     """Notes the options in the folder, or makes sure that they are the ones it was begun with."""
     path = folder / OPTIONS_FILE
     if not path.is_file():
-        with replaced(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(options, indent=2) + "\n")
         return
     found = json.loads(path.read_text())
@@ -178,16 +172,16 @@ def _paths(folder: Path, study: PlannedStudy, ending: str) -> dict[str, Path]:
 def _write_pair(pair: PhantomPair, paths: dict[str, Path], with_lesion_labels: bool) -> None:
     masks = {"T1_mask": (pair.t1_mask, pair.t1_lesions), "T2_mask": (pair.t2_mask, pair.t2_lesions)}
     for part, (mask, lesions) in masks.items():
-        write_image(with_lesions(mask, lesions) if with_lesion_labels else mask, paths[part])
+        write_image(mark_lesions(mask, lesions) if with_lesion_labels else mask, paths[part])
     write_image(pair.t1, paths["T1"])
     write_image(pair.t2, paths["T2"])
 
 
-def with_lesions(mask: sitk.Image, lesions: sitk.Image) -> sitk.Image:
+def mark_lesions(mask: sitk.Image, lesions: sitk.Image) -> sitk.Image:
     """The liver mask (1) with the lesions in it as 2."""
     labels = array(mask)
     labels[(labels > 0) & (array(lesions) > 0)] = 2
-    return image_like(labels, Grid.of(mask))
+    return image_like(labels, Grid.from_image(mask))
 
 
 def write_table(
@@ -198,7 +192,7 @@ def write_table(
 ) -> Path:
     """`folder`/studies.csv: patient, study and the files of each study, relative to the folder."""
     table = folder / "studies.csv"
-    with replaced(table) as unfinished, unfinished.open("w", newline="") as file:
+    with atomic_write(table) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         for study, paths in zip(planned, files, strict=True):

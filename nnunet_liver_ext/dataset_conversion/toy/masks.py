@@ -45,7 +45,7 @@ def draw_blobs(side: int, pixels: float, rng: np.random.Generator) -> np.ndarray
     return _without_small_parts(mask, SMALLEST_PART * pixels)
 
 
-def with_other_border(mask: np.ndarray, difference: float, rng: np.random.Generator) -> np.ndarray:
+def vary_border(mask: np.ndarray, difference: float, rng: np.random.Generator) -> np.ndarray:
     """The mask after a smooth random displacement of its border.
 
     A displacement of standard deviation σ along a border of length P sweeps P·σ·√(2/π) pixels, so

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
-from nnunet_liver_ext.dataset_conversion.toy.masks import AREA, draw_blobs, with_other_border
+from nnunet_liver_ext.dataset_conversion.toy.masks import AREA, draw_blobs, vary_border
 from nnunet_liver_ext.dataset_conversion.toy.patterns import angle_image, frequency_image
 from nnunet_liver_ext.errors import InputError
 
@@ -77,8 +77,8 @@ def make_pair(
     rng = generator(seed, "toy masks")
     side = _canvas_side(size, max_shift)
     blobs_1 = draw_blobs(side, rng.uniform(*AREA) * size**2, rng)
-    visible_2 = with_other_border(blobs_1, difference, generator(seed, "toy difference"))
-    blobs_2 = with_other_border(visible_2, annotation_noise, generator(seed, "toy annotation"))
+    visible_2 = vary_border(blobs_1, difference, generator(seed, "toy difference"))
+    blobs_2 = vary_border(visible_2, annotation_noise, generator(seed, "toy annotation"))
     shift = rng.integers(-max_shift, max_shift, 2, endpoint=True)
     start = rng.integers(*_starts(size, side, shift), endpoint=True)
     mask_1 = _placed(blobs_1, start, size)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.flat_images import flat_grid
-from nnunet_liver_ext.dataset_conversion.settings import Settings
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.single_slice_files import single_slice_grid
 from nnunet_liver_ext.dataset_conversion.toy.pair import (
     DIFFERENCE,
     NOISE,
@@ -28,7 +28,7 @@ from nnunet_liver_ext.dataset_conversion.toy.pair import (
     make_pair,
     scaled_max_shift,
 )
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_like
@@ -104,7 +104,7 @@ def write_toy_dataset(
             [*training, *test],
             dataset_id=dataset_id,
             name=name,
-            settings=Settings(
+            settings=ConversionSettings(
                 labels={"blob": (1,)},
                 spacing="native-t1",
                 interpolation="linear",
@@ -126,11 +126,11 @@ def write_toy_dataset(
 class ToyReader:
     """Makes images and masks from recipes."""
 
-    def image(self, path: Path) -> sitk.Image:
+    def read_image(self, path: Path) -> sitk.Image:
         part, pair = _made(path.read_text())
         return _single_slice(pair.image_1 if part == MODALITIES[0] else pair.image_2)
 
-    def mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         part, pair = _made(path.read_text())
         return _single_slice(pair.mask_1 if part == MODALITIES[0] else pair.mask_2)
 
@@ -219,4 +219,4 @@ def _cached_pair(seed: int, options: tuple[tuple[str, Any], ...]) -> ToyPair:
 
 
 def _single_slice(values: np.ndarray) -> sitk.Image:
-    return image_like(values[None], flat_grid(values.shape[::-1], (1.0, 1.0)))
+    return image_like(values[None], single_slice_grid(values.shape[::-1], (1.0, 1.0)))

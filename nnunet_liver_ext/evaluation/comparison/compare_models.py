@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.conventions import refuse_other_conventions
 from nnunet_liver_ext.evaluation.comparison.results_folders import (
@@ -26,7 +27,6 @@ from nnunet_liver_ext.evaluation.statistics.comparable_metrics import judged_met
 from nnunet_liver_ext.evaluation.statistics.models_table import patient_of_each_case
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import RESAMPLES, Unit, compare_paired
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, run_to_run
-from nnunet_liver_ext.space.images import replaced
 
 SAME_VOLUME = 1e-6
 """Volumes of references that differ by less than this part are the same."""
@@ -178,7 +178,7 @@ def write_comparison(
         ),
     }
     for name, text in texts.items():
-        with replaced(out / name) as unfinished:
+        with atomic_write(out / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     draw_forest(comparison.table, out / "comparison.png")
     write_comparison_report(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.evaluation.comparison.written_tables import (
     FOOTNOTE,
     has_optimistic,
@@ -18,7 +19,6 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 from nnunet_liver_ext.evaluation.statistics.sentences import Row
-from nnunet_liver_ext.space.images import replaced
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00"}  # told apart with every kind of colour vision
 OTHER = "#555555"
@@ -88,7 +88,7 @@ def _draw(comparison: pd.DataFrame, rows: pd.DataFrame, path: Path) -> None:
         for axes, own in zip(all_axes, panels, strict=True):
             _draw_panel(axes, own)
         figure.supxlabel(_legend(comparison), fontsize="x-small", color=OTHER)
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, dpi=110)
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from nnunet_liver_ext.evaluation.statistics.sentences import sentence
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability
-from nnunet_liver_ext.space.images import replaced
 
 Tables = Mapping[str, Mapping[int, pd.DataFrame]]
 """results.csv by model and repetition."""
@@ -87,7 +87,7 @@ class Best:
             ],
             "sentences": self.sentences(),
         }
-        with replaced(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(
                 json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
                 encoding="utf-8",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_json.manifest import FILE_NAME as PAIRS
+from nnunet_liver_ext.dataset_json.manifest import MANIFEST_FILE as PAIRS
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition

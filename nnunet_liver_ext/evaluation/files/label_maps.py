@@ -69,7 +69,7 @@ class LabelMap:
             labels = np.zeros(own.shape, np.int32)
             for before, after in self.renumber:
                 labels[own == before] = after
-        return labels, Grid.of(image)
+        return labels, Grid.from_image(image)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.evaluation.files.label_maps import Key
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.space.detached_data import detached_files
-from nnunet_liver_ext.space.images import replaced
 
 FOLDER = ".cases"
 BLOCK = 2**20
@@ -86,7 +86,7 @@ class CaseCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         files = {what: {**seen[what], "sha256": _sha256(path)} for what, path in item.files.items()}
         content = {"depends_on": self._depends_on(item), "files": files, "result": result.to_json()}
-        with replaced(self._path(item.key)) as unfinished:
+        with atomic_write(self._path(item.key)) as unfinished:
             unfinished.write_text(json.dumps(content), encoding="utf-8")
 
     def _depends_on(self, item: Item) -> Any:

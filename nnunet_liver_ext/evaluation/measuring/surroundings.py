@@ -60,4 +60,4 @@ def surroundings_of(
 
 
 def _on(grid: Grid, image: sitk.Image, *, outside: float) -> sitk.Image:
-    return image if Grid.of(image).matches(grid) else resample(image, grid, outside=outside)
+    return image if Grid.from_image(image).matches(grid) else resample(image, grid, outside=outside)

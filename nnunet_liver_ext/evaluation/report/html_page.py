@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from nnunet_liver_ext import __version__
-from nnunet_liver_ext.space.images import replaced
+from nnunet_liver_ext.atomic_write import atomic_write
 
 TEMPLATES = "templates"
 
@@ -37,7 +37,7 @@ def write_page(template: str, path: Path, **content: Any) -> None:
         "version": __version__,
     }
     html = environment.get_template(template).render(**own, **content)
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
 
 

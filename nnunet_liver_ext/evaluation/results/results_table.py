@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, PAIR_METRICS
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.space.images import replaced
 
 COLUMNS = ("case", "patient", "modality", "class", "metric", "value", "unit")
 OBJECT = ["case", "modality", "class"]
@@ -170,7 +170,7 @@ def read_results(path: Path) -> pd.DataFrame:
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Writes the table beside `path` and renames it."""
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         table.to_csv(unfinished, index=False, na_rep="nan")
 
 
@@ -212,7 +212,7 @@ def write_json(
         "notes": [vars(note) for note in notes],
         **(more or {}),
     }
-    with replaced(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(
             json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
             encoding="utf-8",

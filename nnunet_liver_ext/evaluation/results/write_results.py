@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.case_files import Comparison
 from nnunet_liver_ext.evaluation.files.label_maps import Classes
@@ -17,7 +18,6 @@ from nnunet_liver_ext.evaluation.results.flags import to_look_at
 from nnunet_liver_ext.evaluation.results.latex import summary_latex
 from nnunet_liver_ext.evaluation.results.results_table import write_csv, write_json
 from nnunet_liver_ext.evaluation.results.summaries import agreements, detections
-from nnunet_liver_ext.space.images import replaced
 
 FORMATS = {
     "csv": "results.csv",
@@ -111,7 +111,7 @@ def write_results(
             processes=evaluation.processes,
         )
     if "tex" in evaluation.formats:
-        with replaced(out / FORMATS["tex"]) as unfinished:
+        with atomic_write(out / FORMATS["tex"]) as unfinished:
             unfinished.write_text(summary_latex(table), encoding="utf-8")
     for name, rows in details.items():
         write_csv(rows, out / f"{name}.csv")

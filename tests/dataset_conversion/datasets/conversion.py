@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, write_image
 
@@ -51,12 +51,12 @@ def convert(
     **options: Any,
 ) -> Path:
     """Folder of the dataset, made with two folds and number 520."""
-    dataset = DATASETS[key].adapted({**options, "task": task})
+    dataset = DATASETS[key].adapt_to({**options, "task": task})
     return write_dataset(
         dataset.find(root, options),
         dataset_id=520,
         name="Public",
-        settings=Settings(**dataset.settings(task), allow_empty=allow_empty),
+        settings=ConversionSettings(**dataset.settings(task), allow_empty=allow_empty),
         folds=2,
         processes=1,
         add=add,

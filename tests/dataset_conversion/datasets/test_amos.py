@@ -109,7 +109,7 @@ def test_a_real_image(tmp_path: Path, raw: Path):
     written = Written(convert("amos", tmp_path / "amos22"))
     label, reference = written.label("amos_0540"), array(read_mask(mask))
     np.testing.assert_array_equal(array(label), reference == 6)
-    assert Grid.of(label).matches(Grid.of(read_image(image)), tolerance=0.001)
+    assert Grid.from_image(label).matches(Grid.from_image(read_image(image)), tolerance=0.001)
     assert array(label).sum() * np.prod(label.GetSpacing()) / 1000 == pytest.approx(1311, abs=1)
     np.testing.assert_allclose(
         array(written.image("amos_0540")), array(read_image(image)), rtol=1e-6

@@ -135,11 +135,11 @@ def test_masks_in_the_other_order_are_noticed(chaos: Path):
     folder = chaos / "Train_Sets" / "CT" / "1"
     for rank, plane in enumerate(liver(0)):
         Image.fromarray(plane).save(folder / "Ground" / f"liver_GT_{rank:03d}.png")
-    image = ChaosCtReader().image(folder / "DICOM_anon")
+    image = ChaosCtReader().read_image(folder / "DICOM_anon")
     with pytest.raises(
         InputError, match=r"seem to be flipped along z: .* deviation of \d{3} HU, and of \d\d? HU"
     ):
-        ChaosCtReader().mask(folder / "Ground", image, folder / "DICOM_anon")
+        ChaosCtReader().read_mask(folder / "Ground", image, folder / "DICOM_anon")
 
 
 def test_one_bit_is_read_as_0_and_above(tmp_path: Path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.datasets.chaos_mr import (
     DATASET,
     ChaosReader,
@@ -16,8 +17,7 @@ from nnunet_liver_ext.dataset_conversion.datasets.chaos_mr import (
     in_phase,
     organ_labels,
 )
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.pairing import decode_pair
@@ -108,7 +108,7 @@ def chaos(written_once: Path, tmp_path: Path) -> Path:
 
 def options(organs: list[str]) -> dict:
     labels, ignored = organ_labels(organs)
-    settings = Settings(spacing=(4.0, 4.0, 6.0), labels=labels, ignored_labels=ignored)
+    settings = ConversionSettings(spacing=(4.0, 4.0, 6.0), labels=labels, ignored_labels=ignored)
     return {
         "dataset_id": 510,
         "name": "Chaos",
@@ -134,17 +134,17 @@ def test_examinations_are_found_and_in_phase_is_the_longer_echo(chaos: Path):
     assert in_phase(studies[0].images["T1"]).name == "InPhase"
     assert in_phase(studies[2].images["T1"]).name == "OutPhase"
     np.testing.assert_array_equal(
-        array(ChaosReader().image(studies[2].images["T1"])), intensities(T1_GRID, 300, seed=1)
+        array(ChaosReader().read_image(studies[2].images["T1"])), intensities(T1_GRID, 300, seed=1)
     )
 
 
 def test_masks_lie_where_the_organs_are(chaos: Path):
     study = chaos_mr_studies(chaos)[0]
     for modality, grid in (("T1", T1_GRID), ("T2", T2_GRID)):
-        image = ChaosReader().image(study.images[modality])
-        mask = ChaosReader().mask(study.masks[modality], image, study.images[modality])
-        assert Grid.of(mask).matches(grid)
-        assert Grid.of(image).matches(grid)
+        image = ChaosReader().read_image(study.images[modality])
+        mask = ChaosReader().read_mask(study.masks[modality], image, study.images[modality])
+        assert Grid.from_image(mask).matches(grid)
+        assert Grid.from_image(image).matches(grid)
         labels = array(mask)
         np.testing.assert_array_equal(labels == 1, grey_values(grid) // 10 == 6)
         assert [int(grey_values(grid)[labels == label].mean()) for label in (2, 3, 4)] == [
@@ -191,8 +191,8 @@ def test_a_png_too_many_is_named(chaos: Path):
     with pytest.raises(
         InputError, match=r"11 PNG masks, .* 10 slices \(no slice for IMG-0004-00099\)"
     ):
-        ChaosReader().mask(
-            study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"]
+        ChaosReader().read_mask(
+            study.masks["T1"], ChaosReader().read_image(study.images["T1"]), study.images["T1"]
         )
 
 
@@ -207,8 +207,8 @@ def test_flipped_masks_are_noticed(chaos: Path, axis: int, name: str):
         InputError,
         match=rf"seem to be flipped along {name}: .* deviation of \d+% of the mean, and of \d+%",
     ):
-        ChaosReader().mask(
-            study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"]
+        ChaosReader().read_mask(
+            study.masks["T1"], ChaosReader().read_image(study.images["T1"]), study.images["T1"]
         )
 
 
@@ -225,8 +225,8 @@ def test_unusable_masks_are_named(chaos: Path, plane: np.ndarray, message: str):
     path = study.masks["T1"] / "IMG-0004-00006.png"
     sitk.WriteImage(sitk.GetImageFromArray(plane, isVector=plane.ndim == 3), str(path))
     with pytest.raises(InputError, match=rf"IMG-0004-00006\.png: .*{message}"):
-        ChaosReader().mask(
-            study.masks["T1"], ChaosReader().image(study.images["T1"]), study.images["T1"]
+        ChaosReader().read_mask(
+            study.masks["T1"], ChaosReader().read_image(study.images["T1"]), study.images["T1"]
         )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.datasets.cirrmri600 import DATASET, cirrmri600_studies
-from nnunet_liver_ext.dataset_conversion.settings import Settings
-from nnunet_liver_ext.dataset_conversion.writer import write_dataset
+from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_like, write_image
@@ -72,7 +72,7 @@ def test_one_modality_alone_is_refused(cirrmri: Path):
 
 
 def test_the_converted_dataset_is_split_by_patient_anew(cirrmri: Path, raw: Path):
-    settings = Settings(spacing=COARSE)
+    settings = ConversionSettings(spacing=COARSE)
     studies = cirrmri600_studies(cirrmri, paired_only=True)
     folder = write_dataset(
         studies,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.dixon import DATASET, modalities
-from nnunet_liver_ext.dataset_conversion.margin import eroded_in_plane
+from nnunet_liver_ext.dataset_conversion.mask_erosion import erode_in_plane
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.source_images import find_images
@@ -64,8 +64,8 @@ def test_the_channel_is_the_fat_fraction_in_percent(scans: Path, raw: Path):
         case = case_of(folder, name, name)
         np.testing.assert_allclose(voxels(folder, case, 0), percent(seed), rtol=1e-6)
         np.testing.assert_array_equal(voxels(folder, case), block())
-        assert Grid.of(written(folder, case, 0)).matches(GRID)
-        assert Grid.of(written(folder, case)).matches(GRID)
+        assert Grid.from_image(written(folder, case, 0)).matches(GRID)
+        assert Grid.from_image(written(folder, case)).matches(GRID)
     assert voxels(folder, case, 0)[0, 0, 0] == 0
 
 
@@ -106,25 +106,29 @@ def test_a_csv_and_dicom_folders(tmp_path: Path, raw: Path):
         folder = tmp_path / name
         for kind, values in (("W", magnitudes(seed)), ("F", magnitudes(seed + 1))):
             write_series(folder / kind, values)
-        write_image(image_like(block(), Grid.of(read_image(folder / "W"))), folder / "liver.nrrd")
+        write_image(
+            image_like(block(), Grid.from_image(read_image(folder / "W"))), folder / "liver.nrrd"
+        )
         lines.append(f"{name},2024,{name}/W,{name}/F,{name}/liver.nrrd")
     csv = tmp_path / "scans.csv"
     csv.write_text("\n".join(lines) + "\n")
     folder = convert("dixon", csv)
     case = case_of(folder, "ben", "2024")
     np.testing.assert_allclose(voxels(folder, case, 0), percent(20), rtol=1e-6)
-    assert Grid.of(written(folder, case)).matches(Grid.of(read_image(tmp_path / "ben" / "W")))
+    assert Grid.from_image(written(folder, case)).matches(
+        Grid.from_image(read_image(tmp_path / "ben" / "W"))
+    )
 
 
 def test_a_margin_is_taken_within_slices():
     mask = block(LARGE).astype(bool)  # 10 x 12 voxels of 1.5 x 2 mm (y, x), through all slices
     expected = np.zeros_like(mask)
     expected[:, 2:-2, 1:-1] = True  # less than a voxel along x
-    np.testing.assert_array_equal(eroded_in_plane(mask, LARGE.spacing_mm, 1.9), expected)
+    np.testing.assert_array_equal(erode_in_plane(mask, LARGE.spacing_mm, 1.9), expected)
     expected[:, :, 1] = expected[:, :, -2] = False  # a voxel along both, and none along z
     for margin in (2.0, 2.9):
-        np.testing.assert_array_equal(eroded_in_plane(mask, LARGE.spacing_mm, margin), expected)
-    np.testing.assert_array_equal(eroded_in_plane(mask, LARGE.spacing_mm, 0), mask)
+        np.testing.assert_array_equal(erode_in_plane(mask, LARGE.spacing_mm, margin), expected)
+    np.testing.assert_array_equal(erode_in_plane(mask, LARGE.spacing_mm, 0), mask)
 
 
 def test_the_margin_of_random_masks_is_that_of_evaluation_slice_by_slice():
@@ -132,7 +136,7 @@ def test_the_margin_of_random_masks_is_that_of_evaluation_slice_by_slice():
     mask = rng.random((4, 20, 22)) < 0.97
     for margin in (0.5, 1.5, 2.0, 2.5, 3.1):
         np.testing.assert_array_equal(
-            eroded_in_plane(mask, (4.0, 1.5, 2.0), margin), eroded(mask, (1e6, 1.5, 2.0), margin)
+            erode_in_plane(mask, (4.0, 1.5, 2.0), margin), eroded(mask, (1e6, 1.5, 2.0), margin)
         )
 
 
@@ -147,7 +151,7 @@ def test_masks_with_a_margin_in_the_dataset(tmp_path: Path, raw: Path):
     found = voxels(folder, "P001_S1")
     for label in (1, 2):
         np.testing.assert_array_equal(
-            found == label, eroded_in_plane(labels == label, LARGE.spacing_mm, 1.5)
+            found == label, erode_in_plane(labels == label, LARGE.spacing_mm, 1.5)
         )
     assert (found == 1).any()
     assert case_of(folder, "anna", "anna") == "P001_S1"
@@ -172,7 +176,7 @@ def test_a_margin_that_leaves_nothing_is_refused(scans: Path, raw: Path):
     with pytest.raises(InputError, match=message):
         convert("dixon", scans, margin=5.0)
     with pytest.raises(InputError, match="0 or more, not -1"):
-        DATASET.adapted({"margin": -1.0})
+        DATASET.adapt_to({"margin": -1.0})
 
 
 def test_scans_that_do_not_fit_are_named(scans: Path, raw: Path):

@@ -160,7 +160,7 @@ def test_converted_pairs(root: Path, raw: Path):
     incomplete = case_of(folder, "0002", "3-7")
     assert content["incomplete"] == {incomplete: {"images": ["T1pre", "T1pv"], "masks": ["T1pv"]}}
     first, second = decode_pair(voxels(folder, case_of(folder, "0001", "9-21")))
-    grid = Grid.of(written(folder, case_of(folder, "0001", "9-21")))
+    grid = Grid.from_image(written(folder, case_of(folder, "0001", "9-21")))
     truth = ball(grid, tuple(np.array(GRID.origin) + 3.0 * np.array(LIVER_AT)[::-1]), 7.0)
     for mask in (first.astype(bool), second.astype(bool)):
         assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.8
@@ -179,7 +179,7 @@ def test_converted_images_are_exact(root: Path, raw: Path):
         np.testing.assert_array_equal(
             voxels(folder, case, 0), intensities(int(patient) * 100 + int(series))
         )
-        assert Grid.of(written(folder, case)).matches(GRID)
+        assert Grid.from_image(written(folder, case)).matches(GRID)
     # all series of a patient stay on one side of every split
     assert {case_of(folder, "0001", series)[:4] for series in ("9", "10", "21")} == {"P001"}
 
@@ -200,10 +200,10 @@ def test_mask_slices_find_their_image_slices(tmp_path: Path, names: str, placed:
     write_images(tmp_path / "images", seed=1)
     write_masks(tmp_path / "masks", placed=placed, names=names)
     assert have_places(sorted((tmp_path / "masks").iterdir())) is placed
-    image = DukeReader().image(tmp_path / "images")
-    mask = DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")
+    image = DukeReader().read_image(tmp_path / "images")
+    mask = DukeReader().read_mask(tmp_path / "masks", image, tmp_path / "images")
     np.testing.assert_array_equal(array(mask), LIVER)
-    assert Grid.of(mask).matches(GRID)
+    assert Grid.from_image(mask).matches(GRID)
 
 
 def test_names_that_fall_with_z_follow_the_slices_as_well(tmp_path: Path):
@@ -215,18 +215,20 @@ def test_names_that_fall_with_z_follow_the_slices_as_well(tmp_path: Path):
         file = pydicom.dcmread(path)
         file.ImagePositionPatient = [0, 0, 0]  # one place for all says nothing
         file.save_as(path)
-    image = DukeReader().image(tmp_path / "images")
+    image = DukeReader().read_image(tmp_path / "images")
     np.testing.assert_array_equal(
-        array(DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")), LIVER
+        array(DukeReader().read_mask(tmp_path / "masks", image, tmp_path / "images")), LIVER
     )
 
 
 def test_orientation_is_kept(tmp_path: Path):
     write(tmp_path / "images", intensities(1), orientation=TILTED)
     write(tmp_path / "masks", LIVER.astype(np.uint8), orientation=TILTED)
-    image = DukeReader().image(tmp_path / "images")
-    mask = DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")
-    assert Grid.of(mask).matches(Grid.of(read_series(tmp_path / "images", same_uid=False)))
+    image = DukeReader().read_image(tmp_path / "images")
+    mask = DukeReader().read_mask(tmp_path / "masks", image, tmp_path / "images")
+    assert Grid.from_image(mask).matches(
+        Grid.from_image(read_series(tmp_path / "images", same_uid=False))
+    )
     columns = np.array(image.GetDirection()).reshape(3, 3).T
     np.testing.assert_allclose(columns, [[0, 1, 0], [0, 0, -1], [-1, 0, 0]], atol=1e-6)
     np.testing.assert_array_equal(array(mask), LIVER)
@@ -250,20 +252,20 @@ def test_a_real_liver_without_places_is_taken_and_refused_if_flipped(tmp_path: P
             file = pydicom.dcmread(path)
             del file.ImagePositionPatient
             file.save_as(path)
-    image = DukeReader().image(tmp_path / "images")
+    image = DukeReader().read_image(tmp_path / "images")
     np.testing.assert_array_equal(
-        array(DukeReader().mask(tmp_path / "masks", image, tmp_path / "images")), liver
+        array(DukeReader().read_mask(tmp_path / "masks", image, tmp_path / "images")), liver
     )
     with pytest.raises(InputError, match="seem to be flipped along z"):
-        DukeReader().mask(tmp_path / "flipped", image, tmp_path / "images")
+        DukeReader().read_mask(tmp_path / "flipped", image, tmp_path / "images")
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path):
     write_images(tmp_path / "images", seed=1)
-    image = DukeReader().image(tmp_path / "images")
+    image = DukeReader().read_image(tmp_path / "images")
 
     def mask(name: str) -> None:
-        DukeReader().mask(tmp_path / name, image, tmp_path / "images")
+        DukeReader().read_mask(tmp_path / name, image, tmp_path / "images")
 
     write_masks(tmp_path / "flipped", placed=False, flipped=True)
     with pytest.raises(InputError, match="flipped: these masks seem to be flipped along"):
@@ -318,11 +320,11 @@ def test_a_series_that_is_there_twice_is_refused(root: Path):
 def test_names_and_options_of_pairs():
     assert modalities("B", "A") == ("T1", "T2")
     assert modalities("G", "K") == ("T1in", "T1pv")
-    assert DATASET.adapted({"t1": "G", "t2": "A"}).modalities == ("T1", "T2")
-    assert DATASET.adapted({"layout": "images"}).modalities == ("MR",)
+    assert DATASET.adapt_to({"t1": "G", "t2": "A"}).modalities == ("T1", "T2")
+    assert DATASET.adapt_to({"layout": "images"}).modalities == ("MR",)
     with pytest.raises(
         InputError, match=r"--t1 K --t2 K: give two different ones of A \(T2\), B \(T1pre\)"
     ):
         modalities("K", "K")
     with pytest.raises(InputError, match="--sequence goes with --layout images"):
-        DATASET.adapted({"sequence": ("B",)})
+        DATASET.adapt_to({"sequence": ("B",)})

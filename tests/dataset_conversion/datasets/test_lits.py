@@ -146,17 +146,19 @@ def test_a_release_with_other_labels_is_refused(msd: Path):
 def test_a_mask_with_an_identity_affine_fits_its_image_and_a_shifted_one_does_not(tmp_path: Path):
     reader, path = LitsReader(), write(intensities_of(1), tmp_path / "volume-1.nii")
     image = read_image(path)
-    mask = reader.mask(write(labels_of(1), tmp_path / "segmentation-1.nii", IDENTITY), image, path)
+    mask = reader.read_mask(
+        write(labels_of(1), tmp_path / "segmentation-1.nii", IDENTITY), image, path
+    )
     np.testing.assert_array_equal(array(mask), labels_of(1))
-    assert Grid.of(mask) == Grid.of(image)
+    assert Grid.from_image(mask) == Grid.from_image(image)
     shifted = Grid(GRID.size, GRID.spacing, (0.0, 0.0, 0.0), GRID.direction)
     with pytest.raises(
         InputError, match=r"segmentation-2\.nii: is not on the grid of its image volume-1\.nii"
     ):
-        reader.mask(write(labels_of(1), tmp_path / "segmentation-2.nii", shifted), image, path)
+        reader.read_mask(write(labels_of(1), tmp_path / "segmentation-2.nii", shifted), image, path)
     smaller = Grid((6, 5, 3), IDENTITY.spacing, IDENTITY.origin, IDENTITY.direction)
     with pytest.raises(InputError, match="is not on the grid"):
-        reader.mask(
+        reader.read_mask(
             write(labels_of(1, smaller), tmp_path / "segmentation-3.nii", smaller), image, path
         )
 

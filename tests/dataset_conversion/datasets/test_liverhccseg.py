@@ -104,10 +104,10 @@ def test_examinations_with_their_raters(root: Path):
 def test_the_label_map_of_a_rater_joins_all_files(root: Path):
     study = liverhccseg_studies(root)[0]
     image = read_image(study.images["art"])
-    mask = LiverHccSegReader().mask(study.masks["art"], image, study.images["art"])
+    mask = LiverHccSegReader().read_mask(study.masks["art"], image, study.images["art"])
     nodules = NODULES[0] | NODULES[1]
     np.testing.assert_array_equal(array(mask), np.where(nodules, 2, LIVER.astype(int)))
-    assert Grid.of(mask).matches(ARTERIAL)
+    assert Grid.from_image(mask).matches(ARTERIAL)
 
 
 def test_the_liver_includes_its_tumours(root: Path, raw: Path):
@@ -115,7 +115,7 @@ def test_the_liver_includes_its_tumours(root: Path, raw: Path):
     case = case_of(folder, "TCGA-AA-0002", "11-12-2001")
     np.testing.assert_array_equal(voxels(folder, case), LIVER | NODULES[1])
     np.testing.assert_array_equal(voxels(folder, case, 0), intensities(2))
-    assert Grid.of(written(folder, case, 0)).matches(ARTERIAL)
+    assert Grid.from_image(written(folder, case, 0)).matches(ARTERIAL)
     content = dataset_json(folder)
     assert content["labels"] == {"background": 0, "liver": 1}
     assert content["channel_names"] == {"0": "art"}
@@ -148,7 +148,7 @@ def test_registered_phases_are_channels_on_the_arterial_grid(root: Path, raw: Pa
     for channel, seed in ((0, 2), (1, 21), (2, 22)):
         # stored from the other corner, in the same places
         np.testing.assert_allclose(voxels(folder, case, channel), intensities(seed), atol=1e-3)
-        assert Grid.of(written(folder, case, channel)).matches(ARTERIAL)
+        assert Grid.from_image(written(folder, case, channel)).matches(ARTERIAL)
 
 
 def test_a_changed_tumour_mask_is_noticed(root: Path, raw: Path):

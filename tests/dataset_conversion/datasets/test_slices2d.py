@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nnunet_liver_ext.dataset_conversion.class_values import task_of
-from nnunet_liver_ext.dataset_conversion.datasets.slice_files import Place, patient_of
 from nnunet_liver_ext.dataset_conversion.datasets.slices2d import pixel_size, slices2d_studies
-from nnunet_liver_ext.dataset_conversion.flat_images import (
-    flat_grid,
-    read_flat_image,
-    read_flat_mask,
+from nnunet_liver_ext.dataset_conversion.datasets.slices2d_files import Place, patient_of
+from nnunet_liver_ext.dataset_conversion.label_options import parse_label_options
+from nnunet_liver_ext.dataset_conversion.single_slice_files import (
     read_png,
+    read_single_slice_image,
+    read_single_slice_mask,
+    single_slice_grid,
 )
-from nnunet_liver_ext.dataset_conversion.flat_reader import SliceReader
+from nnunet_liver_ext.dataset_conversion.single_slice_reader import SingleSliceReader
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, write_image
@@ -76,7 +76,7 @@ def test_slices_become_volumes_of_one_slice(pngs: Path, raw: Path):
     np.testing.assert_array_equal(voxels(folder, case), LABELS[None])
     for channel in (0, None):
         image = written(folder, case, channel)
-        assert Grid.of(image).matches(
+        assert Grid.from_image(image).matches(
             Grid((9, 6, 1), (0.8, 0.7, 999.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
         )
     splits = json.loads((folder / "splits_final.json").read_text())
@@ -226,18 +226,18 @@ def test_equal_colours_are_grey(tmp_path: Path, channels: int):
     if channels != 3:
         values[..., -1] = 255
     np.testing.assert_array_equal(
-        array(SliceReader().image(save(values, tmp_path / "a.png")))[0], grey(1)
+        array(SingleSliceReader().read_image(save(values, tmp_path / "a.png")))[0], grey(1)
     )
     values[2, 3, 0] ^= 1
     if channels > 2:
         with pytest.raises(
             InputError, match=r"a\.png: is a colour image; its red, green and blue must be equal"
         ):
-            SliceReader().image(save(values, tmp_path / "a.png"))
+            SingleSliceReader().read_image(save(values, tmp_path / "a.png"))
     else:
         values[2, 3, 1] = 254
         with pytest.raises(InputError, match=r"a\.png: has transparent pixels"):
-            SliceReader().image(save(values, tmp_path / "a.png"))
+            SingleSliceReader().read_image(save(values, tmp_path / "a.png"))
 
 
 def test_png_files_that_cannot_be_read_are_named(tmp_path: Path):
@@ -253,10 +253,10 @@ def test_png_files_that_cannot_be_read_are_named(tmp_path: Path):
 # ---------------------------------------------------------------------- masks
 
 
-def masked(mask: Path, tmp_path: Path, reader: SliceReader | None = None) -> np.ndarray:
-    reader = reader or SliceReader()
+def masked(mask: Path, tmp_path: Path, reader: SingleSliceReader | None = None) -> np.ndarray:
+    reader = reader or SingleSliceReader()
     image = save(grey(1), tmp_path / "image.png")
-    return array(reader.mask(mask, reader.image(image), image))[0]
+    return array(reader.read_mask(mask, reader.read_image(image), image))[0]
 
 
 def test_a_palette_holds_the_labels(tmp_path: Path):
@@ -270,13 +270,15 @@ def test_a_palette_holds_the_labels(tmp_path: Path):
 
 @pytest.mark.parametrize("transparent", [False, True])
 def test_classes_by_colours(tmp_path: Path, transparent: bool):
-    task = task_of(("liver=#ff0000", "spleen=#0000ff"), colours=True)
+    task = parse_label_options(("liver=#ff0000", "spleen=#0000ff"), colours=True)
     assert task.labels == {"liver": (0xFF0000,), "spleen": (0x0000FF,)}
     pixels = colour(LABELS, 0xFF0000, 0x0000FF)
     if transparent:  # background that is white, but cannot be seen
         pixels[LABELS == 0] = 255
         pixels = np.concatenate([pixels, 255 * (LABELS > 0)[..., None].astype(np.uint8)], axis=-1)
-    found = masked(save(pixels, tmp_path / "m.png"), tmp_path, SliceReader(colours=task.labels))
+    found = masked(
+        save(pixels, tmp_path / "m.png"), tmp_path, SingleSliceReader(colours=task.labels)
+    )
     np.testing.assert_array_equal(found, np.array([0, 0xFF0000, 0x0000FF])[LABELS])
 
 
@@ -291,8 +293,8 @@ def test_unknown_colours_are_named(tmp_path: Path):
     with pytest.raises(
         InputError, match=r"holds the colour #00ff07 \(known: liver=#ff0000\); name it with --label"
     ):
-        masked(path, tmp_path, SliceReader(colours=colours))
-    found = masked(path, tmp_path, SliceReader(colours=colours, ignore_others=True))
+        masked(path, tmp_path, SingleSliceReader(colours=colours))
+    found = masked(path, tmp_path, SingleSliceReader(colours=colours, ignore_others=True))
     np.testing.assert_array_equal(found == 0xFF0000, LABELS == 1)
 
 
@@ -307,7 +309,9 @@ def test_converted_colours(tmp_path: Path, raw: Path):
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"m\.png: is not on the grid of its image image\.png"):
         masked(save(LABELS[:-1], tmp_path / "m.png"), tmp_path)
-    write_image(image_like(LABELS[None], flat_grid(SIZE, (1.0, 1.0))), tmp_path / "m.nii.gz")
+    write_image(
+        image_like(LABELS[None], single_slice_grid(SIZE, (1.0, 1.0))), tmp_path / "m.nii.gz"
+    )
     with pytest.raises(InputError, match=r"m\.nii\.gz: its image image\.png is of another kind"):
         masked(tmp_path / "m.nii.gz", tmp_path)
 
@@ -337,27 +341,29 @@ def test_nifti_of_two_axes_and_of_one_slice(tmp_path: Path, raw: Path):
         np.testing.assert_array_equal(voxels(folder, case, 0)[0], grey(seed))
         np.testing.assert_array_equal(voxels(folder, case)[0], LABELS)
         assert written(folder, case, 0).GetSpacing() == pytest.approx((0.8, 0.7, thickness))
-        assert Grid.of(written(folder, case)).matches(Grid.of(written(folder, case, 0)))
+        assert Grid.from_image(written(folder, case)).matches(
+            Grid.from_image(written(folder, case, 0))
+        )
 
 
 def test_nifti_that_is_no_slice_is_refused(tmp_path: Path):
     volume = write_nifti(np.zeros((3, 6, 9), np.int16), tmp_path / "v.nii.gz", (1, 1, 2))
     with pytest.raises(InputError, match=r"v\.nii\.gz: has 9x6x3 voxels, so it is a volume"):
-        read_flat_image(volume)
+        read_single_slice_image(volume)
     fractions = write_nifti(np.full((6, 9), 0.5, np.float32), tmp_path / "f.nii.gz", (1, 1))
-    assert array(read_flat_image(fractions)).max() == 0.5
+    assert array(read_single_slice_image(fractions)).max() == 0.5
     with pytest.raises(InputError, match=r"f\.nii\.gz: a mask must hold integers"):
-        read_flat_mask(fractions)
+        read_single_slice_mask(fractions)
     values = np.ones((6, 9), np.float32)
     values[0, 0] = np.nan
     with pytest.raises(InputError, match="1 pixels are NaN or infinite"):
-        read_flat_image(write_nifti(values, tmp_path / "n.nii", (1, 1)))
+        read_single_slice_image(write_nifti(values, tmp_path / "n.nii", (1, 1)))
     cut = tmp_path / "cut.nii"
     cut.write_bytes(write_nifti(values, tmp_path / "n.nii", (1, 1)).read_bytes()[:400])
     with pytest.raises(InputError, match=r"cut\.nii: cannot be read, it is damaged or incomplete"):
-        read_flat_image(cut)
+        read_single_slice_image(cut)
     with pytest.raises(InputError, match=r"none\.nii: no such file"):
-        read_flat_image(tmp_path / "none.nii")
+        read_single_slice_image(tmp_path / "none.nii")
 
 
 # ---------------------------------------------------------------------- options
@@ -385,9 +391,9 @@ def test_pixel_sizes():
 )
 def test_classes_that_cannot_be_are_refused(entries: tuple[str, ...], message: str):
     with pytest.raises(InputError, match=message):
-        task_of(entries, colours=True)
+        parse_label_options(entries, colours=True)
 
 
 def test_colours_are_for_slices_only():
     with pytest.raises(InputError, match=r"such as liver=6 or liver=1\+2"):
-        task_of(("liver=#ff0000",))
+        parse_label_options(("liver=#ff0000",))

@@ -66,7 +66,7 @@ def read_scene(comparison: Comparison, classes: Classes | None) -> Scene:
         image = _in_patient_axes(
             _on(grid, sitk.Cast(read_image(comparison.image), sitk.sitkFloat32))
         )
-    spacing_mm = Grid.of(sitk.DICOMOrient(grid.empty_image(), "LPS")).spacing_mm
+    spacing_mm = Grid.from_image(sitk.DICOMOrient(grid.empty_image(), "LPS")).spacing_mm
     box = surroundings(
         np.logical_or.reduce([labels != 0 for labels in maps]), spacing_mm, MARGIN_MM
     )
@@ -104,4 +104,4 @@ def _in_patient_axes(image: sitk.Image) -> np.ndarray:
 
 
 def _on(grid: Grid, image: sitk.Image) -> sitk.Image:
-    return image if Grid.of(image).matches(grid) else resample(image, grid)
+    return image if Grid.from_image(image).matches(grid) else resample(image, grid)
