@@ -446,9 +446,9 @@ from pathlib import Path
 from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
 from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
-from nnunet_liver_ext.studies import read_studies
+from nnunet_liver_ext.studies.pair_studies import read_studies
 class SlowReader(PlainReader):
-    def image(self, path):
+    def read_image(self, path):
         time.sleep(0.1)
         return super().read_image(path)
 

@@ -11,7 +11,7 @@ from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
 )
 from nnunet_liver_ext.errors import InputError
 from tests.dataset_conversion.datasets.conversion import junk
-from tests.dataset_conversion.test_files_on_disk import touch
+from tests.dataset_conversion.test_folder_search import touch
 
 FILES = NumberedFiles(
     image="scans/a([0-9]+)",
