@@ -62,7 +62,7 @@ def chaos_mr_studies(root: Path) -> list[Study]:
 
 
 def organ_labels(organs: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """`labels` and `ignored_labels` of `ConversionSettings` for some organs; the others become background.
+    """`labels` and `ignored_labels` for some organs; the others become background.
 
     Raises:
         InputError: an organ that CHAOS does not have.
