@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext import cli
 from nnunet_liver_ext.dataset_conversion.toy import make_pair, scaled_max_shift, write_toy_dataset
-from nnunet_liver_ext.dataset_conversion.toy import write_dataset as dataset
+from nnunet_liver_ext.dataset_conversion.toy import toy_dataset as dataset
 from nnunet_liver_ext.dataset_conversion.toy.patterns import (
     BACKGROUND_STRETCH,
     FOREGROUND_STRETCH,

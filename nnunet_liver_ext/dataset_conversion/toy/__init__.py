@@ -6,6 +6,6 @@ and how hard it is: docs/toy.md.
 """
 
 from nnunet_liver_ext.dataset_conversion.toy.pair import ToyPair, make_pair, scaled_max_shift
-from nnunet_liver_ext.dataset_conversion.toy.write_toy_dataset import write_toy_dataset
+from nnunet_liver_ext.dataset_conversion.toy.toy_dataset import write_toy_dataset
 
 __all__ = ["ToyPair", "make_pair", "scaled_max_shift", "write_toy_dataset"]
