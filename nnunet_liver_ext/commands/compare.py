@@ -128,7 +128,7 @@ def _parse_differences(entries: list[str] | None) -> dict[str, float] | None:
     """["0.01", "hd95=1"]: 0.01 for each Dice-like metric, 1 for hd95."""
     if not entries:
         return None
-    from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
+    from nnunet_liver_ext.evaluation.statistics.comparable_metrics import all_comparable_metrics
 
     differences: dict[str, float] = {}
     for entry in sorted(entries, key=lambda entry: "=" in entry):
@@ -137,7 +137,7 @@ def _parse_differences(entries: list[str] | None) -> dict[str, float] | None:
             of_metrics = (
                 [name.strip()]
                 if name
-                else [one.name for one in JUDGED.values() if one.is_dice_like]
+                else [metric.name for metric in all_comparable_metrics() if metric.dice_like]
             )
             differences |= dict.fromkeys(of_metrics, float(value))
         except ValueError:

@@ -26,8 +26,8 @@ from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import versions
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
+    comparable_metrics,
     compared_values,
-    judged_metrics,
 )
 from nnunet_liver_ext.evaluation.statistics.sentences import number, p_text
 
@@ -90,8 +90,8 @@ def drops(matched: pd.DataFrame, mismatched: pd.DataFrame) -> pd.DataFrame:
         matched: results with the matching auxiliary image.
         mismatched: those with another patient's.
     """
-    judged = judged_metrics(matched["metric"])
-    own, other = (compared_values(table, judged) for table in (matched, mismatched))
+    metrics = comparable_metrics(matched["metric"])
+    own, other = (compared_values(table, metrics) for table in (matched, mismatched))
     both = own.rename(columns={"value": "matched"}).merge(
         other.rename(columns={"value": "mismatched"}), on=OBJECT
     )

@@ -23,7 +23,7 @@ from nnunet_liver_ext.evaluation.comparison.results_folders import (
 )
 from nnunet_liver_ext.evaluation.comparison.written_tables import latex, markdown
 from nnunet_liver_ext.evaluation.results.results_table import versions, write_csv
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import judged_metrics
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import comparable_metrics
 from nnunet_liver_ext.evaluation.statistics.models_table import patient_of_each_case
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import RESAMPLES, Unit, compare_paired
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, run_to_run
@@ -93,12 +93,12 @@ def compare_results(
     results = read_all([Path(path) for path in paths], names)
     table = combined(results, read_patients(Path(patients)) if patients else None)
     folds = read_folds(Path(splits)) if splits else None
-    judged = [one.name for one in judged_metrics(table["metric"], metrics)]
-    refuse_other_conventions(results, judged)
+    compared_metrics = [metric.name for metric in comparable_metrics(table["metric"], metrics)]
+    refuse_other_conventions(results, compared_metrics)
     compared = compare_paired(
         table,
         baseline,
-        metrics=judged,
+        metrics=compared_metrics,
         smallest_difference=smallest_difference,
         unit=unit,
         seed=seed,
@@ -109,11 +109,11 @@ def compare_results(
             **{f"optimistic_{side}": compared[f"model_{side}"].isin(chosen) for side in "ab"}
         ),
         ranking=(
-            _ranking(table, judged, seed)
+            _ranking(table, compared_metrics, seed)
             if len(results) >= FEWEST_FOR_A_RANKING
             else pd.DataFrame()
         ),
-        runs=_runs(table, folds, judged) if folds is not None else pd.DataFrame(),
+        runs=_runs(table, folds, compared_metrics) if folds is not None else pd.DataFrame(),
         notes=_notes(table, results, metrics, patients_given=patients is not None),
         settings={
             "models": [own.name for own in results],
@@ -239,11 +239,11 @@ def _notes(
             " be as the others were."
         )
     if metrics is None:
-        names = [{*own.table["metric"]} for own in results]
+        measured = [{*model.table["metric"]} for model in results]
         partly = [
-            one.name
-            for one in judged_metrics(table["metric"])
-            if not all(one.name in own for own in names)
+            metric.name
+            for metric in comparable_metrics(table["metric"])
+            if not all(metric.name in names for names in measured)
         ]
         if partly:
             notes.append(f"not measured for all models: {', '.join(partly)}.")

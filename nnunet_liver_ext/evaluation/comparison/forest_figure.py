@@ -16,8 +16,8 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     model_of,
     models_of,
 )
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.class_labels import label
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 from nnunet_liver_ext.evaluation.statistics.sentences import Row
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00"}  # told apart with every kind of colour vision
@@ -38,7 +38,7 @@ def forest_rows(comparison: pd.DataFrame) -> pd.DataFrame:
         [
             {
                 "label": (
-                    f"{JUDGED[row['metric']].title},"
+                    f"{METRICS[row['metric']].compared_title},"
                     f" {label(row['modality'], row['class'])}{_models(row, comparison)}"
                 ),
                 "difference": row["mean_difference"],

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.latex import escaped_latex
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 from nnunet_liver_ext.evaluation.statistics.sentences import Row, number, p_text, sentence
 
 Cells = Mapping[str, Callable[[Row], str]]
@@ -20,11 +20,11 @@ FOOTNOTE = "* optimistic: the checkpoint was chosen on these cases."
 
 
 def _mean(name: str, decimals: int = 0) -> Callable[[Row], str]:
-    return lambda row: number(row[name], JUDGED[row["metric"]].decimals + decimals)
+    return lambda row: number(row[name], METRICS[row["metric"]].compared_decimals + decimals)
 
 
 def _measure(row: Row) -> str:
-    return JUDGED[row["metric"]].title + (f" [{row['unit']}]" if row["unit"] != "1" else "")
+    return METRICS[row["metric"]].compared_heading
 
 
 def _object(row: Row) -> str:
@@ -44,7 +44,7 @@ def models_of(row: Row) -> str:
 
 def interval_of(row: Row) -> str:
     """ "0.012 (0.004 to 0.020)"; the difference alone if there is no interval."""
-    decimals = JUDGED[row["metric"]].decimals
+    decimals = METRICS[row["metric"]].compared_decimals
     difference = number(row["mean_difference"], decimals)
     if math.isnan(row["low"]):
         return difference

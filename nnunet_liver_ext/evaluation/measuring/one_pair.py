@@ -22,7 +22,7 @@ from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.files.case_files import PREDICTION, Comparison, labels_on_one_grid
 from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult, labels_in, object_in
-from nnunet_liver_ext.evaluation.metric_catalogue import PAIR_METRICS
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, pair_metrics
 from nnunet_liver_ext.evaluation.metrics import volume_ml
 from nnunet_liver_ext.evaluation.results.results_table import grouped, pair_rows
 from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
@@ -104,7 +104,7 @@ def evaluate_pair(
         resample: as `counterparts.labels_on_one_grid`.
 
     Returns:
-        One value for each of `measures.PAIR_METRICS` and class, nan where a mask is empty; those of
+        One value for each of `pair_metrics` and class, nan where a mask is empty; those of
         references are the mean over the raters who have masks of both images. Or why there are
         none.
     """
@@ -126,7 +126,7 @@ def evaluate_pair(
 def with_every_class(results: Sequence[CaseResult]) -> list[CaseResult]:
     """Adds classes that only other pairs have: empty on both sides, so they are excluded (nan)."""
     names = dict.fromkeys(name for result in results for name in result.values)
-    nothing = dict.fromkeys(PAIR_METRICS, math.nan)
+    nothing = dict.fromkeys(pair_metrics(), math.nan)
     return [
         replace(result, values={name: result.values.get(name, nothing) for name in names})
         for result in results
@@ -153,9 +153,7 @@ def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
 def pair_cells(row: dict[str, Any]) -> list[str]:
     """A row of `summarise_pairs` for a reader: pairs, excluded, predictions, references,
     difference, p."""
-    means = [
-        PAIR_METRICS[f"relative_similarity_{part}"].format(row[part]) for part in (*SIDES, "gain")
-    ]
+    means = [METRICS[f"relative_similarity_{part}"].format(row[part]) for part in (*SIDES, "gain")]
     p_value = "–" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}"
     return [str(row["pairs"]), str(row["excluded"]), *means, p_value]
 

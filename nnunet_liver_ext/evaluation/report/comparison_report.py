@@ -19,6 +19,7 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     caption,
 )
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.html_page import write_page
 from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
 from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import BOX_NOTE, colours
@@ -30,7 +31,7 @@ from nnunet_liver_ext.evaluation.report.sections.comparison_tables import (
 )
 from nnunet_liver_ext.evaluation.results.flags import ORGAN
 from nnunet_liver_ext.evaluation.results.results_table import grouped
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED, compared_values
+from nnunet_liver_ext.evaluation.statistics.comparable_metrics import compared_values
 from nnunet_liver_ext.evaluation.statistics.sentences import sentence
 
 NOTHING = pd.DataFrame()
@@ -64,8 +65,7 @@ def write_comparison_report(
     )
     comparison = _organ_first(comparison)
     metrics = list(dict.fromkeys(comparison["metric"]))
-    judged = [JUDGED[name] for name in metrics]
-    values = compared_values(table, judged)
+    values = compared_values(table, [METRICS[name] for name in metrics])
     pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
     cases = sorted(map(str, values["case"].unique()))
     anchors = {case: f"case-{number}" for number, case in enumerate(cases, start=1)}

@@ -20,8 +20,6 @@ from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.plausibility import outliers
 from nnunet_liver_ext.evaluation.results.results_table import OBJECT, empty_masks, image_rows
 
-LOOKED_AT = ("dice", "hd95")
-"""Metrics whose outliers are flagged."""
 FEWEST_FOR_OUTLIERS = 5
 """With fewer cases a robust z means nothing."""
 ORGAN = "liver"
@@ -125,20 +123,22 @@ def _outliers(table: pd.DataFrame) -> Iterator[Flag]:
         table.groupby(["modality", "class", "metric"])["value"].transform("size")
         >= FEWEST_FOR_OUTLIERS
     ]
-    for metric in [metric for metric in LOOKED_AT if metric in set(enough.metric)]:
-        for row in outliers(enough, metric).to_dict("records"):
+    there = set(enough.metric)
+    for metric in [entry for entry in METRICS.values() if entry.flags_outliers]:
+        if metric.name not in there:
+            continue
+        for row in outliers(enough, metric.name).to_dict("records"):
             finite = math.isfinite(row["value"])
             if (
                 not finite and empties_known
             ):  # an infinite distance is an empty mask, which has a flag of its own
                 continue
-            title = METRICS[metric].title
-            value = f"{METRICS[metric].format(row['value'])} {METRICS[metric].unit}".removesuffix(
-                " 1"
-            )
+            value = f"{metric.format(row['value'])} {metric.unit}".removesuffix(" 1")
             z = f" (robust z {row['z']:+.1f})" if finite else ""
-            text = f"{title} {value} is far from the other cases{z}".replace("-", "−")
-            yield Flag(Key(row["case"], row["modality"]), row["class"], f"{title} outlier", text)
+            text = f"{metric.title} {value} is far from the other cases{z}".replace("-", "−")
+            yield Flag(
+                Key(row["case"], row["modality"]), row["class"], f"{metric.title} outlier", text
+            )
 
 
 def _implausible(table: pd.DataFrame) -> Iterator[Flag]:

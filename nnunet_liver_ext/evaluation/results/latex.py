@@ -6,21 +6,8 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.class_labels import label
-from nnunet_liver_ext.evaluation.results.results_table import grouped, summarise
+from nnunet_liver_ext.evaluation.results.results_table import grouped, summarise, summarised_metrics
 
-SUMMARISED = (
-    "dice",
-    "surface_dice",
-    "hd",
-    "hd95",
-    "asd",
-    "volume_difference",
-    "fat_mean_difference",
-    "lesion_f1",
-    "uncertainty_aware_score",
-    "relative_similarity_prediction",
-)
-"""Metrics of a summary, as far as they were measured."""
 LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -49,27 +36,24 @@ def summary_latex(table: pd.DataFrame) -> str:
     r"""Mean ± standard deviation over the cases of each modality and class, as a table that needs
     \usepackage{booktabs}."""
     summary = summarise(table)
-    names = [name for name in SUMMARISED if name in set(summary.metric)]
-    columns = [
-        METRICS[name].title + (f" [{METRICS[name].unit}]" if METRICS[name].unit != "1" else "")
-        for name in names
-    ]
+    metrics = summarised_metrics(summary)
     rows = [
         [
             label(modality, class_name),
-            str(own.cases.iloc[0]),
-            *(_cell(own[own.metric == name]) for name in names),
+            str(of_object.cases.iloc[0]),
+            *(_cell(of_object[of_object.metric == metric.name]) for metric in metrics),
         ]
-        for (modality, class_name), own in grouped(summary, ["modality", "class"])
+        for (modality, class_name), of_object in grouped(summary, ["modality", "class"])
     ]
-    text = pd.DataFrame(rows, columns=["Object", "Cases", *columns]).map(escaped_latex)
+    text = pd.DataFrame(rows, columns=["Object", "Cases", *(metric.heading for metric in metrics)])
+    text = text.map(escaped_latex)
     text.columns = [escaped_latex(name) for name in text.columns]
     note = (
         "% Mean ± standard deviation over the finite values; +n: n infinite values (an empty mask),"
         " in no mean.\n"
     )
     return note + text.to_latex(
-        index=False, escape=False, column_format="l" + "r" * (len(names) + 1)
+        index=False, escape=False, column_format="l" + "r" * (len(metrics) + 1)
     )
 
 

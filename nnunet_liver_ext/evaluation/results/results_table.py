@@ -23,19 +23,15 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
-from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, PAIR_METRICS
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, pair_metrics
+from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.options import Options
 
 COLUMNS = ("case", "patient", "modality", "class", "metric", "value", "unit")
 OBJECT = ["case", "modality", "class"]
 GROUP = ["modality", "class", "metric", "unit"]
-CONVENTIONS = {
+SHARED_CONVENTIONS = {
     "surface": "6-connected inner border of each mask, voxel centres in mm",
-    "hd": "larger of the two directed maxima",
-    "hd95": "larger of the two directed 95th percentiles",
-    "asd": "mean over the border voxels of both masks together",
-    "surface_dice": "share of all border voxels within the tolerance of the other border",
-    "volume_difference": "prediction minus reference",
     "relative_similarity": (
         "highest Dice of the pair's masks after a transform of the first, on their grid if it is"
         " one, else on the pair's common grid; nan (excluded) if one is empty or fills the volume"
@@ -54,7 +50,12 @@ CONVENTIONS = {
 def conventions(options: Options) -> dict[str, str]:
     """What the numbers mean, by metric or kind of metric."""
     beyond = {"standard": "background", "chaos": "more of the mask"}[options.convention]
-    return {**CONVENTIONS, "surface": f"{CONVENTIONS['surface']}; beyond the volume is {beyond}"}
+    shared = SHARED_CONVENTIONS
+    return {
+        "surface": f"{shared['surface']}; beyond the volume is {beyond}",
+        **{metric.name: metric.convention for metric in METRICS.values() if metric.convention},
+        **{name: text for name, text in shared.items() if name != "surface"},
+    }
 
 
 def results_table(results: Iterable[CaseResult]) -> pd.DataFrame:
@@ -93,12 +94,12 @@ def details_tables(results: Iterable[CaseResult]) -> dict[str, pd.DataFrame]:
 
 def image_rows(table: pd.DataFrame) -> pd.DataFrame:
     """What was measured of single images."""
-    return table[~table.metric.isin(list(PAIR_METRICS))]
+    return table[~table.metric.isin(list(pair_metrics()))]
 
 
 def pair_rows(table: pd.DataFrame) -> pd.DataFrame:
     """What was measured of both masks of a pair."""
-    return table[table.metric.isin(list(PAIR_METRICS))]
+    return table[table.metric.isin(list(pair_metrics()))]
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -115,6 +116,12 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
             for group, rows in grouped(table, GROUP)
         ]
     )
+
+
+def summarised_metrics(summary: pd.DataFrame) -> list[Metric]:
+    """The metrics that a summary shows, as far as they were measured."""
+    there = set(summary.metric)
+    return [metric for metric in METRICS.values() if metric.summarised and metric.name in there]
 
 
 def grouped(

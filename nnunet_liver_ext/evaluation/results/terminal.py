@@ -13,15 +13,19 @@ from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.measuring.one_pair import pair_cells
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.class_labels import label
-from nnunet_liver_ext.evaluation.results.latex import SUMMARISED
-from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, summarise
+from nnunet_liver_ext.evaluation.results.results_table import (
+    grouped,
+    image_rows,
+    summarise,
+    summarised_metrics,
+)
 
 
 def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     """Mean ± standard deviation of each metric, a row for each modality and class; infinite values
     apart."""
     summary = summarise(image_rows(table))
-    names = [name for name in SUMMARISED if name in set(summary.metric)]
+    metrics = summarised_metrics(summary)
     shown = Table(
         title="Mean ± standard deviation",
         caption=(
@@ -32,15 +36,11 @@ def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     )
     shown.add_column("Object")
     shown.add_column("Cases", justify="right")
-    for name in names:
-        unit = METRICS[name].unit
-        shown.add_column(
-            METRICS[name].title.replace(" ", "\n")
-            + (f"\n[{unit}]".replace("[", r"\[") if unit != "1" else ""),
-            justify="right",
-        )
+    for metric in metrics:
+        unit = f"\n\\[{metric.unit}]" if metric.unit != "1" else ""
+        shown.add_column(metric.title.replace(" ", "\n") + unit, justify="right")
     for (modality, class_name), rows in grouped(summary, ["modality", "class"]):
-        cells = [_mean_and_std(rows[rows.metric == name]) for name in names]
+        cells = [_mean_and_std(rows[rows.metric == metric.name]) for metric in metrics]
         shown.add_row(Text(label(modality, class_name)), str(rows.cases.iloc[0]), *cells)
     return shown
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.results.results_table import grouped
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import Judged
 
 VALUE = ("modality", "class", "metric", "value", "unit")
 OWN = ["model", "case", "modality", "class", "metric"]
@@ -63,22 +63,16 @@ def patient_of_each_case(table: pd.DataFrame) -> dict[str, str]:
     return dict(zip(named["case"], named["patient"].astype(str), strict=True))
 
 
-def of_each_object(
-    rows: pd.DataFrame, judged: Sequence[Judged]
-) -> Iterator[tuple[Judged, Mapping[str, str], pd.DataFrame]]:
-    """Metric by metric, the rows of each modality and class, with modality, class, metric and unit
-    by name."""
-    for one in judged:
-        for (modality, name), own in grouped(
-            rows[rows["metric"] == one.name], ["modality", "class"]
-        ):
-            yield (
-                one,
-                {
-                    "modality": modality,
-                    "class": name,
-                    "metric": one.name,
-                    "unit": str(own["unit"].iloc[0]),
-                },
-                own,
-            )
+def split_by_metric_and_object(
+    rows: pd.DataFrame, metrics: Sequence[Metric]
+) -> Iterator[tuple[Metric, Mapping[str, str], pd.DataFrame]]:
+    """Metric by metric, the rows of each modality and class.
+
+    Yields:
+        The metric; modality, class, metric and unit by these names; the rows.
+    """
+    for metric in metrics:
+        of_metric = rows[rows["metric"] == metric.name]
+        for (modality, class_name), of_object in grouped(of_metric, ["modality", "class"]):
+            names = {"modality": modality, "class": class_name, "metric": metric.name}
+            yield metric, {**names, "unit": str(of_object["unit"].iloc[0])}, of_object

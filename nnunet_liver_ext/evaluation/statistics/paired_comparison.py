@@ -2,7 +2,7 @@
 patients as the unit.
 
 Sources: Wilcoxon signed-rank tests, adjusted after Benjamini and Hochberg within families of
-measures, as Hansch et al. 2022, "Statistical tests"; the smallest difference of interest of
+measures, as Hänsch et al. 2022, "Statistical tests"; the smallest difference of interest of
 Couteaux et al. 2021, "Comparing deep learning strategies", section 4. It deviates in the unit: the
 papers test cases, this tests patients, because two cases of one patient are not independent and
 counting both makes p too small. `unit="case"` does as the papers did.
@@ -21,15 +21,15 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, confidence_interval
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     ROUNDING,
-    Judged,
+    comparable_metrics,
     compared_values,
-    judged_metrics,
     smallest_differences,
 )
-from nnunet_liver_ext.evaluation.statistics.models_table import checked, of_each_object
+from nnunet_liver_ext.evaluation.statistics.models_table import checked, split_by_metric_and_object
 from nnunet_liver_ext.evaluation.statistics.ranks import (
     DIGITS,
     adjusted_within,
@@ -62,7 +62,7 @@ def compare_paired(
             patient of its own.
         baseline: model A of every comparison; None compares all models with each other, the earlier
             one as A.
-        metrics: names; None takes all of `statistics.measures.JUDGED` that are there.
+        metrics: names; None takes all of `comparable_metrics` that are there.
         smallest_difference: of interest; a number is for the Dice-like metrics, others by name.
             None: 0.005 for Dice, surface Dice and relative similarity, 0 (any difference) for all
             others.
@@ -109,21 +109,29 @@ def compare_paired(
     _check_numbers(unit, resamples, alpha)
     rows = checked(table)
     pairs = model_pairs(list(dict.fromkeys(rows["model"])), baseline)
-    judged = judged_metrics(rows["metric"], metrics)
-    smallest = smallest_differences(smallest_difference, judged)
+    to_compare = comparable_metrics(rows["metric"], metrics)
+    smallest = smallest_differences(smallest_difference, to_compare)
     compared = [
         {
             **names,
-            "family": one.family,
-            "higher_is_better": one.higher_is_better,
+            "family": metric.family,
+            "higher_is_better": metric.higher_is_better,
             "model_a": a,
             "model_b": b,
-            **_paired(own[own.model == a], own[own.model == b]),
+            **_count_incomparable(of_object[of_object.model == a], of_object[of_object.model == b]),
             **_statistics(
-                _finite(own, a, b), one, smallest[one.name], unit, 1 - alpha, resamples, seed
+                _finite(of_object, a, b),
+                metric,
+                smallest[metric.name],
+                unit,
+                1 - alpha,
+                resamples,
+                seed,
             ),
         }
-        for one, names, own in of_each_object(compared_values(rows, judged), judged)
+        for metric, names, of_object in split_by_metric_and_object(
+            compared_values(rows, to_compare), to_compare
+        )
         for a, b in pairs
     ]
     comparison = pd.DataFrame(compared)
@@ -197,7 +205,7 @@ def _check_numbers(unit: str, resamples: int, alpha: float) -> None:
         raise InputError(f"alpha must lie between 0 and 1, found {alpha}.")
 
 
-def _paired(of_a: pd.DataFrame, of_b: pd.DataFrame) -> dict[str, int]:
+def _count_incomparable(of_a: pd.DataFrame, of_b: pd.DataFrame) -> dict[str, int]:
     """How many cases cannot be compared, and why."""
     finite_a, finite_b = (
         pd.Series(np.isfinite(own["value"]).to_numpy(), own["case"]) for own in (of_a, of_b)
@@ -222,7 +230,7 @@ def _finite(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
 
 def _statistics(
     values: pd.DataFrame,
-    judged: Judged,
+    metric: Metric,
     smallest: float,
     unit: Unit,
     confidence: float,
@@ -230,7 +238,7 @@ def _statistics(
     seed: int,
 ) -> dict[str, float | int | str]:
     differences = values["b"] - values["a"]
-    sign = 1 if judged.higher_is_better else -1
+    sign = 1 if metric.higher_is_better else -1
     tested = (
         differences.groupby(values["patient"]).mean() if unit == "patient" else differences
     ).to_numpy(float)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 
 Row = Mapping[Any, Any]
 
@@ -45,7 +45,7 @@ def p_text(p_value: float) -> str:
 
 def measure_of(row: Row) -> str:
     """ "Dice of T2 liver"."""
-    return f"{JUDGED[row['metric']].title} of {label(row['modality'], row['class'])}"
+    return f"{METRICS[row['metric']].compared_title} of {label(row['modality'], row['class'])}"
 
 
 def unit_of(row: Row) -> str:
@@ -64,7 +64,7 @@ def _main(row: Row) -> str:
 
 
 def _difference(row: Row) -> str:
-    decimals, value = JUDGED[row["metric"]].decimals, abs(row["mean_difference"])
+    decimals, value = METRICS[row["metric"]].compared_decimals, abs(row["mean_difference"])
     if value == 0:
         return "the same as"
     amount = (
@@ -76,7 +76,7 @@ def _difference(row: Row) -> str:
 
 
 def _evidence(row: Row) -> str:
-    decimals = JUDGED[row["metric"]].decimals
+    decimals = METRICS[row["metric"]].compared_decimals
     interval = (
         f"{row['confidence']:.0%} CI {number(row['low'], decimals)} to"
         f" {number(row['high'], decimals)}".replace("%", " %")

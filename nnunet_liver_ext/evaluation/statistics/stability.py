@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, bootstrap_means
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
-    Judged,
+    comparable_metrics,
     compared_values,
-    judged_metrics,
 )
-from nnunet_liver_ext.evaluation.statistics.models_table import checked, of_each_object
+from nnunet_liver_ext.evaluation.statistics.models_table import checked, split_by_metric_and_object
 from nnunet_liver_ext.evaluation.statistics.ranks import DIGITS
 
 ALL_FOLDS = "all"
@@ -58,14 +58,16 @@ def ranking_stability(
         raise InputError(
             f"a ranking needs two or more models, found {', '.join(models) or 'none'}."
         )
-    judged = judged_metrics(rows["metric"], [metric])
-    ranked = [
-        pd.DataFrame({**names, **_ranking(own, models, one, resamples, seed)}).sort_values(
+    ranked_by = comparable_metrics(rows["metric"], [metric])
+    rankings = [
+        pd.DataFrame({**names, **_ranking(of_object, models, entry, resamples, seed)}).sort_values(
             "rank", kind="stable"
         )
-        for one, names, own in of_each_object(compared_values(rows, judged), judged)
+        for entry, names, of_object in split_by_metric_and_object(
+            compared_values(rows, ranked_by), ranked_by
+        )
     ]
-    return pd.concat(ranked, ignore_index=True)
+    return pd.concat(rankings, ignore_index=True)
 
 
 def run_to_run(
@@ -105,10 +107,12 @@ def run_to_run(
         raise InputError(
             f"case {without[0]}: is in the validation set of no fold ({len(without)} such cases)."
         )
-    judged = judged_metrics(rows["metric"], metrics)
+    to_compare = comparable_metrics(rows["metric"], metrics)
     differences = []
-    for _, names, own in of_each_object(compared_values(rows, judged), judged):
-        of_each_fold = _differences(_wide(own, list(tables)), folds)
+    for _, names, of_object in split_by_metric_and_object(
+        compared_values(rows, to_compare), to_compare
+    ):
+        of_each_fold = _differences(_wide(of_object, list(tables)), folds)
         differences += [
             {**names, "runs": len(tables), **row}
             for row in (*of_each_fold, _over_folds(of_each_fold))
@@ -127,7 +131,7 @@ def _wide(rows: pd.DataFrame, models: list[str]) -> pd.DataFrame:
 
 
 def _ranking(
-    rows: pd.DataFrame, models: list[str], judged: Judged, resamples: int, seed: int
+    rows: pd.DataFrame, models: list[str], metric: Metric, resamples: int, seed: int
 ) -> dict[str, object]:
     from scipy.stats import rankdata
 
@@ -137,7 +141,7 @@ def _ranking(
         finite.to_numpy(float),
         finite.index.get_level_values("patient").to_numpy(),
     )
-    sign = -1 if judged.higher_is_better else 1
+    sign = -1 if metric.higher_is_better else 1
     ranking = {
         "model": models,
         "cases": len(finite),

@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.files.label_maps import Key
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
-from nnunet_liver_ext.evaluation.metric_catalogue import IMAGE_METRICS, METRICS
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, computed_metrics
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report import write_report
 from nnunet_liver_ext.evaluation.results.results_table import results_table
@@ -123,7 +123,7 @@ def object_values(
         "share_on_the_left": math.nan if dice == 0 else 10.0,
         **more,
     }
-    assert set(IMAGE_METRICS) <= set(values) <= set(METRICS)
+    assert set(computed_metrics()) <= set(values) <= set(METRICS)
     return values
 
 

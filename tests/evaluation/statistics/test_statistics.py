@@ -12,9 +12,8 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.statistics.bootstrap import bootstrap_means, confidence_interval
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
-    JUDGED,
-    SAME_AS_ANOTHER,
-    judged_metrics,
+    all_comparable_metrics,
+    comparable_metrics,
     smallest_differences,
 )
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import (
@@ -351,44 +350,46 @@ def test_a_third_model_does_not_change_a_comparison():
 
 def test_metrics_without_a_direction_are_not_compared():
     assert {"volume_prediction", "volume_reference", "relative_similarity_reference"}.isdisjoint(
-        JUDGED
+        metric.name for metric in all_comparable_metrics()
     )
-    assert [one.name for one in judged_metrics(["volume_reference", "hd", "dice", "iou"])] == [
+    assert [one.name for one in comparable_metrics(["volume_reference", "hd", "dice", "iou"])] == [
         "dice",
         "hd",
     ]
-    assert [one.name for one in judged_metrics(["dice", "iou"], ["iou"])] == ["iou"]
-    assert {"dice", "hd", "volume_difference"}.isdisjoint(SAME_AS_ANOTHER)
+    assert [one.name for one in comparable_metrics(["dice", "iou"], ["iou"])] == ["iou"]
+    assert {"dice", "hd", "volume_difference"}.isdisjoint(
+        metric.name for metric in METRICS.values() if metric.same_as
+    )
     with pytest.raises(
         InputError, match="volume_reference: has no better direction; compare some of dice"
     ):
-        judged_metrics(["dice", "volume_reference"], ["volume_reference"])
+        comparable_metrics(["dice", "volume_reference"], ["volume_reference"])
     with pytest.raises(InputError, match="hd: is no metric of these results"):
-        judged_metrics(["dice"], ["hd"])
+        comparable_metrics(["dice"], ["hd"])
     with pytest.raises(InputError, match="no metric of these results has a better direction"):
-        judged_metrics(["volume_reference"])
+        comparable_metrics(["volume_reference"])
 
 
 def test_smallest_differences_of_interest():
-    judged = judged_metrics(["dice", "surface_dice", "hd95", "volume_difference"])
-    assert smallest_differences(None, judged) == {
+    metrics = comparable_metrics(["dice", "surface_dice", "hd95", "volume_difference"])
+    assert smallest_differences(None, metrics) == {
         "dice": 0.005,
         "surface_dice": 0.005,
         "hd95": 0,
         "volume_difference": 0,
     }
-    assert smallest_differences(0.01, judged)["dice"] == 0.01
-    assert smallest_differences(0.01, judged)["hd95"] == 0
-    assert smallest_differences({"hd95": 1}, judged) == {
+    assert smallest_differences(0.01, metrics)["dice"] == 0.01
+    assert smallest_differences(0.01, metrics)["hd95"] == 0
+    assert smallest_differences({"hd95": 1}, metrics) == {
         "dice": 0.005,
         "surface_dice": 0.005,
         "hd95": 1,
         "volume_difference": 0,
     }
     with pytest.raises(InputError, match="smallest difference of size"):
-        smallest_differences({"size": 1}, judged)
+        smallest_differences({"size": 1}, metrics)
     with pytest.raises(InputError, match="0 or more, not -1"):
-        smallest_differences(-1, judged)
+        smallest_differences(-1, metrics)
 
 
 def test_tables_that_cannot_be_compared_are_refused():

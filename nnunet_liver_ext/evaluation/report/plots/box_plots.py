@@ -8,13 +8,14 @@ they stand at the frame's edge, and the caption says them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.metric_catalogue import Metric
+from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.report.plots.shapes import (
     BOTTOM,
     HEIGHT,
@@ -40,28 +41,6 @@ WHISKER = 1.5
 # times the range of all whiskers: values that make the axis longer than this are left out of it
 FAR = 3.0
 MOST_NAMED = 6
-UPPER_BOUNDS = {
-    "dice": 1.0,
-    "iou": 1.0,
-    "surface_dice": 1.0,
-    "lesion_f1": 1.0,
-    "lesion_recall": 1.0,
-    "lesion_precision": 1.0,
-    "uncertainty_aware_score": 1.0,
-}
-FROM_ZERO = ("lesion_f1", "lesion_recall", "lesion_precision")
-"""Ratios of a few lesions, which can be anything from 0 to 1."""
-AS_GOOD_AS_A_RATER = (
-    0.9  # φ of a prediction that is as far from the raters as they are from one another
-)
-REFERENCE_LINES = {
-    "uncertainty_aware_score": (AS_GOOD_AS_A_RATER, "Dashed: 0.9, as good as a rater."),
-    "volume_difference": (0.0, ""),
-    "relative_volume_difference": (0.0, ""),
-    "fat_mean_difference": (0.0, ""),
-    "burden_difference": (0.0, ""),
-}
-"""By metric: a value that means something, and what."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +55,14 @@ class Group:
 
 def box_plot(metric: Metric, groups: Sequence[Group], title: str) -> Plot:
     """One metric, a box for each group."""
-    line = REFERENCE_LINES.get(metric.name)
-    low, high = (0.0, 1.0) if metric.name in FROM_ZERO else _axis_range(groups)
+    line = metric.reference_line
+    low, high = metric.bounds if metric.whole_axis else _axis_range(groups)
+    best = metric.bounds[1] if metric.higher_is_better else math.inf
     y = scale(
-        [low, high] + ([line[0]] if line else []),
+        [low, high] + ([] if line is None else [line]),
         HEIGHT - BOTTOM,
         TOP,
-        highest=UPPER_BOUNDS.get(metric.name),
+        highest=best if math.isfinite(best) else None,
     )
     distance = max(BOX_DISTANCE, (WIDTH - LEFT - RIGHT) / len(groups))
     width = LEFT + distance * len(groups) + RIGHT
@@ -93,21 +73,14 @@ def box_plot(metric: Metric, groups: Sequence[Group], title: str) -> Plot:
         shapes += _box(group, x, y)
         shapes += _names(group, x, int(distance / 5.6))
         points += _points(group, x, metric, y)
-    if line:
-        at = y.at(line[0])
+    if line is not None:
+        at = y.at(line)
         shapes.append(Line(LEFT, at, width - RIGHT, at, "reference"))
     height = HEIGHT - BOTTOM + 22 + LINE * max(len(group.lines) for group in groups)
-    caption = " ".join(
-        part for part in (line[1] if line else "", _beyond(metric, groups, y)) if part
-    )
+    caption = " ".join(part for part in (metric.reference_note, _beyond(metric, groups, y)) if part)
     return Plot(
         title, _description(metric, groups), shapes, points, caption, width=width, height=height
     )
-
-
-def titled(metric: Metric) -> str:
-    """ "HD95 [mm]"."""
-    return metric.title + (f" [{metric.unit}]" if metric.unit != "1" else "")
 
 
 def five_numbers(values: np.ndarray) -> tuple[float, float, float, float, float]:
@@ -211,7 +184,7 @@ def _mark(value: float, y: Scale) -> Mark:
 
 def _description(metric: Metric, groups: Sequence[Group]) -> str:
     return (
-        f"Box plot of {titled(metric)}: "
+        f"Box plot of {metric.heading}: "
         + "; ".join(_numbers(metric, group) for group in groups)
         + "."
     )

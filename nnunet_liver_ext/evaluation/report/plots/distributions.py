@@ -9,7 +9,7 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.report.plots.box_plots import Group, box_plot, titled
+from nnunet_liver_ext.evaluation.report.plots.box_plots import Group, box_plot
 from nnunet_liver_ext.evaluation.report.plots.shapes import Plot
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import grouped
@@ -36,9 +36,9 @@ def distributions(
             if len(own):
                 groups = list(_groups(own, css))
                 title = (
-                    f"{titled(METRICS[name])}, {label(NO_MODALITY, class_name)}"
+                    f"{METRICS[name].heading}, {label(NO_MODALITY, class_name)}"
                     if several
-                    else titled(METRICS[name])
+                    else METRICS[name].heading
                 )
                 plots.append(box_plot(METRICS[name], groups, title))
     return plots

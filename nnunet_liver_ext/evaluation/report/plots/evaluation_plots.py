@@ -9,6 +9,8 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.metric_entry import PlotGroup
 from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
     Quantity,
     against_size,
@@ -24,14 +26,12 @@ from nnunet_liver_ext.evaluation.results.results_table import grouped, image_row
 
 SERIES = 8
 """Colours that style.css has for them."""
-OVERLAP = ("dice", "surface_dice", "hd95", "asd", "hd")
-VOLUME_ERRORS = ("relative_volume_difference",)
 VOLUMES = ("volume_prediction", "volume_reference")
 FAT = ("fat_mean_prediction", "fat_mean_reference")
 
 
 @dataclass(frozen=True)
-class PlotGroup:
+class GroupOfPlots:
     """Plots that answer one question."""
 
     title: str
@@ -39,7 +39,7 @@ class PlotGroup:
     plots: list[Plot]
 
 
-def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> list[PlotGroup]:
+def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> list[GroupOfPlots]:
     """All groups that have a plot.
 
     Args:
@@ -48,22 +48,21 @@ def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> lis
     """
     images, pairs = image_rows(table), pair_rows(table)
     css = colours(list(images.modality.unique()))
-    raters = distributions(images, ("uncertainty_aware_score",), css)
     groups = [
-        PlotGroup(
+        GroupOfPlots(
             "Overlap and distances",
             BOX_NOTE,
-            [*distributions(images, OVERLAP, css), *_over_volume(images, css)],
+            [*_box_plots(images, "overlap", css), *_over_volume(images, css)],
         ),
-        PlotGroup(
+        GroupOfPlots(
             "Volume",
             LIMITS_NOTE,
-            [*_volumes(images, css), *distributions(images, ("relative_volume_difference",), css)],
+            [*_volumes(images, css), *_box_plots(images, "volume", css)],
         ),
-        PlotGroup("Fat fraction", FAT_NOTE, list(_fat(images, css))),
-        PlotGroup("Lesions", LESION_NOTE, _lesions(images, details.get("lesions"), css)),
-        PlotGroup("Among raters", RATER_NOTE, raters),
-        PlotGroup("Both images of a pair", PAIR_NOTE, list(_pairs(pairs))),
+        GroupOfPlots("Fat fraction", FAT_NOTE, list(_fat(images, css))),
+        GroupOfPlots("Lesions", LESION_NOTE, _lesions(images, details.get("lesions"), css)),
+        GroupOfPlots("Among raters", RATER_NOTE, _box_plots(images, "raters", css)),
+        GroupOfPlots("Both images of a pair", PAIR_NOTE, list(_pairs(pairs))),
     ]
     return [group for group in groups if group.plots]
 
@@ -98,6 +97,13 @@ PAIR_NOTE = (
 def colours(names: list[str]) -> dict[str, str]:
     """A CSS class for each name, in order; again from the first after `SERIES`."""
     return {name: f"s{number % SERIES}" for number, name in enumerate(names)}
+
+
+def _box_plots(table: pd.DataFrame, group: PlotGroup, css: Mapping[str, str]) -> list[Plot]:
+    """The box plots of a group; the metrics that a table shows first come first."""
+    metrics = [metric for metric in METRICS.values() if metric.plotted_with == group]
+    telling_first = sorted(metrics, key=lambda metric: not metric.shown_first)
+    return distributions(table, [metric.name for metric in telling_first], css)
 
 
 def _over_volume(table: pd.DataFrame, css: Mapping[str, str]) -> list[Plot]:
@@ -143,9 +149,7 @@ def _lesions(
                 size_plot(rows, label(modality, name)),
                 lesion_strip(rows, label(modality, name)),
             ]
-    return plots + distributions(
-        table, ("lesion_f1", "lesion_recall", "lesion_precision", "burden_difference"), css
-    )
+    return plots + _box_plots(table, "lesions", css)
 
 
 def _pairs(table: pd.DataFrame) -> Iterator[Plot]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.sections.evaluation_methods import (
     Methods,
     software,
     with_references,
 )
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 
 
 def comparison_methods(
@@ -70,13 +70,11 @@ def comparison_methods(
 
 
 def _smallest(comparison: pd.DataFrame) -> list[str]:
-    smallest = {
-        JUDGED[
-            row["metric"]
-        ].title: f"{row['smallest_difference']:g}{'' if row['unit'] == '1' else ' ' + row['unit']}"
-        for row in comparison.to_dict("records")
-        if row["smallest_difference"] > 0
-    }
+    smallest = {}
+    for row in comparison[comparison["smallest_difference"] > 0].to_dict("records"):
+        unit = "" if row["unit"] == "1" else f" {row['unit']}"
+        title = METRICS[row["metric"]].compared_title
+        smallest[title] = f"{row['smallest_difference']:g}{unit}"
     if not smallest:
         return []
     text = ", ".join(f"{name} {value}" for name, value in smallest.items())

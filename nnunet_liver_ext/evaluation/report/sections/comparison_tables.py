@@ -21,7 +21,6 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
 )
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
-from nnunet_liver_ext.evaluation.statistics.comparable_metrics import JUDGED
 from nnunet_liver_ext.evaluation.statistics.sentences import number
 
 
@@ -53,7 +52,7 @@ def at_a_glance(
     pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
     found = []
     for (metric, modality, name), rows in grouped(comparison, ["metric", "modality", "class"]):
-        decimals = JUDGED[metric].decimals
+        decimals = METRICS[metric].compared_decimals
         own = values[
             (values.metric == metric) & (values.modality == modality) & (values["class"] == name)
         ]
@@ -81,7 +80,7 @@ def comparison_case_table(
     anchors: Mapping[str, str],
 ) -> DataTable:
     """A row for each metric, case, modality and class; `values` as
-    `statistics.measures.compared_values`."""
+    `comparable_metrics.compared_values`."""
     columns = [Column(model, "", "Models", shown=True) for model in models]
     columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
     order = {metric: number for number, metric in enumerate(metrics)}
@@ -123,7 +122,7 @@ def _cells(
             cells.append(metric_cell(own, None))
             continue
         difference = by_model[b] - by_model[a]
-        gain = difference if JUDGED[metric].higher_is_better else -difference
+        gain = difference if METRICS[metric].higher_is_better else -difference
         cell = metric_cell(own, difference)
         cells.append(
             Cell(
@@ -136,5 +135,4 @@ def _cells(
 
 
 def _heading(metric: str) -> str:
-    unit = METRICS[metric].unit
-    return JUDGED[metric].title + (f" [{unit}]" if unit != "1" else "")
+    return METRICS[metric].compared_heading

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, Metric
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.metric_entry import Metric
 
 FAMILIES = {
     "overlap": "Overlap",
@@ -19,22 +20,6 @@ FAMILIES = {
     "plausibility": "Plausibility",
 }
 """Titles of the kinds of measures, in the order of the columns."""
-SHOWN_AT_FIRST = (
-    "dice",
-    "surface_dice",
-    "hd95",
-    "asd",
-    "volume_reference",
-    "volume_difference",
-    "relative_volume_difference",
-    "fat_mean_difference",
-    "lesion_f1",
-    "uncertainty_aware_score",
-    "relative_similarity_prediction",
-    "relative_similarity_reference",
-    "pair_volume_difference_prediction",
-    "pair_volume_difference_reference",
-)
 
 
 @dataclass(frozen=True)
@@ -107,7 +92,7 @@ def metrics_by_family(names: Iterable[str]) -> list[Metric]:
 def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
     """A column for each metric; the most telling ones are shown at first, all if none of these is
     there."""
-    telling = [metric for metric in metrics if metric.name in SHOWN_AT_FIRST] or metrics
+    telling = [metric for metric in metrics if metric.shown_first] or metrics
     return [
         Column(
             metric.title,

@@ -13,7 +13,7 @@ import pandas as pd
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
-from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.metric_catalogue import AS_GOOD_AS_A_RATER, METRICS
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import FAMILIES, metrics_by_family
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
@@ -115,22 +115,21 @@ def all_measures(
             _spread(found[*key, metric.name]) if (*key, metric.name) in found else None
             for key in objects
         ]
-        title = metric.title + (f" [{metric.unit}]" if metric.unit != "1" else "")
-        families.setdefault(FAMILIES[metric.family], []).append((title, cells))
+        families.setdefault(FAMILIES[metric.family], []).append((metric.heading, cells))
     return [label(*key) for key in objects], list(families.items())
 
 
 def _facts(rows: pd.DataFrame) -> list[Fact]:
     by_metric = {str(name): own["value"] for name, own in rows.groupby("metric", sort=False)}
     facts = [
-        _fact(name, by_metric[name])
-        for name in ("dice", "surface_dice", "hd95")
-        if name in by_metric
+        _fact(metric.name, by_metric[metric.name])
+        for metric in METRICS.values()
+        if metric.on_card and metric.name in by_metric
     ]
     if "volume_difference" in by_metric:
         facts.append(_volume_bias(by_metric))
     if "uncertainty_aware_score" in by_metric:
-        as_good = int((by_metric["uncertainty_aware_score"] >= 0.9 - 1e-9).sum())
+        as_good = int((by_metric["uncertainty_aware_score"] >= AS_GOOD_AS_A_RATER - 1e-9).sum())
         own = _fact("uncertainty_aware_score", by_metric["uncertainty_aware_score"])
         facts.append(
             Fact(
