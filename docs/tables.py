@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
+from functools import cache
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ EXAMPLES = (
 )
 
 
+@cache
 def architectures() -> str:
     """Numbers of each network for one channel and two classes, from the network itself."""
     sizes = (
@@ -80,7 +82,7 @@ def _row(example: Example) -> list[str]:
         _times(example.patch),
         _times(output.shape[2:]),
         f"{network.compute_conv_feature_map_size(example.patch) / 1e6:.0f} M",
-        _times(network.receptive_field),
+        _times(receptive_field(network)),
         _times(_fitting_sizes(network)),
         ", ".join(
             _times([f"{scale:.3g}" for scale in scales]) for scales in network.supervised_scales
@@ -90,12 +92,90 @@ def _row(example: Example) -> list[str]:
 
 def _fitting_sizes(network: Any) -> list[str]:
     """The sizes of patches along each axis."""
-    if getattr(network, "padding", "same") == "same":
-        return [f"{step}n" for step in network.size_multiple]
     return [
-        f"({axis.smallest_output + 2 * axis.margin} + {axis.step}n)"
-        for axis in network.geometry.axes
+        f"{step}n" if smallest == step else f"({smallest} + {step}n)"
+        for smallest, step in network.patch_sizes
     ]
+
+
+def receptive_field(network: Any) -> list[int]:
+    """Voxels (z, y, x) that one voxel of the finest output depends on; the most over positions."""
+    return [
+        max(last - first + 1 for first, last in voxels_seen(network, axis)) for axis in range(3)
+    ]
+
+
+def voxels_seen(network: Any, axis: int) -> list[tuple[int, int]]:
+    """First and last voxel along an axis that an output depends on, relative to the output's place.
+
+    The gradient of an output is not zero where the output depends on the image. One pair for each
+    output of a period, after which the strides repeat themselves. The image becomes longer until
+    its borders are not seen any more; unpadded networks do not see beyond it anyhow.
+    """
+    margin = getattr(network, "margin", (0, 0, 0))[axis]
+    size, (smallest, period) = [n for n, _ in network.patch_sizes], network.patch_sizes[axis]
+
+    def is_whole(view: tuple[int, int]) -> bool:
+        return margin > 0 or 0 < view[0] <= view[1] < size[axis] - 1
+
+    periods, seen = 1, list[tuple[int, int]]()
+    while len(seen) < period:
+        size[axis] = smallest + periods * period
+        begin = periods // 2 * period
+        seen = list(takewhile(is_whole, _seen_by(network, axis, size, begin, period)))
+        periods *= 2
+    places = range(begin + margin, begin + margin + period)
+    return [(first - n, last - n) for (first, last), n in zip(seen, places, strict=True)]
+
+
+def _seen_by(
+    network: Any, axis: int, size: Sequence[int], begin: int, number: int
+) -> Iterator[tuple[int, int]]:
+    """First and last voxel of an image of `size` that some outputs along a line depend on."""
+    import torch
+
+    from nnunet_liver_ext.networks.network import SegmentationNetwork
+
+    image = torch.ones(1, 1, *size, requires_grad=True)
+    with _linear_network():
+        finest = SegmentationNetwork.forward(network.train(), image)
+    finest = finest[0] if isinstance(finest, list) else finest
+    across = [n for n in range(2, 5) if n != axis + 2]
+    line = finest[0, 0].movedim(axis, 0)
+    line = line[:, line.shape[1] // 2, line.shape[2] // 2]
+    for output in range(begin, begin + number):
+        (gradient,) = torch.autograd.grad(line[output], image, retain_graph=True)
+        seen = gradient.sum(across).flatten().nonzero()
+        yield int(seen.min()), int(seen.max())
+
+
+def _linear_network() -> Any:
+    """Makes convolutions means over their kernels and channels, poolings means, and norms nothing.
+
+    So every path from a voxel to an output has a positive share in the gradient, and nothing
+    cancels. The networks' own weights do not matter.
+    """
+    import torch
+    from torch.nn import functional
+    from torch.overrides import TorchFunctionMode
+
+    pooling = {"max_pool2d": functional.avg_pool2d, "max_pool3d": functional.avg_pool3d}
+    skipped = ("batch_norm", "instance_norm", "dropout", "dropout2d", "dropout3d")
+
+    class Linear(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            name = func.__name__
+            if name in skipped:
+                return args[0]
+            if name in pooling:
+                return pooling[name](args[0], args[1])
+            if name.startswith("conv"):
+                images, weight, _, *others = args
+                kernel = torch.ones(1, 1, *weight.shape[2:]) / weight[0, 0].numel()
+                return func(images.mean(1, keepdim=True), kernel, None, *others, **(kwargs or {}))
+            return func(*args, **(kwargs or {}))
+
+    return Linear()
 
 
 def _times(numbers: Sequence[Any]) -> str:

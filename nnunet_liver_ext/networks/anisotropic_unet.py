@@ -25,9 +25,8 @@ from torch.nn import functional
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.layers import Style
-from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size, check_arguments
+from nnunet_liver_ext.networks.network import Decoder, PatchSizes, SegmentationNetwork, Size
 from nnunet_liver_ext.networks.stages import Stages, resolve_stages
-from nnunet_liver_ext.networks.u_shape import UShape
 from nnunet_liver_ext.networks.valid_convolutions import Axis, ValidGeometry, crop
 
 Padding = Literal["valid", "same"]
@@ -89,15 +88,7 @@ class AnisotropicUNet(SegmentationNetwork):
         Raises:
             InputError: arguments that do not exist or do not go together.
         """
-        super().__init__()
-        check_arguments(
-            self,
-            input_channels=input_channels,
-            num_classes=num_classes,
-            conv_op=conv_op,
-            unknown=unknown,
-        )
-        self.num_classes = num_classes
+        super().__init__(input_channels, num_classes, conv_op=conv_op, unknown=unknown)
         if padding not in ("valid", "same"):
             raise InputError(f"AnisotropicUNet has padding 'valid' or 'same', not {padding!r}.")
         self.stages = resolve_stages(
@@ -139,9 +130,15 @@ class AnisotropicUNet(SegmentationNetwork):
 
     @property
     def size_multiple(self) -> Size:
-        """The strides' product. Sizes of unpadded patches are so far apart, but no multiples:
-        `geometry.check_input`."""
+        """The strides' product; sizes of unpadded patches are so far apart."""
         return self.stages.total_stride
+
+    @property
+    def patch_sizes(self) -> tuple[PatchSizes, PatchSizes, PatchSizes]:
+        if self.padding == "same":
+            return super().patch_sizes
+        z, y, x = (PatchSizes(axis.smallest_input, axis.step) for axis in self.geometry.axes)
+        return z, y, x
 
     @property
     def supervised_scales(self) -> list[list[float]]:
@@ -166,31 +163,6 @@ class AnisotropicUNet(SegmentationNetwork):
         for block, stride in zip(self.encoder, self.stages.strides, strict=True):
             skips.append(block(x if not skips else functional.max_pool3d(skips[-1], stride)))
         return self.decoder(skips)
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """As in the base class. Unpadded, `input_size` has to fit."""
-        if self.padding == "valid":
-            self.geometry.check_input("AnisotropicUNet", input_size)
-        else:
-            input_size = self.padded_size(input_size)
-        numbers, sizes = self._u_shape().feature_maps(input_size)
-        outputs = sizes[: len(self.decoder.seg_layers) if self.decoder.deep_supervision else 1]
-        return numbers + sum(self.num_classes * z * y * x for z, y, x in outputs)
-
-    def voxels_seen(self, axis: int, voxel: int) -> tuple[int, int]:
-        begin = self.geometry.axes[axis].first_coarse_voxel if self.padding == "valid" else 0
-        first, last = self._u_shape().view(axis, (voxel - begin, voxel - begin))
-        return first + begin, last + begin
-
-    def _u_shape(self) -> UShape:
-        strides = self.stages.strides
-        return UShape(
-            list(self.encoder),
-            list(self.decoder.blocks),
-            list(self.decoder.transposed),
-            strides,
-            strides,
-        )
 
 
 class _Decoder(Decoder):

@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nnunet_liver_ext.networks.layers import Style
-from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size, check_arguments
+from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size
 from nnunet_liver_ext.networks.stages import Stages, resolve_stages
-from nnunet_liver_ext.networks.u_shape import UShape, back_through, hull, interpolated_view
 
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 FEATURES = (16, 32, 64, 128, 256)
@@ -75,15 +74,7 @@ class DI2IN(SegmentationNetwork):
         Raises:
             InputError: arguments that do not exist or do not go together.
         """
-        super().__init__()
-        check_arguments(
-            self,
-            input_channels=input_channels,
-            num_classes=num_classes,
-            conv_op=conv_op,
-            unknown=unknown,
-        )
-        self.num_classes = num_classes
+        super().__init__(input_channels, num_classes, conv_op=conv_op, unknown=unknown)
         self.stages = resolve_stages(
             "DI2IN",
             strides=strides,
@@ -120,30 +111,6 @@ class DI2IN(SegmentationNetwork):
             x = block(x)
             skips.append(x)
         return self.decoder(skips)
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        input_size = self.padded_size(input_size)
-        numbers, sizes = self._u_shape().feature_maps(input_size)
-        outputs = [tuple(input_size), *[sizes[stage] for stage in self.decoder.branches]]
-        return numbers + sum(self.num_classes * z * y * x for z, y, x in outputs)
-
-    def voxels_seen(self, axis: int, voxel: int) -> tuple[int, int]:
-        final = back_through(self.decoder.final, axis, (voxel, voxel))
-        shape, views = self._u_shape(), []
-        for stage, layer in zip(self.decoder.branches, self.decoder.seg_layers, strict=True):
-            coarse = interpolated_view(final, self.stages.stride_to(stage)[axis])
-            views.append(shape.view(axis, back_through(layer, axis, coarse), stage))
-        return hull(*views)
-
-    def _u_shape(self) -> UShape:
-        number = len(self.stages)
-        return UShape(
-            encoder=list(self.encoder),
-            decoder=list(self.decoder.blocks),
-            upsampling=[None] * (number - 1),
-            pooling=[(1, 1, 1)] * number,
-            strides=self.stages.strides,
-        )
 
 
 class _Decoder(Decoder):

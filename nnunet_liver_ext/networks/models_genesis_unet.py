@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size, check_arguments
+from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size
 from nnunet_liver_ext.networks.stages import resolve_stages
-from nnunet_liver_ext.networks.u_shape import UShape
 
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 FEATURES = (64, 128, 256, 512)
@@ -62,15 +61,7 @@ class ModelsGenesisUNet(SegmentationNetwork):
         Raises:
             InputError: arguments that do not exist or do not go together.
         """
-        super().__init__()
-        check_arguments(
-            self,
-            input_channels=input_channels,
-            num_classes=num_classes,
-            conv_op=conv_op,
-            unknown=unknown,
-        )
-        self.num_classes = num_classes
+        super().__init__(input_channels, num_classes, conv_op=conv_op, unknown=unknown)
         name = "ModelsGenesisUNet"
         stages = resolve_stages(
             name, strides=strides, features_per_stage=features_per_stage, n_stages=n_stages
@@ -110,24 +101,6 @@ class ModelsGenesisUNet(SegmentationNetwork):
         x = self.up_tr256(x, coarse)
         x = self.up_tr128(x, middle)
         return [self.out_tr(self.up_tr64(x, fine))]
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        numbers, sizes = self._u_shape().feature_maps(self.padded_size(input_size))
-        z, y, x = sizes[0]
-        return numbers + self.num_classes * z * y * x
-
-    def voxels_seen(self, axis: int, voxel: int) -> tuple[int, int]:
-        return self._u_shape().view(axis, (voxel, voxel))
-
-    def _u_shape(self) -> UShape:
-        ups = [self.up_tr64, self.up_tr128, self.up_tr256]
-        return UShape(
-            encoder=[self.down_tr64, self.down_tr128, self.down_tr256, self.down_tr512],
-            decoder=[up.ops for up in ups],
-            upsampling=[up.up_conv for up in ups],
-            pooling=STRIDES,
-            strides=STRIDES,
-        )
 
 
 class BatchStatisticsNorm3d(nn.Module):

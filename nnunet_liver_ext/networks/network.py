@@ -12,14 +12,28 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from copy import deepcopy
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from nnunet_liver_ext.errors import InputError
 
 Size = tuple[int, int, int]
+
+
+class PatchSizes(NamedTuple):
+    """Sizes that a training patch may have along one axis: smallest + n · step, n = 0, 1, ..."""
+
+    smallest: int
+    step: int
+
+    def hold(self, size: int) -> bool:
+        """Whether `size` is one of them."""
+        return size >= self.smallest and (size - self.smallest) % self.step == 0
 
 
 class Decoder(nn.Module):
@@ -43,8 +57,29 @@ class SegmentationNetwork(nn.Module, ABC):
     """Normalises with the batch's own statistics in evaluation, so that the samples of a batch
     influence each other."""
 
-    num_classes: int
     decoder: Decoder
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        conv_op: Any = nn.Conv3d,
+        unknown: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            input_channels: C of the images.
+            num_classes: K.
+            conv_op: nnU-Net's argument of this name; only Conv3d is possible.
+            unknown: arguments that the network does not have.
+
+        Raises:
+            InputError: the network cannot be built with these arguments.
+        """
+        super().__init__()
+        _check_arguments(type(self), input_channels, num_classes, conv_op, unknown or {})
+        self.input_channels, self.num_classes = input_channels, num_classes
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits for images (B, C, Z, Y, X); a list of them, finest first, while
@@ -71,7 +106,13 @@ class SegmentationNetwork(nn.Module, ABC):
     @property
     @abstractmethod
     def size_multiple(self) -> Size:
-        """The patches of a training are multiples of this (z, y, x)."""
+        """Images are computed at sizes that are multiples of this (z, y, x)."""
+
+    @property
+    def patch_sizes(self) -> tuple[PatchSizes, PatchSizes, PatchSizes]:
+        """What a training's patches may measure along each axis (z, y, x)."""
+        z, y, x = (PatchSizes(step, step) for step in self.size_multiple)
+        return z, y, x
 
     @property
     def supervised_scales(self) -> list[list[float]]:
@@ -85,29 +126,25 @@ class SegmentationNetwork(nn.Module, ABC):
         to the next."""
         return None
 
-    @abstractmethod
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Numbers that all convolutions give for one image of `input_size` voxels (z, y, x);
-        nnU-Net plans by it."""
+        """Numbers that all convolutions give for one training image; nnU-Net's measure of memory.
 
-    @abstractmethod
-    def voxels_seen(self, axis: int, voxel: int) -> tuple[int, int]:
-        """First and last voxel of the image, along an axis, that one voxel of the finest output
-        depends on.
+        A copy of the network without content runs once, and every convolution's output is counted.
 
-        Counted as if the image had no end.
+        Args:
+            input_size: of the image (z, y, x), in voxels.
+
+        Raises:
+            InputError: an unpadded network does not take this size.
         """
-
-    @property
-    def receptive_field(self) -> Size:
-        """Voxels (z, y, x) that one voxel of the finest output can depend on; the most, for it
-        differs by position."""
-        z, y, x = (self._widest_view(axis) for axis in range(3))
-        return z, y, x
-
-    def _widest_view(self, axis: int) -> int:
-        views = [self.voxels_seen(axis, voxel) for voxel in range(self.size_multiple[axis])]
-        return max(last - first + 1 for first, last in views)
+        network = deepcopy(self).to("meta").train()
+        numbers: list[int] = []
+        for module in network.modules():
+            if isinstance(module, _ConvNd):
+                module.register_forward_hook(lambda _, __, output: numbers.append(output.numel()))
+        with torch.no_grad():  # two images, for one may be too little for batch norm
+            network(torch.empty(2, self.input_channels, *input_size, device="meta"))
+        return sum(numbers) // 2
 
     @property
     def num_parameters(self) -> int:
@@ -131,20 +168,18 @@ def pad_behind(x: Tensor, size: Sequence[int]) -> Tensor:
     return functional.pad(x, [number for n in reversed(missing) for number in (0, n)])
 
 
-def check_arguments(
-    network: SegmentationNetwork,
-    *,
+def _check_arguments(
+    network: type[SegmentationNetwork],
     input_channels: int,
     num_classes: int,
     conv_op: Any,
     unknown: Mapping[str, Any],
 ) -> None:
-    """Raises InputError for arguments that the network does not know, or cannot be built with."""
-    name = type(network).__name__
+    name = network.__name__
     if unknown:
         known = [
             key
-            for key, value in inspect.signature(type(network)).parameters.items()
+            for key, value in inspect.signature(network).parameters.items()
             if value.kind != value.VAR_KEYWORD
         ]
         raise InputError(

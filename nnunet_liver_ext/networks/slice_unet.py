@@ -29,9 +29,8 @@ from torch.nn import functional
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.layers import Style
-from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size, check_arguments
+from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size
 from nnunet_liver_ext.networks.stages import Stages, resolve_stages
-from nnunet_liver_ext.networks.u_shape import UShape
 
 EncoderKind = Literal["plain", "vgg11"]
 
@@ -105,15 +104,7 @@ class SliceUNet(SegmentationNetwork):
         Raises:
             InputError: arguments that do not exist or do not go together.
         """
-        super().__init__()
-        check_arguments(
-            self,
-            input_channels=input_channels,
-            num_classes=num_classes,
-            conv_op=conv_op,
-            unknown=unknown,
-        )
-        self.num_classes = num_classes
+        super().__init__(input_channels, num_classes, conv_op=conv_op, unknown=unknown)
         if neighbours < 0:
             raise InputError(f"SliceUNet needs neighbours of 0 or more, but has {neighbours}.")
         self.neighbours, self.encoder_kind = neighbours, encoder
@@ -186,27 +177,6 @@ class SliceUNet(SegmentationNetwork):
             skips.append(slices)
         logits = self.decoder(skips)
         return logits.unflatten(0, seen.shape[:2]).movedim(1, 2)
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        slices, *in_plane = self.padded_size(input_size)
-        numbers, sizes = self._u_shape().feature_maps(in_plane)
-        y, x = sizes[0]
-        return slices * (numbers + self.num_classes * y * x)
-
-    def voxels_seen(self, axis: int, voxel: int) -> tuple[int, int]:
-        if axis == 0:
-            return voxel - self.neighbours, voxel + self.neighbours
-        return self._u_shape().view(axis - 1, (voxel, voxel))
-
-    def _u_shape(self) -> UShape:
-        strides = [stride[1:] for stride in self.stages.strides]
-        return UShape(
-            list(self.encoder),
-            list(self.decoder.blocks),
-            list(self.decoder.transposed),
-            strides,
-            strides,
-        )
 
 
 def with_neighbours(x: Tensor, first: int, last: int, neighbours: int) -> Tensor:

@@ -57,19 +57,14 @@ class Axis:
         return self.encoder_loss[0] // 2 + self.crops[0] + self.decoder_loss[0] // 2
 
     @property
-    def first_coarse_voxel(self) -> int:
-        """Where a voxel of the coarsest stage begins, in voxels of the output; others are a `step`
-        apart."""
-        begin, stride = -self.margin, 1
-        for loss, next_stride in zip(self.encoder_loss[:-1], self.strides[1:], strict=True):
-            begin += stride * loss // 2
-            stride *= next_stride
-        return begin
-
-    @property
     def smallest_output(self) -> int:
         """The smallest output that fits; adding multiples of `step` gives all others."""
         return next(size for size in range(1, self.step + 1) if self._fits(size))
+
+    @property
+    def smallest_input(self) -> int:
+        """The smallest input that fits."""
+        return self.smallest_output + 2 * self.margin
 
     def _fits(self, output: int) -> bool:
         for loss, stride in zip(self.decoder_loss, self.strides[1:], strict=True):

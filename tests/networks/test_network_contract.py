@@ -17,8 +17,10 @@ from nnunet_liver_ext.networks import (
     SegmentationNetwork,
     SliceUNet,
 )
+from tests.docs_tables import load_tables
 from tests.networks.small_networks import BUILD, FITTING, made_positive, noise, outputs_along
 
+TABLES = load_tables()
 EVERY = pytest.mark.parametrize("name", list(BUILD))
 PAPERS = pytest.mark.parametrize("network", [AnisotropicUNet, DI2IN, SliceUNet, ModelsGenesisUNet])
 ANY_SIZE = [(1, 9, 5), (1, 1, 1), (5, 7, 13), (8, 8, 8)]
@@ -124,7 +126,32 @@ def test_feature_maps_are_those_that_the_convolutions_give(name: str, deep_super
         found.clear()
         with torch.no_grad():
             network(noise(1, 2, *size))
-        assert network.compute_conv_feature_map_size(size) == sum(found)
+        expected = sum(found)  # the network's copy has the hooks, too
+        assert network.compute_conv_feature_map_size(size) == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "patch", "numbers"),
+    [
+        (AnisotropicUNet, {}, (72, 236, 236), 269_118_464),
+        (AnisotropicUNet, {"padding": "same"}, (32, 192, 192), 313_362_432),
+        (DI2IN, {}, (80, 112, 128), 102_252_080),
+        (SliceUNet, {"neighbours": 1, "encoder": "vgg11"}, (3, 256, 256), 147_456_000),
+        (ModelsGenesisUNet, {}, (32, 64, 64), 61_014_016),
+    ],
+)
+def test_feature_maps_of_the_papers_networks(network, arguments, patch, numbers: int):
+    with torch.device("meta"):
+        built = network(1, 2, deep_supervision=True, **arguments)
+    assert built.compute_conv_feature_map_size(patch) == numbers
+
+
+def test_counting_feature_maps_leaves_the_network_as_it_is():
+    network = BUILD["models_genesis"]().eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.compute_conv_feature_map_size((8, 8, 16))
+    assert not network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 @EVERY
@@ -133,16 +160,14 @@ def test_the_receptive_field_is_what_an_output_depends_on(name: str, axis: int):
     """Of one voxel after another: all that it must not see is lit, then the first that it must see,
     then the last."""
     network = made_positive(BUILD[name]())
-    expected, period = network.receptive_field[axis], network.size_multiple[axis]
-    begin = (
-        -min(network.voxels_seen(axis, voxel)[0] for voxel in range(period)) // period * period
-        + period
-    )
-    voxels = range(begin, begin + period)
-    length = max(network.voxels_seen(axis, voxel)[1] for voxel in voxels) + 2
+    expected, period = TABLES.receptive_field(BUILD[name]())[axis], network.size_multiple[axis]
+    offsets = TABLES.voxels_seen(BUILD[name](), axis)
+    assert len(offsets) == period
+    begin = -min(first for first, _ in offsets) // period * period + period
+    length = begin + period + max(last for _, last in offsets) + 2
     widths = []
-    for voxel in voxels:
-        first, last = network.voxels_seen(axis, voxel)
+    for voxel, (first_offset, last_offset) in enumerate(offsets, start=begin):
+        first, last = voxel + first_offset, voxel + last_offset
         assert 0 < first <= voxel <= last < length - 1
         lit = torch.zeros(3, length, dtype=torch.bool)
         lit[0, :first] = lit[0, last + 1 :] = True
