@@ -3,12 +3,15 @@ settings, its steps."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +24,9 @@ Result = TypeVar("Result")
 
 LOG = "log.txt"
 LONGEST_STEP_S = 24 * 3600
+LOOK_EVERY_S = 1.0
+EPOCH_BEGINS = re.compile(rb": Epoch (\d+) *$", re.MULTILINE)
+"""nnU-Net's line at the beginning of an epoch."""
 
 
 class Workspace:
@@ -39,6 +45,7 @@ class Workspace:
             InputError: the folder was begun with other settings, whose results would be shown under
                 these.
         """
+        self._processes: set[subprocess.Popen[bytes]] = set()
         self.out = folder.resolve()
         self.console = console
         self.out.mkdir(parents=True, exist_ok=True)
@@ -98,29 +105,46 @@ class Workspace:
         return done
 
     def train(
-        self, dataset: int, trainer: str, configuration: str, device: str, *, log: str = LOG
+        self,
+        dataset: int,
+        trainer: str,
+        configuration: str,
+        device: str,
+        *,
+        log: str = LOG,
+        tell_epoch: Callable[[int], None] | None = None,
     ) -> Path:
-        """nnUNetv2_train of fold 0, continued where it was interrupted; returns the model's
-        folder."""
+        """nnUNetv2_train of fold 0, continued where it was interrupted.
+
+        Args:
+            dataset: its number.
+            trainer: class name.
+            configuration: of the dataset's plans.
+            device: cpu, cuda or mps.
+            log: file of the folder for what nnU-Net prints.
+            tell_epoch: called with the number of epochs that are done, each time that one begins.
+
+        Returns:
+            The model's folder.
+
+        Raises:
+            InputError: training failed (the message names the log).
+        """
         folder = self.model(dataset, trainer, configuration)
         fold = folder / "fold_0"
         if not (fold / "validation" / "summary.json").exists():
             again = ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
-            self.run(
-                "nnUNetv2_train",
-                str(dataset),
-                configuration,
-                "0",
-                "-tr",
-                trainer,
-                "-device",
-                device,
-                *again,
-                log=log,
-            )
+            what = (str(dataset), configuration, "0", "-tr", trainer, "-device", device)
+            self.run("nnUNetv2_train", *what, *again, log=log, tell_epoch=tell_epoch)
         return folder
 
-    def run(self, command: str, *arguments: str, log: str = LOG) -> None:
+    def run(
+        self,
+        command: str,
+        *arguments: str,
+        log: str = LOG,
+        tell_epoch: Callable[[int], None] | None = None,
+    ) -> None:
         """Runs a command of this environment; its output goes to the log, a file of the folder.
 
         Raises:
@@ -131,21 +155,61 @@ class Workspace:
         with path.open("a") as file:
             file.write(f"\n$ {command} {' '.join(arguments)}\n")
             file.flush()
-            try:
-                done = subprocess.run(
-                    [program, *arguments],
-                    env=self.environment,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    timeout=LONGEST_STEP_S,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                raise InputError(
-                    f"{command} did not end within {LONGEST_STEP_S // 3600} hours (log: {path}); "
-                    "run the same command again to continue."
-                ) from None
-        if done.returncode != 0:
-            raise InputError(
-                f"{command} ended with code {done.returncode}; its output is at the end of {path}."
+            begun = path.stat().st_size
+            process = subprocess.Popen(
+                [program, *arguments], env=self.environment, stdout=file, stderr=subprocess.STDOUT
             )
+            with self._running(process):
+                self._wait(process, command, path, begun, tell_epoch)
+        if process.returncode != 0:
+            raise InputError(
+                f"{command} ended with code {process.returncode}; its output is at the end of"
+                f" {path}."
+            )
+
+    def stop(self) -> None:
+        """Ends the commands that are running; trainings go on from their last checkpoint."""
+        for process in list(self._processes):
+            process.terminate()
+
+    @contextmanager
+    def _running(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        self._processes.add(process)
+        try:
+            yield
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+            self._processes.discard(process)
+
+    def _wait(
+        self,
+        process: subprocess.Popen[bytes],
+        command: str,
+        log: Path,
+        begun: int,
+        tell_epoch: Callable[[int], None] | None,
+    ) -> None:
+        """Waits for the end of a command, and tells the epochs of a training meanwhile."""
+        end = time.monotonic() + LONGEST_STEP_S
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY_S)
+            if tell_epoch is not None and (epoch := last_epoch(log, begun)) is not None:
+                tell_epoch(epoch)
+            if process.returncode is not None:
+                return
+            if time.monotonic() > end:
+                raise InputError(
+                    f"{command} did not end within {LONGEST_STEP_S // 3600} hours (log: {log}); "
+                    "run the same command again to continue."
+                )
+
+
+def last_epoch(log: Path, begun: int = 0) -> int | None:
+    """The number of the last epoch that a training's log tells of, from byte `begun` on."""
+    with log.open("rb") as file:
+        file.seek(begun)
+        epochs = EPOCH_BEGINS.findall(file.read())
+    return int(epochs[-1]) if epochs else None
