@@ -30,7 +30,7 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
 from nnunet_liver_ext.evaluation import surface
-from nnunet_liver_ext.evaluation.files.case_files import labels_on_one_grid, pair_up
+from nnunet_liver_ext.evaluation.files.case_files import labels_on_one_grid, match_references
 from nnunet_liver_ext.evaluation.measuring.one_case import evaluate_case
 from nnunet_liver_ext.evaluation.metrics import surface_distances
 from nnunet_liver_ext.evaluation.options import Options
@@ -124,7 +124,7 @@ def main() -> None:
         writer = get_context("spawn").Process(target=write_folders, args=(root, arguments.pairs))
         writer.start()  # what it takes is not counted
         writer.join()
-        cases = pair_up(root / "predictions", root / "references").comparisons
+        cases = match_references(root / "predictions", root / "references").cases
         held = peak_mb()
         jobs: dict[str, Callable[[], float]] = {
             "reading alone": lambda: seconds(labels_on_one_grid, cases),

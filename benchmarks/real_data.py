@@ -21,7 +21,7 @@ from rich.console import Console
 
 from nnunet_liver_ext.benchmark.demo import Settings, run_demo, write_csv
 from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
-from nnunet_liver_ext.evaluation.files.case_files import pair_up
+from nnunet_liver_ext.evaluation.files.case_files import match_references
 from nnunet_liver_ext.evaluation.report.pictures.case_picture import overlay_png
 from nnunet_liver_ext.space.images import (
     Grid,
@@ -100,10 +100,10 @@ def make_studies(real: Path, folder: Path, *, by_study: bool) -> Path:
 
 def draw_overlays(out: Path, trainer: str) -> None:
     """A picture of each held-out image with its masks."""
-    found = pair_up(out / trainer / "predictions", out / "held_out.csv")
-    for comparison in found.comparisons:
-        name = f"{trainer}_{comparison.key.case}_{comparison.key.modality}.png"
-        (out / name).write_bytes(overlay_png(comparison, found.classes))
+    found = match_references(out / trainer / "predictions", out / "held_out.csv")
+    for case in found.cases:
+        name = f"{trainer}_{case.key.case}_{case.key.modality}.png"
+        (out / name).write_bytes(overlay_png(case, found.classes))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.files.case_files import Comparison, PairedUp, pair_up
-from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, MatchedCases, match_references
+from nnunet_liver_ext.evaluation.files.label_maps import Classes, ImageKey
 from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all
@@ -26,7 +26,7 @@ from nnunet_liver_ext.evaluation.measuring.one_case import (
 )
 from nnunet_liver_ext.evaluation.measuring.one_pair import (
     evaluate_pair,
-    pairs_among,
+    find_pairs,
     summarise_pairs,
 )
 from nnunet_liver_ext.evaluation.measuring.one_pair import (
@@ -113,7 +113,7 @@ def run(
         raise InputError(f"the number of processes must be 1 or more, not {processes}.")
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise InputError(f"there is no format {unknown[0]}; there are {', '.join(FORMATS)}.")
-    found = pair_up(predictions, references, reference_classes)
+    found = match_references(predictions, references, reference_classes)
     if found.classes is not None and (unknown := sorted(set(options.lesions) - set(found.classes))):
         raise InputError(
             f"there is no class {unknown[0]} to measure lesion by lesion; there are"
@@ -121,21 +121,19 @@ def run(
         )
     pictures = find_images(Path(images), found.modalities) if images else {}
     fat_images = find_images(Path(fat), found.modalities) if fat else {}
-    comparisons = [
-        _with_images(comparison, pictures, fat_images) for comparison in found.comparisons
-    ]
+    cases = [_with_images(case, pictures, fat_images) for case in found.cases]
     cache = CaseCache(out, {"options": options.to_json(), "classes": found.classes}, fresh=fresh)
     measure_case = partial(evaluate_case, classes=found.classes, options=options)
-    outcomes = measure_all(measure_case, comparisons, cache, processes, "Evaluating")
+    outcomes = measure_all(measure_case, cases, cache, processes, "Evaluating")
     failed = [outcome for outcome in outcomes if isinstance(outcome, CaseFailure)]
     failures = sorted(found.missing + failed, key=lambda failure: failure.case)
     results = [outcome for outcome in outcomes if isinstance(outcome, CaseResult)]
-    total = len(comparisons) + len(found.missing)
+    total = len(cases) + len(found.missing)
     if not results:
         raise SomeCasesFailed(failures, total)
     measured = {result.key for result in results}
     of_pairs = _pairs(
-        [one for one in comparisons if one.key in measured], found, options, cache, processes
+        [one for one in cases if one.key in measured], found, options, cache, processes
     )
     pair_results = [outcome for outcome in of_pairs if isinstance(outcome, CaseResult)]
     if found.classes is None and all(NO_LABEL_IN_BOTH in result.notes for result in results):
@@ -147,18 +145,18 @@ def run(
     table = results_table([*results, *pairs_with_every_class(pair_results)])
     notes = (
         found.notes
-        + (_without(comparisons, "image") if images else [])
-        + (_without(comparisons, "fat") if fat else [])
+        + (_without(cases, "image") if images else [])
+        + (_without(cases, "fat") if fat else [])
     )
     notes += [CaseFailure(str(result.key), note) for result in results for note in result.notes]
     notes += _without_lesions(results, options)
-    notes += _lone([one.key for one in comparisons], found.modalities) if of_pairs else []
+    notes += _lone([one.key for one in cases], found.modalities) if of_pairs else []
     notes += [outcome for outcome in of_pairs if isinstance(outcome, CaseFailure)]
     evaluation = Evaluation(
         table,
         details_tables(results),
         summarise_pairs(table),
-        comparisons,
+        cases,
         found.classes,
         options,
         found.raters,
@@ -173,8 +171,8 @@ def run(
 
 
 def _pairs(
-    comparisons: Sequence[Comparison],
-    found: PairedUp,
+    cases: Sequence[CaseFiles],
+    found: MatchedCases,
     options: Options,
     cache: CaseCache,
     processes: int | None,
@@ -182,7 +180,7 @@ def _pairs(
     """What both masks of each pair have in common; of pairs whose masks could be measured."""
     if options.similarity is None or not options.wants("pairs"):
         return []
-    pairs = pairs_among(comparisons, found.modalities)
+    pairs = find_pairs(cases, found.modalities)
     work = partial(
         evaluate_pair,
         classes=found.classes,
@@ -205,7 +203,7 @@ def _without_lesions(results: Sequence[CaseResult], options: Options) -> list[Ca
     ]
 
 
-def _lone(keys: Sequence[Key], modalities: Sequence[str]) -> list[CaseFailure]:
+def _lone(keys: Sequence[ImageKey], modalities: Sequence[str]) -> list[CaseFailure]:
     """Notes on images without a partner, where others have one."""
     images = Counter(key.case for key in keys if key.modality in modalities)
     alone = [key for key in keys if key.modality in modalities and images[key.case] == 1]
@@ -216,15 +214,15 @@ def _lone(keys: Sequence[Key], modalities: Sequence[str]) -> list[CaseFailure]:
 
 
 def _with_images(
-    comparison: Comparison, images: Mapping[Key, Path], fat: Mapping[Key, Path]
-) -> Comparison:
-    key = comparison.key
-    return replace(comparison, image=images.get(key, comparison.image), fat=fat.get(key))
+    case: CaseFiles, images: Mapping[ImageKey, Path], fat: Mapping[ImageKey, Path]
+) -> CaseFiles:
+    key = case.key
+    return replace(case, image=images.get(key, case.image), fat=fat.get(key))
 
 
-def _without(comparisons: Sequence[Comparison], what: str) -> list[CaseFailure]:
+def _without(cases: Sequence[CaseFiles], what: str) -> list[CaseFailure]:
     reason = {
         "image": "no image was found; its picture in the report is grey.",
         "fat": "no image of the fat fraction was found.",
     }[what]
-    return [CaseFailure(str(one.key), reason) for one in comparisons if getattr(one, what) is None]
+    return [CaseFailure(str(one.key), reason) for one in cases if getattr(one, what) is None]

@@ -12,7 +12,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import probabilities_on_common_grid
-from nnunet_liver_ext.postprocessing.largest_piece import largest_piece
+from nnunet_liver_ext.space.components import largest_component
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
 
@@ -75,7 +75,7 @@ class OrganFinder:
         if not organ.any():
             raise InputError(f"no {self.organ} was found, so there is nowhere to look for tumours.")
         return image_like(
-            largest_piece(labels > 0 if self._has_lesions else organ), Grid.from_image(mask)
+            largest_component(labels > 0 if self._has_lesions else organ), Grid.from_image(mask)
         )
 
     @property

@@ -24,6 +24,7 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.masks import bounding_box
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ def postprocess_lesions(
             f"lesions {lesions_ZYX.shape} and liver {liver_ZYX.shape} have different shapes"
         )
     kept = np.zeros(lesions_ZYX.shape, bool)
-    box = _bounding_box(
-        liver_ZYX
-    )  # outside it there is no liver, which is what lies outside of an image
+    if not liver_ZYX.any():
+        return kept
+    # Outside the box there is no liver, as outside of an image.
+    box = bounding_box(liver_ZYX)
     liver = liver_ZYX[box].astype(bool)
     lesions = lesions_ZYX[box].astype(bool) & liver
     inner = _square(ndimage.binary_erosion, liver, kernels.border)
@@ -129,14 +131,6 @@ def describe(classes: Mapping[str, Sequence[int]], liver: str, kernels: Kernels)
         "border_kernel": kernels.border,
         "opening_kernel": kernels.opening,
     }
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    others = [
-        tuple(other for other in range(mask.ndim) if other != axis) for axis in range(mask.ndim)
-    ]
-    inside = [np.flatnonzero(mask.any(axis=axes)) for axes in others]
-    return tuple(slice(at[0], at[-1] + 1) if len(at) else slice(0) for at in inside)
 
 
 def _square(operation: Any, mask: np.ndarray, side: int) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.components import largest_component
 
 FILE_NAME = "postprocessing_pairs.json"
 FORMAT = 1
@@ -152,28 +153,11 @@ class Rules:
 NO_RULES = Rules()
 
 
-def largest_piece(mask: np.ndarray) -> np.ndarray:
-    """The 26-connected piece with the most voxels; of equally large ones the first in the array.
-
-    Args:
-        mask: bool (z, y, x).
-
-    Returns:
-        bool; empty for an empty mask.
-    """
-    from scipy import ndimage
-
-    found, count = ndimage.label(mask, structure=np.ones((3, 3, 3), bool))
-    if count < 2:
-        return mask.copy()
-    return found == 1 + int(np.bincount(found.ravel())[1:].argmax())
-
-
 def keep_largest(labels: np.ndarray, kept: Iterable[int]) -> np.ndarray:
     """A copy of a label map (z, y, x) with only the largest piece of each of these labels; the rest
     becomes 0."""
     result = labels.copy()
     for label in kept:
         mask = labels == label
-        result[mask & ~largest_piece(mask)] = 0
+        result[mask & ~largest_component(mask)] = 0
     return result

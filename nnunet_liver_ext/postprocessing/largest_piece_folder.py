@@ -16,7 +16,7 @@ from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.label_maps import (
     NO_MODALITY,
     Description,
-    Key,
+    ImageKey,
     find_predictions,
 )
 from nnunet_liver_ext.pairing import PairLabels, decode_pair, encode_pair
@@ -61,7 +61,7 @@ def apply_to_folder(
             " --in-place."
         )
     pair = Description.beside(predictions).pair
-    files: dict[Path, list[Key]] = {}
+    files: dict[Path, list[ImageKey]] = {}
     for key, label_map in find_predictions(predictions, pair).maps.items():
         files.setdefault(label_map.path, []).append(key)
     _check(rules, files, predictions, rules_file)
@@ -85,7 +85,7 @@ def apply_to_folder(
 
 
 def _check(
-    rules: Rules, files: Mapping[Path, list[Key]], predictions: Path, rules_file: Path
+    rules: Rules, files: Mapping[Path, list[ImageKey]], predictions: Path, rules_file: Path
 ) -> None:
     named = {key.modality for keys in files.values() for key in keys} - {NO_MODALITY}
     if unknown := sorted(named - set(rules.modalities)):

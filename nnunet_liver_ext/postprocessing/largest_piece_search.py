@@ -20,14 +20,19 @@ from rich.text import Text
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition, find_crossval
 from nnunet_liver_ext.evaluation.crossval.pooled_folds import References, pooled
-from nnunet_liver_ext.evaluation.files.case_files import Comparison, labels_on_one_grid, pair_up
+from nnunet_liver_ext.evaluation.files.case_files import (
+    CaseFiles,
+    labels_on_one_grid,
+    match_references,
+)
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.json_files import read_json
-from nnunet_liver_ext.postprocessing.largest_piece import FILE_NAME, Rule, Rules, largest_piece
+from nnunet_liver_ext.postprocessing.largest_piece import FILE_NAME, Rule, Rules
+from nnunet_liver_ext.space.components import largest_component
 
 ROUNDING = 1e-9
 """A Dice that rises by less has not risen."""
@@ -140,12 +145,12 @@ def _measured(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """patient, modality, class, before, after of each case; and the label of each class."""
     with pooled(crossval, repetition, references) as pool, tempfile.TemporaryDirectory() as folder:
-        found = pair_up(pool.predictions, pool.references)
+        found = match_references(pool.predictions, pool.references)
         classes = _checked(found.classes, crossval)
         work = partial(_before_and_after, classes=classes)
         outcomes = measure_all(
             work,
-            found.comparisons,
+            found.cases,
             CaseCache(Path(folder), {}),
             processes,
             "Trying the largest piece",
@@ -159,20 +164,20 @@ def _measured(
     return _table([outcome for outcome in outcomes if isinstance(outcome, CaseResult)]), classes
 
 
-def _before_and_after(comparison: Comparison, classes: dict[str, int]) -> Outcome:
+def _before_and_after(case: CaseFiles, classes: dict[str, int]) -> Outcome:
     try:
-        pred, references, _ = labels_on_one_grid(comparison)
+        pred, references, _ = labels_on_one_grid(case)
     except (InputError, OSError, MemoryError) as error:
-        return CaseFailure(str(comparison.key), comparison.reason(error))
+        return CaseFailure(str(case.key), case.reason(error))
     ref = next(iter(references.values()))
     values = {
         name: {
             "before": dice(pred == label, ref == label),
-            "after": dice(largest_piece(pred == label), ref == label),
+            "after": dice(largest_component(pred == label), ref == label),
         }
         for name, label in classes.items()
     }
-    return CaseResult(comparison.key, values, comparison.patient)
+    return CaseResult(case.key, values, case.patient)
 
 
 def _table(results: Sequence[CaseResult]) -> pd.DataFrame:

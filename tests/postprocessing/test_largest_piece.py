@@ -22,7 +22,6 @@ from nnunet_liver_ext.postprocessing.largest_piece import (
     Rule,
     Rules,
     keep_largest,
-    largest_piece,
 )
 from nnunet_liver_ext.postprocessing.largest_piece_folder import apply_to_folder
 from nnunet_liver_ext.postprocessing.largest_piece_search import decide, find_rules, save_rules
@@ -51,22 +50,6 @@ def rules_of(*kept: str, modalities: tuple[str, ...] = ("T1", "T2")) -> Rules:
 
 
 # ---------------------------------------------------------------- pieces
-
-
-def test_the_largest_piece_by_hand():
-    mask = np.zeros((3, 5, 5), bool)
-    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = True  # touch at corners: one piece
-    mask[0, 4, 3:] = True
-    expected = mask.copy()
-    expected[0, 4, 3:] = False
-    np.testing.assert_array_equal(largest_piece(mask), expected)
-
-
-def test_of_equal_pieces_the_first_is_kept_and_of_nothing_nothing():
-    mask = np.zeros((1, 1, 5), bool)
-    mask[0, 0, [0, 4]] = True
-    assert largest_piece(mask)[0, 0].tolist() == [True, False, False, False, False]
-    assert not largest_piece(np.zeros((2, 2, 2), bool)).any()
 
 
 def test_only_the_named_labels_lose_pieces():

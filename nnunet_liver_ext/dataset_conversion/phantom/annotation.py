@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import smooth_field
+from nnunet_liver_ext.space.components import largest_component
 
 BORDER_SCALE_MM = 14.0
 MARGIN_VOXELS = 5
@@ -48,13 +49,8 @@ def annotate(
         depth.shape, spacing_mm, (spacing_mm[0], BORDER_SCALE_MM, BORDER_SCALE_MM), rng
     )
     noisy = np.zeros_like(mask)
-    noisy[box] = _largest_component(depth > 0)
+    noisy[box] = largest_component(depth > 0, neighbours=6)
     return noisy
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    return labels == np.bincount(labels.ravel())[1:].argmax() + 1 if count > 1 else mask
 
 
 def _depth_mm(fraction: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from nnunet_liver_ext.dataset_conversion.phantom.body import VENA_CAVA_PATH, Body
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import Box, Canvas, ellipsoid, tube
 from nnunet_liver_ext.dataset_conversion.phantom.organs import kidney_centre
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import Tissue
+from nnunet_liver_ext.space.components import largest_component
 
 ROUNDING_MM = 5.0  # of the edges where two of the liver's surfaces meet
 VENOUS_CONFLUENCE = np.array([-19.0, 9.0, -26.0])
@@ -41,7 +41,7 @@ def paint_liver(
     box = canvas.box((-140, -105, shape.tip_z - 15), (shape.left_x + 10, 95, 5))
     depth = _liver_depth(canvas, body, box, shape)
     mask = np.zeros(canvas.shape, bool)
-    mask[box] = _largest_component(depth > 0)
+    mask[box] = largest_component(depth > 0, neighbours=6)
     canvas.paint(Tissue.LIVER, canvas.everywhere, mask)
     for path, radii in _vessels(rng):
         near, inside = tube(canvas, path, radii)
@@ -49,7 +49,7 @@ def paint_liver(
     labels = np.zeros(canvas.shape, np.uint8)
     _paint_lesions(canvas, rng, box, depth, mask, labels, lesions)
     _paint_gallbladder(canvas, rng, mask)
-    mask[box] = _largest_component(mask[box])
+    mask[box] = largest_component(mask[box], neighbours=6)
     return Liver(mask, np.where(mask, labels, 0))
 
 
@@ -95,13 +95,6 @@ def _rounded_minimum(surfaces: list[np.ndarray]) -> np.ndarray:
         np.exp(np.clip(-surface / np.float32(ROUNDING_MM), -20, 20)) for surface in surfaces
     )
     return (-ROUNDING_MM * np.log(total)).astype(np.float32)
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    return labels == np.bincount(labels.ravel())[1:].argmax() + 1
 
 
 Vessel = tuple[list[np.ndarray], list[float]]

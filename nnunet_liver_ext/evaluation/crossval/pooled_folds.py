@@ -1,5 +1,4 @@
-"""The folds' predictions in one folder beside their references, as `run` and `pair_up` take them.
-Links, no copies."""
+"""Links to the folds' predictions and references, in two folders that `run` can measure."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.files.label_maps import (
     Classes,
     Description,
-    Key,
+    ImageKey,
     LabelMap,
     LabelMaps,
     find_predictions,
     find_references,
     modalities_of,
-    renumbered,
+    renumber,
 )
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
@@ -32,10 +32,10 @@ ONLY_RATER = ""
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CaseFiles:
     """A prediction and what it is measured against."""
 
-    key: Key
+    key: ImageKey
     prediction: LabelMap
     references: Mapping[str, LabelMap]
     """By rater; `ONLY_RATER` where there is one reference."""
@@ -85,11 +85,11 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class PairedUp:
-    """All comparisons of two sides, the class names if a dataset.json has them, and what has no
+class MatchedCases:
+    """All cases of two sides, the class names if a dataset.json has them, and what has no
     counterpart."""
 
-    comparisons: list[Comparison]
+    cases: list[CaseFiles]
     classes: Classes | None
     modalities: tuple[str, ...]
     raters: tuple[str, ...]
@@ -99,11 +99,11 @@ class PairedUp:
     """Predictions without reference, and cases that a rater has left out."""
 
 
-def pair_up(
+def match_references(
     predictions: Path,
     references: Path | Mapping[str, Path],
     reference_classes: Classes | None = None,
-) -> PairedUp:
+) -> MatchedCases:
     """Finds each reference's prediction.
 
     Args:
@@ -132,7 +132,7 @@ def pair_up(
             name: (label,) for label, name in enumerate(reference_classes, start=1)
         }
         expected = {
-            rater: renumbered(maps, reference_classes, classes) for rater, maps in expected.items()
+            rater: renumber(maps, reference_classes, classes) for rater, maps in expected.items()
         }
     keys = sorted({key for maps in expected.values() for key in maps.maps})
     common = [key for key in keys if key in found.maps]
@@ -142,8 +142,8 @@ def pair_up(
             f"no prediction belongs to a reference: {predictions.name} has {_some(found.maps)}, "
             f"{places} has {_some(keys)}; name both alike, such as CASE_T1.nii.gz or CASE.nii.gz."
         )
-    return PairedUp(
-        [_comparison(key, found, expected) for key in common],
+    return MatchedCases(
+        [_case_files(key, found, expected) for key in common],
         classes,
         modalities_of(pair),
         tuple(by_rater),
@@ -157,19 +157,19 @@ def pair_up(
 
 
 def labels_on_one_grid(
-    comparison: Comparison, *, resample: bool = False
+    case: CaseFiles, *, resample: bool = False
 ) -> tuple[np.ndarray, dict[str, np.ndarray], Grid]:
     """Labels of the prediction and of each rater's reference (z, y, x), and their grid.
 
     Args:
-        comparison: which files.
+        case: which files.
         resample: put the prediction on the reference's grid if theirs differ: the label that is
             strongest there after linear interpolation.
 
     Raises:
         InputError: a file cannot be read, or the grids differ.
     """
-    read = {rater: reference.read() for rater, reference in comparison.references.items()}
+    read = {rater: reference.read() for rater, reference in case.references.items()}
     grid = next(iter(read.values()))[1]
     for rater, (_, other) in read.items():
         if not other.matches(grid):
@@ -177,12 +177,11 @@ def labels_on_one_grid(
                 f"the masks of the raters are on different grids ({rater}: {other};"
                 f" {next(iter(read))}: {grid})."
             )
-    pred, own = comparison.prediction.read()
+    pred, own = case.prediction.read()
     if not own.matches(grid):
         if not resample:
             raise InputError(
-                f"prediction and reference are on different grids ({own}; {grid}):"
-                f" {_todo(comparison)}."
+                f"prediction and reference are on different grids ({own}; {grid}): {_todo(case)}."
             )
         pred = _on_grid(pred, own, grid)
     return pred, {rater: labels for rater, (labels, _) in read.items()}, grid
@@ -203,21 +202,21 @@ def _on_grid(labels: np.ndarray, own: Grid, grid: Grid) -> np.ndarray:
     return present[array(moved)].astype(labels.dtype)
 
 
-def _todo(comparison: Comparison) -> str:
-    if comparison.prediction.half is not None and comparison.reference.half is None:
+def _todo(case: CaseFiles) -> str:
+    if case.prediction.half is not None and case.reference.half is None:
         return "split the joint label maps first (nnunet_liver predict --split)"
     return (
         "predict the reference's image, or let the prediction be resampled (--resample reference)"
     )
 
 
-def _comparison(key: Key, found: LabelMaps, expected: Mapping[str, LabelMaps]) -> Comparison:
+def _case_files(key: ImageKey, found: LabelMaps, expected: Mapping[str, LabelMaps]) -> CaseFiles:
     own = {rater: maps for rater, maps in expected.items() if key in maps.maps}
     images = [maps.images[key] for maps in own.values() if key in maps.images]
     patients = [
         maps.patients[key.case] for maps in (*own.values(), found) if key.case in maps.patients
     ]
-    return Comparison(
+    return CaseFiles(
         key,
         found.maps[key],
         {rater: maps.maps[key] for rater, maps in own.items()},
@@ -237,7 +236,7 @@ def _agreed(what: str, values: Sequence[T | None]) -> T | None:
     return given[-1] if given else None
 
 
-def _without_reference(found: LabelMaps, keys: Sequence[Key]) -> list[CaseFailure]:
+def _without_reference(found: LabelMaps, keys: Sequence[ImageKey]) -> list[CaseFailure]:
     extra = sorted(found.maps.keys() - set(keys))
     return [
         CaseFailure(
@@ -247,7 +246,7 @@ def _without_reference(found: LabelMaps, keys: Sequence[Key]) -> list[CaseFailur
     ]
 
 
-def _left_out(common: Sequence[Key], expected: Mapping[str, LabelMaps]) -> list[CaseFailure]:
+def _left_out(common: Sequence[ImageKey], expected: Mapping[str, LabelMaps]) -> list[CaseFailure]:
     return [
         CaseFailure(str(key), f"has no mask of rater {rater}; measured against the others.")
         for key in common
@@ -256,6 +255,6 @@ def _left_out(common: Sequence[Key], expected: Mapping[str, LabelMaps]) -> list[
     ]
 
 
-def _some(keys: Sequence[Key] | Mapping[Key, LabelMap]) -> str:
+def _some(keys: Sequence[ImageKey] | Mapping[ImageKey, LabelMap]) -> str:
     names = sorted({str(key) for key in keys})
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -28,7 +28,7 @@ NO_MODALITY = "image"
 Classes = Mapping[str, tuple[int, ...]]  # name of a class: its labels, several for a region
 
 
-class Key(NamedTuple):
+class ImageKey(NamedTuple):
     """Which label map: of which case, and of which of its images."""
 
     case: str
@@ -123,8 +123,8 @@ class Description:
 class LabelMaps:
     """All label maps of one side, predictions or references."""
 
-    maps: dict[Key, LabelMap]
-    images: dict[Key, Path] = field(default_factory=dict)
+    maps: dict[ImageKey, LabelMap]
+    images: dict[ImageKey, Path] = field(default_factory=dict)
     """The images that studies bring along with their masks."""
     patients: dict[str, str] = field(default_factory=dict)
     """Of each case, where a CSV of studies or a converted dataset's pairs.json says so."""
@@ -167,7 +167,7 @@ def _without_missing_masks(references: LabelMaps, incomplete: IncompleteCases) -
     return replace(references, maps=maps)
 
 
-def renumbered(references: LabelMaps, own: Classes, classes: Classes) -> LabelMaps:
+def renumber(references: LabelMaps, own: Classes, classes: Classes) -> LabelMaps:
     """The references with the labels of `classes` in place of their own.
 
     Raises:
@@ -211,17 +211,17 @@ def modalities_of(pair: PairLabels | None) -> tuple[str, ...]:
     return pair.modalities if pair else MODALITIES
 
 
-def key_of(path: Path, modalities: tuple[str, ...]) -> Key:
+def key_of(path: Path, modalities: tuple[str, ...]) -> ImageKey:
     """ "P001_T1.nii.gz" is case P001's T1; "P001.nii.gz" is case P001's only map."""
     name = stem(path)
     for modality in modalities:
         if name.endswith(f"_{modality}") and len(name) > len(modality) + 1:
-            return Key(name[: -len(modality) - 1], modality)
-    return Key(name, NO_MODALITY)
+            return ImageKey(name[: -len(modality) - 1], modality)
+    return ImageKey(name, NO_MODALITY)
 
 
 def _from_folder(folder: Path, pair: PairLabels | None) -> LabelMaps:
-    maps: dict[Key, LabelMap] = {}
+    maps: dict[ImageKey, LabelMap] = {}
     for file in _without_deformations(label_map_files(folder), modalities_of(pair)):
         for key, label_map in _label_maps_in(file, pair).items():
             if key in maps:
@@ -261,12 +261,12 @@ def _without_deformations(files: list[Path], modalities: tuple[str, ...]) -> lis
     return [file for file in files if file.name not in others]
 
 
-def _label_maps_in(file: Path, pair: PairLabels | None) -> dict[Key, LabelMap]:
+def _label_maps_in(file: Path, pair: PairLabels | None) -> dict[ImageKey, LabelMap]:
     key = key_of(file, modalities_of(pair))
     if pair is None or key.modality != NO_MODALITY:
         return {key: LabelMap(file)}
     return {
-        Key(key.case, modality): LabelMap(file, half, pair.num_classes)
+        ImageKey(key.case, modality): LabelMap(file, half, pair.num_classes)
         for half, modality in enumerate(pair.modalities)
     }
 
@@ -274,8 +274,8 @@ def _label_maps_in(file: Path, pair: PairLabels | None) -> dict[Key, LabelMap]:
 def _from_studies(path: Path, pair: PairLabels | None) -> LabelMaps:
     studies, single = read_either(path, modalities_of(pair))
 
-    def key(study: Study, name: str) -> Key:
-        return Key(study.name, NO_MODALITY if single else name)
+    def key(study: Study, name: str) -> ImageKey:
+        return ImageKey(study.name, NO_MODALITY if single else name)
 
     masks = {
         key(study, name): LabelMap(mask)

@@ -6,7 +6,12 @@ import re
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key, key_of, label_map_files
+from nnunet_liver_ext.evaluation.files.label_maps import (
+    NO_MODALITY,
+    ImageKey,
+    key_of,
+    label_map_files,
+)
 from nnunet_liver_ext.evaluation.files.studies_beside import read_either
 from nnunet_liver_ext.space.images import stem
 from nnunet_liver_ext.studies.pair_studies import is_mask_name
@@ -14,7 +19,7 @@ from nnunet_liver_ext.studies.pair_studies import is_mask_name
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
-def find_images(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
+def find_images(path: Path, modalities: tuple[str, ...]) -> dict[ImageKey, Path]:
     """The images of each case and modality.
 
     Args:
@@ -39,8 +44,8 @@ def find_images(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
     return images
 
 
-def _from_files(files: list[Path], modalities: tuple[str, ...]) -> dict[Key, Path]:
-    images: dict[Key, Path] = {}
+def _from_files(files: list[Path], modalities: tuple[str, ...]) -> dict[ImageKey, Path]:
+    images: dict[ImageKey, Path] = {}
     for file in files:
         channel = CHANNEL.fullmatch(stem(file))
         if channel is None:
@@ -48,16 +53,16 @@ def _from_files(files: list[Path], modalities: tuple[str, ...]) -> dict[Key, Pat
             continue
         case, index = channel["case"], int(channel["channel"])
         if index < len(modalities):
-            images[Key(case, modalities[index])] = file
+            images[ImageKey(case, modalities[index])] = file
         if index == 0:
-            images[Key(case, NO_MODALITY)] = file
+            images[ImageKey(case, NO_MODALITY)] = file
     return images
 
 
-def _from_studies(path: Path, modalities: tuple[str, ...]) -> dict[Key, Path]:
+def _from_studies(path: Path, modalities: tuple[str, ...]) -> dict[ImageKey, Path]:
     studies, single = read_either(path, modalities)
     return {
-        Key(study.name, NO_MODALITY if single else name): image
+        ImageKey(study.name, NO_MODALITY if single else name): image
         for study in studies
         for name, image in reversed(
             [*study.images.items()]

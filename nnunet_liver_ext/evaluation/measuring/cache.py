@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.evaluation.files.label_maps import Key
+from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.space.detached_data import detached_files
 
@@ -25,10 +25,10 @@ BLOCK = 2**20
 
 
 class Item(Protocol):
-    """What is measured: a comparison, or that of a pair."""
+    """What is measured: the files of a case, or of a pair."""
 
     @property
-    def key(self) -> Key: ...
+    def key(self) -> ImageKey: ...
 
     @property
     def files(self) -> Mapping[str, Path]: ...
@@ -92,7 +92,7 @@ class CaseCache:
     def _depends_on(self, item: Item) -> Any:
         return json.loads(json.dumps({**self.settings, **item.identity}))
 
-    def _path(self, key: Key) -> Path:
+    def _path(self, key: ImageKey) -> Path:
         name = f"{key.case}_{key.modality}"
         told_apart = hashlib.sha256(name.encode()).hexdigest()[
             :8

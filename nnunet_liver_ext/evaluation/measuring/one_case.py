@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, Comparison, labels_on_one_grid
-from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
-from nnunet_liver_ext.evaluation.measuring.one_class import Details, Masks, measure_object
-from nnunet_liver_ext.evaluation.measuring.surroundings import Surroundings, surroundings_of
+from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, CaseFiles, labels_on_one_grid
+from nnunet_liver_ext.evaluation.files.label_maps import Classes, ImageKey
+from nnunet_liver_ext.evaluation.measuring.one_class import ClassMasks, Details, measure_class
+from nnunet_liver_ext.evaluation.measuring.surroundings import Surroundings, read_surroundings
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.space.images import Grid
 
@@ -27,11 +27,11 @@ Values = dict[str, dict[str, float]]
 class CaseResult:
     """What was measured of one label map, or of both of a pair."""
 
-    key: Key
+    key: ImageKey
     values: Values
     patient: str = ""
     details: Details = field(default_factory=dict)
-    """Rows of further tables by their names, as `object_measures.measure_object`, with the
+    """Rows of further tables by their names, as `object_measures.measure_class`, with the
     class."""
     notes: list[str] = field(default_factory=list)
     """What could not be measured although the masks could."""
@@ -41,16 +41,16 @@ class CaseResult:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CaseResult:
-        return cls(**{**content, "key": Key(*content["key"])})
+        return cls(**{**content, "key": ImageKey(*content["key"])})
 
 
 def evaluate_case(
-    comparison: Comparison, classes: Classes | None, options: Options
+    case: CaseFiles, classes: Classes | None, options: Options
 ) -> CaseResult | CaseFailure:
-    """Measures one comparison.
+    """Measures one case.
 
     Args:
-        comparison: which files.
+        case: which files.
         classes: labels of each class by name; None measures each label that occurs, named by its
             number.
         options: what is measured and how.
@@ -61,9 +61,9 @@ def evaluate_case(
         that are not known. File names in the reason have no folders.
     """
     try:
-        return _evaluate(comparison, classes, options)
+        return _evaluate(case, classes, options)
     except (InputError, OSError, MemoryError) as error:
-        return CaseFailure(str(comparison.key), comparison.reason(error))
+        return CaseFailure(str(case.key), case.reason(error))
 
 
 def with_every_class(
@@ -84,7 +84,7 @@ def with_every_class(
     for result in results:
         names.setdefault(result.key.modality, set()).update(result.values)
     nothing = dict.fromkeys(raters, NOWHERE)
-    masks = Masks(NOWHERE, nothing, None)
+    masks = ClassMasks(NOWHERE, nothing, None)
     around = Surroundings(
         ONE_VOXEL, np.full(NOWHERE.shape, 50.0) if fat else None
     )  # percent of no voxels are nan anyway
@@ -95,7 +95,7 @@ def with_every_class(
             if name in result.values:
                 values[name] = result.values[name]
                 continue
-            values[name], more = measure_object(
+            values[name], more = measure_class(
                 masks, around, options, is_lesion=name in options.lesions
             )
             _add(details, name, more)
@@ -103,17 +103,17 @@ def with_every_class(
     return filled
 
 
-def _evaluate(comparison: Comparison, classes: Classes | None, options: Options) -> CaseResult:
-    pred, references, grid = labels_on_one_grid(comparison, resample=options.resample)
+def _evaluate(case: CaseFiles, classes: Classes | None, options: Options) -> CaseResult:
+    pred, references, grid = labels_on_one_grid(case, resample=options.resample)
     present = labels_in(pred), {rater: labels_in(labels) for rater, labels in references.items()}
-    classes = _classes_to_measure(comparison, present, classes)
+    classes = _classes_to_measure(case, present, classes)
     known = tuple({label for labels in classes.values() for label in labels})
     everything = (
-        [object_in(one, known) for one in (pred, *references.values())]
-        if comparison.fat is not None
+        [class_mask(one, known) for one in (pred, *references.values())]
+        if case.fat is not None
         else []
     )
-    around, notes = surroundings_of(comparison, grid, everything, options)
+    around, notes = read_surroundings(case, grid, everything, options)
     if (
         len(set.union(*present[1].values()) & present[0]) == 0
         and present[0]
@@ -125,12 +125,12 @@ def _evaluate(comparison: Comparison, classes: Classes | None, options: Options)
     details: Details = {}
     for name, labels in classes.items():
         own = _masks(pred, references, labels)
-        masks = Masks(*own, None if organ is None else _masks(pred, references, organ))
-        values[name], rows = measure_object(
+        masks = ClassMasks(*own, None if organ is None else _masks(pred, references, organ))
+        values[name], rows = measure_class(
             masks, around, options, is_lesion=name in options.lesions
         )
         _add(details, name, rows)
-    return CaseResult(comparison.key, values, comparison.patient, details, notes)
+    return CaseResult(case.key, values, case.patient, details, notes)
 
 
 def _labels_of_organ(classes: Classes, options: Options) -> tuple[int, ...] | None:
@@ -150,13 +150,13 @@ def _add(details: Details, class_name: str, more: Details) -> None:
 def _masks(
     pred: np.ndarray, references: Mapping[str, np.ndarray], labels: tuple[int, ...]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    return object_in(pred, labels), {
-        rater: object_in(reference, labels) for rater, reference in references.items()
+    return class_mask(pred, labels), {
+        rater: class_mask(reference, labels) for rater, reference in references.items()
     }
 
 
 def _classes_to_measure(
-    comparison: Comparison,
+    case: CaseFiles,
     present: tuple[set[int], Mapping[str, set[int]]],
     classes: Classes | None,
 ) -> Classes:
@@ -165,9 +165,9 @@ def _classes_to_measure(
     if classes is None:
         return {str(label): (label,) for label in sorted(pred | ref)}
     known = {label for labels in classes.values() for label in labels}
-    sides = [(comparison.prediction.path, pred, ".")]
+    sides = [(case.prediction.path, pred, ".")]
     hint = "; name the references' labels with --label."
-    sides += [(comparison.references[rater].path, own, hint) for rater, own in by_rater.items()]
+    sides += [(case.references[rater].path, own, hint) for rater, own in by_rater.items()]
     for path, labels, todo in sides:
         if unknown := sorted(labels - known):
             raise InputError(
@@ -183,7 +183,7 @@ def labels_in(label_map: np.ndarray) -> set[int]:
     )  # sorting what is left is nothing beside reading the file
 
 
-def object_in(label_map: np.ndarray, labels: tuple[int, ...]) -> np.ndarray:
+def class_mask(label_map: np.ndarray, labels: tuple[int, ...]) -> np.ndarray:
     """The mask of a class, bool."""
     return label_map == labels[0] if len(labels) == 1 else np.isin(label_map, labels)
 

@@ -34,7 +34,7 @@ Details = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
-class Masks:
+class ClassMasks:
     """The masks of one class in one case, bool (z, y, x)."""
 
     pred: np.ndarray
@@ -44,8 +44,8 @@ class Masks:
     """The organ that lesions are in, of the prediction and by rater, if it is known."""
 
 
-def measure_object(
-    masks: Masks, around: Surroundings, options: Options, *, is_lesion: bool
+def measure_class(
+    masks: ClassMasks, around: Surroundings, options: Options, *, is_lesion: bool
 ) -> tuple[Values, Details]:
     """All metrics of one class, and rows of further tables: raters, and of classes of lesions
     detection and lesions.
@@ -82,7 +82,7 @@ def mean_over(values: Iterable[Values]) -> Values:
     return {name: _mean([one[name] for one in several]) for name in several[0]}
 
 
-def rater_rows(masks: Masks, options: Options, *, is_lesion: bool) -> list[Row]:
+def rater_rows(masks: ClassMasks, options: Options, *, is_lesion: bool) -> list[Row]:
     """How the prediction and each rater, and each two raters, agree: a row each; none for one
     rater.
 
@@ -132,7 +132,7 @@ def _plausibility(pred: np.ndarray, around: Surroundings) -> Values:
     return values
 
 
-def _fat(masks: Masks, fat_percent: np.ndarray, grid: Grid, options: Options) -> Values:
+def _fat(masks: ClassMasks, fat_percent: np.ndarray, grid: Grid, options: Options) -> Values:
     def measured(mask: np.ndarray) -> Values:
         found = fat_fraction(fat_percent, mask, grid.spacing_mm, margin_mm=options.fat_margin_mm)
         return {"mean": found.mean_percent, "median": found.median_percent}
@@ -149,7 +149,7 @@ def _fat(masks: Masks, fat_percent: np.ndarray, grid: Grid, options: Options) ->
     return values
 
 
-def _lesions(masks: Masks, grid: Grid, options: Options) -> tuple[Values, Details]:
+def _lesions(masks: ClassMasks, grid: Grid, options: Options) -> tuple[Values, Details]:
     by_rater: list[Values] = []
     details: Details = {"detection": [], "lesions": []}
     for rater, ref in masks.references.items():
@@ -174,7 +174,7 @@ def _lesions(masks: Masks, grid: Grid, options: Options) -> tuple[Values, Detail
     return mean_over(by_rater) | _burden(masks), details
 
 
-def _burden(masks: Masks) -> Values:
+def _burden(masks: ClassMasks) -> Values:
     if masks.organ is None:
         return {}
     own, of_raters = masks.organ

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.files.case_files import PREDICTION, Comparison, labels_on_one_grid
-from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
-from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult, labels_in, object_in
+from nnunet_liver_ext.evaluation.files.case_files import PREDICTION, CaseFiles, labels_on_one_grid
+from nnunet_liver_ext.evaluation.files.label_maps import Classes, ImageKey
+from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult, class_mask, labels_in
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, pair_metrics
 from nnunet_liver_ext.evaluation.metrics import volume_ml
 from nnunet_liver_ext.evaluation.results.results_table import grouped, pair_rows
@@ -33,15 +33,17 @@ SIDES = ("prediction", "reference")
 
 
 @dataclass(frozen=True)
-class PairComparison:
-    """The comparisons of both images of one case."""
+class PairFiles:
+    """The files of both images of one case."""
 
-    first: Comparison
-    second: Comparison
+    first: CaseFiles
+    second: CaseFiles
 
     @property
-    def key(self) -> Key:
-        return Key(self.first.key.case, f"{self.first.key.modality}-{self.second.key.modality}")
+    def key(self) -> ImageKey:
+        return ImageKey(
+            self.first.key.case, f"{self.first.key.modality}-{self.second.key.modality}"
+        )
 
     @property
     def files(self) -> dict[str, Path]:
@@ -57,7 +59,7 @@ class PairComparison:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """As `Comparison.identity`, of both."""
+        """As `CaseFiles.identity`, of both."""
         return {one.key.modality: one.identity for one in (self.first, self.second)}
 
     @property
@@ -71,7 +73,7 @@ class PairComparison:
 
 
 @dataclass(frozen=True)
-class _Masks:
+class _LoadedPair:
     """Label maps (z, y, x) of both images, by who made them: the prediction, and raters of both;
     and their grids."""
 
@@ -79,21 +81,19 @@ class _Masks:
     grids: tuple[Grid, Grid]
 
 
-def pairs_among(
-    comparisons: Iterable[Comparison], modalities: tuple[str, ...]
-) -> list[PairComparison]:
-    """The cases of which both images are compared."""
-    by_key = {comparison.key: comparison for comparison in comparisons}
+def find_pairs(cases: Iterable[CaseFiles], modalities: tuple[str, ...]) -> list[PairFiles]:
+    """The pairs of which both images can be measured."""
+    by_key = {case.key: case for case in cases}
     first, second = modalities
     return [
-        PairComparison(own, by_key[Key(key.case, second)])
+        PairFiles(own, by_key[ImageKey(key.case, second)])
         for key, own in by_key.items()
-        if key.modality == first and Key(key.case, second) in by_key
+        if key.modality == first and ImageKey(key.case, second) in by_key
     ]
 
 
 def evaluate_pair(
-    pair: PairComparison, classes: Classes | None, *, transforms: Transforms, resample: bool = False
+    pair: PairFiles, classes: Classes | None, *, transforms: Transforms, resample: bool = False
 ) -> CaseResult | CaseFailure:
     """Measures one pair.
 
@@ -101,7 +101,7 @@ def evaluate_pair(
         pair: which files.
         classes: labels of each class by name; None measures each label that occurs.
         transforms: the class of relative similarity.
-        resample: as `counterparts.labels_on_one_grid`.
+        resample: as `case_files.labels_on_one_grid`.
 
     Returns:
         One value for each of `pair_metrics` and class, nan where a mask is empty; those of
@@ -169,20 +169,22 @@ def _summary(rows: pd.DataFrame) -> dict[str, float]:
     return {"pairs": len(values), "excluded": len(values) - len(both), **means, "p_value": p_value}
 
 
-def _read(pair: PairComparison, resample: bool) -> _Masks:
+def _read(pair: PairFiles, resample: bool) -> _LoadedPair:
     """Raises InputError if a prediction is not on its reference's grid."""
     both = [labels_on_one_grid(one, resample=resample) for one in (pair.first, pair.second)]
     labels = {PREDICTION: (both[0][0], both[1][0])}
     labels |= {
         f"reference {rater}": (both[0][1][rater], both[1][1][rater]) for rater in pair.raters
     }
-    return _Masks(labels, (both[0][2], both[1][2]))
+    return _LoadedPair(labels, (both[0][2], both[1][2]))
 
 
-def _measured(read: _Masks, labels: tuple[int, ...], transforms: Transforms) -> dict[str, float]:
+def _measured(
+    read: _LoadedPair, labels: tuple[int, ...], transforms: Transforms
+) -> dict[str, float]:
     similarity, volume = {}, {}
     for who, own in read.labels.items():
-        masks = object_in(own[0], labels), object_in(own[1], labels)
+        masks = class_mask(own[0], labels), class_mask(own[1], labels)
         similarity[who] = _similarity(masks, read.grids, transforms)
         volumes = [
             volume_ml(mask, grid.spacing_mm) for mask, grid in zip(masks, read.grids, strict=True)

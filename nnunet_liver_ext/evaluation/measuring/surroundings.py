@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.body import body_mask, midline_mm
-from nnunet_liver_ext.evaluation.files.case_files import Comparison
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.quantities import check_percent
 from nnunet_liver_ext.space.images import Grid, array, read_image, resample
@@ -28,34 +28,34 @@ class Surroundings:
     """x in LPS of the body's middle."""
 
 
-def surroundings_of(
-    comparison: Comparison, grid: Grid, masks: Sequence[np.ndarray], options: Options
+def read_surroundings(
+    case: CaseFiles, grid: Grid, masks: Sequence[np.ndarray], options: Options
 ) -> tuple[Surroundings, list[str]]:
     """What the images say, and notes on what they do not.
 
     Args:
-        comparison: which images; none are needed.
+        case: which images; none are needed.
         grid: of the masks; images on other grids are interpolated.
         masks: of all classes, bool; where the fat fraction has to be a percentage.
         options: the body is looked for if plausibility is wanted.
     """
     around, notes = Surroundings(grid), []
-    if comparison.image is not None and options.wants("plausibility"):
+    if case.image is not None and options.wants("plausibility"):
         try:
-            image = sitk.Cast(read_image(comparison.image), sitk.sitkFloat32)
+            image = sitk.Cast(read_image(case.image), sitk.sitkFloat32)
             body = body_mask(_on(grid, image, outside=float(array(image).min())))
             around = replace(around, body=body, midline_mm=midline_mm(body, grid))
         except InputError as error:
-            notes.append(f"the body was not found: {comparison.reason(error)}")
-    if comparison.fat is not None:
+            notes.append(f"the body was not found: {case.reason(error)}")
+    if case.fat is not None:
         try:
             fat_percent = array(
-                _on(grid, sitk.Cast(read_image(comparison.fat), sitk.sitkFloat32), outside=math.nan)
+                _on(grid, sitk.Cast(read_image(case.fat), sitk.sitkFloat32), outside=math.nan)
             )
             check_percent(fat_percent, np.logical_or.reduce(list(masks)))
             around = replace(around, fat_percent=fat_percent)
         except InputError as error:
-            notes.append(f"the fat fraction was not measured: {comparison.reason(error)}")
+            notes.append(f"the fat fraction was not measured: {case.reason(error)}")
     return around, notes
 
 

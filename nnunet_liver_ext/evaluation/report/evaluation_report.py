@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.files.case_files import Comparison
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes, Key
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes, ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_pair import pair_cells
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
@@ -55,7 +55,7 @@ def write_report(
     table: pd.DataFrame,
     path: Path,
     *,
-    comparisons: Sequence[Comparison],
+    cases: Sequence[CaseFiles],
     classes: Classes | None,
     options: Options,
     pairs: Sequence[dict[str, Any]] = (),
@@ -69,7 +69,7 @@ def write_report(
     Args:
         table: as `tables.results_table` makes it.
         path: of the HTML file.
-        comparisons: the files behind the table, for the pictures.
+        cases: the files behind the table, for the pictures.
         classes: labels of each class by name, or None to draw every label.
         options: how it was measured.
         pairs: how similar the masks of a pair are, as `pairs.summarise_pairs`.
@@ -87,7 +87,7 @@ def write_report(
     flags = find_flags(table, failures, options)
     anchors = anchors_of(table, flags)
     views = case_views(table, flags, anchors, notes, details)
-    plan = _plan(images, comparisons, flags)
+    plan = _plan(images, cases, flags)
     drawn = draw_pictures(plan, classes, processes)
     write_page(
         "evaluation.html.j2",
@@ -108,7 +108,7 @@ def write_report(
         number_flagged=len({flag.key.case for flag in flags}),
         case_sections=[(view, _pictures_of(view, images, drawn)) for view in views],
         picture_note=plan.note,
-        several_raters=any(len(one.references) > 1 for one in comparisons),
+        several_raters=any(len(one.references) > 1 for one in cases),
         methods=evaluation_methods(table, options, failures, details),
         conventions=conventions(options),
         options={name: _plain(value) for name, value in options.to_json().items()},
@@ -154,28 +154,30 @@ def _grouped_notes(
     return [(cases, text) for text, cases in said.items()]
 
 
-def _plan(
-    images: pd.DataFrame, comparisons: Sequence[Comparison], flags: Sequence[Flag]
-) -> PicturePlan:
-    measured = {Key(*names) for names, _ in grouped(images, ["case", "modality"])}
+def _plan(images: pd.DataFrame, cases: Sequence[CaseFiles], flags: Sequence[Flag]) -> PicturePlan:
+    measured = {ImageKey(*names) for names, _ in grouped(images, ["case", "modality"])}
     ranked = {
-        Key(case, modality)
+        ImageKey(case, modality)
         for modality in images.modality.unique()
         for _, case, _ in ranked_cases(images, modality)
     }
     return plan_pictures(
-        [one for one in comparisons if one.key in measured], ranked, {flag.key for flag in flags}
+        [one for one in cases if one.key in measured], ranked, {flag.key for flag in flags}
     )
 
 
 def _pictures_of(
-    view: CaseView, images: pd.DataFrame, drawn: Mapping[Key, Picture | str]
+    view: CaseView, images: pd.DataFrame, drawn: Mapping[ImageKey, Picture | str]
 ) -> Pictures:
     own = images[images["case"] == view.name]
     return [
-        ("" if modality == NO_MODALITY else modality, _headline(rows), drawn[Key(case, modality)])
+        (
+            "" if modality == NO_MODALITY else modality,
+            _headline(rows),
+            drawn[ImageKey(case, modality)],
+        )
         for (case, modality), rows in grouped(own, ["case", "modality"])
-        if Key(case, modality) in drawn
+        if ImageKey(case, modality) in drawn
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.files.label_maps import MODALITIES, NO_MODALITY, Key
+from nnunet_liver_ext.evaluation.files.label_maps import MODALITIES, NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.plausibility import outliers
@@ -34,7 +34,7 @@ MOST_OUTSIDE_PERCENT = 1.0
 class Flag:
     """One reason to look at a case."""
 
-    key: Key
+    key: ImageKey
     class_name: str
     """Empty if it is about the whole image."""
     short: str
@@ -77,12 +77,12 @@ def to_look_at(table: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
     ]
 
 
-def key_of_text(text: str, modalities: Sequence[str]) -> Key:
-    """The key whose text this is, see `Key.__str__`: "P001 T2" is case P001 and modality T2."""
+def key_of_text(text: str, modalities: Sequence[str]) -> ImageKey:
+    """The key whose text this is, see `ImageKey.__str__`: "P001 T2" is case P001, modality T2."""
     for modality in {*MODALITIES, *modalities}:
         if modality != NO_MODALITY and text.endswith(f" {modality}"):
-            return Key(text.removesuffix(f" {modality}"), modality)
-    return Key(text, NO_MODALITY)
+            return ImageKey(text.removesuffix(f" {modality}"), modality)
+    return ImageKey(text, NO_MODALITY)
 
 
 def _failed(failures: Sequence[CaseFailure], modalities: Sequence[str]) -> Iterator[Flag]:
@@ -109,7 +109,7 @@ def _empty(table: pd.DataFrame, options: Options) -> Iterator[Flag]:
             continue
         short = "both empty" if which == "both" else f"empty {which}"
         yield Flag(
-            Key(row["case"], row["modality"]),
+            ImageKey(row["case"], row["modality"]),
             row["class"],
             short,
             texts[which],
@@ -137,7 +137,10 @@ def _outliers(table: pd.DataFrame) -> Iterator[Flag]:
             z = f" (robust z {row['z']:+.1f})" if finite else ""
             text = f"{metric.title} {value} is far from the other cases{z}".replace("-", "−")
             yield Flag(
-                Key(row["case"], row["modality"]), row["class"], f"{metric.title} outlier", text
+                ImageKey(row["case"], row["modality"]),
+                row["class"],
+                f"{metric.title} outlier",
+                text,
             )
 
 
@@ -147,7 +150,7 @@ def _implausible(table: pd.DataFrame) -> Iterator[Flag]:
     for names, row in zip(wide.index, wide.to_dict("records"), strict=True):
         case, modality, name = map(str, names)
         for short, text in _what_is_odd(row, is_organ=only_one or name.lower() == ORGAN):
-            yield Flag(Key(case, modality), name, short, text)
+            yield Flag(ImageKey(case, modality), name, short, text)
 
 
 def _what_is_odd(values: Mapping[Any, float], *, is_organ: bool) -> Iterator[tuple[str, str]]:

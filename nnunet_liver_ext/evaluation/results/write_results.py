@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
-from nnunet_liver_ext.evaluation.files.case_files import Comparison
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.label_maps import Classes
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.flags import to_look_at
@@ -41,7 +41,7 @@ class Evaluation:
     pairs: list[dict[str, Any]]
     """How similar the masks of a pair are, as `pairs.summarise_pairs`; empty if that was not asked
     for."""
-    comparisons: Sequence[Comparison]
+    cases: Sequence[CaseFiles]
     classes: Classes | None
     options: Options
     raters: tuple[str, ...]
@@ -101,7 +101,7 @@ def write_results(
         write_report(
             table,
             out / FORMATS["html"],
-            comparisons=evaluation.comparisons,
+            cases=evaluation.cases,
             classes=evaluation.classes,
             options=evaluation.options,
             pairs=evaluation.pairs,

@@ -19,9 +19,9 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from nnunet_liver_ext.evaluation.masks import bounding_box
 from nnunet_liver_ext.evaluation.similarity.levels import Level, level
-from nnunet_liver_ext.evaluation.similarity.shift import bounding_box
-from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, Masks
+from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, MaskPair
 
 LEVELS = (
     (4, 15, 4),
@@ -54,7 +54,7 @@ def no_linear(dims: int) -> np.ndarray:
 
 
 def fitted(
-    masks: Masks,
+    masks: MaskPair,
     spacing_mm: Sequence[float],
     shift: Sequence[int],
     starts: Sequence[AffineMap],
@@ -85,7 +85,7 @@ def fitted(
     return found
 
 
-def rigid_starts(masks: Masks, spacing_mm: Sequence[float]) -> list[AffineMap]:
+def rigid_starts(masks: MaskPair, spacing_mm: Sequence[float]) -> list[AffineMap]:
     """Rotations all over, and those that lay the principal axes on each other; each with the
     centres of mass together."""
     dims = masks.mask_1.ndim
@@ -101,7 +101,7 @@ def rigid_starts(masks: Masks, spacing_mm: Sequence[float]) -> list[AffineMap]:
     ]
 
 
-def affine_starts(masks: Masks, spacing_mm: Sequence[float]) -> list[AffineMap]:
+def affine_starts(masks: MaskPair, spacing_mm: Sequence[float]) -> list[AffineMap]:
     """The maps that give mask 1 the centre of mass and the second moments of mask 2."""
     axes_1, lengths_1 = _principal_axes(masks.mask_1, spacing_mm)
     axes_2, lengths_2 = _principal_axes(masks.mask_2, spacing_mm)
@@ -112,7 +112,7 @@ def affine_starts(masks: Masks, spacing_mm: Sequence[float]) -> list[AffineMap]:
     return [_centred(masks, spacing_mm, own) for own in stretched if np.linalg.det(own) > 0]
 
 
-def _estimate_of_dice(masks: Masks) -> Callable[[AffineMap], float]:
+def _estimate_of_dice(masks: MaskPair) -> Callable[[AffineMap], float]:
     """Dice as a few voxels of mask 2 see it: the share of them that comes from inside mask 1."""
     inside = torch.nonzero(masks.on_device[1])
     inside = inside[:: max(1, len(inside) // FEW_POINTS)]
@@ -167,7 +167,7 @@ def _is_sane(own: AffineMap) -> bool:
     return bool(own.translation.isfinite().all()) and SMALLEST_VOLUME < volume < 1 / SMALLEST_VOLUME
 
 
-def _centred(masks: Masks, spacing_mm: Sequence[float], linear_mm: np.ndarray) -> AffineMap:
+def _centred(masks: MaskPair, spacing_mm: Sequence[float], linear_mm: np.ndarray) -> AffineMap:
     """The map with this linear part, in mm, that takes mask 2's centre of mass to mask 1's."""
     scale = np.array(spacing_mm)
     centre = _middle(masks.mask_2)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nnunet_liver_ext.deformation import control_grid_size
 from nnunet_liver_ext.evaluation.similarity.levels import Level, level
-from nnunet_liver_ext.evaluation.similarity.transforms import ControlGrid, Masks
+from nnunet_liver_ext.evaluation.similarity.transforms import ControlGrid, MaskPair
 
 PITCH = 16
 LEVELS = ((4, 8, 0.01), (2, 5, 0.003), (1, 4, 0.001))  # coarseness, Gauss-Newton steps, stiffness
@@ -33,7 +33,7 @@ LONGEST_STEP = 2.0  # coarse voxels
 
 
 def elastic_fit(
-    masks: Masks, spacing_mm: Sequence[float], shift: Sequence[int]
+    masks: MaskPair, spacing_mm: Sequence[float], shift: Sequence[int]
 ) -> list[ControlGrid]:
     """Control grids that move mask 1 onto mask 2: of the two finest levels, the finest first.
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnunet_liver_ext.deformation import blur
-from nnunet_liver_ext.evaluation.similarity.shift import Box
-from nnunet_liver_ext.evaluation.similarity.transforms import Masks
+from nnunet_liver_ext.evaluation.masks import VoxelBox
+from nnunet_liver_ext.evaluation.similarity.transforms import MaskPair
 
 MARGIN = 2  # coarse voxels around a mask, room for its blurred border
 FLAT = 1e-3  # per voxel: where mask 2 is steeper than this is its border
@@ -70,7 +70,7 @@ class Level:
 
 
 def level(
-    masks: Masks, spacing_mm: Sequence[float], factor: int, shift: Sequence[int], points: int
+    masks: MaskPair, spacing_mm: Sequence[float], factor: int, shift: Sequence[int], points: int
 ) -> Level:
     """The masks about `factor` times coarser than their finest axis.
 
@@ -101,7 +101,7 @@ def _steepness(values: Tensor) -> Tensor:
     return values[:, 1:].abs().amax(1)
 
 
-def _both(masks: Masks, shift: Sequence[int]) -> Box:
+def _both(masks: MaskPair, shift: Sequence[int]) -> VoxelBox:
     """A box around mask 2 and the shifted mask 1."""
     return tuple(
         slice(min(a.start + n, b.start), max(a.stop + n, b.stop))
@@ -109,7 +109,7 @@ def _both(masks: Masks, shift: Sequence[int]) -> Box:
     )
 
 
-def _padded(box: Box, step: Sequence[int]) -> Box:
+def _padded(box: VoxelBox, step: Sequence[int]) -> VoxelBox:
     """The box with a margin, a whole number of steps long; it may reach beyond the volume."""
     padded = []
     for part, n in zip(box, step, strict=True):
@@ -118,7 +118,7 @@ def _padded(box: Box, step: Sequence[int]) -> Box:
     return tuple(padded)
 
 
-def _smooth(mask: Tensor, box: Box, step: tuple[int, ...]) -> SmoothImage:
+def _smooth(mask: Tensor, box: VoxelBox, step: tuple[int, ...]) -> SmoothImage:
     """Averaged over blocks and blurred: once with f at full resolution, twice at coarser ones,
     which bring masks closer."""
     image = _cut(mask, box)[None, None]
@@ -144,7 +144,7 @@ def _slopes(image: Tensor) -> list[Tensor]:
     return slopes
 
 
-def _cut(mask: Tensor, box: Box) -> Tensor:
+def _cut(mask: Tensor, box: VoxelBox) -> Tensor:
     """A part of the mask as float32, zero beyond the volume."""
     inner = tuple(
         slice(max(part.start, 0), min(part.stop, n))

@@ -35,7 +35,7 @@ from nnunet_liver_ext.evaluation.similarity.affine import (
 )
 from nnunet_liver_ext.evaluation.similarity.elastic import elastic_fit
 from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
-from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, Masks, Transform
+from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, MaskPair, Transform
 from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 
 DEFAULT_MAX_SHIFT_MM = 50.0  # more than breathing and a patient who moves between two scans
@@ -131,7 +131,7 @@ def relative_similarity(
         for mm, n in zip(spacing_mm, first.shape, strict=True)
     ]
     shift = best_shift(first, second, bound, spacing_mm)
-    masks = Masks(first, second, torch.device(device))
+    masks = MaskPair(first, second, torch.device(device))
     moved = shifted(first, shift)
     dice = (
         2
@@ -145,7 +145,7 @@ def relative_similarity(
 
 def _searched(
     best: Similarity,
-    masks: Masks,
+    masks: MaskPair,
     spacing_mm: Sequence[float],
     transforms: Transforms,
     subvoxel: bool,
@@ -184,7 +184,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _better(best: Similarity, masks: Masks, candidates: Iterable[Transform]) -> Similarity:
+def _better(best: Similarity, masks: MaskPair, candidates: Iterable[Transform]) -> Similarity:
     """The best of what was known and of the candidates, by the Dice of the masks as they are, not
     blurred."""
     for candidate in candidates:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import fft
 
-SINGLE_PRECISION_VOXELS = 500_000  # the FFT errs by up to 0.1 there, and rounding forgives 0.5
+from nnunet_liver_ext.evaluation.masks import VoxelBox, bounding_box
 
-Box = tuple[slice, ...]
+SINGLE_PRECISION_VOXELS = 500_000  # the FFT errs by up to 0.1 there, and rounding forgives 0.5
 
 
 def best_shift(
@@ -43,15 +43,6 @@ def best_shift(
     best = np.argwhere(dice >= dice.max() * (1 - 1e-12))
     length = ((best - np.array(bound)) * np.array(spacing_mm)) ** 2
     return tuple(int(n) for n in best[length.sum(1).round(9).argmin()] - np.array(bound))
-
-
-def bounding_box(mask: np.ndarray) -> Box:
-    """The smallest box that holds a mask that is not empty."""
-    filled = [
-        np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != n)))
-        for n in range(mask.ndim)
-    ]
-    return tuple(slice(int(own[0]), int(own[-1]) + 1) for own in filled)
 
 
 def shifted(mask: np.ndarray, shift: Sequence[int]) -> np.ndarray:
@@ -88,7 +79,7 @@ def _overlaps(
     return np.rint(wanted).astype(np.int64)
 
 
-def _left_inside(mask: np.ndarray, box: Box, steps: Sequence[np.ndarray]) -> np.ndarray:
+def _left_inside(mask: np.ndarray, box: VoxelBox, steps: Sequence[np.ndarray]) -> np.ndarray:
     """|t(mask)|, the voxels that stay in the volume, for all shifts; from the table of sums over
     all boxes at the corner."""
     sums = np.pad(mask[box].astype(np.int64), [(1, 0)] * mask.ndim)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import affine_displacement, warp
-from nnunet_liver_ext.evaluation.similarity.shift import Box, bounding_box
+from nnunet_liver_ext.evaluation.masks import VoxelBox, bounding_box
 
 THRESHOLD = 0.5
 
@@ -28,7 +28,7 @@ THRESHOLD = 0.5
 class Transform(Protocol):
     """A map of a volume's points into mask 1."""
 
-    def displacement(self, box: Box) -> Tensor:
+    def displacement(self, box: VoxelBox) -> Tensor:
         """u in a part of the volume, (1, D, ...) float32, voxels."""
 
     def where(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ class AffineMap:
             torch.zeros_like(moved),
         )
 
-    def displacement(self, box: Box) -> Tensor:
+    def displacement(self, box: VoxelBox) -> Tensor:
         start = torch.tensor(
             [part.start for part in box], dtype=torch.float64, device=self.centre.device
         )
@@ -91,7 +91,7 @@ class ControlGrid:
     """(D, ...) in voxels; one for each block of `pitch` voxels of the volume."""
     pitch: int
 
-    def displacement(self, box: Box) -> Tensor:
+    def displacement(self, box: VoxelBox) -> Tensor:
         u = self.vectors
         for axis, part in enumerate(
             box, start=1
@@ -120,7 +120,7 @@ class Warped:
 
     dice: float
     """2·|τ(mask 1) ∩ mask 2| / (|τ(mask 1)| + |mask 2|); what leaves the volume does not count."""
-    box: Box
+    box: VoxelBox
     part: Tensor
     """The moved mask in this box, bool; outside it there is none."""
 
@@ -132,7 +132,7 @@ class Warped:
 
 
 @dataclass(frozen=True)
-class Masks:
+class MaskPair:
     """The two masks that are to be similar, bool arrays of one shape that are not empty, and the
     device to work on."""
 
@@ -157,18 +157,18 @@ class Masks:
         )
 
     @cached_property
-    def box_1(self) -> Box:
+    def box_1(self) -> VoxelBox:
         return bounding_box(self.mask_1)
 
     @cached_property
-    def box_2(self) -> Box:
+    def box_2(self) -> VoxelBox:
         return bounding_box(self.mask_2)
 
     @cached_property
     def size_2(self) -> int:
         return int(np.count_nonzero(self.mask_2))
 
-    def _support(self, transform: Transform) -> Box:
+    def _support(self, transform: Transform) -> VoxelBox:
         """A box outside which the moved mask has no voxel."""
         edges = np.array([[part.start - 1, part.stop] for part in self.box_1], float)
         low, high = transform.where(edges[:, 0], edges[:, 1])
@@ -177,7 +177,7 @@ class Masks:
         last = np.clip(np.ceil(high) + 1, first, size).astype(int)
         return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
 
-    def _warped_in(self, box: Box, transform: Transform) -> Tensor:
+    def _warped_in(self, box: VoxelBox, transform: Transform) -> Tensor:
         if any(part.start == part.stop for part in box):
             return torch.zeros(
                 [part.stop - part.start for part in box], dtype=torch.bool, device=self.device

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key, find_references
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey, find_references
 from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.evaluation.files.studies_beside import read_either
 from nnunet_liver_ext.evaluation.options import Options
@@ -32,10 +32,10 @@ def test_a_csv_with_one_mask_is_of_single_images(single: Path):
     assert is_single
     assert list(study.images) == ["water", "fat"]
     references = find_references(single, None)
-    assert references.maps[Key("anna", NO_MODALITY)].path.name == "labels.nii.gz"
+    assert references.maps[ImageKey("anna", NO_MODALITY)].path.name == "labels.nii.gz"
     assert len(references.maps) == 1  # the liver mask beside it is none
     assert find_images(single, MODALITIES) == {
-        Key("anna", NO_MODALITY): single.parent / "water.nii.gz"
+        ImageKey("anna", NO_MODALITY): single.parent / "water.nii.gz"
     }
 
 
@@ -47,7 +47,7 @@ def test_a_csv_of_pairs(tmp_path: Path, put):
     (study,), is_single = read_either(table, MODALITIES)
     assert not is_single
     assert list(study.masks) == ["T2"]
-    assert list(find_references(table, None).maps) == [Key("anna", "T2")]
+    assert list(find_references(table, None).maps) == [ImageKey("anna", "T2")]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.files.case_files import pair_up
-from nnunet_liver_ext.evaluation.files.label_maps import Key
+from nnunet_liver_ext.evaluation.files.case_files import match_references
+from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import (
     NO_LABEL_IN_BOTH,
     CaseResult,
@@ -31,9 +31,9 @@ def describe(folder: Path, pair: PairLabels | None = PAIR, **labels) -> None:
 
 
 def only_result(tmp_path: Path, references: str = "references") -> CaseResult | CaseFailure:
-    found = pair_up(tmp_path / "predictions", tmp_path / references)
-    (comparison,) = found.comparisons
-    return evaluate_case(comparison, found.classes, Options())
+    found = match_references(tmp_path / "predictions", tmp_path / references)
+    (case,) = found.cases
+    return evaluate_case(case, found.classes, Options())
 
 
 def test_native_masks_are_found_by_case_and_modality(tmp_path, put):
@@ -41,8 +41,8 @@ def test_native_masks_are_found_by_case_and_modality(tmp_path, put):
         put(f"{side}/P001_T1", block())
         put(f"{side}/P001_T2", block(grid=T2_GRID), T2_GRID)
         put(f"{side}/left_lobe_T2", block(), ending=".nrrd" if side == "references" else ".mha")
-    found = pair_up(tmp_path / "predictions", tmp_path / "references")
-    assert [comparison.key for comparison in found.comparisons] == [
+    found = match_references(tmp_path / "predictions", tmp_path / "references")
+    assert [case.key for case in found.cases] == [
         ("P001", "T1"),
         ("P001", "T2"),
         ("left_lobe", "T2"),
@@ -76,10 +76,10 @@ def test_joint_maps_are_taken_apart(tmp_path, put):
     put("predictions/P001", encode_pair(block(shift=1), block(shift=4)))
     put("references/P001", encode_pair(block(), block()))
     describe(tmp_path / "predictions")
-    found = pair_up(tmp_path / "predictions", tmp_path / "references")
+    found = match_references(tmp_path / "predictions", tmp_path / "references")
     values = {
-        comparison.key.modality: evaluate_case(comparison, found.classes, Options()).values["liver"]
-        for comparison in found.comparisons
+        case.key.modality: evaluate_case(case, found.classes, Options()).values["liver"]
+        for case in found.cases
     }
     assert values["T1"]["dice"] == pytest.approx(7 / 8)
     assert values["T2"]["dice"] == pytest.approx(4 / 8)
@@ -99,8 +99,10 @@ def test_the_dataset_json_above_labels_and_validation_counts(tmp_path, put):
     put("Dataset501_Liver/labelsTr/P001", encode_pair(block(), block()))
     describe(tmp_path / "Dataset501_Liver")
     describe(tmp_path / "model")
-    found = pair_up(tmp_path / "model/fold_0/validation", tmp_path / "Dataset501_Liver/labelsTr")
-    assert [str(comparison.key) for comparison in found.comparisons] == ["P001 T1", "P001 T2"]
+    found = match_references(
+        tmp_path / "model/fold_0/validation", tmp_path / "Dataset501_Liver/labelsTr"
+    )
+    assert [str(case.key) for case in found.cases] == ["P001 T1", "P001 T2"]
     assert found.classes == {"liver": (1,)}
 
 
@@ -111,7 +113,7 @@ def test_plain_maps_with_class_names_and_a_region(tmp_path, put):
         put(f"{side}/P001", reference)
     describe(tmp_path / "references", None, background=0, liver=[1, 2], tumour=2)
     result = only_result(tmp_path)
-    assert result.key == Key("P001", "image")
+    assert result.key == ImageKey("P001", "image")
     assert result.values["liver"]["volume_reference"] == pytest.approx(BLOCK_ML)
     assert result.values["tumour"]["volume_reference"] == pytest.approx(4 * 6.75e-3)
 
@@ -129,7 +131,7 @@ def test_plain_maps_without_names_have_a_row_for_each_label(tmp_path, put):
 
 def test_a_label_that_only_other_cases_have_is_empty_on_both_sides():
     def result(case, *names):
-        return CaseResult(Key(case, "T1"), {name: {"dice": 0.5} for name in names})
+        return CaseResult(ImageKey(case, "T1"), {name: {"dice": 0.5} for name in names})
 
     filled = with_every_class([result("A", "1", "10", "2"), result("B", "1"), result("C")])
     assert [list(r.values) for r in filled] == [["1", "2", "10"]] * 3
@@ -155,8 +157,8 @@ def test_missing_and_extra_files_are_named(tmp_path, put):
         put(f"predictions/{case}_T1", block())
     for case in ("P001", "P003"):
         put(f"references/{case}_T1", block())
-    found = pair_up(tmp_path / "predictions", tmp_path / "references")
-    assert [comparison.key.case for comparison in found.comparisons] == ["P001"]
+    found = match_references(tmp_path / "predictions", tmp_path / "references")
+    assert [case.key.case for case in found.cases] == ["P001"]
     assert found.missing == [CaseFailure("P003 T1", "the reference has no prediction.")]
     assert found.notes == [
         CaseFailure("P002 T1", "P002_T1.nii.gz has no reference and was not evaluated.")
@@ -170,8 +172,8 @@ def test_what_predict_writes_beside_masks_is_none_of_a_case(tmp_path, put):
     put("predictions/P001_T1_on_T2", block())
     put("predictions/P001_deformation", block())
     put("predictions/P002_T1_on_T2", block())  # of no masks that are there
-    found = pair_up(tmp_path / "predictions", tmp_path / "references")
-    assert [comparison.key for comparison in found.comparisons] == [("P001", "T1"), ("P001", "T2")]
+    found = match_references(tmp_path / "predictions", tmp_path / "references")
+    assert [case.key for case in found.cases] == [("P001", "T1"), ("P001", "T2")]
     assert [failure.case for failure in found.notes] == ["P002_T1_on T2"]
 
 
@@ -218,8 +220,8 @@ def test_a_code_that_is_none_is_named(tmp_path, put):
     put("references/P001", encode_pair(block(), block()))
     put("predictions/P001", block(label=7))
     describe(tmp_path / "references")
-    found = pair_up(tmp_path / "predictions", tmp_path / "references")
-    failure = evaluate_case(found.comparisons[0], found.classes, Options())
+    found = match_references(tmp_path / "predictions", tmp_path / "references")
+    failure = evaluate_case(found.cases[0], found.classes, Options())
     assert (
         "P001.nii.gz: is no joint label map: labels must lie in 0..3, found 0..7" in failure.reason
     )
@@ -232,21 +234,21 @@ def test_what_cannot_be_paired_up_at_all_is_refused(tmp_path, put):
         InputError,
         match=r"no prediction belongs to a reference: predictions has A T1, references has B T1",
     ):
-        pair_up(tmp_path / "predictions", tmp_path / "references")
+        match_references(tmp_path / "predictions", tmp_path / "references")
     with pytest.raises(InputError, match="no such folder of predictions"):
-        pair_up(tmp_path / "nothing", tmp_path / "references")
+        match_references(tmp_path / "nothing", tmp_path / "references")
     with pytest.raises(InputError, match="no such folder or CSV of references"):
-        pair_up(tmp_path / "predictions", tmp_path / "nothing")
+        match_references(tmp_path / "predictions", tmp_path / "nothing")
     put("references/B_T1", block(), ending=".nrrd")
     with pytest.raises(InputError, match=r"B_T1.nii.gz and B_T1.nrrd are both B T1"):
-        pair_up(tmp_path / "predictions", tmp_path / "references")
+        match_references(tmp_path / "predictions", tmp_path / "references")
 
 
 def test_an_empty_folder_is_refused_with_a_hint(tmp_path, put):
     put("references/P001", block())
     put("predictions/labelsTs/P001", block())
     with pytest.raises(InputError, match=r"holds no label maps; did you mean .*labelsTs\?"):
-        pair_up(tmp_path / "predictions", tmp_path / "references")
+        match_references(tmp_path / "predictions", tmp_path / "references")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_a_bad_dataset_json_is_refused(tmp_path, put, content, message):
     path = put("predictions/P001", block())
     (path.parent / "dataset.json").write_text(content)
     with pytest.raises(InputError, match=message):
-        pair_up(tmp_path / "predictions", tmp_path / "references")
+        match_references(tmp_path / "predictions", tmp_path / "references")
 
 
 def test_contradicting_dataset_jsons_are_refused(tmp_path, put):
@@ -279,7 +281,7 @@ def test_contradicting_dataset_jsons_are_refused(tmp_path, put):
         put(f"{side}/P001", block())
         describe(tmp_path / side, None, background=0, liver=label)
     with pytest.raises(InputError, match="differ in `labels`"):
-        pair_up(tmp_path / "predictions", tmp_path / "references")
+        match_references(tmp_path / "predictions", tmp_path / "references")
 
 
 @pytest.mark.parametrize("layout", ["csv", "folder", "sub-folders"])
@@ -299,13 +301,10 @@ def test_studies_are_references(tmp_path, put, layout):
         )]  # fmt: skip
         references = tmp_path / "studies.csv"
         references.write_text("\n".join(rows) + "\n")
-    found = pair_up(tmp_path / "predictions", references)
-    assert [str(comparison.key) for comparison in found.comparisons] == ["P001 T1", "P001 T2"]
-    assert all(comparison.image is not None for comparison in found.comparisons)
-    dice = [
-        evaluate_case(comparison, None, Options()).values["1"]["dice"]
-        for comparison in found.comparisons
-    ]
+    found = match_references(tmp_path / "predictions", references)
+    assert [str(case.key) for case in found.cases] == ["P001 T1", "P001 T2"]
+    assert all(case.image is not None for case in found.cases)
+    dice = [evaluate_case(case, None, Options()).values["1"]["dice"] for case in found.cases]
     assert dice == pytest.approx([7 / 8, 1])
 
 
@@ -314,16 +313,16 @@ def test_references_numbered_otherwise_are_named(tmp_path, put):
     organs = 6 * block()
     organs[0, 0, 0] = 3  # another organ
     put("references/P001_T1", organs)
-    found = pair_up(tmp_path / "predictions", tmp_path / "references", {"liver": (6,)})
-    (comparison,) = found.comparisons
-    result = evaluate_case(comparison, found.classes, Options())
+    found = match_references(tmp_path / "predictions", tmp_path / "references", {"liver": (6,)})
+    (case,) = found.cases
+    result = evaluate_case(case, found.classes, Options())
     assert result.values["liver"]["dice"] == pytest.approx(7 / 8)
     assert result.values["liver"]["volume_reference"] == pytest.approx(BLOCK_ML)
     describe(tmp_path / "predictions", pair=None, background=0, spleen=1)
     with pytest.raises(
         InputError, match="--label names the classes liver, the predictions have spleen"
     ):
-        pair_up(tmp_path / "predictions", tmp_path / "references", {"liver": (6,)})
+        match_references(tmp_path / "predictions", tmp_path / "references", {"liver": (6,)})
 
 
 @pytest.mark.parametrize("suffix", ["mask", "seg", "label"])

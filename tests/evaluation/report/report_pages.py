@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.files.label_maps import Key
+from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, computed_metrics
 from nnunet_liver_ext.evaluation.options import Options
@@ -132,9 +132,9 @@ def results(
     patients: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """{(case, modality, class): values by metric} as the table of results."""
-    by_key: dict[Key, dict[str, Mapping[str, float]]] = {}
+    by_key: dict[ImageKey, dict[str, Mapping[str, float]]] = {}
     for (case, modality, name), own in values.items():
-        by_key.setdefault(Key(case, modality), {})[name] = own
+        by_key.setdefault(ImageKey(case, modality), {})[name] = own
     patients = patients or {}
     return results_table(
         CaseResult(
@@ -160,11 +160,11 @@ def livers(
 
 
 def written(folder: Path, table: pd.DataFrame, options: Options = Options(), **more) -> Page:
-    """The page of these results, without pictures unless `counterparts` are given."""
+    """The page of these results, without pictures unless `cases` are given."""
     path = folder / "report.html"
     write_report(
         table,
         path,
-        **{"comparisons": [], "classes": None, "options": options, "processes": 1, **more},
+        **{"cases": [], "classes": None, "options": options, "processes": 1, **more},
     )
     return Page.of(path)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.files.case_files import Comparison
-from nnunet_liver_ext.evaluation.files.label_maps import Key, LabelMap
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
+from nnunet_liver_ext.evaluation.files.label_maps import ImageKey, LabelMap
 from nnunet_liver_ext.evaluation.measuring.one_pair import summarise_pairs
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.sections.case_table import ranked_cases
@@ -466,7 +466,7 @@ def test_no_citation_is_written_twice():
 # --- pictures
 
 
-def comparisons(folder, dices):
+def case_files(folder, dices):
     """Pairs of masks on disk; none of them has an image."""
     found = []
     for case, own in dices.items():
@@ -475,14 +475,16 @@ def comparisons(folder, dices):
             for shift, path in enumerate(paths):
                 write_image(image_like(block(shift), GRID), path)
             found.append(
-                Comparison(Key(case, modality), LabelMap(paths[0]), {"": LabelMap(paths[1])}, case)
+                CaseFiles(
+                    ImageKey(case, modality), LabelMap(paths[0]), {"": LabelMap(paths[1])}, case
+                )
             )
     return found
 
 
 def test_each_image_has_a_picture_with_outlines_beside_that_of_its_partner(tmp_path):
     dices = {"A": (0.9, 0.8), "B": (0.7,)}
-    page = written(tmp_path, livers(dices), comparisons=comparisons(tmp_path, dices))
+    page = written(tmp_path, livers(dices), cases=case_files(tmp_path, dices))
     stands_alone(page)
     first, second = page.all("details", "case")
     assert [image.attributes["alt"].split(",")[:2] for image in page.all("img")] == [
@@ -502,10 +504,10 @@ def test_each_image_has_a_picture_with_outlines_beside_that_of_its_partner(tmp_p
 
 def test_failed_images_have_no_picture_and_unreadable_ones_a_reason(tmp_path):
     dices = {"A": (0.9,), "B": (0.8,)}
-    found = comparisons(tmp_path, {**dices, "C": (0.5,)})
+    found = case_files(tmp_path, {**dices, "C": (0.5,)})
     found[1].prediction.path.write_bytes(b"")
     page = written(
-        tmp_path, livers(dices), comparisons=found, failures=[CaseFailure("C T1", "other grid.")]
+        tmp_path, livers(dices), cases=found, failures=[CaseFailure("C T1", "other grid.")]
     )
     assert len(page.all("img")) == 1
     text = page.one("details", "case", data_case="B").text
@@ -515,8 +517,8 @@ def test_failed_images_have_no_picture_and_unreadable_ones_a_reason(tmp_path):
 
 def test_the_page_is_the_same_whenever_it_is_written(tmp_path):
     dices = {"A": (0.9, 0.8), "B": (0.7, 0.6)}
-    found = comparisons(tmp_path, dices)
+    found = case_files(tmp_path, dices)
     assert (
-        written(tmp_path, livers(dices), comparisons=found).html
-        == written(tmp_path, livers(dices), comparisons=found).html
+        written(tmp_path, livers(dices), cases=found).html
+        == written(tmp_path, livers(dices), cases=found).html
     )

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, Comparison
-from nnunet_liver_ext.evaluation.files.label_maps import Key, LabelMap
+from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, CaseFiles
+from nnunet_liver_ext.evaluation.files.label_maps import ImageKey, LabelMap
 from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
     LARGE,
     SMALL,
@@ -78,15 +78,15 @@ def grey(picture) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.image))).convert("L"), int)
 
 
-def comparison(tmp_path, pred, ref, image=None, grid=GRID, name="P001"):
+def case_files(tmp_path, pred, ref, image=None, grid=GRID, name="P001"):
     paths = {}
     for what, values in {"pred": pred, "ref": ref, "image": image}.items():
         if values is not None:
             paths[what] = tmp_path / f"{name}_{what}.nii.gz"
             write_image(image_like(values, grid), paths[what])
     references = {ONLY_RATER: LabelMap(paths["ref"])}
-    return Comparison(
-        Key(name, "T1"), LabelMap(paths["pred"]), references, name, paths.get("image")
+    return CaseFiles(
+        ImageKey(name, "T1"), LabelMap(paths["pred"]), references, name, paths.get("image")
     )
 
 
@@ -222,7 +222,9 @@ def test_the_picture_does_not_depend_on_how_the_file_stores_its_axes(tmp_path):
         label_map = LabelMap(paths[0])
         pictures.append(
             draw_picture(
-                Comparison(Key("P001", "T1"), label_map, {ONLY_RATER: label_map}, "P001", paths[1]),
+                CaseFiles(
+                    ImageKey("P001", "T1"), label_map, {ONLY_RATER: label_map}, "P001", paths[1]
+                ),
                 None,
             )
         )
@@ -236,29 +238,29 @@ def test_each_class_has_its_outline_and_a_mix_up_is_marked(tmp_path):
     ref = block(label=1)
     ref[3:5, 4:6, 6:8] = 2
     pred = np.where(ref == 2, 1, ref)
-    one = comparison(tmp_path, pred.astype(np.uint8), ref)
+    one = case_files(tmp_path, pred.astype(np.uint8), ref)
     by_label = draw_picture(one, None)
     assert by_label.mixed_up
     regions = draw_picture(one, {"liver": (1, 2), "lesion": (2,)})
     assert len(polygons(regions.ref)) > len(polygons(regions.pred))
     whole = [abs(area(points)) for points in polygons(regions.pred)]
     assert max(abs(area(points)) for points in polygons(regions.ref)) == max(whole)
-    assert not draw_picture(comparison(tmp_path, ref, ref), None).mixed_up
+    assert not draw_picture(case_files(tmp_path, ref, ref), None).mixed_up
 
 
 def test_labels_that_no_class_names_are_not_drawn(tmp_path):
     labels = block()
     labels[7, 15:18, 15:20] = 9
-    assert draw_picture(comparison(tmp_path, labels, labels), {"liver": (1,)}) == draw_picture(
-        comparison(tmp_path, block(), block()), {"liver": (1,)}
+    assert draw_picture(case_files(tmp_path, labels, labels), {"liver": (1,)}) == draw_picture(
+        case_files(tmp_path, block(), block()), {"liver": (1,)}
     )
 
 
 def test_further_raters_have_outlines_of_their_own(tmp_path):
-    one = comparison(tmp_path, block(), block())
+    one = case_files(tmp_path, block(), block())
     second = tmp_path / "second.nii.gz"
     write_image(image_like(block(2), GRID), second)
-    two = Comparison(one.key, one.prediction, {"a": one.reference, "b": LabelMap(second)}, "P001")
+    two = CaseFiles(one.key, one.prediction, {"a": one.reference, "b": LabelMap(second)}, "P001")
     picture = draw_picture(two, None)
     assert picture.ref == picture.pred
     assert picture.other_refs
@@ -266,7 +268,7 @@ def test_further_raters_have_outlines_of_their_own(tmp_path):
 
 
 def test_an_empty_case_can_be_drawn(tmp_path):
-    picture = draw_picture(comparison(tmp_path, block() * 0, block() * 0), None)
+    picture = draw_picture(case_files(tmp_path, block() * 0, block() * 0), None)
     assert (picture.ref, picture.pred, picture.mixed_up) == ("", "", "")
     assert np.median(grey(picture)) == pytest.approx(64, abs=4)
 
@@ -275,7 +277,7 @@ def test_a_scene_is_cut_to_the_surroundings(tmp_path):
     ref = np.zeros((20, 100, 120), np.uint8)
     ref[9:11, 50:52, 60:62] = 1
     grid = Grid((120, 100, 20), (2.0, 2.0, 5.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    found = read_scene(comparison(tmp_path, ref, ref, grid=grid), None)
+    found = read_scene(case_files(tmp_path, ref, ref, grid=grid), None)
     assert found.ref.shape == (
         2 + 2 * 7,
         2 + 2 * 18,
@@ -285,7 +287,7 @@ def test_a_scene_is_cut_to_the_surroundings(tmp_path):
 
 
 def test_a_file_of_its_own_has_both_outlines(tmp_path):
-    png = overlay_png(comparison(tmp_path, block(2), block()), None)
+    png = overlay_png(case_files(tmp_path, block(2), block()), None)
     picture = np.asarray(Image.open(io.BytesIO(png)), int)
     red, green = (
         (np.abs(picture - colour).sum(axis=-1) < 30) for colour in ((255, 77, 77), (61, 220, 106))
@@ -300,7 +302,7 @@ def test_a_file_of_its_own_has_both_outlines(tmp_path):
 
 
 def many(number):
-    return [Comparison(Key(f"P{n:03d}", "T1"), LabelMap(None), {}, "") for n in range(number)]
+    return [CaseFiles(ImageKey(f"P{n:03d}", "T1"), LabelMap(None), {}, "") for n in range(number)]
 
 
 def test_few_images_have_large_pictures_and_more_of_them_small_ones():
@@ -308,8 +310,8 @@ def test_few_images_have_large_pictures_and_more_of_them_small_ones():
         plan_pictures(many(LARGE_UP_TO), (), ()),
         plan_pictures(many(LARGE_UP_TO + 1), (), ()),
     )
-    assert (few.size, few.note, len(few.comparisons)) == (LARGE, "", LARGE_UP_TO)
-    assert (more.size, len(more.comparisons)) == (SMALL, LARGE_UP_TO + 1)
+    assert (few.size, few.note, len(few.cases)) == (LARGE, "", LARGE_UP_TO)
+    assert (more.size, len(more.cases)) == (SMALL, LARGE_UP_TO + 1)
     assert "small" in more.note
 
 
@@ -317,26 +319,26 @@ def test_of_many_images_those_that_matter_have_pictures_and_the_page_says_so():
     images = many(SMALL_UP_TO + 1)
     keys = [image.key for image in images]
     plan = plan_pictures(images, keys[:3], keys[:50])
-    assert [one.key for one in plan.comparisons] == keys[:50]
+    assert [one.key for one in plan.cases] == keys[:50]
     assert plan.size == LARGE
     assert f"pictures of 50 of the {SMALL_UP_TO + 1} images" in plan.note
     crowded = plan_pictures(many(3 * SMALL_UP_TO), keys[-3:], keys)
-    assert len(crowded.comparisons) == SMALL_UP_TO
-    assert set(keys[-3:]) <= {one.key for one in crowded.comparisons}
+    assert len(crowded.cases) == SMALL_UP_TO
+    assert set(keys[-3:]) <= {one.key for one in crowded.cases}
     assert crowded.size == SMALL
     assert "1 more flagged images have none" in crowded.note
 
 
 def test_small_pictures_are_small(tmp_path):
     noise = np.random.default_rng(0).normal(100, 20, block().shape).astype(np.float32)
-    one = comparison(tmp_path, block(1), block(), noise)
+    one = case_files(tmp_path, block(1), block(), noise)
     large, small = draw_picture(one, None, LARGE), draw_picture(one, None, SMALL)
     assert len(small.image) < 0.8 * len(large.image)
 
 
 def test_several_processes_draw_the_same_and_a_damaged_image_costs_only_its_picture(tmp_path):
     images = [
-        comparison(tmp_path, block(n), block(), block().astype(np.float32), name=f"P{n}")
+        case_files(tmp_path, block(n), block(), block().astype(np.float32), name=f"P{n}")
         for n in range(3)
     ]
     images[1].image.write_bytes(b"no image")

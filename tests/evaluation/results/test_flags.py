@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.flags import find_flags, key_of_text, to_look_at
 from tests.evaluation.conftest import table as values_of
@@ -108,17 +108,17 @@ def test_failures_are_flags_of_their_image():
     ]
     flags = find_flags(livers(USUAL), failures, Options())
     assert [(flag.key, flag.short, flag.severe) for flag in flags] == [
-        (Key("P 1", "T2"), "no prediction", True),
-        (Key("Q", "T1"), "not evaluated", True),
+        (ImageKey("P 1", "T2"), "no prediction", True),
+        (ImageKey("Q", "T1"), "not evaluated", True),
     ]
 
 
 def test_names_are_taken_apart_as_keys_are_written():
     for key in (
-        Key("P001", "T1"),
-        Key("A T2", "T1"),
-        Key("P001", "T1-T2"),
-        Key("P001", NO_MODALITY),
+        ImageKey("P001", "T1"),
+        ImageKey("A T2", "T1"),
+        ImageKey("P001", "T1-T2"),
+        ImageKey("P001", NO_MODALITY),
     ):
         assert key_of_text(str(key), ["T1", "T1-T2"]) == key
 

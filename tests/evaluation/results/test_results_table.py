@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.files.label_maps import Key
+from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metric_catalogue import computed_metrics, measure
 from nnunet_liver_ext.evaluation.options import Options
@@ -23,7 +23,7 @@ from tests.evaluation.conftest import block
 def results(*pairs, modality="T1", names=None):
     return [
         CaseResult(
-            Key(names[index] if names else f"P{index + 1:03d}", modality),
+            ImageKey(names[index] if names else f"P{index + 1:03d}", modality),
             {"liver": measure(pred != 0, ref != 0, (3.0, 1.5, 1.5))},
         )
         for index, (pred, ref) in enumerate(pairs)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.similarity import shift as similarity_shift
-from nnunet_liver_ext.evaluation.similarity.shift import best_shift, bounding_box, shifted
+from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
 
 
 def zero_filled(mask, shift, bound):
@@ -77,9 +77,3 @@ def test_the_bound_holds():
     one[2:6, 2:6], other[2:6, 12:16] = True, True
     assert best_shift(one, other, (10, 10), (1, 1)) == (0, 10)
     assert best_shift(one, other, (7, 7), (1, 1)) == (0, 7)
-
-
-def test_bounding_box():
-    mask = np.zeros((5, 6, 7), bool)
-    mask[1, 2:4, 6] = True
-    assert bounding_box(mask) == (slice(1, 2), slice(2, 4), slice(6, 7))

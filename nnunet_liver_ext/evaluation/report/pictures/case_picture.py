@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nnunet_liver_ext.evaluation.files.case_files import Comparison
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.label_maps import Classes
 from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, read_scene
 from nnunet_liver_ext.evaluation.report.pictures.outlines import UNITS, as_path, outlines
@@ -64,20 +64,18 @@ class Picture:
         return f"0 0 {self.width * UNITS} {self.height * UNITS}"
 
 
-def draw_picture(
-    comparison: Comparison, classes: Classes | None, size: PictureSize = LARGE
-) -> Picture:
-    """The picture of one comparison.
+def draw_picture(case: CaseFiles, classes: Classes | None, size: PictureSize = LARGE) -> Picture:
+    """The picture of one case.
 
     Args:
-        comparison: which files.
+        case: which files.
         classes: labels of each class by name, or None to show every label.
         size: of the picture.
 
     Raises:
         InputError: one of the files cannot be read.
     """
-    return draw(read_scene(comparison, classes), classes, size)
+    return draw(read_scene(case, classes), classes, size)
 
 
 def draw(scene: Scene, classes: Classes | None, size: PictureSize = LARGE) -> Picture:
@@ -100,13 +98,13 @@ def draw(scene: Scene, classes: Classes | None, size: PictureSize = LARGE) -> Pi
     )
 
 
-def overlay_png(comparison: Comparison, classes: Classes | None) -> bytes:
+def overlay_png(case: CaseFiles, classes: Classes | None) -> bytes:
     """The picture as a PNG file with its outlines, reference red and prediction green, for use
     outside of the page.
 
     Args and errors as `draw_picture`.
     """
-    scene = read_scene(comparison, classes)
+    scene = read_scene(case, classes)
     layout = lay_out(scene, ALONE)
     picture = Image.fromarray(_canvas(scene, layout)).convert("RGB")
     drawing = ImageDraw.Draw(picture)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.evaluation.files.case_files import Comparison, labels_on_one_grid
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, labels_on_one_grid
 from nnunet_liver_ext.evaluation.files.label_maps import Classes
+from nnunet_liver_ext.evaluation.masks import VoxelBox, bounding_box
 from nnunet_liver_ext.space.images import Grid, image_like, read_image, resample
 
 MARGIN_MM = 35.0
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -46,49 +46,44 @@ class Scene:
         return z, y, x
 
 
-def read_scene(comparison: Comparison, classes: Classes | None) -> Scene:
-    """The scene of one comparison, on the reference's grid.
+def read_scene(case: CaseFiles, classes: Classes | None) -> Scene:
+    """The scene of one case, on the reference's grid.
 
     Args:
-        comparison: which files.
+        case: which files.
         classes: labels of each class by name, or None to show every label.
 
     Raises:
         InputError: one of the files cannot be read.
     """
-    pred, references, grid = labels_on_one_grid(comparison, resample=True)
+    pred, references, grid = labels_on_one_grid(case, resample=True)
     maps = [
         _in_patient_axes(image_like(_classes_only(labels, classes), grid))
         for labels in (pred, *references.values())
     ]
     image = None
-    if comparison.image is not None:
-        image = _in_patient_axes(
-            _on(grid, sitk.Cast(read_image(comparison.image), sitk.sitkFloat32))
-        )
+    if case.image is not None:
+        image = _in_patient_axes(_on(grid, sitk.Cast(read_image(case.image), sitk.sitkFloat32)))
     spacing_mm = Grid.from_image(sitk.DICOMOrient(grid.empty_image(), "LPS")).spacing_mm
-    box = surroundings(
+    box = box_with_margin(
         np.logical_or.reduce([labels != 0 for labels in maps]), spacing_mm, MARGIN_MM
     )
     pred, ref, *others = (labels[box] for labels in maps)
     return Scene(pred, ref, None if image is None else image[box], spacing_mm, tuple(others))
 
 
-def surroundings(mask: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float) -> Box:
+def box_with_margin(
+    mask: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float
+) -> VoxelBox:
     """The box of a mask with a margin, cut off at the volume's borders; the whole volume for an
     empty mask."""
     if not mask.any():
         return (slice(None),) * 3
-    box = []
-    for axis, step in enumerate(spacing_mm):
-        found = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        margin = round(margin_mm / step)
-        box.append(
-            slice(
-                max(0, int(found[0]) - margin), min(mask.shape[axis], int(found[-1]) + 1 + margin)
-            )
-        )
-    return tuple(box)
+    margins = [round(margin_mm / step) for step in spacing_mm]
+    return tuple(
+        slice(max(0, side.start - margin), min(size, side.stop + margin))
+        for side, margin, size in zip(bounding_box(mask), margins, mask.shape, strict=True)
+    )
 
 
 def _classes_only(labels: np.ndarray, classes: Classes | None) -> np.ndarray:

@@ -11,8 +11,8 @@ from multiprocessing import get_context
 
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.files.case_files import Comparison
-from nnunet_liver_ext.evaluation.files.label_maps import Classes, Key
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
+from nnunet_liver_ext.evaluation.files.label_maps import Classes, ImageKey
 from nnunet_liver_ext.evaluation.measuring.many_cases import number_of_processes
 from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
     LARGE,
@@ -30,36 +30,36 @@ SMALL_UP_TO = 300  # pictures of some 20 kB
 class PicturePlan:
     """What is drawn."""
 
-    comparisons: Sequence[Comparison]
+    cases: Sequence[CaseFiles]
     size: PictureSize
     note: str
     """For the reader, if not every image has a large picture."""
 
 
 def plan_pictures(
-    comparisons: Sequence[Comparison], ranked: Collection[Key], flagged: Collection[Key]
+    cases: Sequence[CaseFiles], ranked: Collection[ImageKey], flagged: Collection[ImageKey]
 ) -> PicturePlan:
     """Large pictures of all images if there are few, small ones if there are more; of many only
     those that matter.
 
     Args:
-        comparisons: all of them.
+        cases: all of them.
         ranked: worst, median and best.
         flagged: those with a flag.
     """
-    if len(comparisons) <= LARGE_UP_TO:
-        return PicturePlan(comparisons, LARGE, "")
-    if len(comparisons) <= SMALL_UP_TO:
+    if len(cases) <= LARGE_UP_TO:
+        return PicturePlan(cases, LARGE, "")
+    if len(cases) <= SMALL_UP_TO:
         return PicturePlan(
-            comparisons,
+            cases,
             SMALL,
             f"The pictures of more than {LARGE_UP_TO} images are small, to keep this file small.",
         )
-    first = [one for one in comparisons if one.key in ranked]
-    more = [one for one in comparisons if one.key in flagged and one.key not in ranked]
+    first = [one for one in cases if one.key in ranked]
+    more = [one for one in cases if one.key in flagged and one.key not in ranked]
     chosen = [*first, *more[: max(0, SMALL_UP_TO - len(first))]]
     note = (
-        f"There are pictures of {len(chosen)} of the {len(comparisons)} images, to keep this file"
+        f"There are pictures of {len(chosen)} of the {len(cases)} images, to keep this file"
         " small: those of the worst, median and best cases and of those with a flag."
     )
     left_out = len(first) + len(more) - len(chosen)
@@ -70,8 +70,8 @@ def plan_pictures(
 
 def draw_pictures(
     plan: PicturePlan, classes: Classes | None, processes: int | None = None
-) -> dict[Key, Picture | str]:
-    """The picture of each comparison, or why there is none; each process has one case in memory at
+) -> dict[ImageKey, Picture | str]:
+    """The picture of each case, or why there is none; each process has one case in memory at
     a time.
 
     Args:
@@ -82,15 +82,15 @@ def draw_pictures(
     Raises:
         InputError: a process was killed.
     """
-    drawn: dict[Key, Picture | str] = {}
-    if not plan.comparisons:
+    drawn: dict[ImageKey, Picture | str] = {}
+    if not plan.cases:
         return drawn
     with progress_bar() as progress:
-        task = progress.add_task("Drawing pictures", total=len(plan.comparisons))
-        number = number_of_processes(processes, len(plan.comparisons))
+        task = progress.add_task("Drawing pictures", total=len(plan.cases))
+        number = number_of_processes(processes, len(plan.cases))
         if number == 1:
-            for comparison in plan.comparisons:
-                drawn[comparison.key] = picture_or_reason(comparison, classes, plan.size)
+            for case in plan.cases:
+                drawn[case.key] = picture_or_reason(case, classes, plan.size)
                 progress.advance(task)
             return drawn
         # "spawn": ITK's threads do not survive a fork.
@@ -99,7 +99,7 @@ def draw_pictures(
         ) as pool:
             waiting = {
                 pool.submit(picture_or_reason, one, classes, plan.size): one.key
-                for one in plan.comparisons
+                for one in plan.cases
             }
             try:
                 for done in as_completed(waiting):
@@ -115,14 +115,12 @@ def draw_pictures(
     return drawn
 
 
-def picture_or_reason(
-    comparison: Comparison, classes: Classes | None, size: PictureSize
-) -> Picture | str:
-    """The picture, or why it cannot be drawn (`Comparison.reason`)."""
+def picture_or_reason(case: CaseFiles, classes: Classes | None, size: PictureSize) -> Picture | str:
+    """The picture, or why it cannot be drawn (`CaseFiles.reason`)."""
     try:
-        return draw_picture(comparison, classes, size)
+        return draw_picture(case, classes, size)
     except (InputError, OSError, MemoryError) as error:
-        return comparison.reason(error)
+        return case.reason(error)
 
 
 def _one_thread() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, surroundings
+from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, box_with_margin
 
 PLANES = ("axial", "coronal", "sagittal")
 MONTAGE_MARGIN_MM = 12.0
@@ -108,8 +108,8 @@ def _montage(scene: Scene, size: PictureSize, top: float) -> tuple[list[View], f
 
 def _montage_box(scene: Scene) -> tuple[slice, ...]:
     everything = scene.everything
-    z = surroundings(everything, scene.spacing_mm, 0)[0]
-    return (z, *surroundings(everything, scene.spacing_mm, MONTAGE_MARGIN_MM)[1:])
+    z = box_with_margin(everything, scene.spacing_mm, 0)[0]
+    return (z, *box_with_margin(everything, scene.spacing_mm, MONTAGE_MARGIN_MM)[1:])
 
 
 def _evenly(part: slice, number: int) -> list[int]:

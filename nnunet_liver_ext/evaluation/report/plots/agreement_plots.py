@@ -15,7 +15,7 @@ from nnunet_liver_ext.evaluation.agreement import (
     summarise_errors,
     threshold_agreement,
 )
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.report.plots.shapes import (
     BOTTOM,
     HEIGHT,
@@ -161,9 +161,8 @@ def against_size(rows: pd.DataFrame, title: str, css: Mapping[str, str]) -> Plot
     y = scale(finite["dice"], LOWEST, HIGHEST, highest=1.0)
     points = []
     for row in finite.to_dict("records"):
-        text = (
-            f"{Key(row['case'], row['modality'])}: Dice {row['dice']:.3f}, {row['volume']:.0f} ml"
-        )
+        key = ImageKey(row["case"], row["modality"])
+        text = f"{key}: Dice {row['dice']:.3f}, {row['volume']:.0f} ml"
         points.append(
             Point(
                 x.at(row["volume"]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Key
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.sections.case_table import ranked_cases
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
@@ -141,7 +141,7 @@ def _numbers(rows: pd.DataFrame) -> Numbers:
     return Numbers([label(*key) for key, _ in objects], list(families.items()))
 
 
-def _of_image(key: Key, text: str) -> str:
+def _of_image(key: ImageKey, text: str) -> str:
     return text if key.modality == NO_MODALITY else f"{key.modality}: {text}"
 
 
