@@ -15,7 +15,7 @@ from nnunet_liver_ext.evaluation.report import write_comparison_report
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from tests.evaluation.report.browser import PROGRAM, Browser
 from tests.evaluation.report.report_pages import livers, written
-from tests.evaluation.report.test_evaluation_report import comparisons
+from tests.evaluation.report.test_evaluation_report import case_files
 
 pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="needs Chromium"),
@@ -42,7 +42,7 @@ def report(tmp_path_factory):
     table = livers(DICES)
     table["patient"] = ["anna" if case in ("P002", "P003") else case for case in table["case"]]
     failures = [CaseFailure("P012 T1", "the reference has no prediction.")]
-    written(folder, table, comparisons=comparisons(folder, DICES), failures=failures)
+    written(folder, table, cases=case_files(folder, DICES), failures=failures)
     return folder / "report.html"
 
 
