@@ -30,6 +30,12 @@ class SomeCasesFailed(InputError):
         super().__init__(f"{len(self.failures)} of {total} cases could not be processed:\n{lines}")
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of an error's message, into which ITK puts what matters; else its kind."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
 class NonFiniteLoss(RuntimeError):
     """A loss became nan or infinite: training stops, and the last checkpoint that was saved stays
     as it is."""

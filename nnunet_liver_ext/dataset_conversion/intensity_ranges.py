@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_liver_ext.dataset_conversion.processes import in_processes
 from nnunet_liver_ext.dataset_conversion.write_case import CaseJob
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import array
 from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.workers import run_in_processes
 
 RANKS = 10_000
 
@@ -43,10 +43,10 @@ class Sample:
 def intensities_with_ranges(
     manifest: Manifest, jobs: Sequence[CaseJob], processes: int
 ) -> Intensities:
-    """The intensities that a dataset was begun with; ranges that are not known are measured and
-    noted in its manifest.
+    """The intensities that a dataset was begun with, with the ranges of its images.
 
-    Cases that are added later get the ranges that the others have.
+    Ranges that are not known yet are measured and noted in the manifest, so that cases that are
+    added later get the same.
 
     Raises:
         InputError: as `measure_ranges`.
@@ -71,17 +71,15 @@ def measure_ranges(
         InputError: there are no training images, or they have no contrast.
     """
     training = [job for job in jobs if job.part == "Tr"]
-    found = {job.case: samples for job, samples in in_processes(sample_images, training, processes)}
-    in_order = [
-        found[job.case] for job in training
-    ]  # not as they came: sums of weights are rounded
+    by_index = dict(run_in_processes(sample_images, training, processes))
+    cases = [by_index[index] for index in range(len(training))]  # sums of weights are rounded
     channels = training[0].settings.image_channels if training else ()
-    pooled = {name: [samples[name] for samples in in_order if name in samples] for name in channels}
+    pooled = {name: [samples[name] for samples in cases if name in samples] for name in channels}
     if not pooled or not all(pooled.values()):
         raise InputError(
             "--intensities dataset is measured on training images, and none could be read."
         )
-    return [_range(name, own, percentiles) for name, own in pooled.items()]
+    return [_range(name, samples, percentiles) for name, samples in pooled.items()]
 
 
 def sample_images(job: CaseJob) -> dict[str, Sample]:

@@ -3,7 +3,7 @@ and no file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,8 @@ from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.convert_study import ConvertedStudy, convert_study
 from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader
-from nnunet_liver_ext.dataset_conversion.processes import in_processes
 from nnunet_liver_ext.dataset_json.manifest import ManifestCase, SourceFile
-from nnunet_liver_ext.errors import CaseFailure, InputError
+from nnunet_liver_ext.errors import CaseFailure, InputError, last_line
 from nnunet_liver_ext.space.images import write_image
 from nnunet_liver_ext.studies.pair_studies import Study, safe_name
 
@@ -95,17 +94,6 @@ def is_converted(job: CaseJob, case: ManifestCase) -> bool:
     )
 
 
-def convert_cases(
-    jobs: Sequence[CaseJob], processes: int
-) -> Iterator[tuple[CaseJob, ManifestCase | CaseFailure]]:
-    """Converts in several processes and yields results as they come.
-
-    Raises:
-        InputError: a worker process was killed from outside.
-    """
-    return in_processes(convert_case, jobs, processes)
-
-
 def convert_case(job: CaseJob) -> ManifestCase | CaseFailure:
     """Converts one study and writes it; of a study that fails nothing stays."""
     try:
@@ -139,11 +127,10 @@ def _write(converted: ConvertedStudy, job: CaseJob) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """One line; ITK puts what matters into its last one."""
+    """One line that says why a study could not be converted."""
     if isinstance(error, MemoryError):
         return "memory ran out; run again with fewer --processes."
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+    return last_line(error)
 
 
 def _delete(paths: Sequence[Path]) -> None:

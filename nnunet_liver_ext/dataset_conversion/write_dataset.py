@@ -34,11 +34,12 @@ from nnunet_liver_ext.dataset_conversion.splits import (
     choose_hold_out,
     update_splits,
 )
-from nnunet_liver_ext.dataset_conversion.write_case import CaseJob, convert_cases, is_converted
+from nnunet_liver_ext.dataset_conversion.write_case import CaseJob, convert_case, is_converted
 from nnunet_liver_ext.dataset_json.manifest import Manifest, ManifestCase
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.workers import run_in_processes
 
 
 def write_dataset(
@@ -222,7 +223,7 @@ def _convert(
     failures = []
     with progress_bar() as bar:
         task = bar.add_task("converting", total=total, completed=total - len(todo))
-        for _, result in convert_cases(todo, processes):
+        for _, result in run_in_processes(convert_case, todo, processes):
             if isinstance(result, ManifestCase):
                 manifest.cases[result.name] = result
                 manifest.save(folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.grid import Grid
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -84,9 +84,9 @@ def read_series(folder: Path | str, *, same_uid: bool = True) -> sitk.Image:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
-            f"{folder}: the pixels of a DICOM file cannot be read, it may be damaged ({reason})."
+            f"{folder}: the pixels of a DICOM file cannot be read, it may be damaged"
+            f" ({last_line(error)})."
         ) from None
     grid = grid_of_slices(slices)
     image.SetSpacing(grid.spacing)
@@ -144,9 +144,8 @@ def read_slice(path: Path | str) -> np.ndarray:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
-            f"{path}: cannot be read as DICOM, it is damaged or incomplete ({reason})."
+            f"{path}: cannot be read as DICOM, it is damaged or incomplete ({last_line(error)})."
         ) from None
     values = sitk.GetArrayFromImage(image)
     values = values[0] if values.ndim == 3 and len(values) == 1 else values
@@ -174,9 +173,8 @@ def _read_header(path: Path) -> SliceHeader:
         reader.ReadImageInformation()
         return _slice_of(reader, path)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
-            f"{path}: cannot be read as DICOM, it is damaged or incomplete ({reason})."
+            f"{path}: cannot be read as DICOM, it is damaged or incomplete ({last_line(error)})."
         ) from None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.dicom import read_series
 from nnunet_liver_ext.space.grid import Grid
 
@@ -71,9 +71,7 @@ def write_image(image: sitk.Image, path: Path | str) -> None:
         try:
             sitk.WriteImage(image, str(unfinished), True)
         except RuntimeError as error:
-            raise OSError(
-                f"{path.name} could not be written ({str(error).strip().splitlines()[-1].strip()})"
-            ) from None
+            raise OSError(f"{path.name} could not be written ({last_line(error)})") from None
         voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
         if not _has_length(
             unfinished, NIFTI_HEADER_BYTES + voxels * image.GetSizeOfPixelComponent()
@@ -127,9 +125,8 @@ def _read_file(path: Path) -> sitk.Image:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
-            f"{path}: cannot be read, it is damaged or incomplete ({reason})."
+            f"{path}: cannot be read, it is damaged or incomplete ({last_line(error)})."
         ) from None
     if image_ending(path) in (".nii", ".nii.gz"):
         _check_complete_nifti(path, image)

@@ -7,14 +7,14 @@ The paper says only "non-linear registration"; metric, pitch and schedule are ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import SimpleITK as sitk
 
-from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, parse_spacing
+from nnunet_liver_ext.workers import limit_threads
 
 BINS = 32
 SPACING_MM = 4.0
@@ -71,7 +71,8 @@ def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
     )
     mesh = [max(1, round(n * SPACING_MM / CONTROL_PITCH_MM)) for n in coarse.GetSize()]
     spline = sitk.BSplineTransformInitializer(coarse, mesh)
-    with _one_thread():
+    # several threads add up numbers in any order; the optimisers obey the global default
+    with limit_threads(1):
         affine = _optimise(coarse, moving, initial, shrink=(4, 2), iterations=60)
         bent = _optimise(coarse, moving, spline, shrink=(2,), iterations=20, before=affine)
     return sitk.CompositeTransform([affine, bent])
@@ -106,20 +107,8 @@ def _optimise(
     try:
         method.Execute(fixed, moving)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
-            f"the images cannot be registered ({reason}); check their scanner coordinates."
+            f"the images cannot be registered ({last_line(error)}); check their scanner"
+            " coordinates."
         ) from None
     return initial
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Several threads add up numbers in any order; the optimisers take their number of threads from
-    the global default."""
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)

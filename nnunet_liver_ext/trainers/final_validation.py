@@ -20,6 +20,7 @@ from torch import distributed as dist
 
 from nnunet_liver_ext.networks.strategies import unwrapped
 from nnunet_liver_ext.trainers.predictor import LiverPredictor
+from nnunet_liver_ext.workers import exit_with_parent
 
 MOST_WAITING = 2
 """Predictions that wait in memory for each process that writes them."""
@@ -41,7 +42,7 @@ def validate_whole_volumes(trainer: Any, save_probabilities: bool) -> None:
         trainer.local_rank :: dist.get_world_size() if trainer.is_ddp else 1
     ]
     dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, cases)
-    with multiprocessing.get_context("spawn").Pool(default_num_processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(default_num_processes, exit_with_parent) as pool:
         writing: deque[Any] = deque()
         for case in dataset.identifiers:
             trainer.print_to_log_file(f"predicting {case}")

@@ -33,7 +33,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
     DatasetOption,
     PublicDataset,
 )
-from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask
 from nnunet_liver_ext.studies.pair_studies import Study
@@ -129,9 +129,8 @@ def _grid_in_header(path: Path) -> Grid:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(
-            f"{path}: cannot be read, it is damaged or incomplete ({reason})."
+            f"{path}: cannot be read, it is damaged or incomplete ({last_line(error)})."
         ) from None
     return Grid(
         reader.GetSize()[:3],

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from nnunet_liver_ext.console import progress_bar
-from nnunet_liver_ext.errors import CaseFailure, InputError
+from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache, Item, sizes_and_times
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
+from nnunet_liver_ext.workers import choose_processes, run_in_processes
 
 Outcome = CaseResult | CaseFailure
 Measured = tuple[Outcome, Mapping[str, Any] | None]
 """An outcome, and `cache.sizes_and_times` before it was measured if it is not from the cache."""
-CASES_PER_PROCESS = 4  # starting a process takes as long as a few cases
-MOST_PROCESSES = 8  # by default: a large case takes a gigabyte
 
 
 class OfPatient(Item, Protocol):
@@ -58,61 +54,22 @@ def measure_all(
         for index, case in enumerate(cases):
             if (result := cache.get(case)) is not None:
                 keep(index, (replace(result, patient=case.patient), None))
-        todo = {index: case for index, case in enumerate(cases) if index not in outcomes}
-        number = number_of_processes(processes, len(todo))
-        if number == 1:
-            for index, case in todo.items():
-                keep(index, _measured(work, case))
-        elif todo:
-            _in_pool(work, todo, number, keep)
+        todo = [index for index in range(len(cases)) if index not in outcomes]
+        measured = run_in_processes(
+            partial(_measure_with_times, work),
+            [cases[index] for index in todo],
+            choose_processes(processes, len(todo)),
+            threads=1,
+        )
+        for number, outcome_and_times in measured:
+            keep(todo[number], outcome_and_times)
     return [outcomes[index] for index in range(len(cases))]
 
 
-def number_of_processes(wanted: int | None, cases: int) -> int:
-    """As wanted, but not more than cases; else as many as there are processors and work for, at
-    most `MOST_PROCESSES`."""
-    if wanted is not None:
-        return max(1, min(wanted, cases))
-    processors = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, min(processors, cases // CASES_PER_PROCESS, MOST_PROCESSES))
-
-
-def _in_pool(
-    work: Callable[[Case], Outcome],
-    todo: Mapping[int, Case],
-    processes: int,
-    keep: Callable[[int, Measured], None],
-) -> None:
-    # "spawn": ITK's threads do not survive a fork.
-    with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_one_thread
-    ) as pool:
-        try:
-            waiting = {pool.submit(_measured, work, case): index for index, case in todo.items()}
-            for done in as_completed(waiting):
-                keep(waiting[done], done.result())
-        except BrokenProcessPool:
-            raise InputError(
-                "a process ended before its time: for lack of memory (use fewer --processes), or as"
-                ' a script calls this outside `if __name__ == "__main__":` (or use processes=1).'
-                " What was measured is kept."
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _measured(work: Callable[[Case], Outcome], case: Case) -> Measured:
+def _measure_with_times(work: Callable[[Case], Outcome], case: Case) -> Measured:
     """The outcome, and what the files were like before."""
     try:
         seen = sizes_and_times(case.files)
     except OSError:  # the work will say what is wrong
         seen = None
     return work(case), seen
-
-
-def _one_thread() -> None:
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

@@ -15,8 +15,7 @@ masks are not similar.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -37,6 +36,7 @@ from nnunet_liver_ext.evaluation.similarity.elastic import elastic_fit
 from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
 from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, MaskPair, Transform
 from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
+from nnunet_liver_ext.workers import limit_threads
 
 DEFAULT_MAX_SHIFT_MM = 50.0  # more than breathing and a patient who moves between two scans
 
@@ -139,7 +139,8 @@ def relative_similarity(
         / int(np.count_nonzero(moved) + np.count_nonzero(second))
     )
     best = Similarity(dice, moved, AffineMap.of_shift(shift, masks.device), shift)
-    with torch.no_grad(), _one_thread():
+    # only borders are fitted: tensors so small that threads wait longer than they work
+    with torch.no_grad(), limit_threads(1):
         return _searched(best, masks, spacing_mm, transforms, subvoxel)
 
 
@@ -170,18 +171,6 @@ def _searched(
         starts = [start, *found[-1:], *affine_starts(masks, spacing_mm)]
         found += fitted(masks, spacing_mm, shift, starts, all_linear(dims))
     return _better(best, masks, found)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Only the borders are fitted, with tensors so small that torch's threads wait for each other
-    longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _better(best: Similarity, masks: MaskPair, candidates: Iterable[Transform]) -> Similarity:

@@ -4,16 +4,13 @@ processes."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.label_maps import Classes, ImageKey
-from nnunet_liver_ext.evaluation.measuring.many_cases import number_of_processes
 from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
     LARGE,
     SMALL,
@@ -21,6 +18,7 @@ from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
     draw_picture,
 )
 from nnunet_liver_ext.evaluation.report.pictures.slice_layout import PictureSize
+from nnunet_liver_ext.workers import choose_processes, run_in_processes
 
 LARGE_UP_TO = 120  # pictures of some 45 kB
 SMALL_UP_TO = 300  # pictures of some 20 kB
@@ -77,7 +75,7 @@ def draw_pictures(
     Args:
         plan: as `plan_pictures`.
         classes: labels of each class by name, or None to draw every label.
-        processes: how many draw at a time; by default as `parallel.number_of_processes`.
+        processes: how many draw at a time; by default as `workers.choose_processes`.
 
     Raises:
         InputError: a process was killed.
@@ -87,31 +85,15 @@ def draw_pictures(
         return drawn
     with progress_bar() as progress:
         task = progress.add_task("Drawing pictures", total=len(plan.cases))
-        number = number_of_processes(processes, len(plan.cases))
-        if number == 1:
-            for case in plan.cases:
-                drawn[case.key] = picture_or_reason(case, classes, plan.size)
-                progress.advance(task)
-            return drawn
-        # "spawn": ITK's threads do not survive a fork.
-        with ProcessPoolExecutor(
-            number, mp_context=get_context("spawn"), initializer=_one_thread
-        ) as pool:
-            waiting = {
-                pool.submit(picture_or_reason, one, classes, plan.size): one.key
-                for one in plan.cases
-            }
-            try:
-                for done in as_completed(waiting):
-                    drawn[waiting[done]] = done.result()
-                    progress.advance(task)
-            except BrokenProcessPool:
-                raise InputError(
-                    "a process that drew pictures was ended from outside, perhaps for lack of"
-                    " memory: use fewer --processes."
-                ) from None
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pictures = run_in_processes(
+            partial(picture_or_reason, classes=classes, size=plan.size),
+            plan.cases,
+            choose_processes(processes, len(plan.cases)),
+            threads=1,
+        )
+        for index, picture in pictures:
+            drawn[plan.cases[index].key] = picture
+            progress.advance(task)
     return drawn
 
 
@@ -121,9 +103,3 @@ def picture_or_reason(case: CaseFiles, classes: Classes | None, size: PictureSiz
         return draw_picture(case, classes, size)
     except (InputError, OSError, MemoryError) as error:
         return case.reason(error)
-
-
-def _one_thread() -> None:
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
