@@ -24,7 +24,7 @@ from nnunet_liver_ext.evaluation.files.studies_beside import read_either
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import predict_prepared, prepare
+from nnunet_liver_ext.inference.study_prediction import predict_study
 from nnunet_liver_ext.space.images import array, read_image, read_mask
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -34,14 +34,13 @@ def masks_of(model: Model, study: Study, label: int) -> tuple[np.ndarray, np.nda
     images = {name: read_image(study.images[name]) for name in model.modalities}
     if model.conversion.organ is not None:
         images[model.conversion.organ.name] = read_mask(study.masks[model.conversion.organ.name])
-    prepared, name = prepare(model, images), model.segmented[0]
-    exact = array(predict_prepared(model, prepared)[name].mask) > 0
-    own = type(model.predictor)
+    name, exact_predictor = model.segmented[0], type(model.predictor)
+    exact = predict_study(model, images).arrays[name] > 0
     model.predictor.__class__ = nnUNetPredictor  # the same object with nnU-Net's own windows
     try:
-        tiled = array(predict_prepared(model, prepared)[name].mask) > 0
+        tiled = predict_study(model, images).arrays[name] > 0
     finally:
-        model.predictor.__class__ = own
+        model.predictor.__class__ = exact_predictor
     return exact, tiled, array(read_mask(study.masks[name])) == label
 
 
@@ -53,7 +52,9 @@ def main() -> None:
     parser.add_argument("--mirroring", action="store_true")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(arguments.model, device=device, mirroring=arguments.mirroring)
+    model = load_model(
+        arguments.model, device=device, mirroring=arguments.mirroring, postprocessing=False
+    )
     table = Table(title=arguments.model.name)
     for column in (
         "study",

@@ -12,12 +12,23 @@ class InputError(ValueError):
     it and exits 1."""
 
 
+CASE_FAILURES = (InputError, OSError, RuntimeError, MemoryError)
+"""What may go wrong with one case while others go on; CUDA's lack of memory is a RuntimeError."""
+
+
 @dataclass(frozen=True)
 class CaseFailure:
     """One case of a batch that could not be processed, and why; the other cases go on."""
 
     case: str
     reason: str
+
+
+def failure_reason(error: BaseException) -> str:
+    """Why a case failed, in one line; SimpleITK puts what matters into its last."""
+    if isinstance(error, InputError):
+        return str(error)
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 class SomeCasesFailed(InputError):

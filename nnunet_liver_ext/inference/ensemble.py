@@ -20,12 +20,12 @@ from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import RESTRICTED, Model
 from nnunet_liver_ext.inference.native import (
-    Prediction,
-    Prepared,
+    ImagePrediction,
+    PreparedStudy,
     check_images,
-    decided,
-    interpolated,
-    prepare,
+    decide,
+    interpolate_probabilities,
+    prepare_study,
 )
 from nnunet_liver_ext.space.images import Grid
 from nnunet_liver_ext.studies.pair_studies import Study
@@ -33,8 +33,7 @@ from nnunet_liver_ext.studies.pair_studies import Study
 
 @dataclass(frozen=True)
 class Ensemble:
-    """One or more models with the same images and classes, in an order that does not depend on how
-    they were given.
+    """One or more models with the same images and classes; how they are ordered changes nothing.
 
     Each image's probabilities are the mean over the models that segment it: those of pre-registered
     pairs segment image 2 only.
@@ -53,36 +52,14 @@ class Ensemble:
         if not given:
             raise InputError("an ensemble needs at least one model.")
         for model in given[1:]:
-            for what, own, first in (
-                ("images", model.modalities, given[0].modalities),
-                ("kinds of studies", (_kind(model),), (_kind(given[0]),)),
-                ("classes", model.class_names, given[0].class_names),
-            ):
-                if own != first:
-                    raise InputError(
-                        f"models of other {what} cannot be averaged: {given[0].trainer} has"
-                        f" {', '.join(first)}, {model.trainer} has {', '.join(own)}."
-                    )
+            _check_match(given[0], model)
         if len(given) > 1 and any(model.registors for model in given):
             raise InputError("a deformation is of one model: give a single one with --deformation.")
-        return cls(
-            tuple(
-                sorted(
-                    given,
-                    key=lambda model: (
-                        model.weights,
-                        model.trainer,
-                        model.configuration,
-                        model.folds,
-                    ),
-                )
-            )
-        )
+        return cls(tuple(sorted(given, key=_order)))
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the images of a study: image 1 and image 2 of a pair, or the channels of an
-        image."""
+        """Names of a study's images: image 1 and image 2 of a pair, or the channels of an image."""
         return self.models[0].modalities
 
     @property
@@ -118,9 +95,8 @@ class Ensemble:
         """Whether all models would have lesions restricted to the organ."""
         return all(model.restricts_lesions for model in self.models)
 
-    def files(self, study: Study) -> dict[str, str]:
-        """Stem of the mask's file of each image of a study that gets one; an only mask is named as
-        the study."""
+    def file_stems(self, study: Study) -> dict[str, str]:
+        """Stem of each mask's file by image; the mask of a single image is named as the study."""
         return {
             name: study.name if self.is_of_single_images else f"{study.name}_{name}"
             for name in self.segmented
@@ -133,8 +109,10 @@ class Ensemble:
         return bool(self.models[0].registors)
 
     def kept(self, name: str) -> tuple[int, ...]:
-        """Labels of which only the largest piece is kept in this image: all models that segment it
-        have such a rule."""
+        """Labels of which only the largest piece is kept in this image.
+
+        All models that segment it have such a rule.
+        """
         sets = [set(model.rules.kept(name)) for model in self.models if name in model.segmented]
         return tuple(sorted(set.intersection(*sets))) if sets else ()
 
@@ -142,11 +120,11 @@ class Ensemble:
         """What predictions can be told by; without folders of this machine."""
         if len(self.models) == 1:
             return self.models[0].describe()
-        own = ("nnunet_liver_ext", "postprocessing", "note")
+        of_all = ("nnunet_liver_ext", "postprocessing", "note")
         return {
             "nnunet_liver_ext": __version__,
             "ensemble": [
-                {key: value for key, value in model.describe().items() if key not in own}
+                {key: value for key, value in model.describe().items() if key not in of_all}
                 | {"masks": list(model.segmented)}
                 for model in self.models
             ],
@@ -162,19 +140,19 @@ class Ensemble:
             "note": "Research use only.",
         }
 
-    def prepare(self, images: Mapping[str, sitk.Image]) -> tuple[Prepared, ...]:
+    def prepare(self, images: Mapping[str, sitk.Image]) -> tuple[PreparedStudy, ...]:
         """A study on the common grid of each model; models that were converted alike share theirs.
 
         Raises:
-            InputError: as `native.prepare`, if any model cannot take this study.
+            InputError: as `native.prepare_study`, if any model cannot take this study.
         """
         for model in self.models:
             check_images(model, images)
-        shared: dict[Conversion, Prepared] = {}
+        shared: dict[Conversion, PreparedStudy] = {}
         prepared = []
         for model in self.models:
             if model.conversion not in shared:
-                shared[model.conversion] = prepare(model, images)
+                shared[model.conversion] = prepare_study(model, images)
             prepared.append(shared[model.conversion])
         return tuple(prepared)
 
@@ -187,13 +165,12 @@ class Average:
         self._counts: dict[str, int] = {}
         self._grids: dict[str, Grid] = {}
 
-    def add(self, probabilities: Mapping[str, np.ndarray], prepared: Prepared) -> None:
-        """Takes one model's probabilities (K, z, y, x) on its common grid, of the images that were
-        given."""
+    def add(self, probabilities: Mapping[str, np.ndarray], prepared: PreparedStudy) -> None:
+        """Takes one model's probabilities (K, z, y, x) on its common grid, by modality."""
         for name, grid in prepared.native.items():
             if name not in probabilities:
                 continue
-            native = interpolated(probabilities[name], prepared.grid, grid)
+            native = interpolate_probabilities(probabilities[name], prepared.grid, grid)
             if name in self._sums:
                 self._sums[name] += native
             else:
@@ -201,15 +178,34 @@ class Average:
             self._counts[name] = self._counts.get(name, 0) + 1
             self._grids[name] = grid
 
-    def decided(self) -> dict[str, Prediction]:
+    def finish(self) -> dict[str, ImagePrediction]:
         """Masks and mean probabilities by modality name; ends the averaging."""
-        found = {}
+        means = {}
         for name in list(self._sums):
             mean = self._sums.pop(name)
             if self._counts[name] > 1:
                 mean /= self._counts[name]
-            found[name] = decided(mean, self._grids[name])
-        return found
+            means[name] = decide(mean, self._grids[name])
+        return means
+
+
+def _check_match(first: Model, other: Model) -> None:
+    """InputError if two models are of other images or classes."""
+    for what, first_names, other_names in (
+        ("images", first.modalities, other.modalities),
+        ("kinds of studies", (_kind(first),), (_kind(other),)),
+        ("classes", first.class_names, other.class_names),
+    ):
+        if first_names != other_names:
+            raise InputError(
+                f"models of other {what} cannot be averaged: {first.trainer} has"
+                f" {', '.join(first_names)}, {other.trainer} has {', '.join(other_names)}."
+            )
+
+
+def _order(model: Model) -> tuple[str, str, str, tuple[str, ...]]:
+    """The order of models, whatever order they were given in."""
+    return model.weights, model.trainer, model.configuration, model.folds
 
 
 def _kind(model: Model) -> str:

@@ -1,4 +1,4 @@
-"""One study from its native images to masks on their native grids.
+"""A study from its native images to the common grid, and its probabilities back to native grids.
 
 The images go onto the grid that conversion would have used, nnU-Net preprocesses and predicts
 there, the joint probabilities of a pair are split into those of each image, and these are
@@ -18,21 +18,24 @@ from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
+from nnunet_liver_ext.space.common_grid import mask_on_grid
+from nnunet_liver_ext.space.image_channels import resample_channels
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
+from nnunet_liver_ext.space.preregistration import preregister_pair
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What was found in one image, on its own grid."""
+class ImagePrediction:
+    """What models say of one image, on its own grid."""
 
     mask: sitk.Image
-    """Labels 0..K−1, uint8."""
+    """The most probable class: labels 0..K−1, uint8."""
     probabilities: np.ndarray
     """(K, z, y, x) float32, sums to 1."""
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedStudy:
     """A study on its common grid, ready for nnU-Net."""
 
     channels: np.ndarray
@@ -44,9 +47,8 @@ class Prepared:
     """Organ mask on the first image's own grid, bool (z, y, x)."""
 
 
-def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
-    """Puts a study's images onto one common grid as at conversion, with the intensities that they
-    got there.
+def prepare_study(model: Model, images: Mapping[str, sitk.Image]) -> PreparedStudy:
+    """Puts a study's images onto one common grid, with the intensities that conversion gave them.
 
     Args:
         model: says which images are needed, and how conversion put them onto a grid.
@@ -57,44 +59,23 @@ def prepare(model: Model, images: Mapping[str, sitk.Image]) -> Prepared:
             in space, or an image has no contrast.
     """
     check_images(model, images)
-    conversion = model.conversion
     native = {name: Grid.from_image(images[name]) for name in model.modalities if name in images}
-    organ = None
-    if conversion.layout == "preregistered":
-        channels, grid = _preregistered(model, images)
-    else:
-        from nnunet_liver_ext.space.image_channels import resample_channels
-
-        given = {name: images[name] for name in native}
-        how = (conversion.spacing, conversion.interpolation)
-        on_grid, grid = resample_channels(
-            given, conversion.modalities, *how, pairs=conversion.layout == "pairs"
-        )
-        channels = [array(one) for one in on_grid]
-    if conversion.layout == "images":
+    channels, grid = _channels_on_grid(model, images)
+    if model.conversion.layout == "images":
         native = {model.modalities[0]: native[model.modalities[0]]}
-    organs = []
-    if conversion.organ is not None:
-        organ = _organ_mask(
-            images[conversion.organ.name], native[model.modalities[0]], conversion.organ.name
-        )
-        organs = [_on_grid(organ, native[model.modalities[0]], grid)]
-    names = conversion.channels
+    organ, organ_channels = None, []
+    if model.conversion.organ is not None:
+        name, first = model.conversion.organ.name, native[model.modalities[0]]
+        organ = _organ_mask(images[name], first, name)
+        organ_channels = [_organ_on_grid(organ, first, grid)]
     channels = [
-        normalised(model, channel, index, *organs) if names[index] in images else channel
-        for index, channel in enumerate(channels)
+        normalise_channel(model, channel, index, *organ_channels) if name in images else channel
+        for index, (name, channel) in enumerate(
+            zip(model.conversion.channels, channels, strict=True)
+        )
     ]
-    return Prepared(np.stack([*channels, *organs]).astype(np.float32), grid, native, organ)
-
-
-def normalised(
-    model: Model, channel: np.ndarray, index: int, organ: np.ndarray | None = None
-) -> np.ndarray:
-    """A channel (z, y, x) with the intensities of the model's dataset."""
-    try:
-        return model.conversion.intensities.apply(channel, organ, index=index)
-    except InputError as error:
-        raise InputError(f"the {model.conversion.channels[index]} image {error}") from None
+    stacked = np.stack([*channels, *organ_channels]).astype(np.float32)
+    return PreparedStudy(stacked, grid, native, organ)
 
 
 def check_images(model: Model, images: Mapping[str, sitk.Image]) -> None:
@@ -114,12 +95,17 @@ def check_images(model: Model, images: Mapping[str, sitk.Image]) -> None:
         )
 
 
-def predict_prepared(model: Model, prepared: Prepared) -> dict[str, Prediction]:
-    """Masks and probabilities of each given image on its own grid, by modality name."""
-    return on_native_grids(probabilities_on_common_grid(model, prepared), prepared)
+def normalise_channel(
+    model: Model, channel: np.ndarray, index: int, organ: np.ndarray | None = None
+) -> np.ndarray:
+    """A channel (z, y, x) with the intensities of the model's dataset."""
+    try:
+        return model.conversion.intensities.apply(channel, organ, index=index)
+    except InputError as error:
+        raise InputError(f"the {model.conversion.channels[index]} image {error}") from None
 
 
-def probabilities_on_common_grid(model: Model, prepared: Prepared) -> dict[str, np.ndarray]:
+def probabilities_on_common_grid(model: Model, prepared: PreparedStudy) -> dict[str, np.ndarray]:
     """Class probabilities (K, z, y, x) of each image that has a mask, by modality name."""
     with quiet():
         _, joint = model.predictor.predict_single_npy_array(
@@ -130,54 +116,58 @@ def probabilities_on_common_grid(model: Model, prepared: Prepared) -> dict[str, 
     return dict(zip(model.modalities, split_probabilities(joint), strict=True))
 
 
-def on_native_grids(
-    probabilities: Mapping[str, np.ndarray], prepared: Prepared
-) -> dict[str, Prediction]:
-    """Masks and probabilities on the own grid of each image that was given, by modality name."""
-    return {
-        name: on_native_grid(probabilities[name], prepared.grid, grid)
-        for name, grid in prepared.native.items()
-        if name in probabilities
-    }
+def decide_on_native_grid(probabilities: np.ndarray, grid: Grid, native: Grid) -> ImagePrediction:
+    """The most probable class on another grid, from probabilities (K, z, y, x) on `grid`."""
+    return decide(interpolate_probabilities(probabilities, grid, native), native)
 
 
-def on_native_grid(probabilities: np.ndarray, grid: Grid, native: Grid) -> Prediction:
-    """Interpolates class probabilities (K, z, y, x) onto another grid and decides for the most
-    probable class."""
-    return decided(interpolated(probabilities, grid, native), native)
-
-
-def decided(probabilities: np.ndarray, grid: Grid) -> Prediction:
+def decide(probabilities: np.ndarray, grid: Grid) -> ImagePrediction:
     """The most probable class of each voxel, from probabilities (K, z, y, x) on this grid."""
-    return Prediction(image_like(probabilities.argmax(0).astype(np.uint8), grid), probabilities)
+    return ImagePrediction(
+        image_like(probabilities.argmax(0).astype(np.uint8), grid), probabilities
+    )
 
 
-def interpolated(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndarray:
-    """Class probabilities (K, z, y, x) linearly interpolated onto another grid, float32; they sum
-    to 1.
+def interpolate_probabilities(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndarray:
+    """Class probabilities (K, z, y, x) linearly interpolated onto another grid, float32.
 
-    Beyond the outermost voxels of `grid` there is background.
+    They sum to 1; beyond the outermost voxels of `grid` there is background.
     """
     classes = [
-        array(resample(image_like(one.astype(np.float32), grid), native, outside=float(label == 0)))
-        for label, one in enumerate(probabilities)
+        array(
+            resample(image_like(values.astype(np.float32), grid), native, outside=float(label == 0))
+        )
+        for label, values in enumerate(probabilities)
     ]
     resampled = np.stack(classes)
     resampled /= resampled.sum(0)
     return resampled
 
 
-def _preregistered(model: Model, images: Mapping[str, sitk.Image]) -> tuple[list[np.ndarray], Grid]:
-    from nnunet_liver_ext.space.preregistration import preregister_pair
-
-    moving, fixed = model.modalities
-    fixed_on_grid, warped, _ = preregister_pair(
-        images[moving], images[fixed], model.dataset_json["conversion"]
+def _channels_on_grid(
+    model: Model, images: Mapping[str, sitk.Image]
+) -> tuple[list[np.ndarray], Grid]:
+    """The channels (z, y, x) without the organ mask, and their grid, as conversion makes them."""
+    conversion = model.conversion
+    if conversion.layout == "preregistered":
+        moving, fixed = model.modalities
+        fixed_on_grid, warped, _ = preregister_pair(
+            images[moving], images[fixed], model.dataset_json["conversion"]
+        )
+        return [array(fixed_on_grid), array(warped)], Grid.from_image(fixed_on_grid)
+    given = {name: images[name] for name in model.modalities if name in images}
+    on_grid, grid = resample_channels(
+        given,
+        conversion.modalities,
+        conversion.spacing,
+        conversion.interpolation,
+        pairs=conversion.layout == "pairs",
     )
-    return [array(fixed_on_grid), array(warped)], Grid.from_image(fixed_on_grid)
+    return [array(image) for image in on_grid], grid
 
 
 def _organ_mask(mask: sitk.Image, grid: Grid, name: str) -> np.ndarray:
+    """The organ mask as bool (z, y, x); InputError if it is empty or not on this grid."""
     if not Grid.from_image(mask).matches(grid):
         raise InputError(
             f"the {name} mask is not on the grid of its image ({Grid.from_image(mask)};"
@@ -189,9 +179,8 @@ def _organ_mask(mask: sitk.Image, grid: Grid, name: str) -> np.ndarray:
     return inside
 
 
-def _on_grid(mask: np.ndarray, own: Grid, grid: Grid) -> np.ndarray:
-    if own == grid:
+def _organ_on_grid(mask: np.ndarray, native: Grid, grid: Grid) -> np.ndarray:
+    """The organ mask (z, y, x) on the common grid, uint8."""
+    if native == grid:
         return mask.astype(np.uint8)
-    from nnunet_liver_ext.space.common_grid import mask_on_grid
-
-    return array(mask_on_grid(image_like(mask, own), grid, 2))
+    return array(mask_on_grid(image_like(mask, native), grid, 2))

@@ -69,7 +69,7 @@ class OrganFinder:
         average = Average()
         for model, prepared in zip(self.models.models, self.models.prepare(images), strict=True):
             average.add(probabilities_on_common_grid(model, prepared), prepared)
-        mask = average.decided()[self.image].mask
+        mask = average.finish()[self.image].mask
         labels = array(mask)
         organ = labels == self.models.class_names.index(self.organ)
         if not organ.any():

@@ -36,7 +36,7 @@ def read_image(path: Path | str) -> sitk.Image:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder.")
-    return _checked(read_series(path) if path.is_dir() else _read_file(path), path)
+    return check_single_image(read_series(path) if path.is_dir() else _read_file(path), path)
 
 
 def read_mask(path: Path | str) -> sitk.Image:
@@ -56,6 +56,34 @@ def read_mask(path: Path | str) -> sitk.Image:
             )
         large = values.size > 0 and max(-values.min(), values.max()) > np.iinfo(np.int16).max
         image = sitk.Cast(image, sitk.sitkInt64 if large else sitk.sitkInt16)
+    return image
+
+
+def check_single_image(image: sitk.Image, source: Path | str) -> sitk.Image:
+    """The image, without a fourth axis of one volume.
+
+    Args:
+        image: as it was read.
+        source: what the error calls it, such as its file.
+
+    Raises:
+        InputError: it has no three spatial axes or several channels, or holds NaN or infinite
+            values.
+    """
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"{source}: has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or"
+            " vectors); one is expected."
+        )
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() != 3:
+        raise InputError(
+            f"{source}: has {image.GetDimension()} axes {image.GetSize()}; a single 3D image is"
+            " expected."
+        )
+    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        _refuse_infinite(np.isfinite(sitk.GetArrayViewFromImage(image)), source)
     return image
 
 
@@ -198,7 +226,7 @@ def _check_finite_nifti(path: Path, image: sitk.Image) -> None:
     _refuse_infinite(finite, path)
 
 
-def _refuse_infinite(finite: np.ndarray, path: Path) -> None:
+def _refuse_infinite(finite: np.ndarray, path: Path | str) -> None:
     if not finite.all():
         raise InputError(
             f"{path}: {int((~finite).sum())} voxels are NaN or infinite; replace them before"
@@ -227,24 +255,6 @@ def _unpacked_bytes(path: Path) -> int:
     except (EOFError, OSError, zlib.error):
         return 0
     return total
-
-
-def _checked(image: sitk.Image, path: Path) -> sitk.Image:
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or"
-            " vectors); one is expected."
-        )
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[:, :, :, 0]
-    if image.GetDimension() != 3:
-        raise InputError(
-            f"{path}: has {image.GetDimension()} axes {image.GetSize()}; a single 3D image is"
-            " expected."
-        )
-    if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
-        _refuse_infinite(np.isfinite(sitk.GetArrayViewFromImage(image)), path)
-    return image
 
 
 def _first_fraction(values: np.ndarray) -> float:

@@ -26,7 +26,11 @@ from nnunet_liver_ext.inference.deformation import (
     vectors_in_mm,
 )
 from nnunet_liver_ext.inference.load_model import load_model
-from nnunet_liver_ext.inference.native import on_native_grid, prepare, probabilities_on_common_grid
+from nnunet_liver_ext.inference.native import (
+    decide_on_native_grid,
+    prepare_study,
+    probabilities_on_common_grid,
+)
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.inference.registors import load_registor
 from nnunet_liver_ext.networks.registor import ElasticRegistor, Registor
@@ -246,7 +250,7 @@ def test_the_moved_mask_is_the_native_probabilities_of_image_1_moved_by_the_fiel
     model = model_with(registor, spacing=common.spacing_mm)
     found = find_deformation(model, {"T1": probabilities, "T2": probabilities}, common, native)
     again = moved_mask(
-        on_native_grid(probabilities, common, T1_GRID).probabilities, T1_GRID, found.field
+        decide_on_native_grid(probabilities, common, T1_GRID).probabilities, T1_GRID, found.field
     )
     mask = array(found.mask)
     assert mask.sum() > 1000
@@ -331,7 +335,7 @@ def test_the_command_writes_the_deformation_and_the_moved_mask(cooperating, tmp_
     mask = read_mask(tmp_path / "out" / "case_T1_on_T2.nii.gz")
     assert Grid.from_image(mask).matches(T2_GRID, 1e-4)
     model = load_model(cooperating, **AS_THE_COMMAND)
-    prepared = prepare(model, {name: read_image(path) for name, path in paths.items()})
+    prepared = prepare_study(model, {name: read_image(path) for name, path in paths.items()})
     probabilities = probabilities_on_common_grid(model, prepared)["T1"]
     np.testing.assert_array_equal(
         array(mask), array(moved_mask(probabilities, prepared.grid, field))

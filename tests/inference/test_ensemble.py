@@ -16,7 +16,7 @@ from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import Prepared
+from nnunet_liver_ext.inference.native import PreparedStudy
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.postprocessing.largest_piece import Rule, Rules
 from nnunet_liver_ext.space.images import array, read_image, read_mask
@@ -217,9 +217,9 @@ def test_the_average_by_hand():
         random_probabilities(T1_GRID.size[::-1], 2),
         np.full((2, *T1_GRID.size[::-1]), 0.5, np.float32),
     )
-    average.add({"T1": first}, Prepared(np.zeros(1), T1_GRID, grids))
-    average.add({"T1": second, "T2": second}, Prepared(np.zeros(1), T1_GRID, {"T1": T1_GRID}))
-    found = average.decided()
+    average.add({"T1": first}, PreparedStudy(np.zeros(1), T1_GRID, grids))
+    average.add({"T1": second, "T2": second}, PreparedStudy(np.zeros(1), T1_GRID, {"T1": T1_GRID}))
+    found = average.finish()
     assert list(found) == ["T1"]
     np.testing.assert_allclose(found["T1"].probabilities, (first + second) / 2, atol=1e-6)
     np.testing.assert_array_equal(array(found["T1"].mask), first.argmax(0))

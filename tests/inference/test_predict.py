@@ -14,8 +14,9 @@ from scipy.special import softmax
 
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.load_model import load_model, unpacked_model
-from nnunet_liver_ext.inference.native import on_native_grid, predict_prepared, prepare
+from nnunet_liver_ext.inference.native import decide_on_native_grid, prepare_study
 from nnunet_liver_ext.inference.predict import predict_studies
+from nnunet_liver_ext.inference.study_prediction import predict_study
 from nnunet_liver_ext.space.images import (
     Grid,
     array,
@@ -67,8 +68,8 @@ def test_each_mask_has_exactly_its_images_grid(dual, tmp_path: Path):
 
 def test_marginals_are_those_of_nnunets_joint_logits(dual, tmp_path: Path):
     images = {name: read_image(path) for name, path in write_study(tmp_path, "case").items()}
-    prepared = prepare(dual, images)
-    predictions = predict_prepared(dual, prepared)
+    prepared = prepare_study(dual, images)
+    prediction = predict_study(dual, images)
     preprocessor = dual.predictor.configuration_manager.preprocessor_class(verbose=False)
     data, _, _ = preprocessor.run_case_npy(
         prepared.channels,
@@ -83,8 +84,8 @@ def test_marginals_are_those_of_nnunets_joint_logits(dual, tmp_path: Path):
     )
     joint = softmax(logits, axis=0)
     liver_t2 = joint[2] + joint[3]
-    expected = on_native_grid(np.stack([1 - liver_t2, liver_t2]), prepared.grid, T2_GRID)
-    np.testing.assert_allclose(predictions["T2"].probabilities, expected.probabilities, atol=2e-3)
+    expected = decide_on_native_grid(np.stack([1 - liver_t2, liver_t2]), prepared.grid, T2_GRID)
+    np.testing.assert_allclose(prediction.probabilities["T2"], expected.probabilities, atol=2e-3)
 
 
 def test_a_lone_image_is_segmented_as_beside_the_other(single):
@@ -95,25 +96,23 @@ def test_a_lone_image_is_segmented_as_beside_the_other(single):
             strict=True,
         )
     )
-    together = predict_prepared(single, prepare(single, images))
+    together = predict_study(single, images)
     for modality in ("T1", "T2"):
-        alone = predict_prepared(single, prepare(single, {modality: images[modality]}))
-        assert list(alone) == [modality]
+        alone = predict_study(single, {modality: images[modality]})
+        assert list(alone.masks) == [modality]
         # towards the volume's corners nnU-Net's float16 weights are so small that they round logits
         # to whole numbers
         inside = (slice(None), slice(6, -6), slice(12, -12), slice(12, -12))
         np.testing.assert_allclose(
-            alone[modality].probabilities[inside],
-            together[modality].probabilities[inside],
+            alone.probabilities[modality][inside],
+            together.probabilities[modality][inside],
             atol=5e-3,
         )
 
 
 def test_a_lone_image_keeps_its_own_grid(single, tmp_path: Path):
     image = read_image(write_study(tmp_path, "case")["T2"])
-    assert Grid.from_image(
-        predict_prepared(single, prepare(single, {"T2": image}))["T2"].mask
-    ).matches(T2_GRID)
+    assert Grid.from_image(predict_study(single, {"T2": image}).masks["T2"]).matches(T2_GRID)
 
 
 def test_what_is_there_is_kept_and_an_interrupted_run_goes_on(single, tmp_path: Path):
@@ -191,7 +190,7 @@ def test_folds_are_averaged_and_a_zip_is_a_model(model_folders, single, tmp_path
     both = load(folder)
     assert both.folds == ("0", "1")
     images = {name: read_image(path) for name, path in write_study(tmp_path, "case").items()}
-    expected = predict_prepared(single, prepare(single, images))
+    expected = predict_study(single, images)
     archive = tmp_path / "model.zip"
     with zipfile.ZipFile(archive, "w") as content:
         for path in folder.rglob("*"):
@@ -199,8 +198,8 @@ def test_folds_are_averaged_and_a_zip_is_a_model(model_folders, single, tmp_path
     with unpacked_model(archive) as unpacked:
         from_zip = load(unpacked)
         for model in (both, from_zip):  # fold 1 is a copy of fold 0
-            found = predict_prepared(model, prepare(model, images))
-            np.testing.assert_array_equal(array(found["T1"].mask), array(expected["T1"].mask))
+            found = predict_study(model, images)
+            np.testing.assert_array_equal(found.arrays["T1"], expected.arrays["T1"])
     assert not unpacked.exists()
 
 
@@ -275,7 +274,7 @@ def test_native_probabilities_are_interpolated_linearly():
     grid = Grid((12, 11, 10), (2.0, 2.0, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     native = Grid((20, 18, 20), (1.0, 1.0, 1.2), (1.0, 1.5, 2.0), grid.direction)
     probabilities = random_probabilities(grid.size[::-1], 3)
-    found = on_native_grid(probabilities, grid, native)
+    found = decide_on_native_grid(probabilities, grid, native)
     z, y, x = np.meshgrid(*[np.arange(n) for n in native.size[::-1]], indexing="ij")
     coordinates = np.stack([(z * 1.2 + 2.0) / 3, (y + 1.5) / 2, (x + 1.0) / 2])
     expected = np.stack([map_coordinates(one, coordinates, order=1) for one in probabilities])
@@ -286,7 +285,7 @@ def test_native_probabilities_are_interpolated_linearly():
 def test_outside_the_common_grid_there_is_background():
     grid = Grid((6, 6, 6), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     wider = Grid((12, 6, 6), (1.0, 1.0, 1.0), (-3.0, 0.0, 0.0), grid.direction)
-    found = on_native_grid(np.stack([np.zeros((6, 6, 6)), np.ones((6, 6, 6))]), grid, wider)
+    found = decide_on_native_grid(np.stack([np.zeros((6, 6, 6)), np.ones((6, 6, 6))]), grid, wider)
     mask = array(found.mask)
     assert mask[:, :, 3:9].all()
     assert not mask[:, :, :3].any()

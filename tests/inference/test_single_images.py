@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import prepare
+from nnunet_liver_ext.inference.native import prepare_study
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.postprocessing.border_lesions import postprocess_lesions
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
@@ -175,7 +175,7 @@ def test_intensities_are_those_of_conversion():
     image, liver, _ = scene()
     image += np.random.default_rng(0).normal(0, 10, image.shape).astype(np.float32)
     images = {"MR": image_like(image, GRID), "liver": image_like(liver, GRID)}
-    prepared = prepare(tumour_model(conversion=conversion), images)
+    prepared = prepare_study(tumour_model(conversion=conversion), images)
     low, high = np.percentile(image[liver], (2, 98))
     np.testing.assert_allclose(
         prepared.channels[0], (image - low) / (high - low), rtol=1e-5, atol=1e-5
@@ -187,7 +187,7 @@ def test_a_liver_mask_of_another_grid_is_refused():
     image, liver, _ = scene()
     images = {"MR": image_like(image, GRID), "liver": image_like(liver[:-1], GRID)}
     with pytest.raises(InputError, match="the liver mask is not on the grid of its image"):
-        prepare(tumour_model(), images)
+        prepare_study(tumour_model(), images)
 
 
 def test_a_dataset_of_another_tool_has_its_channels_for_images():

@@ -24,10 +24,16 @@ from nnunet_liver_ext.benchmark.mismatch.prediction import (
     in_the_same_frame,
 )
 from nnunet_liver_ext.console import progress_bar
-from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.errors import (
+    CASE_FAILURES,
+    CaseFailure,
+    InputError,
+    SomeCasesFailed,
+    failure_reason,
+)
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import on_native_grid, prepare
-from nnunet_liver_ext.inference.predict import FAILURES, describe_predictions, reason_of
+from nnunet_liver_ext.inference.native import decide_on_native_grid, prepare_study
+from nnunet_liver_ext.inference.prediction_json import describe_predictions
 from nnunet_liver_ext.space.images import read_image, write_image
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -106,8 +112,8 @@ def predict_both(
                 placements[study.name] = _predict_study(
                     predictor, study, pairing.others[study.name], out
                 )
-            except FAILURES as error:
-                failures.append(CaseFailure(study.name, reason_of(error)))
+            except CASE_FAILURES as error:
+                failures.append(CaseFailure(study.name, failure_reason(error)))
                 continue
             with atomic_write(out / PLACEMENTS) as unfinished:
                 unfinished.write_text(json.dumps(placements, indent=1), encoding="utf-8")
@@ -123,7 +129,7 @@ def _predict_study(
     one."""
     model = predictor.model
     images = {name: read_image(study.images[name]) for name in model.modalities}
-    prepared = prepare(model, images)
+    prepared = prepare_study(model, images)
     matching, properties = predictor.preprocessed(prepared.channels, prepared)
     found = {
         ("matched", name): one
@@ -148,7 +154,7 @@ def _predict_study(
             "covered": round(put.covered, 4),
         }
     for (kind, name), probabilities in found.items():
-        mask = on_native_grid(probabilities, prepared.grid, prepared.native[name]).mask
+        mask = decide_on_native_grid(probabilities, prepared.grid, prepared.native[name]).mask
         write_image(mask, out / kind / PREDICTIONS / f"{study.name}_{name}.nii.gz")
     return placements
 

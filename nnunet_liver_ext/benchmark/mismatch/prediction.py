@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import Prepared, normalised
+from nnunet_liver_ext.inference.native import PreparedStudy, normalise_channel
 from nnunet_liver_ext.networks.strategies import Strategy, unwrapped
 from nnunet_liver_ext.space.common_grid import image_on_grid
 from nnunet_liver_ext.space.images import array
@@ -81,7 +81,7 @@ class ViewPredictor:
         )
 
     def preprocessed(
-        self, channels: np.ndarray, prepared: Prepared
+        self, channels: np.ndarray, prepared: PreparedStudy
     ) -> tuple[Tensor, dict[str, Any]]:
         """nnU-Net's input (C, a, b, c) of channels (C, z, y, x), and what it needs to undo that."""
         configuration = self.predictor.configuration_manager
@@ -124,7 +124,7 @@ def channel_of(model: Model, name: str) -> int:
 
 
 def auxiliary_channel(
-    model: Model, images: Mapping[str, sitk.Image], name: str, prepared: Prepared
+    model: Model, images: Mapping[str, sitk.Image], name: str, prepared: PreparedStudy
 ) -> np.ndarray:
     """The image `name` of a study as the channel (z, y, x) that conversion would make of it on the
     matching pair's grid.
@@ -143,11 +143,11 @@ def auxiliary_channel(
         _, warped, _ = preregister_pair(
             images[moving], images[fixed], model.dataset_json["conversion"]
         )
-        return normalised(model, array(warped).astype(np.float32), 1)
+        return normalise_channel(model, array(warped).astype(np.float32), 1)
     channel = array(
         image_on_grid(images[name], prepared.grid, model.conversion.interpolation)
     ).astype(np.float32)
-    return normalised(model, channel, model.modalities.index(name))
+    return normalise_channel(model, channel, model.modalities.index(name))
 
 
 def in_the_same_frame(matching: np.ndarray, channel: int, auxiliary: np.ndarray) -> np.ndarray:

@@ -1,0 +1,41 @@
+"""What the masks in a folder are of: prediction.json, with dataset.json for the classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_liver_ext.atomic_write import atomic_write
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
+
+FILE_NAME = "prediction.json"
+MISSING_IN_EARLIER_VERSIONS: Mapping[str, Any] = {"postprocessing": []}
+"""What earlier versions did not write, as it was then."""
+
+
+def describe_predictions(
+    description: Mapping[str, Any], class_names: Sequence[str], out: Path, *, overwrite: bool
+) -> None:
+    """Writes what the masks in `out` are of (prediction.json) and their classes (dataset.json).
+
+    Raises:
+        InputError: there are masks of something else, and `overwrite` is False.
+    """
+    path = out / FILE_NAME
+    added = {key: value for key, value in MISSING_IN_EARLIER_VERSIONS.items() if key in description}
+    before = added | read_json(path) if path.exists() else description
+    if not overwrite and before != description:
+        raise InputError(
+            f"{out}: holds predictions of another model, of other studies or with other options;"
+            " choose another folder, or replace them with --overwrite."
+        )
+    labels = {name: label for label, name in enumerate(class_names)}
+    for target, content in (
+        (path, description),
+        (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"}),
+    ):
+        with atomic_write(target) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
