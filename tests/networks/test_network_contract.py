@@ -136,7 +136,12 @@ def test_feature_maps_are_those_that_the_convolutions_give(name: str, deep_super
         (AnisotropicUNet, {}, (72, 236, 236), 269_118_464),
         (AnisotropicUNet, {"padding": "same"}, (32, 192, 192), 313_362_432),
         (DI2IN, {}, (80, 112, 128), 102_252_080),
-        (SliceUNet, {"neighbours": 1, "encoder": "vgg11"}, (3, 256, 256), 147_456_000),
+        (
+            SliceUNet,
+            {"neighbours": 1, "residual": True, "encoder": "vgg11"},
+            (3, 256, 256),
+            147_456_000,
+        ),
         (ModelsGenesisUNet, {}, (32, 64, 64), 61_014_016),
     ],
 )
