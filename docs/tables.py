@@ -260,9 +260,28 @@ def _field_docstrings(path: Path, name: str) -> dict[str, str]:
     return found
 
 
+def metrics() -> str:
+    """Every metric of results.csv, as the catalogue has it."""
+    from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+
+    rows = (
+        (
+            metric.family,
+            f"`{metric.name}`",
+            metric.unit,
+            metric.better or "",
+            metric.meaning.replace("|", r"\|"),
+            metric.source,
+        )
+        for metric in METRICS.values()
+    )
+    return markdown_table(("family", "metric", "unit", "better", "meaning", "source"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
     "datasets": datasets,
+    "metrics": metrics,
     "protocols": protocols,
     "recipe": recipe,
 }

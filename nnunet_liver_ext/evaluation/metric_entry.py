@@ -21,7 +21,7 @@ Family = Literal[
 """The kind of a metric; p values are corrected for the number of tests within one (Hänsch et al.
 2022, section 3.5)."""
 Better = Literal["higher", "lower", "nearer zero"]
-PlotGroup = Literal["overlap", "volume", "lesions", "raters"]
+PlotTopic = Literal["overlap", "volume", "lesions", "raters"]
 DICE_REPEATABILITY = 0.005
 """Mean difference in Dice between repeated trainings (Couteaux et al. 2021, "Comparing deep
 learning strategies", section 4); smaller ones are not "considered meaningful"."""
@@ -60,8 +60,8 @@ class Metric:
     """Its mean is on the report's card of each modality and class."""
     shown_first: bool = False
     """The report's table of cases shows it before the reader has chosen columns."""
-    plotted_with: PlotGroup | None = None
-    """The report of an evaluation has its box plot in this group."""
+    plotted_with: PlotTopic | None = None
+    """The report of an evaluation has its box plot among those of this topic."""
     whole_axis: bool = False
     """Its axis goes from bound to bound, whatever the values are."""
     reference_line: float | None = None

@@ -10,7 +10,7 @@ import pandas as pd
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.metric_entry import PlotGroup
+from nnunet_liver_ext.evaluation.metric_entry import PlotTopic
 from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
     Quantity,
     against_size,
@@ -31,7 +31,7 @@ FAT = ("fat_mean_prediction", "fat_mean_reference")
 
 
 @dataclass(frozen=True)
-class GroupOfPlots:
+class PlotGroup:
     """Plots that answer one question."""
 
     title: str
@@ -39,7 +39,7 @@ class GroupOfPlots:
     plots: list[Plot]
 
 
-def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> list[GroupOfPlots]:
+def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> list[PlotGroup]:
     """All groups that have a plot.
 
     Args:
@@ -49,20 +49,20 @@ def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> lis
     images, pairs = image_rows(table), pair_rows(table)
     css = colours(list(images.modality.unique()))
     groups = [
-        GroupOfPlots(
+        PlotGroup(
             "Overlap and distances",
             BOX_NOTE,
             [*_box_plots(images, "overlap", css), *_over_volume(images, css)],
         ),
-        GroupOfPlots(
+        PlotGroup(
             "Volume",
             LIMITS_NOTE,
             [*_volumes(images, css), *_box_plots(images, "volume", css)],
         ),
-        GroupOfPlots("Fat fraction", FAT_NOTE, list(_fat(images, css))),
-        GroupOfPlots("Lesions", LESION_NOTE, _lesions(images, details.get("lesions"), css)),
-        GroupOfPlots("Among raters", RATER_NOTE, _box_plots(images, "raters", css)),
-        GroupOfPlots("Both images of a pair", PAIR_NOTE, list(_pairs(pairs))),
+        PlotGroup("Fat fraction", FAT_NOTE, list(_fat(images, css))),
+        PlotGroup("Lesions", LESION_NOTE, _lesions(images, details.get("lesions"), css)),
+        PlotGroup("Among raters", RATER_NOTE, _box_plots(images, "raters", css)),
+        PlotGroup("Both images of a pair", PAIR_NOTE, list(_pairs(pairs))),
     ]
     return [group for group in groups if group.plots]
 
@@ -99,9 +99,9 @@ def colours(names: list[str]) -> dict[str, str]:
     return {name: f"s{number % SERIES}" for number, name in enumerate(names)}
 
 
-def _box_plots(table: pd.DataFrame, group: PlotGroup, css: Mapping[str, str]) -> list[Plot]:
-    """The box plots of a group; the metrics that a table shows first come first."""
-    metrics = [metric for metric in METRICS.values() if metric.plotted_with == group]
+def _box_plots(table: pd.DataFrame, topic: PlotTopic, css: Mapping[str, str]) -> list[Plot]:
+    """The box plots of a topic; the metrics that a table shows first come first."""
+    metrics = [metric for metric in METRICS.values() if metric.plotted_with == topic]
     telling_first = sorted(metrics, key=lambda metric: not metric.shown_first)
     return distributions(table, [metric.name for metric in telling_first], css)
 
