@@ -32,6 +32,7 @@ from nnunet_liver_ext.evaluation.measuring.one_pair import (
 from nnunet_liver_ext.evaluation.measuring.one_pair import (
     with_every_class as pairs_with_every_class,
 )
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_table import details_tables, results_table
 from nnunet_liver_ext.evaluation.results.write_results import FORMATS, Evaluation, write_results
@@ -122,7 +123,11 @@ def run(
     pictures = find_images(Path(images), found.modalities) if images else {}
     fat_images = find_images(Path(fat), found.modalities) if fat else {}
     cases = [_with_images(case, pictures, fat_images) for case in found.cases]
-    cache = CaseCache(out, {"options": options.to_json(), "classes": found.classes}, fresh=fresh)
+    cache = CaseCache(
+        out,
+        {"options": options.to_json(), "classes": found.classes, "metrics": list(METRICS)},
+        fresh=fresh,
+    )
     measure_case = partial(evaluate_case, classes=found.classes, options=options)
     outcomes = measure_all(measure_case, cases, cache, processes, "Evaluating")
     failed = [outcome for outcome in outcomes if isinstance(outcome, CaseFailure)]

@@ -85,6 +85,8 @@ _ENTRIES = (
         dice_like=True,
         depends_on=("tolerance_mm", *SURFACE),
         convention="share of all border voxels within the tolerance of the other border",
+        methods_sentence="The surface Dice is the share of all border voxels within"
+        " {tolerance_mm:g} mm of the other border [surface_dice].",
     ),
     _distance(
         "hd",
@@ -96,6 +98,7 @@ _ENTRIES = (
         summarised=True,
         plotted_with="overlap",
         convention="larger of the two directed maxima",
+        methods_sentence="HD is the larger of the two directed maxima.",
     ),
     _distance(
         "hd95",
@@ -110,6 +113,7 @@ _ENTRIES = (
         plotted_with="overlap",
         flags_outliers=True,
         convention="larger of the two directed 95th percentiles",
+        methods_sentence="HD95 is the larger of the two directed 95th percentiles.",
     ),
     _distance(
         "asd",
@@ -122,6 +126,7 @@ _ENTRIES = (
         shown_first=True,
         plotted_with="overlap",
         convention="mean over the border voxels of both masks together",
+        methods_sentence="ASD is the mean distance over the border voxels of both masks together.",
     ),
     _distance(
         "masd",

@@ -68,6 +68,9 @@ class Metric:
     """A value that means something, dashed in its plot."""
     reference_note: str = ""
     """What it means, for the caption of the plot."""
+    methods_sentence: str = ""
+    """What the report's paragraph on methods says of it, with options in braces
+    ("{tolerance_mm:g}") and citations by their names in brackets."""
     flags_outliers: bool = False
     """The report flags the cases in which it is far from the others."""
 

@@ -11,6 +11,7 @@ import pandas as pd
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS
 from nnunet_liver_ext.evaluation.results.results_table import image_rows, versions
@@ -107,23 +108,24 @@ def _overlap(metrics: set[str], options: Options) -> Iterator[str]:
     yield "Overlap was measured by the Dice coefficient in voxels."
     if options.resample:
         yield "Predictions on other grids were interpolated to those of their references."
-    if "hd95" not in metrics:
+    if "hd95" in metrics:
+        beyond = "background"
+        if options.convention == "chaos":
+            beyond = "taken as a continuation of the mask, as CHAOS does [chaos]"
+        yield (
+            "The border of a mask is its 6-connected inner border, with voxel centres in mm; what"
+            f" lies beyond the volume is {beyond}."
+        )
+    for metric in METRICS.values():
+        if metric.methods_sentence and metric.name in metrics:
+            yield metric.methods_sentence.format(**options.to_json())
+    if "hd95" in metrics:
+        yield (
+            "Two empty masks have a Dice of 1 and distances of 0, one empty mask a Dice of 0 and"
+            " infinite distances; infinite values are in no mean and are counted beside it."
+        )
+    else:
         yield "Two empty masks have a Dice of 1, one empty mask of 0."
-        return
-    beyond = "background"
-    if options.convention == "chaos":
-        beyond = "taken as a continuation of the mask, as CHAOS does [chaos]"
-    yield (
-        "The border of a mask is its 6-connected inner border, with voxel centres in mm; what lies"
-        f" beyond the volume is {beyond}. The surface Dice is the share of all border voxels within"
-        f" {options.tolerance_mm:g} mm of the other border [surface_dice]; HD95 is the larger of"
-        " the two directed 95th percentiles, HD that of the two directed maxima, and ASD the mean"
-        " distance over the border voxels of both masks together."
-    )
-    yield (
-        "Two empty masks have a Dice of 1 and distances of 0, one empty mask a Dice of 0 and"
-        " infinite distances; infinite values are in no mean and are counted beside it."
-    )
 
 
 def _volumes(metrics: set[str]) -> Iterator[str]:
