@@ -190,9 +190,23 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def datasets() -> str:
     """The public datasets that can be converted."""
-    from nnunet_liver_ext.dataset_conversion.public_dataset import datasets_table
+    from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
 
-    return datasets_table()
+    head = ("command", "content", "on disk", "tasks", "licence", "citation")
+    rows = []
+    for key, entry in DATASETS.items():
+        tasks = ", ".join(entry.tasks)
+        citation = (
+            f"[{entry.title}]({entry.url}): {entry.citation}" if entry.is_public else entry.title
+        )
+        row = (f"`{key}`", entry.content, entry.expects, tasks, entry.licence, citation)
+        rows.append([_escape_cell(cell) for cell in row])
+    return markdown_table(head, rows)
+
+
+def _escape_cell(text: str) -> str:
+    """Text that Markdown takes neither for HTML nor for the end of a cell."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def protocols() -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from types import ModuleType
 
 import pytest
 
+from nnunet_liver_ext.dataset_conversion.datasets import ENTRIES
 from tests.docs_tables import load_tables
 
 
@@ -62,3 +64,11 @@ def test_the_numbers_of_the_architectures_are_those_of_the_papers(tables: Module
     assert "| 72 × 236 × 236 | 32 × 52 × 52 |" in lines["AnisotropicUNet"]
     assert "| 19,073,730 |" in lines["ModelsGenesisUNet"]  # 65 more than published for one class
     assert len(lines) == 2 + len(tables.EXAMPLES)
+
+
+def test_the_table_of_datasets_has_a_row_for_each(tables: ModuleType):
+    rows = tables.datasets().splitlines()
+    assert len(rows) == len(ENTRIES) + 2
+    assert {row.count(" | ") for row in rows} == {5}
+    assert all(f"| `{key}` |" in row for key, row in zip(ENTRIES, rows[2:], strict=True))
+    assert not re.search(r"<[a-z]", tables.datasets())  # no page would show it

@@ -1,5 +1,4 @@
-"""What is known of a public dataset: what it holds, how it lies on disk, its licence, and how it
-becomes studies.
+"""A public dataset: what it holds, its layout on disk, its licence, and how it becomes studies.
 
 Every dataset is one module in `datasets/` with a constant `PublicDataset`; commands, help and the
 table in the docs come from these.
@@ -35,8 +34,7 @@ class SegmentationTask:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOption:
-    """A further option of a dataset's command: `phase` is given as --phase and reaches `studies` as
-    phase=..."""
+    """An option of a dataset's command: `phase` is given as --phase, `studies` gets phase=..."""
 
     name: str
     """In words joined by "-"; `studies` gets it with "_"."""
@@ -167,23 +165,3 @@ class PublicDataset:
     def find(self, root: Path, options: Mapping[str, Any] | None = None) -> list[Study]:
         """All studies below a folder; options that are not given have their defaults."""
         return self.studies(Path(root), **{**self.default_options, **(options or {})})
-
-
-def datasets_table() -> str:
-    """All public datasets as a Markdown table: command, content, what lies on disk, tasks, licence,
-    source."""
-    from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
-
-    rows = [("command", "content", "on disk", "tasks", "licence", "citation"), ("---",) * 6]
-    for key, entry in DATASETS.items():
-        tasks = ", ".join(entry.tasks)
-        citation = (
-            f"[{entry.title}]({entry.url}): {entry.citation}" if entry.is_public else entry.title
-        )
-        rows.append((f"`{key}`", entry.content, entry.expects, tasks, entry.licence, citation))
-    return "".join("| " + " | ".join(_cell(cell) for cell in row) + " |\n" for row in rows)
-
-
-def _cell(words: str) -> str:
-    """Text that Markdown does not take for HTML or for the end of a cell."""
-    return words.replace("|", "\\|").replace("<", "&lt;")

@@ -17,7 +17,6 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
     DatasetOption,
     PublicDataset,
     SegmentationTask,
-    datasets_table,
 )
 from nnunet_liver_ext.errors import InputError
 
@@ -98,14 +97,6 @@ def test_a_folder_without_the_dataset_is_one_sentence(key: str, tmp_path: Path):
 def test_the_datasets_are_sorted_and_each_module_is_one():
     assert list(DATASETS) == list(ENTRIES) == sorted(ENTRIES)
     assert len(DATASETS) == len(ENTRIES)
-
-
-def test_the_table_has_a_row_for_each_dataset():
-    rows = datasets_table().splitlines()
-    assert len(rows) == len(ENTRIES) + 2
-    assert {row.count(" | ") for row in rows} == {5}
-    assert all(f"| `{key}` |" in row for key, row in zip(ENTRIES, rows[2:], strict=True))
-    assert not re.search(r"<[a-z]", datasets_table())  # no page would show it
 
 
 def test_the_list_of_commands_imports_neither_simpleitk_nor_torch():
