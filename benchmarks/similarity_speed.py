@@ -26,7 +26,7 @@ from rich.table import Table
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair
 from nnunet_liver_ext.deformation import blur, control_grid_size, upsample_control_grid, warp
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.evaluation.similarity.relative import Similarity, relative_similarity
+from nnunet_liver_ext.evaluation.similarity.relative import RelativeSimilarity, relative_similarity
 from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
 from nnunet_liver_ext.space.images import array
 
@@ -67,8 +67,8 @@ def adam(mask_1: np.ndarray, mask_2: np.ndarray) -> float:
 
 
 def timed(
-    function: Callable[[], Similarity | float], repeats: int
-) -> tuple[float, Similarity | float]:
+    function: Callable[[], RelativeSimilarity | float], repeats: int
+) -> tuple[float, RelativeSimilarity | float]:
     """Median seconds, and what came out."""
     function()  # the first call loads libraries
     seconds = []

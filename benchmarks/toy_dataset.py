@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from nnunet_liver_ext.dataset_conversion.toy import ToyPair, make_pair, scaled_max_shift
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
+from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shift_mask
 
 SIZES, DIFFERENCES = (64, 96, 240), (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 COLOURS = ("#0072b2", "#d55e00")
@@ -58,7 +58,7 @@ def similarity(pair: ToyPair) -> float:
 def after_best_shift(pair: ToyPair) -> np.ndarray:
     """Mask 1, moved onto mask 2 by the shift that fits best."""
     bound = [scaled_max_shift(len(pair.mask_1))] * 2
-    return shifted(pair.mask_1, best_shift(pair.mask_1, pair.mask_2, bound, (1, 1)))
+    return shift_mask(pair.mask_1, best_shift(pair.mask_1, pair.mask_2, bound, (1, 1)))
 
 
 def draw_pairs(pairs: list[ToyPair], path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metrics import dice
-from nnunet_liver_ext.evaluation.similarity.relative import Similarity, relative_similarity
+from nnunet_liver_ext.evaluation.similarity.relative import RelativeSimilarity, relative_similarity
 from nnunet_liver_ext.pairing import decode_pair, split_probabilities
 from nnunet_liver_ext.space.images import array, read_image, read_mask
 
@@ -110,7 +110,7 @@ def scores_of(
     }
 
 
-def _similarity(first: np.ndarray, second: np.ndarray, max_shift: float) -> Similarity:
+def _similarity(first: np.ndarray, second: np.ndarray, max_shift: float) -> RelativeSimilarity:
     return relative_similarity(
         first, second, SPACING_MM, transforms="translation", max_shift_mm=max_shift
     )

@@ -1,5 +1,5 @@
 """Relative similarity D_S: how alike two masks are after the best transform of a class."""
 
-from nnunet_liver_ext.evaluation.similarity.relative import Similarity, relative_similarity
+from nnunet_liver_ext.evaluation.similarity.relative import RelativeSimilarity, relative_similarity
 
-__all__ = ["Similarity", "relative_similarity"]
+__all__ = ["RelativeSimilarity", "relative_similarity"]

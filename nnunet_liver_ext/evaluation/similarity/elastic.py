@@ -1,15 +1,16 @@
-"""The elastic class: displacement vectors on a grid 16 times coarser than the image, linearly
-interpolated (Couteaux et al. 2021, "Cooperating networks", section 3.2).
+"""The elastic class: displacement vectors on a grid 16 times coarser than the image.
 
-The paper descends along the gradient of ||τ(s1 * f) − s2 * f||². The same minimum is reached here
-in a few Gauss-Newton steps, from coarse to fine: each solves its linear least-squares problem by
-conjugate gradients. The gradient of an edge is the mean of both masks' (Benhimane and Malis 2004),
-so edges that do not touch yet attract each other. A weak pull towards neighbouring vectors decides
-where the masks say nothing, and keeps the field from folding.
-
-C cells between control points, K corners of a cell (4 or 8), n points in a cell (filled up with
-points of weight 0).
+Between the vectors the displacement is linearly interpolated (Couteaux et al. 2021, "Cooperating
+networks", section 3.2). The paper descends along the gradient of ||τ(s1 * f) − s2 * f||². Here the
+same minimum is reached in a few Gauss-Newton steps, from coarse to fine, and each of them solves
+its linear least-squares problem by conjugate gradients. The gradient of an edge is the mean of both
+masks' gradients (Benhimane and Malis 2004), so edges that do not touch yet attract each other. A
+weak pull towards neighbouring vectors decides where the masks say nothing, and keeps the field from
+folding.
 """
+
+# D spatial axes (2 or 3), C cells between control points, K corners of a cell (4 or 8),
+# n points in a cell (filled up with points of weight 0), ... the axes of the control grid
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import control_grid_size
-from nnunet_liver_ext.evaluation.similarity.levels import Level, level
+from nnunet_liver_ext.evaluation.similarity.levels import Level, make_level
 from nnunet_liver_ext.evaluation.similarity.transforms import ControlGrid, MaskPair
 
 PITCH = 16
@@ -32,92 +33,92 @@ CG_STEPS = 12
 LONGEST_STEP = 2.0  # coarse voxels
 
 
-def elastic_fit(
+def fit_elastic(
     masks: MaskPair, spacing_mm: Sequence[float], shift: Sequence[int]
 ) -> list[ControlGrid]:
-    """Control grids that move mask 1 onto mask 2: of the two finest levels, the finest first.
+    """The control grids that move mask 1 onto mask 2 at the two finest levels, finest first.
 
     Args:
-        masks: the pair.
-        spacing_mm: of each axis.
+        masks: the two masks.
+        spacing_mm: distance of neighbouring voxels along each axis.
         shift: where to begin, whole voxels by which mask 1 is moved.
     """
     size = control_grid_size(masks.mask_1.shape, [PITCH] * masks.mask_1.ndim)
     start = torch.tensor([-float(n) for n in shift], device=masks.device).view(-1, *[1] * len(size))
     vectors = start.expand(-1, *size).clone()
-    found = []
+    grids = []
     for factor, steps, stiffness in LEVELS:
-        coarse = level(masks, spacing_mm, factor, shift, POINTS)
-        if len(coarse.positions) == 0:  # tiny masks in tiny volumes
+        level = make_level(masks, spacing_mm, factor, shift, POINTS)
+        if len(level.positions) == 0:  # tiny masks in tiny volumes
             continue
-        problem = _Problem.of(coarse, size, stiffness)
+        problem = _LeastSquares.from_level(level, size, stiffness)
         for _ in range(steps):
-            vectors = vectors + problem.step(vectors)
-        found.append(ControlGrid(vectors, PITCH))
-    return found[::-1][:2]
+            vectors = vectors + problem.gauss_newton_step(vectors)
+        grids.append(ControlGrid(vectors, PITCH))
+    return grids[::-1][:2]
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _LeastSquares:
     """The least-squares problem of one level, its points sorted into cells."""
 
     level: Level
     size: Sequence[int]
     stiffness: float
     cells: Tensor
-    """(C,) numbers of the cells with points."""
-    places: Tensor
-    """(C, n) numbers of the points."""
+    """(C,): numbers of the cells that hold points."""
+    points: Tensor
+    """(C, n): numbers of the points in each cell."""
     weights: Tensor
-    """(C, n, K) of every corner at every point, 0 at the points that fill a cell up."""
+    """(C, n, K): of every corner at every point, 0 at the points that fill a cell up."""
 
     @classmethod
-    def of(cls, level: Level, size: Sequence[int], stiffness: float) -> _Problem:
-        at = [
+    def from_level(cls, level: Level, size: Sequence[int], stiffness: float) -> _LeastSquares:
+        places = [
             ((p + 0.5) / PITCH - 0.5).clamp(0, n - 1)
             for p, n in zip(level.positions.T, size, strict=True)
         ]
-        lower = [a.floor().clamp(max=max(n - 2, 0)) for a, n in zip(at, size, strict=True)]
-        upper = [a - b for a, b in zip(at, lower, strict=True)]
-        weights = torch.stack([_weight(upper, corner) for corner in _corners(size)], -1)
+        lower = [p.floor().clamp(max=max(n - 2, 0)) for p, n in zip(places, size, strict=True)]
+        fractions = [p - start for p, start in zip(places, lower, strict=True)]
+        corners = _cell_corners(size)
+        weights = torch.stack([_corner_weights(fractions, corner) for corner in corners], -1)
         number = torch.zeros_like(lower[0], dtype=torch.long)
-        for own, n in zip(lower, size, strict=True):
-            number = number * max(n - 1, 1) + own.long()
+        for start, n in zip(lower, size, strict=True):
+            number = number * max(n - 1, 1) + start.long()
         order = torch.argsort(number, stable=True)
         cells, counts = torch.unique_consecutive(number[order], return_counts=True)
-        place = torch.arange(int(counts.max()), device=counts.device)
+        rank = torch.arange(int(counts.max()), device=counts.device)
         first = counts.cumsum(0) - counts
-        there = place < counts[:, None]
-        places = order[(first[:, None] + place).clamp(max=len(order) - 1)]
-        return cls(level, size, stiffness, cells, places, weights[places] * there[..., None])
+        filled = rank < counts[:, None]
+        points = order[(first[:, None] + rank).clamp(max=len(order) - 1)]
+        return cls(level, size, stiffness, cells, points, weights[points] * filled[..., None])
 
-    def step(self, vectors: Tensor) -> Tensor:
+    def gauss_newton_step(self, vectors: Tensor) -> Tensor:
         """What to add to the vectors, (D, ...)."""
-        blocks, slope = self._linearised(vectors)
-        diagonal = _fold(torch.diagonal(blocks, dim1=1, dim2=2), self.size)
+        blocks, slope = self._linearise(vectors)
+        diagonal = _scatter_to_corners(torch.diagonal(blocks, dim1=1, dim2=2), self.size)
         stiffness = self.stiffness * float(diagonal[diagonal > 0].mean())
 
-        def times(x: Tensor) -> Tensor:
-            return _fold(
-                (blocks @ _unfold(x)[..., None])[..., 0], self.size
-            ) + stiffness * _tension(x)
+        def multiply(x: Tensor) -> Tensor:
+            products = (blocks @ _gather_from_corners(x)[..., None])[..., 0]
+            return _scatter_to_corners(products, self.size) + stiffness * _tension(x)
 
         solution = conjugate_gradients(
-            times,
+            multiply,
             -(slope + stiffness * _tension(vectors)),
             diagonal + 2 * len(self.size) * stiffness,
         )
         limit = solution.new_tensor(self.level.step).view(-1, *[1] * len(self.size)) * LONGEST_STEP
         return solution.clamp(-limit, limit)
 
-    def _linearised(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def _linearise(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """JᵀJ of each cell, (cells, K·D, K·D), and Jᵀr as vectors (D, ...)."""
-        corners = _unfold(vectors)[self.cells].unflatten(1, (self.weights.shape[2], -1))  # C K D
-        positions = self.level.positions[self.places] + self.weights @ corners
-        moved, target = (
-            self.level.moving.at(positions.flatten(0, 1)).view(*self.places.shape, -1),
-            self.level.target[self.places],
+        corners_CKD = _gather_from_corners(vectors)[self.cells].unflatten(
+            1, (self.weights.shape[2], -1)
         )
+        positions = self.level.positions[self.points] + self.weights @ corners_CKD
+        moved = self.level.moving.sample(positions.flatten(0, 1)).view(*self.points.shape, -1)
+        target = self.level.target[self.points]
         residual, slopes = (moved - target)[..., :1], ((moved + target) / 2)[..., 1:]
         jacobian = (self.weights[..., None] * slopes[:, :, None]).flatten(2)
         total = math.prod(max(n - 1, 1) for n in self.size)
@@ -125,14 +126,16 @@ class _Problem:
         blocks[self.cells] = jacobian.mT @ jacobian
         slope = jacobian.new_zeros(total, jacobian.shape[2])
         slope[self.cells] = (jacobian.mT @ residual)[..., 0]
-        return blocks, _fold(slope, self.size)
+        return blocks, _scatter_to_corners(slope, self.size)
 
 
 def conjugate_gradients(
-    times: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor
+    multiply: Callable[[Tensor], Tensor], right: Tensor, diagonal: Tensor
 ) -> Tensor:
-    """x with times(x) = right, for a symmetric positive map; preconditioned with its diagonal, at
-    most CG_STEPS steps."""
+    """x with multiply(x) = right for a symmetric positive map, in at most `CG_STEPS` steps.
+
+    Preconditioned with the map's diagonal.
+    """
     x, residual = torch.zeros_like(right), right
     direction = preconditioned = residual / diagonal
     size = (residual * preconditioned).sum()
@@ -140,7 +143,7 @@ def conjugate_gradients(
     for _ in range(CG_STEPS):
         if float(size) <= goal:
             break
-        image = times(direction)
+        image = multiply(direction)
         length = size / (direction * image).sum()
         x, residual = x + length * direction, residual - length * image
         preconditioned = residual / diagonal
@@ -150,8 +153,7 @@ def conjugate_gradients(
 
 
 def _tension(vectors: Tensor) -> Tensor:
-    """Each vector minus its neighbours', summed over the neighbours: the gradient of half the
-    squared differences."""
+    """The gradient of half the squared differences between neighbouring vectors, (D, ...)."""
     pull = torch.zeros_like(vectors)
     for axis in range(1, vectors.ndim):
         n = vectors.shape[axis] - 1
@@ -161,39 +163,39 @@ def _tension(vectors: Tensor) -> Tensor:
     return pull
 
 
-def _weight(fractions: Sequence[Tensor], corner: Sequence[int]) -> Tensor:
-    """Of a cell's corner at points with these fractions of the way from its lower to its upper end,
-    along each axis."""
+def _corner_weights(fractions: Sequence[Tensor], corner: Sequence[int]) -> Tensor:
+    """The weight of a cell's corner at points this far from its lower to its upper ends (0..1)."""
     weight = torch.ones_like(fractions[0])
     for fraction, upper in zip(fractions, corner, strict=True):
         weight = weight * (fraction if upper else 1 - fraction)
     return weight
 
 
-def _corners(size: Sequence[int]) -> list[tuple[int, ...]]:
+def _cell_corners(size: Sequence[int]) -> list[tuple[int, ...]]:
     return list(product((0, 1), repeat=len(size)))
 
 
-def _corner(corner: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
-    """Where this corner of every cell is in the control grid; with one control point along an axis,
-    both ends are it."""
+def _corner_index(corner: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """Where this corner of every cell is in the control grid.
+
+    An axis with one control point has it at both ends of its one cell.
+    """
     ends = ((slice(0, max(n - 1, 1)), slice(min(1, n - 1), n)) for n in size)
-    return (slice(None), *(own[c] for own, c in zip(ends, corner, strict=True)))
+    return (slice(None), *(both[upper] for both, upper in zip(ends, corner, strict=True)))
 
 
-def _unfold(vectors: Tensor) -> Tensor:
-    """(cells, K·D): the vectors at the corners of every cell."""
+def _gather_from_corners(vectors: Tensor) -> Tensor:
+    """The vectors at the corners of every cell, (cells, K·D)."""
     size = vectors.shape[1:]
-    return torch.stack(
-        [vectors[_corner(corner, size)].flatten(1).T for corner in _corners(size)], 1
-    ).flatten(1)
+    corners = [vectors[_corner_index(corner, size)] for corner in _cell_corners(size)]
+    return torch.stack([corner.flatten(1).T for corner in corners], 1).flatten(1)
 
 
-def _fold(parts: Tensor, size: Sequence[int]) -> Tensor:
-    """The transpose of `_unfold`: (D, ...), every cell's part added to its corners."""
-    corners = _corners(size)
+def _scatter_to_corners(parts: Tensor, size: Sequence[int]) -> Tensor:
+    """The transpose of `_gather_from_corners`: (D, ...), every cell's part added to its corners."""
+    corners = _cell_corners(size)
     vectors = parts.new_zeros(parts.shape[1] // len(corners), *size)
     cells = [max(n - 1, 1) for n in size]
     for corner, part in zip(corners, parts.unflatten(1, (len(corners), -1)).unbind(1), strict=True):
-        vectors[_corner(corner, size)] += part.T.unflatten(1, cells)
+        vectors[_corner_index(corner, size)] += part.T.unflatten(1, cells)
     return vectors

@@ -1,13 +1,11 @@
-"""Two masks as smooth images to be fitted to each other, at several resolutions, and only near
-their borders.
+"""Two masks as smooth images that are fitted to each other near their borders, level by level.
 
 The objective is the paper's, ||τ(s1 * f) − s2 * f||² with f = [1, 2, 1]/4 (Couteaux et al. 2021,
-"Cooperating networks", section 3): everywhere else both masks are constant, and neither the
-objective nor its gradient has anything to say.
-
-N points, D spatial axes (2 or 3), ... the axes themselves. Positions are in voxels of the full
-resolution.
+"Cooperating networks", section 3). Away from the borders both masks are constant, and neither the
+objective nor its gradient has anything to say. Positions are in voxels of the full resolution.
 """
+
+# N points, D spatial axes (2 or 3), ... the axes themselves
 
 from __future__ import annotations
 
@@ -29,26 +27,26 @@ FLAT = 1e-3  # per voxel: where mask 2 is steeper than this is its border
 
 @dataclass(frozen=True)
 class SmoothImage:
-    """A blurred mask and its gradient on a grid that is `step` times coarser and begins at voxel
-    `start`."""
+    """A blurred mask and its gradient on a coarser grid."""
 
     channels: Tensor
     """(1, 1 + D, ...): the values, and their derivatives per voxel of the full resolution."""
     start: Tensor
+    """(D,): the voxel at which the grid begins."""
     step: Tensor
+    """(D,): how many times coarser the grid is."""
 
-    def at(self, positions: Tensor) -> Tensor:
+    def sample(self, positions: Tensor) -> Tensor:
         """Linearly interpolated, zero outside: (N, 1 + D) at positions (N, D)."""
         size = self.step.new_tensor(self.channels.shape[2:])
         normalised = 2 * (positions.to(self.step.dtype) + 0.5 - self.start) / (self.step * size) - 1
         grid = normalised.flip(-1).view(1, -1, *[1] * (positions.shape[1] - 1), positions.shape[1])
-        return (
-            functional.grid_sample(self.channels, grid, padding_mode="zeros", align_corners=False)
-            .flatten(2)[0]
-            .T
+        sampled = functional.grid_sample(
+            self.channels, grid, padding_mode="zeros", align_corners=False
         )
+        return sampled.flatten(2)[0].T
 
-    def centres(self) -> Tensor:
+    def voxel_centres(self) -> Tensor:
         """Positions of all its voxels, (N, D)."""
         axes = [
             start + (torch.arange(n, device=start.device) + 0.5) * step - 0.5
@@ -69,31 +67,33 @@ class Level:
     """(N, 1 + D): value and gradient of mask 2."""
 
 
-def level(
+def make_level(
     masks: MaskPair, spacing_mm: Sequence[float], factor: int, shift: Sequence[int], points: int
 ) -> Level:
     """The masks about `factor` times coarser than their finest axis.
 
     Args:
-        masks: the pair.
-        spacing_mm: of each axis; coarser axes are reduced less, so that the voxels become cubes.
+        masks: the two masks.
+        spacing_mm: distance of neighbouring voxels along each axis; coarser axes are reduced less,
+            so that the voxels become cubes.
         factor: 1 is full resolution.
         shift: roughly where mask 1 will be; the points cover it there.
         points: at most about so many, evenly taken from those near a border.
     """
-    step = tuple(max(1, round(factor * min(spacing_mm) / own)) for own in spacing_mm)
-    moving = _smooth(masks.on_device[0], _padded(masks.box_1, step), step)
-    target = _smooth(
-        masks.on_device[1], _padded(_both(masks, shift) if factor > 1 else masks.box_2, step), step
-    )
-    centres = target.centres()
+    step = tuple(max(1, round(factor * min(spacing_mm) / mm)) for mm in spacing_mm)
+    moving = _smooth_image(masks.tensors[0], _pad_box(masks.box_1, step), step)
+    box = _union_box(masks, shift) if factor > 1 else masks.box_2
+    target = _smooth_image(masks.tensors[1], _pad_box(box, step), step)
+    centres = target.voxel_centres()
     inside = ((centres >= 0) & (centres <= centres.new_tensor(masks.mask_1.shape) - 1)).all(1)
-    steep = _steepness(target.channels[0].flatten(1).T)
+    values = target.channels[0].flatten(1)
+    steepness = _steepness(values.T)
     if factor > 1:
-        steep = torch.maximum(steep, _steepness(moving.at(centres - centres.new_tensor(shift))))
-    near = torch.nonzero(inside & (steep > FLAT))[:, 0]
+        moved = moving.sample(centres - centres.new_tensor(shift))
+        steepness = torch.maximum(steepness, _steepness(moved))
+    near = torch.nonzero(inside & (steepness > FLAT))[:, 0]
     near = near[:: max(1, math.ceil(len(near) / points))]
-    return Level(step, moving, centres[near], target.channels[0].flatten(1)[:, near].T.contiguous())
+    return Level(step, moving, centres[near], values[:, near].T.contiguous())
 
 
 def _steepness(values: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def _steepness(values: Tensor) -> Tensor:
     return values[:, 1:].abs().amax(1)
 
 
-def _both(masks: MaskPair, shift: Sequence[int]) -> VoxelBox:
+def _union_box(masks: MaskPair, shift: Sequence[int]) -> VoxelBox:
     """A box around mask 2 and the shifted mask 1."""
     return tuple(
         slice(min(a.start + n, b.start), max(a.stop + n, b.stop))
@@ -109,25 +109,24 @@ def _both(masks: MaskPair, shift: Sequence[int]) -> VoxelBox:
     )
 
 
-def _padded(box: VoxelBox, step: Sequence[int]) -> VoxelBox:
+def _pad_box(box: VoxelBox, step: Sequence[int]) -> VoxelBox:
     """The box with a margin, a whole number of steps long; it may reach beyond the volume."""
-    padded = []
-    for part, n in zip(box, step, strict=True):
-        length = math.ceil((part.stop - part.start) / n) + 2 * MARGIN
-        padded.append(slice(part.start - MARGIN * n, part.start + (length - MARGIN) * n))
-    return tuple(padded)
+    sides = []
+    for side, n in zip(box, step, strict=True):
+        length = math.ceil((side.stop - side.start) / n) + 2 * MARGIN
+        sides.append(slice(side.start - MARGIN * n, side.start + (length - MARGIN) * n))
+    return tuple(sides)
 
 
-def _smooth(mask: Tensor, box: VoxelBox, step: tuple[int, ...]) -> SmoothImage:
-    """Averaged over blocks and blurred: once with f at full resolution, twice at coarser ones,
-    which bring masks closer."""
-    image = _cut(mask, box)[None, None]
+def _smooth_image(mask: Tensor, box: VoxelBox, step: tuple[int, ...]) -> SmoothImage:
+    """The mask averaged over blocks and blurred with f; twice at coarse levels, to widen edges."""
+    image = _crop(mask, box)[None, None]
     if max(step) > 1:
         pool = functional.avg_pool3d if mask.ndim == 3 else functional.avg_pool2d
         image = blur(pool(image, step))
     image = blur(image)
     slopes = [slope / n for slope, n in zip(_slopes(image), step, strict=True)]
-    start = image.new_tensor([part.start for part in box])
+    start = image.new_tensor([side.start for side in box])
     return SmoothImage(torch.cat([image, *slopes], 1), start, image.new_tensor(step))
 
 
@@ -144,13 +143,15 @@ def _slopes(image: Tensor) -> list[Tensor]:
     return slopes
 
 
-def _cut(mask: Tensor, box: VoxelBox) -> Tensor:
+def _crop(mask: Tensor, box: VoxelBox) -> Tensor:
     """A part of the mask as float32, zero beyond the volume."""
     inner = tuple(
-        slice(max(part.start, 0), min(part.stop, n))
-        for part, n in zip(box, mask.shape, strict=True)
+        slice(max(side.start, 0), min(side.stop, n))
+        for side, n in zip(box, mask.shape, strict=True)
     )
-    around = [
-        (own.start - part.start, part.stop - own.stop) for part, own in zip(box, inner, strict=True)
+    margins = [
+        (inside.start - side.start, side.stop - inside.stop)
+        for side, inside in zip(box, inner, strict=True)
     ]
-    return functional.pad(mask[inner].float(), [int(n) for pair in reversed(around) for n in pair])
+    widths = [int(n) for margin in reversed(margins) for n in margin]
+    return functional.pad(mask[inner].float(), widths)

@@ -1,16 +1,18 @@
-"""Relative similarity of two masks (Couteaux et al. 2021, "Cooperating networks", section 3): how
-well does one lie on the other once the best transform of a class has moved it?
+"""Relative similarity of two masks: how well they agree after the best transform of a class.
 
     D_S(s1, s2, Ω) = max over τ in Ω of Dice(τ(s1), s2)
 
-For whole-voxel translations the maximum is exact. For the other classes it is what a search finds,
-so a lower bound; each class begins with the best of the smaller ones, and so identity ≤ translation
-≤ rigid ≤ affine and translation ≤ elastic hold always. An elastic field is not asked to be
-invertible: `Similarity.folded` says where it is not.
+Couteaux et al. 2021, "Cooperating networks", section 3. For whole-voxel translations the maximum is
+exact. For the other classes it is what a search finds, hence a lower bound. Each class begins with
+the best of the smaller ones, and so identity ≤ translation ≤ rigid ≤ affine and translation ≤
+elastic always hold. An elastic field need not be invertible: `RelativeSimilarity.folded_share` says
+how much of it is not.
 
 Masks that are empty or fill their volume are excluded: every transform would do, and two empty
 masks are not similar.
 """
+
+# D spatial axes (2 or 3), ... the axes themselves
 
 from __future__ import annotations
 
@@ -24,16 +26,18 @@ import numpy.typing as npt
 import torch
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.masks import BoolArray
+from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.similarity.affine import (
+    affine_generators,
     affine_starts,
-    all_linear,
-    fitted,
-    no_linear,
+    fit_affine,
     rigid_starts,
-    rotations,
+    rotation_generators,
+    shift_generators,
 )
-from nnunet_liver_ext.evaluation.similarity.elastic import elastic_fit
-from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
+from nnunet_liver_ext.evaluation.similarity.elastic import fit_elastic
+from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shift_mask
 from nnunet_liver_ext.evaluation.similarity.transforms import AffineMap, MaskPair, Transform
 from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 from nnunet_liver_ext.workers import limit_threads
@@ -42,34 +46,29 @@ DEFAULT_MAX_SHIFT_MM = 50.0  # more than breathing and a patient who moves betwe
 
 
 @dataclass(frozen=True)
-class Similarity:
+class RelativeSimilarity:
     """The best transform that was found, and what it does."""
 
     dice: float
-    """D_S, 0..1; nan if the pair is excluded."""
-    warped: np.ndarray
-    """Mask 1 moved onto mask 2's grid, bool."""
+    """D_S, 0..1; nan if the masks are excluded."""
+    warped: BoolArray
+    """Mask 1 moved onto mask 2's grid."""
     transform: Transform
     shift_voxels: tuple[int, ...]
-    """The best whole-voxel shift, by which mask 1 moves towards higher coordinates; all classes
-    begin there."""
+    """The best whole-voxel shift of mask 1, towards higher coordinates; all classes begin there."""
     excluded: str = ""
-    """Why there is no value: "mask 1 is empty", "mask 2 fills the volume"."""
+    """Why there is no value, such as "mask 1 is empty" or "mask 2 fills the volume"."""
 
     @cached_property
-    def displacement(self) -> np.ndarray:
-        """u in voxels, (D, ...) float32: warped(p) = mask_1(p + u(p)) ≥ ½, zero outside, linearly
-        interpolated."""
-        return (
-            self.transform.displacement(tuple(slice(0, n) for n in self.warped.shape))[0]
-            .cpu()
-            .numpy()
-        )
+    def displacement(self) -> npt.NDArray[np.float32]:
+        """u in voxels, (D, ...): warped(p) = mask_1(p + u(p)) ≥ ½, interpolated, zero outside."""
+        volume = tuple(slice(0, n) for n in self.warped.shape)
+        displacement: npt.NDArray[np.float32] = self.transform.displacement(volume)[0].cpu().numpy()
+        return displacement
 
     @cached_property
-    def folded(self) -> float:
-        """Share of the volume, 0..1, where det(1 + ∇u) is not positive: the map cannot be inverted
-        there."""
+    def folded_share(self) -> float:
+        """Share of the volume, 0..1, where the map cannot be inverted: det(1 + ∇u) ≤ 0."""
         u = self.displacement
         steep = [axis for axis, n in enumerate(u.shape[1:]) if n > 1]
         gradient = np.zeros((*u.shape[1:], len(u), len(u)), np.float32)
@@ -87,7 +86,7 @@ def relative_similarity(
     max_shift_mm: float = DEFAULT_MAX_SHIFT_MM,
     subvoxel: bool = False,
     device: torch.device | str = "cpu",
-) -> Similarity:
+) -> RelativeSimilarity:
     """D_S(mask 1, mask 2, Ω) = max over τ in Ω of Dice(τ(mask 1), mask 2).
 
     Args:
@@ -104,8 +103,8 @@ def relative_similarity(
 
     Returns:
         The highest Dice that was found, with its transform. What a transform moves out of the
-        volume is lost and counts in no sum. nan and no transform (`excluded`) if a mask is empty or
-        fills the volume.
+        volume is lost and counts in no sum. If either mask, or both, are empty or fill the volume:
+        nan, the identity as the transform, and the reason in `excluded`.
 
     Raises:
         InputError: the shapes differ or are not 2D or 3D, an array is no mask, a number is out of
@@ -121,71 +120,59 @@ def relative_similarity(
         >>> similarity.dice, similarity.shift_voxels
         (1.0, (3, 2, 0))
     """
-    first, second = _mask(mask_1, "mask_1"), _mask(mask_2, "mask_2")
-    _check(first, second, spacing_mm, transforms, max_shift_mm)
-    identity = AffineMap.of_shift([0] * first.ndim)
-    if reason := _why_excluded(first, second):
-        return Similarity(math.nan, first, identity, (0,) * first.ndim, reason)
+    first, second = _require_mask(mask_1, "mask_1"), _require_mask(mask_2, "mask_2")
+    _check_arguments(first, second, spacing_mm, transforms, max_shift_mm)
+    if reason := _reason_to_exclude(first, second):
+        stay = (0,) * first.ndim
+        return RelativeSimilarity(math.nan, first, AffineMap.of_shift(stay), stay, reason)
     bound = [
         min(math.floor(max_shift_mm / mm + 1e-9), n - 1)
         for mm, n in zip(spacing_mm, first.shape, strict=True)
     ]
     shift = best_shift(first, second, bound, spacing_mm)
     masks = MaskPair(first, second, torch.device(device))
-    moved = shifted(first, shift)
-    dice = (
-        2
-        * int(np.count_nonzero(moved & second))
-        / int(np.count_nonzero(moved) + np.count_nonzero(second))
+    moved = shift_mask(first, shift)
+    best = RelativeSimilarity(
+        dice(moved, second), moved, AffineMap.of_shift(shift, masks.device), shift
     )
-    best = Similarity(dice, moved, AffineMap.of_shift(shift, masks.device), shift)
+    if best.dice == 1 or (transforms == "translation" and not subvoxel):
+        return best
     # only borders are fitted: tensors so small that threads wait longer than they work
     with torch.no_grad(), limit_threads(1):
-        return _searched(best, masks, spacing_mm, transforms, subvoxel)
+        return _choose_best(best, masks, _fit(masks, spacing_mm, shift, transforms))
 
 
-def _searched(
-    best: Similarity,
-    masks: MaskPair,
-    spacing_mm: Sequence[float],
-    transforms: Transforms,
-    subvoxel: bool,
-) -> Similarity:
-    """The best of a class, beginning with the best shift."""
-    if best.dice == 1:
-        return best
-    shift, dims = best.shift_voxels, masks.mask_1.ndim
+def _fit(
+    masks: MaskPair, spacing_mm: Sequence[float], shift: Sequence[int], transforms: Transforms
+) -> Sequence[Transform]:
+    """Candidates for the best transform of a class, found from the best shift on."""
     if transforms == "elastic":
-        return _better(best, masks, elastic_fit(masks, spacing_mm, shift))
+        return fit_elastic(masks, spacing_mm, shift)
+    dims = masks.mask_1.ndim
     start = AffineMap.of_shift(shift, masks.device)
     if transforms == "translation":
-        return _better(
-            best,
-            masks,
-            fitted(masks, spacing_mm, shift, [start], no_linear(dims)) if subvoxel else [],
-        )
-    found = fitted(
-        masks, spacing_mm, shift, [start, *rigid_starts(masks, spacing_mm)], rotations(dims)
-    )
-    if transforms == "affine":
-        starts = [start, *found[-1:], *affine_starts(masks, spacing_mm)]
-        found += fitted(masks, spacing_mm, shift, starts, all_linear(dims))
-    return _better(best, masks, found)
+        return fit_affine(masks, spacing_mm, shift, [start], shift_generators(dims))
+    starts = [start, *rigid_starts(masks, spacing_mm)]
+    rigid = fit_affine(masks, spacing_mm, shift, starts, rotation_generators(dims))
+    if transforms == "rigid":
+        return rigid
+    starts = [start, *rigid[-1:], *affine_starts(masks, spacing_mm)]
+    return rigid + fit_affine(masks, spacing_mm, shift, starts, affine_generators(dims))
 
 
-def _better(best: Similarity, masks: MaskPair, candidates: Iterable[Transform]) -> Similarity:
-    """The best of what was known and of the candidates, by the Dice of the masks as they are, not
-    blurred."""
+def _choose_best(
+    best: RelativeSimilarity, masks: MaskPair, candidates: Iterable[Transform]
+) -> RelativeSimilarity:
+    """The best of what was known and of the candidates, by the Dice of the masks not blurred."""
     for candidate in candidates:
-        moved = masks.warped(candidate)
+        moved = masks.warp(candidate)
         if moved.dice > best.dice:
-            best = replace(
-                best, dice=moved.dice, transform=candidate, warped=moved.mask(masks.mask_1.shape)
-            )
+            warped = moved.fill_volume(masks.mask_1.shape)
+            best = replace(best, dice=moved.dice, transform=candidate, warped=warped)
     return best
 
 
-def _why_excluded(mask_1: np.ndarray, mask_2: np.ndarray) -> str:
+def _reason_to_exclude(mask_1: BoolArray, mask_2: BoolArray) -> str:
     for name, mask in (("mask 1", mask_1), ("mask 2", mask_2)):
         if not mask.any():
             return f"{name} is empty"
@@ -194,7 +181,7 @@ def _why_excluded(mask_1: np.ndarray, mask_2: np.ndarray) -> str:
     return ""
 
 
-def _mask(values: npt.ArrayLike, name: str) -> np.ndarray:
+def _require_mask(values: npt.ArrayLike, name: str) -> BoolArray:
     array = np.asarray(values)
     if array.dtype.kind not in "biu":
         raise InputError(f"{name} must be a bool or integer array, not {array.dtype}.")
@@ -206,9 +193,9 @@ def _mask(values: npt.ArrayLike, name: str) -> np.ndarray:
     return np.ascontiguousarray(array.astype(bool, copy=False))
 
 
-def _check(
-    mask_1: np.ndarray,
-    mask_2: np.ndarray,
+def _check_arguments(
+    mask_1: BoolArray,
+    mask_2: BoolArray,
     spacing_mm: Sequence[float],
     transforms: str,
     max_shift_mm: float,

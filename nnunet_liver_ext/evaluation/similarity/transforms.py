@@ -3,9 +3,9 @@
 A transform pulls back, as in `deformation`: warped(p) = mask(p + u(p)) with u in voxels, linearly
 interpolated and cut at one half. Masks are small parts of their volumes, so u is only computed
 where the moved mask can be.
-
-D spatial axes (2 or 3), ... the axes themselves.
 """
+
+# D spatial axes (2 or 3), N points, ... the axes themselves
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import affine_displacement, warp
-from nnunet_liver_ext.evaluation.masks import VoxelBox, bounding_box
+from nnunet_liver_ext.evaluation.masks import BoolArray, FloatArray, VoxelBox, bounding_box
 
 THRESHOLD = 0.5
 
@@ -31,9 +31,8 @@ class Transform(Protocol):
     def displacement(self, box: VoxelBox) -> Tensor:
         """u in a part of the volume, (1, D, ...) float32, voxels."""
 
-    def where(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest coordinates of the points that can be mapped to between `low` and
-        `high`."""
+    def preimage_bounds(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The lowest and highest coordinates (D,) of all points that may map into low..high."""
 
 
 @dataclass(frozen=True)
@@ -50,42 +49,32 @@ class AffineMap:
     @classmethod
     def of_shift(cls, shift: Sequence[float], device: torch.device | str = "cpu") -> AffineMap:
         """The map that moves a mask by `shift` voxels."""
-        moved = torch.tensor([float(n) for n in shift], dtype=torch.float64, device=device)
-        return cls(
-            torch.eye(len(moved), dtype=torch.float64, device=device),
-            -moved,
-            torch.zeros_like(moved),
-        )
+        towards = torch.tensor([float(n) for n in shift], dtype=torch.float64, device=device)
+        identity = torch.eye(len(towards), dtype=torch.float64, device=device)
+        return cls(identity, -towards, torch.zeros_like(towards))
 
     def displacement(self, box: VoxelBox) -> Tensor:
-        start = torch.tensor(
-            [part.start for part in box], dtype=torch.float64, device=self.centre.device
-        )
-        size = [part.stop - part.start for part in box]
+        start = self.centre.new_tensor([side.start for side in box])
+        size = [side.stop - side.start for side in box]
         u = affine_displacement(
             self.matrix[None], self.translation[None], (self.centre - start)[None], size
         )
         return u.float()
 
-    def where(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        corners = torch.tensor(
-            list(product(*zip(low, high, strict=True))),
-            dtype=torch.float64,
-            device=self.centre.device,
-        )
+    def preimage_bounds(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        corners = self.centre.new_tensor(list(product(*zip(low, high, strict=True))))
         offset = (corners - self.centre - self.translation).T
         origins = (torch.linalg.solve(self.matrix, offset).T + self.centre).cpu().numpy()
         return origins.min(0), origins.max(0)
 
-    def moved(self, points: Tensor) -> Tensor:
+    def map_points(self, points: Tensor) -> Tensor:
         """p + u(p) of points (N, D), float64."""
         return (points.double() - self.centre) @ self.matrix.T + self.centre + self.translation
 
 
 @dataclass(frozen=True)
 class ControlGrid:
-    """u interpolated between the vectors of a coarse grid, as `deformation.upsample_control_grid`
-    does."""
+    """u between the vectors of a coarse grid, as in `deformation.upsample_control_grid`."""
 
     vectors: Tensor
     """(D, ...) in voxels; one for each block of `pitch` voxels of the volume."""
@@ -93,29 +82,25 @@ class ControlGrid:
 
     def displacement(self, box: VoxelBox) -> Tensor:
         u = self.vectors
-        for axis, part in enumerate(
-            box, start=1
-        ):  # one axis after the other, so that only the last is at full size
-            u = torch.movedim(torch.tensordot(self._weights(axis, part), u, ([1], [axis])), 0, axis)
+        for axis, side in enumerate(box, start=1):  # in turn, so that only the last is at full size
+            u = torch.movedim(torch.tensordot(self._weights(axis, side), u, ([1], [axis])), 0, axis)
         return u[None]
 
-    def where(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def preimage_bounds(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
         u = self.vectors.flatten(1).cpu().numpy().astype(float)
         return low - u.max(1), high - u.min(1)
 
-    def _weights(self, axis: int, part: slice) -> Tensor:
-        """Of every control point (columns) at every voxel (rows) of one axis."""
+    def _weights(self, axis: int, side: slice) -> Tensor:
+        """The weight of each control point (columns) at each voxel (rows) of an axis."""
         points = self.vectors.shape[axis]
-        at = (
-            (torch.arange(part.start, part.stop, device=self.vectors.device) + 0.5) / self.pitch
-            - 0.5
-        ).clamp(0, points - 1)
-        distance = at[:, None] - torch.arange(points, device=self.vectors.device)
+        voxels = torch.arange(side.start, side.stop, device=self.vectors.device)
+        places = ((voxels + 0.5) / self.pitch - 0.5).clamp(0, points - 1)
+        distance = places[:, None] - torch.arange(points, device=self.vectors.device)
         return (1 - distance.abs()).clamp(min=0)
 
 
 @dataclass(frozen=True)
-class Warped:
+class WarpedMask:
     """What a transform makes of mask 1."""
 
     dice: float
@@ -124,37 +109,40 @@ class Warped:
     part: Tensor
     """The moved mask in this box, bool; outside it there is none."""
 
-    def mask(self, shape: Sequence[int]) -> np.ndarray:
-        """The moved mask in a volume of this shape, bool."""
-        whole = np.zeros(shape, bool)
-        whole[self.box] = self.part.cpu().numpy()
-        return whole
+    def fill_volume(self, shape: Sequence[int]) -> BoolArray:
+        """The moved mask in a volume of this shape."""
+        volume = np.zeros(shape, bool)
+        volume[self.box] = self.part.cpu().numpy()
+        return volume
 
 
 @dataclass(frozen=True)
 class MaskPair:
-    """The two masks that are to be similar, bool arrays of one shape that are not empty, and the
-    device to work on."""
+    """The two masks that are to be similar, and the device to work on.
 
-    mask_1: np.ndarray
-    mask_2: np.ndarray
+    Both are bool arrays of one shape, and neither is empty.
+    """
+
+    mask_1: BoolArray
+    mask_2: BoolArray
     device: torch.device
 
-    def warped(self, transform: Transform) -> Warped:
+    def warp(self, transform: Transform) -> WarpedMask:
         """Mask 1 moved onto mask 2's grid, in the box where it can be."""
         box = self._support(transform)
-        part = self._warped_in(box, transform)
-        common = int((part & self.on_device[1][box]).sum())
-        return Warped(2 * common / (int(part.sum()) + self.size_2), box, part)
+        part = self._warp_in_box(transform, box)
+        common = int((part & self.tensors[1][box]).sum())
+        return WarpedMask(2 * common / (int(part.sum()) + self.voxels_2), box, part)
 
     def dice(self, transform: Transform) -> float:
-        return self.warped(transform).dice
+        """The Dice of the moved mask 1 and mask 2."""
+        return self.warp(transform).dice
 
     @cached_property
-    def on_device(self) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(self.mask_1).to(self.device), torch.from_numpy(self.mask_2).to(
-            self.device
-        )
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Both masks on the device, bool."""
+        first, second = (torch.from_numpy(mask) for mask in (self.mask_1, self.mask_2))
+        return first.to(self.device), second.to(self.device)
 
     @cached_property
     def box_1(self) -> VoxelBox:
@@ -165,24 +153,23 @@ class MaskPair:
         return bounding_box(self.mask_2)
 
     @cached_property
-    def size_2(self) -> int:
+    def voxels_2(self) -> int:
         return int(np.count_nonzero(self.mask_2))
 
     def _support(self, transform: Transform) -> VoxelBox:
         """A box outside which the moved mask has no voxel."""
-        edges = np.array([[part.start - 1, part.stop] for part in self.box_1], float)
-        low, high = transform.where(edges[:, 0], edges[:, 1])
+        edges = np.array([[side.start - 1, side.stop] for side in self.box_1], float)
+        low, high = transform.preimage_bounds(edges[:, 0], edges[:, 1])
         size = np.array(self.mask_1.shape)
         first = np.clip(np.floor(low), 0, size).astype(int)
         last = np.clip(np.ceil(high) + 1, first, size).astype(int)
         return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
 
-    def _warped_in(self, box: VoxelBox, transform: Transform) -> Tensor:
-        if any(part.start == part.stop for part in box):
-            return torch.zeros(
-                [part.stop - part.start for part in box], dtype=torch.bool, device=self.device
-            )
+    def _warp_in_box(self, transform: Transform, box: VoxelBox) -> Tensor:
+        size = [side.stop - side.start for side in box]
+        if 0 in size:
+            return torch.zeros(size, dtype=torch.bool, device=self.device)
         u = transform.displacement(box)
-        offset = [part.start - own.start for part, own in zip(box, self.box_1, strict=True)]
+        offset = [side.start - part.start for side, part in zip(box, self.box_1, strict=True)]
         u = u + u.new_tensor(offset).view(1, -1, *[1] * len(box))
-        return warp(self.on_device[0][self.box_1][None, None].float(), u)[0, 0] >= THRESHOLD
+        return warp(self.tensors[0][self.box_1][None, None].float(), u)[0, 0] >= THRESHOLD

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.similarity import shift as similarity_shift
-from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shifted
+from nnunet_liver_ext.evaluation.similarity.shift import best_shift, shift_mask
 
 
 def zero_filled(mask, shift, bound):
@@ -42,8 +42,8 @@ def test_it_is_the_best_of_all(masks, most):
     bound = [min(most, n - 1) for n in masks[0].shape]
     shift = best_shift(*masks, bound, [1.0] * masks[0].ndim)
     assert all(abs(t) <= n for t, n in zip(shift, bound, strict=True))
-    np.testing.assert_array_equal(shifted(masks[0], shift), zero_filled(masks[0], shift, bound))
-    assert dice(shifted(masks[0], shift), masks[1]) == brute_force(*masks, bound)
+    np.testing.assert_array_equal(shift_mask(masks[0], shift), zero_filled(masks[0], shift, bound))
+    assert dice(shift_mask(masks[0], shift), masks[1]) == brute_force(*masks, bound)
 
 
 @pytest.mark.parametrize("precision_limit", [0, 10**9])
@@ -58,7 +58,7 @@ def test_blobs_at_the_edge(shape, bound, precision_limit, monkeypatch):
             mask[tuple(slice(start, None) for start in low)] = True
             mask &= rng.random(shape) < 0.8
         shift = best_shift(*masks, bound, [1.0] * len(shape))
-        assert dice(shifted(masks[0], shift), masks[1]) == brute_force(*masks, bound)
+        assert dice(shift_mask(masks[0], shift), masks[1]) == brute_force(*masks, bound)
 
 
 def test_among_equals_the_shortest_in_mm():
