@@ -27,13 +27,13 @@ from nnunet_liver_ext.evaluation.measuring.one_case import (
 from nnunet_liver_ext.evaluation.measuring.one_pair import (
     evaluate_pair,
     find_pairs,
-    summarise_pairs,
 )
 from nnunet_liver_ext.evaluation.measuring.one_pair import (
     with_every_class as pairs_with_every_class,
 )
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.results.pair_summary import summarise_pairs
 from nnunet_liver_ext.evaluation.results.results_table import details_tables, results_table
 from nnunet_liver_ext.evaluation.results.write_results import FORMATS, Evaluation, write_results
 

@@ -16,20 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.files.case_files import PREDICTION, CaseFiles, labels_on_one_grid
 from nnunet_liver_ext.evaluation.files.label_maps import Classes, ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult, class_mask, labels_in
-from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, pair_metrics
+from nnunet_liver_ext.evaluation.metric_catalogue import pair_metrics
 from nnunet_liver_ext.evaluation.metrics import volume_ml
-from nnunet_liver_ext.evaluation.results.results_table import grouped, pair_rows
 from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
 from nnunet_liver_ext.space.images import Grid, array, image_like
 from nnunet_liver_ext.transform_classes import Transforms
-
-SIDES = ("prediction", "reference")
 
 
 @dataclass(frozen=True)
@@ -131,42 +127,6 @@ def with_every_class(results: Sequence[CaseResult]) -> list[CaseResult]:
         replace(result, values={name: result.values.get(name, nothing) for name in names})
         for result in results
     ]
-
-
-def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """How similar the masks of a pair are: modality, class, pairs, excluded, prediction, reference,
-    gain, p_value.
-
-    `excluded` counts the pairs with an empty mask (of prediction or reference); they are in no
-    mean. p_value: Wilcoxon signed-rank test of the predictions' similarities against the
-    references', of patients' means; nan if none differs.
-    """
-    rows = pair_rows(table)
-    if rows.empty:
-        return []
-    return [
-        {"modality": modality, "class": name, **_summary(own)}
-        for (modality, name), own in grouped(rows, ["modality", "class"])
-    ]
-
-
-def pair_cells(row: dict[str, Any]) -> list[str]:
-    """A row of `summarise_pairs` for a reader: pairs, excluded, predictions, references,
-    difference, p."""
-    means = [METRICS[f"relative_similarity_{part}"].format(row[part]) for part in (*SIDES, "gain")]
-    p_value = "–" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}"
-    return [str(row["pairs"]), str(row["excluded"]), *means, p_value]
-
-
-def _summary(rows: pd.DataFrame) -> dict[str, float]:
-    from scipy.stats import wilcoxon
-
-    values = rows.pivot(index=["patient", "case"], columns="metric", values="value")
-    both = values[np.isfinite(values["relative_similarity_gain"])]
-    of_patients = both.groupby("patient")["relative_similarity_gain"].mean()
-    p_value = float(wilcoxon(of_patients).pvalue) if (of_patients != 0).any() else math.nan
-    means = {name: float(both[f"relative_similarity_{name}"].mean()) for name in (*SIDES, "gain")}
-    return {"pairs": len(values), "excluded": len(values) - len(both), **means, "p_value": p_value}
 
 
 def _read(pair: PairFiles, resample: bool) -> _LoadedPair:

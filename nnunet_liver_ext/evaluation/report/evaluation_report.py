@@ -13,7 +13,6 @@ import pandas as pd
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes, ImageKey
-from nnunet_liver_ext.evaluation.measuring.one_pair import pair_cells
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.html_page import write_page
@@ -38,6 +37,7 @@ from nnunet_liver_ext.evaluation.report.sections.summary_cards import (
 )
 from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, find_flags
+from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
 from nnunet_liver_ext.evaluation.results.results_table import (
     conventions,
     empty_masks,
@@ -72,7 +72,7 @@ def write_report(
         cases: the files behind the table, for the pictures.
         classes: labels of each class by name, or None to draw every label.
         options: how it was measured.
-        pairs: how similar the masks of a pair are, as `pairs.summarise_pairs`.
+        pairs: how similar the masks of a pair are, as `pair_summary.summarise_pairs`.
         failures: what could not be evaluated; listed on top.
         notes: what else the reader should know.
         details: lesions and raters, as `tables.details_tables`.

@@ -39,8 +39,7 @@ class Evaluation:
     details: dict[str, pd.DataFrame]
     """Further tables by name, as `tables.details_tables`."""
     pairs: list[dict[str, Any]]
-    """How similar the masks of a pair are, as `pairs.summarise_pairs`; empty if that was not asked
-    for."""
+    """As `pair_summary.summarise_pairs`; empty if relative similarity was not asked for."""
     cases: Sequence[CaseFiles]
     classes: Classes | None
     options: Options

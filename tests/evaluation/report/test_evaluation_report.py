@@ -10,10 +10,10 @@ import pytest
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.label_maps import ImageKey, LabelMap
-from nnunet_liver_ext.evaluation.measuring.one_pair import summarise_pairs
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.sections.case_table import ranked_cases
 from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS
+from nnunet_liver_ext.evaluation.results.pair_summary import summarise_pairs
 from nnunet_liver_ext.space.images import image_like, write_image
 from tests.evaluation.conftest import GRID, block
 from tests.evaluation.report.report_pages import Page, livers, object_values, results, written

@@ -1,0 +1,60 @@
+"""How alike the two masks of a pair are, over all pairs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.results.results_table import grouped, pair_rows
+from nnunet_liver_ext.evaluation.statistics.ranks import signed_rank_p
+
+PARTS = ("prediction", "reference", "gain")
+"""Each is the metric relative_similarity_PART."""
+
+
+def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Means over the pairs of each class, and whether predictions and references differ.
+
+    Args:
+        table: as `results_table` makes it.
+
+    Returns:
+        A row for each modality and class: modality, class; pairs; excluded, those with an empty
+        mask (of prediction or reference), which are in no mean; prediction, reference and gain,
+        mean relative similarities; p_value, `signed_rank_p` of the patients' mean gains, nan for
+        too few patients.
+    """
+    rows = pair_rows(table)
+    if rows.empty:
+        return []
+    return [
+        {"modality": modality, "class": class_name, **_summarise(of_class)}
+        for (modality, class_name), of_class in grouped(rows, ["modality", "class"])
+    ]
+
+
+def pair_cells(row: dict[str, Any]) -> list[str]:
+    """A row of `summarise_pairs` for a reader.
+
+    Returns:
+        Pairs, excluded, predictions, references, difference, p.
+    """
+    means = [METRICS[f"relative_similarity_{part}"].format(row[part]) for part in PARTS]
+    p_value = "–" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}"
+    return [str(row["pairs"]), str(row["excluded"]), *means, p_value]
+
+
+def _summarise(rows: pd.DataFrame) -> dict[str, float]:
+    values = rows.pivot(index=["patient", "case"], columns="metric", values="value")
+    finite = values[np.isfinite(values["relative_similarity_gain"])]
+    gains = finite.groupby("patient")["relative_similarity_gain"].mean()
+    return {
+        "pairs": len(values),
+        "excluded": len(values) - len(finite),
+        **{part: float(finite[f"relative_similarity_{part}"].mean()) for part in PARTS},
+        "p_value": signed_rank_p(gains.to_numpy(float)),
+    }
