@@ -43,7 +43,7 @@ LAYERS = (
     ("studies",),
     ("space",),
     ("pairing", "deformation", "environment", "json_files"),
-    ("workers", "console", "transform_classes"),
+    ("workers", "console", "transform_classes", "atomic_write"),
     ("errors",),
     (PACKAGE,),
 )
@@ -146,6 +146,12 @@ def reachable(graph: Graph, start: str) -> set[str]:
         seen |= new
         waiting += new
     return seen
+
+
+def summary(module: Module) -> str:
+    """What a module says of itself in the first paragraph of its docstring."""
+    paragraph = (ast.get_docstring(module.tree) or "").split("\n\n")[0]
+    return " ".join(paragraph.split())
 
 
 def room_of(name: str) -> str:

@@ -2,55 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import ast
 from pathlib import Path
-from types import ModuleType
 
+import house
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def house() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_house", ROOT / "docs" / "house.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for it there
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def modules(house: ModuleType) -> dict:
+def modules() -> dict:
     return house.read_modules(ROOT)
 
 
 @pytest.fixture(scope="module")
-def graph(house: ModuleType, modules: dict) -> dict[str, set[str]]:
+def graph(modules: dict) -> dict[str, set[str]]:
     return house.import_graph(modules)
 
 
-def test_every_room_has_a_layer(house: ModuleType, graph: dict[str, set[str]]):
+def test_every_room_has_a_layer(graph: dict[str, set[str]]):
     placed = [room for layer in house.LAYERS for room in layer]
     assert len(placed) == len(set(placed))
     assert set(placed) == set(house.room_graph(graph))
 
 
-def test_imports_run_down(house: ModuleType, graph: dict[str, set[str]]):
+def test_imports_run_down(graph: dict[str, set[str]]):
     assert house.imports_against_layers(graph) == []
 
 
-def test_no_module_imports_itself_through_others(house: ModuleType, graph: dict[str, set[str]]):
+def test_no_module_imports_itself_through_others(graph: dict[str, set[str]]):
     assert house.circles(graph) == []
     assert house.circles(house.room_graph(graph)) == []
 
 
-def test_conversion_and_evaluation_need_no_trainer_and_not_each_other(
-    house: ModuleType, graph: dict[str, set[str]]
-):
+def test_conversion_and_evaluation_need_no_trainer_and_not_each_other(graph: dict[str, set[str]]):
     for room, other in (
         ("dataset_conversion", "evaluation"),
         ("evaluation", "dataset_conversion"),
@@ -64,7 +50,7 @@ def test_conversion_and_evaluation_need_no_trainer_and_not_each_other(
         assert not reached & {other, "trainers", "planning", "inference", "weights", "benchmark"}
 
 
-def test_conversion_needs_no_torch(house: ModuleType, modules: dict, graph: dict[str, set[str]]):
+def test_conversion_needs_no_torch(modules: dict, graph: dict[str, set[str]]):
     heavy = [
         f"{name} -> {reached}"
         for name in graph
@@ -89,16 +75,14 @@ MADE_UP = {
 
 
 @pytest.fixture
-def made_up(house: ModuleType) -> dict:
-    import ast
-
+def made_up() -> dict:
     return {
         name: house.Module(name, False, source, ast.parse(source))
         for name, source in MADE_UP.items()
     }
 
 
-def test_what_counts_as_an_import(house: ModuleType, made_up: dict):
+def test_what_counts_as_an_import(made_up: dict):
     graph = house.import_graph(made_up)
     assert graph["nnunet_liver_ext.space.grid"] == {"nnunet_liver_ext.errors"}
     assert graph["nnunet_liver_ext.studies"] == {"nnunet_liver_ext.space.grid"}
@@ -106,7 +90,7 @@ def test_what_counts_as_an_import(house: ModuleType, made_up: dict):
     assert house.external_imports(made_up["nnunet_liver_ext.studies"]) == {"torch"}
 
 
-def test_an_import_that_runs_up_is_seen(house: ModuleType, made_up: dict):
+def test_an_import_that_runs_up_is_seen(made_up: dict):
     graph = house.import_graph(made_up)
     assert house.imports_against_layers(graph) == [
         "nnunet_liver_ext.space.images -> nnunet_liver_ext.studies"
@@ -115,9 +99,7 @@ def test_an_import_that_runs_up_is_seen(house: ModuleType, made_up: dict):
     assert house.circles(house.room_graph(graph)) == [["space", "studies"]]
 
 
-def test_long_functions_and_silent_names_are_counted(house: ModuleType):
-    import ast
-
+def test_long_functions_and_silent_names_are_counted():
     body = "\n".join(f"    a = {n}" for n in range(40))
     source = f'def f():\n    """Says something."""\n{body}\n\ndef g():\n{body}\n    b = 1\n'
     module = house.Module("nnunet_liver_ext.f", False, source, ast.parse(source))

@@ -1,0 +1,1 @@
+"""Predictions against references: what is measured, compared and shown."""

@@ -1,0 +1,1 @@
+"""Plans files: which network, which patch and batch, for how much memory."""

@@ -1,0 +1,1 @@
+"""What is done to masks after the network: largest piece, lesions at the border."""

@@ -1,0 +1,1 @@
+"""Studies: which image and mask files belong to one patient and session."""

@@ -1,0 +1,1 @@
+"""Several models on the same cases, from the results that `evaluate` wrote."""

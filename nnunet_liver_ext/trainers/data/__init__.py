@@ -1,0 +1,1 @@
+"""Batches: seeded and ordered loading, sampling, crops, augmentation."""

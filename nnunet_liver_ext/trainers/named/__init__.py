@@ -1,0 +1,1 @@
+"""The trainers that users name after -tr: each a recipe and nothing else."""
