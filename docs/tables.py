@@ -274,7 +274,6 @@ def _field_docstrings(path: Path, name: str) -> dict[str, str]:
     return found
 
 
-<<<<<<< HEAD
 def metrics() -> str:
     """Every metric of results.csv, as the catalogue has it."""
     from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
@@ -291,7 +290,8 @@ def metrics() -> str:
         for metric in METRICS.values()
     )
     return markdown_table(("family", "metric", "unit", "better", "meaning", "source"), rows)
-=======
+
+
 def layers() -> str:
     """The rooms of the package from the top layer down, each by the first line of its docstring."""
     import house
@@ -304,17 +304,13 @@ def layers() -> str:
         for room in layer
     ]
     return markdown_table(("layer", "room", "what it is"), rows)
->>>>>>> b6d65b6 (The layers of docs/architecture.md are drawn from the rooms' own words)
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
     "datasets": datasets,
-<<<<<<< HEAD
-    "metrics": metrics,
-=======
     "layers": layers,
->>>>>>> b6d65b6 (The layers of docs/architecture.md are drawn from the rooms' own words)
+    "metrics": metrics,
     "protocols": protocols,
     "recipe": recipe,
 }
