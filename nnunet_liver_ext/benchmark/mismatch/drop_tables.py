@@ -22,8 +22,8 @@ from rich.text import Text
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import versions
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     comparable_metrics,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.atomic_write import atomic_write
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.comparison.written_tables import (
     FOOTNOTE,
     has_optimistic,
@@ -17,7 +18,6 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     models_of,
 )
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.sentences import Row
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00"}  # told apart with every kind of colour vision

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
@@ -35,7 +36,6 @@ from nnunet_liver_ext.evaluation.report.sections.summary_cards import (
     cards,
     pair_cards,
 )
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, find_flags
 from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
 from nnunet_liver_ext.evaluation.results.results_table import (

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
 
 Row = Mapping[Any, Any]

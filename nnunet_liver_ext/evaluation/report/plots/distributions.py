@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.plots.box_plots import Group, box_plot
 from nnunet_liver_ext.evaluation.report.plots.shapes import Plot
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import grouped
 
 

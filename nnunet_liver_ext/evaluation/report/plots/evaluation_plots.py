@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import PlotTopic
@@ -21,7 +22,6 @@ from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
 from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
 from nnunet_liver_ext.evaluation.report.plots.lesion_plots import lesion_strip, size_plot
 from nnunet_liver_ext.evaluation.report.plots.shapes import Plot
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows
 
 SERIES = 8

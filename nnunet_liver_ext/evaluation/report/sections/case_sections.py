@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.sections.case_table import ranked_cases
@@ -17,7 +18,6 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     metric_cell,
     metrics_by_family,
 )
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
 from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows
 

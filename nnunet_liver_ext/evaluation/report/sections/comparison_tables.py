@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
@@ -19,7 +20,6 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     choices_of,
     metric_cell,
 )
-from nnunet_liver_ext.evaluation.results.class_labels import label
 from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
 from nnunet_liver_ext.evaluation.statistics.sentences import number
 
