@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.results.results_table import COLUMNS
+from nnunet_liver_ext.evaluation.tidy_table import COLUMNS
 from nnunet_liver_ext.space.images import Grid, image_like, write_image
 
 settings.register_profile("shared processors", deadline=None)

@@ -24,7 +24,7 @@ from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.results.results_table import versions
+from nnunet_liver_ext.evaluation.results.results_json import versions
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     comparable_metrics,
     compared_values,

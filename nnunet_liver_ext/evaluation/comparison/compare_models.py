@@ -22,7 +22,8 @@ from nnunet_liver_ext.evaluation.comparison.results_folders import (
     read_patients,
 )
 from nnunet_liver_ext.evaluation.comparison.written_tables import latex, markdown
-from nnunet_liver_ext.evaluation.results.results_table import versions, write_csv
+from nnunet_liver_ext.evaluation.results.results_json import versions
+from nnunet_liver_ext.evaluation.results.results_table import write_csv
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import comparable_metrics
 from nnunet_liver_ext.evaluation.statistics.models_table import patient_of_each_case
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import RESAMPLES, Unit, compare_paired

@@ -17,8 +17,8 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     caption,
     models_of,
 )
-from nnunet_liver_ext.evaluation.results.results_table import grouped
 from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 SHOWN = ["Measure", "Object", "Cases", "Difference", "p (BH)", "Better/tied/worse", "Verdict"]
 WIDEST = {"Difference": 10, "Verdict": 11}
@@ -28,7 +28,7 @@ WIDEST = {"Difference": 10, "Verdict": 11}
 def comparison_shown(comparison: pd.DataFrame) -> Iterator[Table | Text]:
     """For each two models a table with the columns that fit a terminal and the sentences; then what
     the columns are."""
-    for _, rows in grouped(comparison, ["model_a", "model_b"]):
+    for _, rows in group_rows(comparison, ["model_a", "model_b"]):
         yield _table(as_text(rows, COMPARISON)[SHOWN], models_of(rows.iloc[0].to_dict()))
         yield Text("\n".join(f"- {sentence(row)}" for row in rows.to_dict("records")) + "\n")
     yield Text(caption(comparison), style="dim")
@@ -45,7 +45,7 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
             **dict(zip(own["Model"], own["Cell"], strict=True)),
             "tau": own["Kendall's tau"].iloc[0],
         }
-        for (measure, name), own in grouped(text, ["Measure", "Object"])
+        for (measure, name), own in group_rows(text, ["Measure", "Object"])
     ]
     below = (
         "Rank by the mean, and how often the model comes first when patients are drawn anew; tau:"

@@ -30,9 +30,9 @@ from nnunet_liver_ext.evaluation.report.sections.comparison_tables import (
     comparison_case_table,
 )
 from nnunet_liver_ext.evaluation.results.flags import ORGAN
-from nnunet_liver_ext.evaluation.results.results_table import grouped
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import compared_values
 from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 NOTHING = pd.DataFrame()
 
@@ -101,7 +101,7 @@ def write_comparison_report(
 def _by_models(comparison: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [
         (f"{b} compared with {a}", rows)
-        for (a, b), rows in grouped(comparison, ["model_a", "model_b"])
+        for (a, b), rows in group_rows(comparison, ["model_a", "model_b"])
     ]
 
 
@@ -116,7 +116,7 @@ def _ranks(
         " (–)", ""
     )
     rows = []
-    for (measure, name), own in grouped(text, ["Measure", "Object"]):
+    for (measure, name), own in group_rows(text, ["Measure", "Object"]):
         ranks = dict(zip(own["Model"], own["Cell"], strict=True))
         rows.append(
             [

@@ -38,14 +38,8 @@ from nnunet_liver_ext.evaluation.report.sections.summary_cards import (
 )
 from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, find_flags
 from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
-from nnunet_liver_ext.evaluation.results.results_table import (
-    conventions,
-    empty_masks,
-    grouped,
-    image_rows,
-    pair_rows,
-    versions,
-)
+from nnunet_liver_ext.evaluation.results.results_json import conventions, versions
+from nnunet_liver_ext.evaluation.tidy_table import empty_masks, group_rows, image_rows, pair_rows
 
 Pictures = list[tuple[str, str, Picture | str]]
 """Of one case: modality, headline, and the picture or why there is none."""
@@ -129,7 +123,7 @@ def in_order(table: pd.DataFrame, options: Options) -> pd.DataFrame:
 
     pairs = set(pair_rows(table)["modality"])
     objects = sorted(
-        (key for key, _ in grouped(table, ["modality", "class"])), key=lambda key: rank(*key)
+        (key for key, _ in group_rows(table, ["modality", "class"])), key=lambda key: rank(*key)
     )
     place = {key: number for number, key in enumerate(objects)}
     places = [place[key] for key in zip(table["modality"], table["class"], strict=True)]
@@ -155,7 +149,7 @@ def _grouped_notes(
 
 
 def _plan(images: pd.DataFrame, cases: Sequence[CaseFiles], flags: Sequence[Flag]) -> PicturePlan:
-    measured = {ImageKey(*names) for names, _ in grouped(images, ["case", "modality"])}
+    measured = {ImageKey(*names) for names, _ in group_rows(images, ["case", "modality"])}
     ranked = {
         ImageKey(case, modality)
         for modality in images.modality.unique()
@@ -176,7 +170,7 @@ def _pictures_of(
             _headline(rows),
             drawn[ImageKey(case, modality)],
         )
-        for (case, modality), rows in grouped(own, ["case", "modality"])
+        for (case, modality), rows in group_rows(own, ["case", "modality"])
         if ImageKey(case, modality) in drawn
     ]
 

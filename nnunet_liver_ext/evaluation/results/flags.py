@@ -18,7 +18,7 @@ from nnunet_liver_ext.evaluation.files.label_maps import MODALITIES, NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.plausibility import outliers
-from nnunet_liver_ext.evaluation.results.results_table import OBJECT, empty_masks, image_rows
+from nnunet_liver_ext.evaluation.tidy_table import OBJECT, empty_masks, image_rows
 
 FEWEST_FOR_OUTLIERS = 5
 """With fewer cases a robust z means nothing."""

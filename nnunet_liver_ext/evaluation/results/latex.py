@@ -6,7 +6,8 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.results.results_table import grouped, summarise, summarised_metrics
+from nnunet_liver_ext.evaluation.results.results_table import summarise, summarised_metrics
+from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 LATEX = str.maketrans(
     {
@@ -43,7 +44,7 @@ def summary_latex(table: pd.DataFrame) -> str:
             str(of_object.cases.iloc[0]),
             *(_cell(of_object[of_object.metric == metric.name]) for metric in metrics),
         ]
-        for (modality, class_name), of_object in grouped(summary, ["modality", "class"])
+        for (modality, class_name), of_object in group_rows(summary, ["modality", "class"])
     ]
     text = pd.DataFrame(rows, columns=["Object", "Cases", *(metric.heading for metric in metrics)])
     text = text.map(escaped_latex)

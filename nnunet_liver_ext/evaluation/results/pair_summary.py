@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.results.results_table import grouped, pair_rows
 from nnunet_liver_ext.evaluation.statistics.ranks import signed_rank_p
+from nnunet_liver_ext.evaluation.tidy_table import group_rows, pair_rows
 
 PARTS = ("prediction", "reference", "gain")
 """Each is the metric relative_similarity_PART."""
@@ -33,7 +33,7 @@ def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
         return []
     return [
         {"modality": modality, "class": class_name, **_summarise(of_class)}
-        for (modality, class_name), of_class in grouped(rows, ["modality", "class"])
+        for (modality, class_name), of_class in group_rows(rows, ["modality", "class"])
     ]
 
 

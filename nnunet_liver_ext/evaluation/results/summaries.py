@@ -18,7 +18,7 @@ from nnunet_liver_ext.evaluation.agreement import (
 )
 from nnunet_liver_ext.evaluation.lesions import DetectionScores
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.results.results_table import grouped
+from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 QUANTITIES = ("volume", "fat_mean", "fat_median", "burden")
 """Each has the metrics NAME_prediction and NAME_reference."""
@@ -38,7 +38,7 @@ def agreements(table: pd.DataFrame) -> list[dict[str, Any]]:
         predictions and references.
     """
     rows = []
-    for (modality, name), own in grouped(table, ["modality", "class"]):
+    for (modality, name), own in group_rows(table, ["modality", "class"]):
         values = own.pivot(index="case", columns="metric", values="value")
         for quantity in QUANTITIES:
             sides = [f"{quantity}_{side}" for side in ("prediction", "reference")]
@@ -76,7 +76,7 @@ def detections(details: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     if "detection" not in details:
         return []
     rows = []
-    for (modality, name, rater), own in grouped(
+    for (modality, name, rater), own in group_rows(
         details["detection"], ["modality", "class", "rater"]
     ):
         found = {"modality": modality, "class": name, "rater": rater}

@@ -13,12 +13,8 @@ from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
-from nnunet_liver_ext.evaluation.results.results_table import (
-    grouped,
-    image_rows,
-    summarise,
-    summarised_metrics,
-)
+from nnunet_liver_ext.evaluation.results.results_table import summarise, summarised_metrics
+from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows
 
 
 def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
@@ -39,7 +35,7 @@ def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
     for metric in metrics:
         unit = f"\n\\[{metric.unit}]" if metric.unit != "1" else ""
         shown.add_column(metric.title.replace(" ", "\n") + unit, justify="right")
-    for (modality, class_name), rows in grouped(summary, ["modality", "class"]):
+    for (modality, class_name), rows in group_rows(summary, ["modality", "class"]):
         cells = [_mean_and_std(rows[rows.metric == metric.name]) for metric in metrics]
         shown.add_row(Text(label(modality, class_name)), str(rows.cases.iloc[0]), *cells)
     return shown

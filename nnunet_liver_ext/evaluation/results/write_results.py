@@ -16,7 +16,8 @@ from nnunet_liver_ext.evaluation.files.label_maps import Classes
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.flags import to_look_at
 from nnunet_liver_ext.evaluation.results.latex import summary_latex
-from nnunet_liver_ext.evaluation.results.results_table import write_csv, write_json
+from nnunet_liver_ext.evaluation.results.results_json import write_json
+from nnunet_liver_ext.evaluation.results.results_table import write_csv
 from nnunet_liver_ext.evaluation.results.summaries import agreements, detections
 
 FORMATS = {

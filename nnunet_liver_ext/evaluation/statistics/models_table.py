@@ -12,7 +12,7 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metric_entry import Metric
-from nnunet_liver_ext.evaluation.results.results_table import grouped
+from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 VALUE = ("modality", "class", "metric", "value", "unit")
 OWN = ["model", "case", "modality", "class", "metric"]
@@ -73,6 +73,6 @@ def split_by_metric_and_object(
     """
     for metric in metrics:
         of_metric = rows[rows["metric"] == metric.name]
-        for (modality, class_name), of_object in grouped(of_metric, ["modality", "class"]):
+        for (modality, class_name), of_object in group_rows(of_metric, ["modality", "class"]):
             names = {"modality": modality, "class": class_name, "metric": metric.name}
             yield metric, {**names, "unit": str(of_object["unit"].iloc[0])}, of_object

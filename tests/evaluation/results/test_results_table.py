@@ -9,14 +9,14 @@ from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metric_catalogue import computed_metrics, measure
 from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.results.results_json import write_json
 from nnunet_liver_ext.evaluation.results.results_table import (
-    empty_masks,
     read_results,
     results_table,
     summarise,
     write_csv,
-    write_json,
 )
+from nnunet_liver_ext.evaluation.tidy_table import empty_masks
 from tests.evaluation.conftest import block
 
 

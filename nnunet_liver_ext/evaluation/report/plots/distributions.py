@@ -12,7 +12,7 @@ from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.plots.box_plots import Group, box_plot
 from nnunet_liver_ext.evaluation.report.plots.shapes import Plot
-from nnunet_liver_ext.evaluation.results.results_table import grouped
+from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 
 def distributions(
@@ -45,7 +45,7 @@ def distributions(
 
 
 def _groups(rows: pd.DataFrame, css: Mapping[str, str]) -> Iterator[Group]:
-    for (modality, name), of_object in grouped(rows, ["modality", "class"]):
+    for (modality, name), of_object in group_rows(rows, ["modality", "class"]):
         if "model" not in of_object:
             yield Group((label(modality, name),), of_object, css.get(modality, "s0"))
             continue

@@ -22,7 +22,7 @@ from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
 from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
 from nnunet_liver_ext.evaluation.report.plots.lesion_plots import lesion_strip, size_plot
 from nnunet_liver_ext.evaluation.report.plots.shapes import Plot
-from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows
+from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
 
 SERIES = 8
 """Colours that style.css has for them."""
@@ -120,7 +120,7 @@ def _over_volume(table: pd.DataFrame, css: Mapping[str, str]) -> list[Plot]:
 def _quantities(
     table: pd.DataFrame, metrics: tuple[str, str], css: Mapping[str, str], **more: object
 ) -> Iterator[Quantity]:
-    for (modality, name), rows in grouped(table, ["modality", "class"]):
+    for (modality, name), rows in group_rows(table, ["modality", "class"]):
         title = f"{more['title']}, {label(modality, name)}"
         own = quantity(rows, metrics, **{**more, "title": title}, css=css.get(modality, "s0"))
         if own is not None:
@@ -144,7 +144,7 @@ def _lesions(
 ) -> list[Plot]:
     plots = []
     if lesions is not None and len(lesions):
-        for (modality, name), rows in grouped(lesions, ["modality", "class"]):
+        for (modality, name), rows in group_rows(lesions, ["modality", "class"]):
             plots += [
                 size_plot(rows, label(modality, name)),
                 lesion_strip(rows, label(modality, name)),

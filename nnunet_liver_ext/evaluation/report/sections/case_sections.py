@@ -19,7 +19,7 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     metrics_by_family,
 )
 from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
-from nnunet_liver_ext.evaluation.results.results_table import grouped, image_rows, pair_rows
+from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
 
 Grid = list[list[str]]
 """Rows of text."""
@@ -131,7 +131,7 @@ def _view(
 
 
 def _numbers(rows: pd.DataFrame) -> Numbers:
-    objects = grouped(rows, ["modality", "class"])
+    objects = group_rows(rows, ["modality", "class"])
     values = [dict(zip(own["metric"], own["value"], strict=True)) for _, own in objects]
     families: dict[str, list[tuple[str, list[str]]]] = {}
     for metric in metrics_by_family(rows["metric"].unique()):

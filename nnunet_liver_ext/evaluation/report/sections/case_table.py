@@ -17,7 +17,7 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     metrics_by_family,
 )
 from nnunet_liver_ext.evaluation.results.flags import Flag
-from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
+from nnunet_liver_ext.evaluation.tidy_table import OBJECT, group_rows
 
 
 def anchors_of(table: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, str]:
@@ -70,10 +70,10 @@ def case_table(
                 if flag.key == (case, modality) and flag.class_name in (class_name, "")
             ],
         )
-        for (case, modality, class_name), own in grouped(table, OBJECT)
+        for (case, modality, class_name), own in group_rows(table, OBJECT)
         for values in [dict(zip(own["metric"], own["value"], strict=True))]
     ]
-    there = {(case, modality) for (case, modality), _ in grouped(table, ["case", "modality"])}
+    there = {(case, modality) for (case, modality), _ in group_rows(table, ["case", "modality"])}
     absent = [flag for flag in flags if flag.key not in there and not flag.class_name]
     rows += [
         Row(

@@ -20,8 +20,8 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     choices_of,
     metric_cell,
 )
-from nnunet_liver_ext.evaluation.results.results_table import OBJECT, grouped
 from nnunet_liver_ext.evaluation.statistics.sentences import number
+from nnunet_liver_ext.evaluation.tidy_table import OBJECT, group_rows
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def at_a_glance(
     """
     pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
     found = []
-    for (metric, modality, name), rows in grouped(comparison, ["metric", "modality", "class"]):
+    for (metric, modality, name), rows in group_rows(comparison, ["metric", "modality", "class"]):
         decimals = METRICS[metric].compared_decimals
         own = values[
             (values.metric == metric) & (values.modality == modality) & (values["class"] == name)
@@ -85,7 +85,7 @@ def comparison_case_table(
     columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
     order = {metric: number for number, metric in enumerate(metrics)}
     objects = sorted(
-        grouped(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0])
+        group_rows(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0])
     )
     rows: list[MetricRow] = []
     seen: set[str] = set()

@@ -14,7 +14,8 @@ from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS
-from nnunet_liver_ext.evaluation.results.results_table import image_rows, versions
+from nnunet_liver_ext.evaluation.results.results_json import versions
+from nnunet_liver_ext.evaluation.tidy_table import image_rows
 
 
 @dataclass(frozen=True)

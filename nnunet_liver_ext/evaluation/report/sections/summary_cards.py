@@ -17,12 +17,8 @@ from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import AS_GOOD_AS_A_RATER, METRICS
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import FAMILIES, metrics_by_family
 from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
-from nnunet_liver_ext.evaluation.results.results_table import (
-    grouped,
-    image_rows,
-    pair_rows,
-    summarise,
-)
+from nnunet_liver_ext.evaluation.results.results_table import summarise
+from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def cards(
             ),
             _facts(own),
         )
-        for (modality, name), own in grouped(images, ["modality", "class"])
+        for (modality, name), own in group_rows(images, ["modality", "class"])
     ]
 
 
@@ -107,8 +103,10 @@ def all_measures(
     """Names of the objects, and by family the title of each measure with its spread in each
     object."""
     summary = summarise(table)
-    objects = [key for key, _ in grouped(summary, ["modality", "class"])]
-    found = {key: rows.iloc[0] for key, rows in grouped(summary, ["modality", "class", "metric"])}
+    objects = [key for key, _ in group_rows(summary, ["modality", "class"])]
+    found = {
+        key: rows.iloc[0] for key, rows in group_rows(summary, ["modality", "class", "metric"])
+    }
     families: dict[str, list[tuple[str, list[Spread | None]]]] = {}
     for metric in metrics_by_family(table["metric"].unique()):
         cells = [
