@@ -9,12 +9,13 @@ from typing import Any
 from nnunet_liver_ext.errors import InputError
 
 
-def read_json(path: Path, *, missing: str | None = None) -> Any:
+def read_json(path: Path, *, missing: str | None = None, remedy: str | None = None) -> Any:
     """The content of a JSON file.
 
     Args:
         path: of the file.
         missing: the sentence for a file that is not there; by default that there is no such file.
+        remedy: what to do about a damaged file, for the message.
 
     Raises:
         InputError: it is missing or damaged.
@@ -24,4 +25,5 @@ def read_json(path: Path, *, missing: str | None = None) -> Any:
     except FileNotFoundError:
         raise InputError(missing or f"{path}: no such file.") from None
     except ValueError as error:
-        raise InputError(f"{path}: is no valid JSON ({error}).") from None
+        advice = f"; {remedy}" if remedy else ""
+        raise InputError(f"{path}: is no valid JSON ({error}){advice}.") from None

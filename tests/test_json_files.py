@@ -19,5 +19,7 @@ def test_missing_and_damaged_files_are_one_sentence(tmp_path: Path):
     with pytest.raises(InputError, match=r"^convert first$"):
         read_json(tmp_path / "a.json", missing="convert first")
     (tmp_path / "a.json").write_bytes(b"\xff{")
-    with pytest.raises(InputError, match=r"a\.json: is no valid JSON \("):
+    with pytest.raises(InputError, match=r"a\.json: is no valid JSON \(.*\)\.$"):
         read_json(tmp_path / "a.json")
+    with pytest.raises(InputError, match=r"is no valid JSON \(.*\); write it again\.$"):
+        read_json(tmp_path / "a.json", remedy="write it again")

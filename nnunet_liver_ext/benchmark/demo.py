@@ -3,7 +3,6 @@ masks and a report out."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,6 +18,7 @@ from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.workspace import Workspace
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.studies.pair_studies import Study, read_studies
 
 CONFIGURATION = "3d_fullres"
@@ -155,7 +155,7 @@ class _Job:
             base=CONFIGURATION,
             processes=2,
         )
-        if COOPERATING not in json.loads(path.read_text())["configurations"]:
+        if COOPERATING not in read_json(path)["configurations"]:
             model = self.workspace.model(
                 dataset, "nnUNetTrainerDualOutputSpecialized", CONFIGURATION
             )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
 
 
@@ -162,7 +163,6 @@ def _spacing(text: str | None) -> tuple[float, ...] | None:
 
 
 def _show(path: Path) -> None:
-    import json
 
     from rich.console import Console
     from rich.table import Table
@@ -171,10 +171,8 @@ def _show(path: Path) -> None:
     from nnunet_liver_ext.planning.estimates import memory_to_show
     from nnunet_liver_ext.planning.variants import inherited
 
-    plans = json.loads(path.read_text())
-    dataset_json = json.loads(
-        (dataset_folder(plans["dataset_name"], "raw") / "dataset.json").read_text()
-    )
+    plans = read_json(path)
+    dataset_json = read_json(dataset_folder(plans["dataset_name"], "raw") / "dataset.json")
     table = Table(title=f"{plans['dataset_name']}, {plans['plans_name']}")
     for column in (
         "configuration",
@@ -225,12 +223,7 @@ def _memory(memory: dict[str, Any] | None) -> str:
 
 
 def _show_next(dataset: str, path: Path, configuration: str) -> None:
-    import json
 
     from nnunet_liver_ext.planning.next_steps import next_commands
 
-    typer.echo(
-        "\n  ".join(
-            ["Go on with", *next_commands(dataset, json.loads(path.read_text()), configuration)]
-        )
-    )
+    typer.echo("\n  ".join(["Go on with", *next_commands(dataset, read_json(path), configuration)]))

@@ -38,6 +38,7 @@ from nnunet_liver_ext.dataset_conversion.write_case import CaseJob, convert_case
 from nnunet_liver_ext.dataset_json.manifest import Manifest, ManifestCase
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.studies.pair_studies import Study
 from nnunet_liver_ext.workers import run_in_processes
 
@@ -256,7 +257,7 @@ def _finish(
         )
     path = folder / "splits_final.json"
     if groups:
-        before = json.loads(path.read_text()) if path.exists() else None
+        before = read_json(path) if path.exists() else None
         _write_json(update_splits(before, groups, splitting), path)
     content = settings.dataset_json(len(groups))
     incomplete = find_incomplete_pairs(manifest.cases, settings)

@@ -17,6 +17,7 @@ from typing import Any
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.detached_data import detached_files
 from nnunet_liver_ext.space.images import Grid
 from nnunet_liver_ext.studies.pair_studies import Study
@@ -165,8 +166,12 @@ class Manifest:
             InputError: there is none, it is damaged, or a later version wrote it.
         """
         path = folder / MANIFEST_FILE
+        content = read_json(
+            path,
+            missing=f"{folder}: has no {MANIFEST_FILE}; nnunet_liver convert did not write it.",
+            remedy="convert again",
+        )
         try:
-            content = json.loads(path.read_text())
             if content["format"] > FORMAT:
                 raise InputError(
                     f"{path}: was written by a later version; install that version or a later one."
@@ -182,11 +187,7 @@ class Manifest:
                 content["held_out"],
                 cases,
             )
-        except FileNotFoundError:
-            raise InputError(
-                f"{folder}: has no {MANIFEST_FILE}; it was not written by nnunet_liver convert."
-            ) from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise InputError(
                 f"{path}: is damaged ({type(error).__name__}: {error}); convert again."
             ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, VoxelLoss, task_of
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
@@ -51,9 +51,9 @@ def load_registor(folder: Path, fold: str, checkpoint: str, device: torch.device
 
 def _build_companion(folder: Path, content: dict[str, Any]) -> nn.Module | None:
     """The untrained companion, from the plans, the dataset.json and the recipe in a checkpoint."""
-    plans = PlansManager(json.loads((folder / "plans.json").read_text()))
+    plans = PlansManager(read_json(folder / "plans.json"))
     configuration = plans.get_configuration(content["init_args"]["configuration"])
-    dataset_json = json.loads((folder / "dataset.json").read_text())
+    dataset_json = read_json(folder / "dataset.json")
     recipe = Recipe(**content[PLANS_KEY]["recipe"])
     task = task_of(recipe, plans, configuration, dataset_json)
     return OBJECTIVES[recipe.objective](task, VoxelLoss({})).companion

@@ -19,6 +19,7 @@ import numpy as np
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.components import largest_component
 
 FILE_NAME = "postprocessing_pairs.json"
@@ -131,8 +132,12 @@ class Rules:
         Raises:
             InputError: there is no such file, it is damaged, or a later version wrote it.
         """
+        content = read_json(
+            path,
+            missing=f"{path}: no such file; find the rules with nnunet_liver postprocess find.",
+            remedy="find the rules again",
+        )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] > FORMAT:
                 raise InputError(
                     f"{path}: was written by a later version; install that version or a later one."
@@ -140,11 +145,7 @@ class Rules:
             return cls(
                 tuple(Rule.from_json(rule) for rule in content["rules"]), content["found_on"]
             )
-        except FileNotFoundError:
-            raise InputError(
-                f"{path}: no such file; find the rules with nnunet_liver postprocess find."
-            ) from None
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path}: is damaged ({type(error).__name__}: {error}); find the rules again."
             ) from None

@@ -19,6 +19,7 @@ from nnunet_liver_ext.evaluation.files.label_maps import (
     ImageKey,
     find_predictions,
 )
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair, encode_pair
 from nnunet_liver_ext.postprocessing.largest_piece import Rules, keep_largest
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
@@ -133,9 +134,7 @@ def _take_along(predictions: Path, out: Path, rules: Rules) -> None:
             continue
         with atomic_write(out / name) as unfinished:
             if name == "prediction.json":
-                content = json.loads(source.read_text(encoding="utf-8")) | {
-                    "postprocessing": rules.names()
-                }
+                content = read_json(source) | {"postprocessing": rules.names()}
                 unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
             else:
                 shutil.copyfile(source, unfinished)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nnunet_liver_ext.atomic_write import atomic_write
+from nnunet_liver_ext.json_files import read_json
 
 
 def hard_counts(logits: Tensor, target: Tensor, ignored: int | None = None) -> np.ndarray:
@@ -91,7 +92,7 @@ def name_the_summary(
     Returns:
         The Dice of each class in a line for the log.
     """
-    summary = json.loads(path.read_text())
+    summary = read_json(path)
     for case in summary["metric_per_case"]:
         case |= {key: Path(case[key]).name for key in ("reference_file", "prediction_file")}
     if without:

@@ -518,7 +518,7 @@ def test_a_manifest_of_a_later_version_or_a_damaged_one_is_refused(raw: Path, st
     with pytest.raises(InputError, match="written by a later version"):
         Manifest.load(path.parent)
     path.write_text(content[:200])
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match=r"pairs\.json: is no valid JSON .*; convert again\.$"):
         Manifest.load(path.parent)
     path.unlink()
     with pytest.raises(InputError, match=r"has no pairs\.json"):

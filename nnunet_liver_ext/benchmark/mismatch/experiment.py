@@ -3,7 +3,6 @@ they drop by."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from nnunet_liver_ext.evaluation.results.results_table import write_csv
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from nnunet_liver_ext.inference.model import Model
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.studies.pair_studies import Study
 
 WRITTEN = ("mismatch.csv", "mismatch.json")
@@ -110,7 +110,7 @@ def _of_model(
         ]
         tables.append(evaluation.table)
     table = drops(*tables)
-    placements = json.loads((folder / PLACEMENTS).read_text(encoding="utf-8"))
+    placements = read_json(folder / PLACEMENTS)
     rows = [
         placements[case][modality]
         for case, modality in zip(table["case"], table["modality"], strict=True)

@@ -34,6 +34,7 @@ from nnunet_liver_ext.errors import (
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import decide_on_native_grid, prepare_study
 from nnunet_liver_ext.inference.prediction_json import describe_predictions
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import read_image, write_image
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -174,4 +175,4 @@ def _describe(model: Model, pairing: Pairing, folder: Path, kind: str, *, overwr
 
 def _read_placements(out: Path) -> dict[str, Any]:
     path = out / PLACEMENTS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

@@ -9,7 +9,6 @@ models are configurations of one plans file.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from rich.console import Console
 from nnunet_liver_ext.benchmark.similarity_toy.figure import write_results
 from nnunet_liver_ext.benchmark.workspace import Workspace
 from nnunet_liver_ext.console import progress_bar
+from nnunet_liver_ext.json_files import read_json
 
 TRAINER = "nnUNetTrainerSimilarityTranslation"
 DATASET = 601
@@ -156,7 +156,7 @@ class _Sweep:
         }
         numbers |= {"patch_size": [self.scale.size] * 2} if self.scale.tiny else {}
         plan_dataset(DATASET, tiny=self.scale.tiny, numbers=numbers, base="2d", processes=2)
-        known = json.loads(path.read_text())["configurations"]
+        known = read_json(path)["configurations"]
         for seed in self.seeds:
             for name, own in {
                 self.pretraining(seed): self._pretraining_numbers(seed),

@@ -3,7 +3,6 @@ they lie."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from nnunet_liver_ext.dataset_conversion.folder_search import files_below
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import image_ending, stem
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -110,9 +110,9 @@ def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:
 def _numbers_of_labels(path: Path) -> dict[str, int]:
     """By name, of {"6": "liver"} and of {"liver": 6}; {} if the file is not there or has none."""
     try:
-        content: Any = json.loads(path.read_text())
+        content: Any = read_json(path)
         entries = content.get("labels", {}).items()
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+    except (InputError, OSError, AttributeError):
         return {}
     numbers = {}
     for key, value in entries:

@@ -20,6 +20,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.pair import (
     make_pair,
 )
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import IMAGE_ENDINGS, Grid, array, image_like, write_image
 
 OPTIONS_FILE = "phantom.json"
@@ -129,11 +130,11 @@ def claim(folder: Path, options: dict[str, object]) -> None:
         with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(options, indent=2) + "\n")
         return
-    found = json.loads(path.read_text())
+    before = read_json(path, remedy="choose another folder or delete it")
     differing = [
-        f"{name} {found.get(name)} rather than {value}"
+        f"{name} {before.get(name)} rather than {value}"
         for name, value in options.items()
-        if found.get(name) != value
+        if before.get(name) != value
     ]
     if differing:
         raise InputError(

@@ -31,6 +31,7 @@ from nnunet_liver_ext.dataset_conversion.toy.pair import (
 from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import image_like
 from nnunet_liver_ext.studies.pair_studies import Study
 
@@ -165,18 +166,13 @@ def _check_made_alike(folder: Path, made_with: Mapping[str, Any]) -> None:
     path = folder / "dataset.json"
     if not path.is_file():
         return
-    try:
-        found = json.loads(path.read_text()).get("toy")
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: is no valid JSON ({error}); mend it, or replace the dataset with --overwrite."
-        ) from None
-    if found is None:
+    before = read_json(path, remedy="mend it, or replace the dataset with --overwrite").get("toy")
+    if before is None:
         return  # no toy; the writer will say so
     different = [
-        f"{key} {found.get(key)} rather than {value}"
+        f"{key} {before.get(key)} rather than {value}"
         for key, value in made_with.items()
-        if found.get(key) != value
+        if before.get(key) != value
     ]
     if different:
         raise InputError(

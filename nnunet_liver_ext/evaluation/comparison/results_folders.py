@@ -3,7 +3,6 @@ measured, patients and folds."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.json_files import read_json
 
 COLUMNS = ("case", "modality", "class", "metric", "value", "unit")
 CHOSEN = "checkpoint_chosen_on_these_cases"
@@ -147,9 +147,9 @@ def read_folds(path: Path) -> dict[str, int]:
             repeated cross-validation).
     """
     try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
+        splits = read_json(path)
         pairs = [(str(case), number) for number, fold in enumerate(splits) for case in fold["val"]]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (InputError, OSError, TypeError, KeyError):
         raise InputError(
             f"{path}: is no splits_final.json of nnU-Net; it lies in the folder"
             " nnUNet_preprocessed."
@@ -214,10 +214,7 @@ def _json_of(path: Path) -> dict[str, Any]:
     """Empty if there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}).") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: is no results.json of nnunet_liver evaluate.")
     return content

@@ -8,7 +8,6 @@ masks, are native masks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.studies_beside import read_either
+from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
 from nnunet_liver_ext.space.images import Grid, array, image_ending, read_mask, stem
 from nnunet_liver_ext.studies.pair_studies import LIVER, Study, deformation_files, is_mask_name
@@ -105,8 +105,8 @@ class Description:
 
     @classmethod
     def _read(cls, path: Path) -> Description:
+        content = read_json(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             pair = PairLabels.from_dataset_json(content)
             labels = content.get("labels")
             classes = _pair_classes(pair) if pair else _label_classes(labels) if labels else None

@@ -254,7 +254,7 @@ def test_an_empty_folder_is_refused_with_a_hint(tmp_path, put):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no valid dataset.json"),
+        ("{", r"dataset\.json: is no valid JSON"),
         (
             '{"labels": {"background": 0, "liver": 1, "ignore": 2}}',
             "an ignore label cannot be evaluated",
