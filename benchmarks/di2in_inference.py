@@ -84,7 +84,7 @@ def seconds_file_to_file(size: Sequence[int], repeats: int, device: str) -> list
     from nnunet_liver_ext.inference.load_model import load_model
     from nnunet_liver_ext.inference.predict import predict_studies
     from nnunet_liver_ext.space.images import Grid, image_like, write_image
-    from nnunet_liver_ext.studies.pair_studies import Study
+    from nnunet_liver_ext.studies.study import Study
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -31,7 +31,7 @@ from nnunet_liver_ext.space.images import (
     read_mask,
     write_image,
 )
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 STUDIES_PER_IMAGE = 6
 

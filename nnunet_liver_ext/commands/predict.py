@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from nnunet_liver_ext.inference.ensemble import Ensemble
     from nnunet_liver_ext.inference.model import Model
-    from nnunet_liver_ext.studies.pair_studies import Study
+    from nnunet_liver_ext.studies.study import Study
 
 
 def predict(
@@ -190,7 +190,7 @@ def _one_study(
     images: list[Path],
     liver: Path | None,
 ) -> Study:
-    from nnunet_liver_ext.studies.pair_studies import Study
+    from nnunet_liver_ext.studies.study import Study
 
     if ensemble.is_of_single_images == bool(pair["T1"] or pair["T2"]):
         names = " and ".join(ensemble.modalities)

@@ -17,7 +17,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, GridSpacing, Interpolation
 from nnunet_liver_ext.space.intensities import Intensities
-from nnunet_liver_ext.studies.pair_studies import LIVER
+from nnunet_liver_ext.studies.study import LIVER
 
 NOT_NORMALISED = "noNorm"
 """The channel name that nnU-Net leaves as it is."""

@@ -21,7 +21,7 @@ from nnunet_liver_ext.pairing import encode_pair
 from nnunet_liver_ext.space.common_grid import mask_on_grid
 from nnunet_liver_ext.space.image_channels import normalise_channels, resample_channels
 from nnunet_liver_ext.space.images import Grid, array, image_like
-from nnunet_liver_ext.studies.pair_studies import LIVER, Study
+from nnunet_liver_ext.studies.study import LIVER, Study
 
 
 @dataclass(frozen=True)

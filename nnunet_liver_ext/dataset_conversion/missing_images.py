@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.pair_studies import LIVER, Study
+from nnunet_liver_ext.studies.study import LIVER, Study
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.dataset_json.manifest import ManifestCase

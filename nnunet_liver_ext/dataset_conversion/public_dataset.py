@@ -15,7 +15,7 @@ from nnunet_liver_ext.errors import InputError
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader
-    from nnunet_liver_ext.studies.pair_studies import Study
+    from nnunet_liver_ext.studies.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)

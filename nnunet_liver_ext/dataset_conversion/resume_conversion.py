@@ -13,7 +13,7 @@ from nnunet_liver_ext.dataset_conversion.splits import Splitting
 from nnunet_liver_ext.dataset_conversion.write_case import CaseJob
 from nnunet_liver_ext.dataset_json.manifest import MANIFEST_FILE, Manifest
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms", "ratersTr", "ratersTs")
 CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")

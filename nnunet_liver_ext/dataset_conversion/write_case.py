@@ -16,7 +16,7 @@ from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader
 from nnunet_liver_ext.dataset_json.manifest import ManifestCase, SourceFile
 from nnunet_liver_ext.errors import CaseFailure, InputError, last_line
 from nnunet_liver_ext.space.images import write_image
-from nnunet_liver_ext.studies.pair_studies import Study, safe_name
+from nnunet_liver_ext.studies.study import Study, safe_name
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from nnunet_liver_ext.dataset_json.manifest import Manifest, ManifestCase
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.json_files import read_json
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 from nnunet_liver_ext.workers import run_in_processes
 
 

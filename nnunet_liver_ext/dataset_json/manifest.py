@@ -20,7 +20,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.detached_data import detached_files
 from nnunet_liver_ext.space.images import Grid
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 MANIFEST_FILE = "pairs.json"
 FORMAT = 1

@@ -14,7 +14,8 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, MatchedCases, match_references
-from nnunet_liver_ext.evaluation.files.label_maps import Classes, ImageKey
+from nnunet_liver_ext.evaluation.files.described_labels import Classes
+from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all

@@ -28,7 +28,7 @@ from nnunet_liver_ext.inference.native import (
     prepare_study,
 )
 from nnunet_liver_ext.space.images import Grid
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.files.label_maps import Classes, Description, label_map_files
+from nnunet_liver_ext.evaluation.files.described_labels import Classes, describe_labels
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.postprocessing.border_lesions import (
     PAPER,
@@ -23,6 +23,7 @@ from nnunet_liver_ext.postprocessing.border_lesions import (
     postprocess_label_map,
 )
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, stem, write_image
+from nnunet_liver_ext.studies.listed_files import ListedFolder
 
 ORGAN_NAMES = ("liver",)
 """Classes of a dataset.json that are no lesions."""
@@ -33,7 +34,7 @@ FAILURES = (InputError, OSError, RuntimeError, MemoryError)
 class LiverMasks:
     """Where the liver of a case is: a folder of masks, or values of the predictions themselves."""
 
-    folder: Path | None = None
+    folder: ListedFolder | None = None
     """Masks by case name; every value but 0 is liver. imagesTr or imagesTs of a dataset with a
     liver mask will do."""
     values: tuple[int, ...] = ()
@@ -49,7 +50,7 @@ class LiverMasks:
         """
         if self.folder is None:
             return np.isin(labels, self.values)
-        file = self._file(case)
+        file = self._file(self.folder, case)
         image = read_mask(file)
         if not Grid.from_image(image).matches(grid):
             raise InputError(
@@ -58,21 +59,16 @@ class LiverMasks:
             )
         return array(image) != 0
 
-    def _file(self, case: str) -> Path:
+    def _file(self, folder: ListedFolder, case: str) -> Path:
         names = [case, f"{case}_{self.channel:04d}"] if self.channel is not None else [case]
-        found = [
-            file
-            for file in label_map_files(self.folder or Path())
-            for name in names
-            if stem(file) == name
-        ]
-        if len(found) != 1:
-            what = "has no liver mask" if not found else "has several liver masks"
+        masks = [file.path for file in folder.files if file.name in names]
+        if len(masks) != 1:
+            what = "has several liver masks" if masks else "has no liver mask"
             raise InputError(
-                f"{self.folder}: {what} of {case}"
+                f"{folder.path}: {what} of {case}"
                 f" ({' or '.join(f'{name}.nii.gz' for name in names)})."
             )
-        return found[0]
+        return masks[0]
 
 
 def postprocess_folder(
@@ -148,10 +144,10 @@ def _files(predictions: Path, out: Path) -> list[Path]:
         raise InputError(f"{predictions}: no such folder of predictions.")
     if out.resolve() == predictions.resolve():
         raise InputError(f"{out}: is the folder of the predictions itself; choose another one.")
-    files = label_map_files(predictions)
+    files = [file.path for file in ListedFolder(predictions).files]
     if not files:
         raise InputError(f"{predictions}: holds no label maps.")
-    if Description.beside(predictions).pair is not None:
+    if describe_labels(predictions).pair is not None:
         raise InputError(
             f"{predictions}: holds joint label maps of pairs; split them first (nnunet_liver"
             " predict --split)."
@@ -160,7 +156,7 @@ def _files(predictions: Path, out: Path) -> list[Path]:
 
 
 def _lesion_classes(predictions: Path) -> Classes:
-    described = Description.beside(predictions).classes or {}
+    described = describe_labels(predictions).classes or {}
     classes = {
         name: labels for name, labels in described.items() if name.lower() not in ORGAN_NAMES
     }
@@ -180,7 +176,7 @@ def _liver_masks(predictions: Path, liver: Path | tuple[int, ...]) -> LiverMasks
             " 1+2."
         )
     described = OrganMask.from_dataset_json(_read_json(predictions / "dataset.json"))
-    return LiverMasks(folder=liver, channel=described.channel if described else None)
+    return LiverMasks(folder=ListedFolder(liver), channel=described.channel if described else None)
 
 
 def _liver_label(values: tuple[int, ...], classes: Classes) -> int:

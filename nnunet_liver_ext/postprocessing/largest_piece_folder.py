@@ -13,12 +13,8 @@ import numpy as np
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.files.label_maps import (
-    NO_MODALITY,
-    Description,
-    ImageKey,
-    find_predictions,
-)
+from nnunet_liver_ext.evaluation.files.described_labels import describe_labels
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey, find_predictions
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair, encode_pair
 from nnunet_liver_ext.postprocessing.largest_piece import Rules, keep_largest
@@ -61,7 +57,7 @@ def apply_to_folder(
             f"{out}: is the folder of the predictions itself; choose another one, or change them"
             " --in-place."
         )
-    pair = Description.beside(predictions).pair
+    pair = describe_labels(predictions).pair
     files: dict[Path, list[ImageKey]] = {}
     for key, label_map in find_predictions(predictions, pair).maps.items():
         files.setdefault(label_map.path, []).append(key)
@@ -101,7 +97,7 @@ def _check(
             f"{predictions}: its label maps name no image (CASE_T1) and no dataset.json says that"
             f" they are joint; the rules are for {' and '.join(rules.modalities)}."
         )
-    classes = Description.beside(predictions).classes
+    classes = describe_labels(predictions).classes
     if classes is not None:
         by_label = {labels[0]: name for name, labels in classes.items()}
         rules.check(

@@ -25,7 +25,8 @@ from nnunet_liver_ext.evaluation.files.case_files import (
     labels_on_one_grid,
     match_references,
 )
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, Classes
+from nnunet_liver_ext.evaluation.files.described_labels import Classes
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult

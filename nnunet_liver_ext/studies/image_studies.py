@@ -1,5 +1,4 @@
-"""Ordinary studies: one image of one or more channels, its mask if there is one, perhaps a liver
-mask beside it.
+"""Ordinary studies: an image of one or more channels, perhaps with its mask and a liver mask.
 
 Channels are named by the user: ("MR",), ("CT",), ("water", "fat"). The mask belongs to the first of
 them.
@@ -7,22 +6,22 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.images import image_ending, stem
-from nnunet_liver_ext.studies.pair_studies import (
-    LIVER,
-    MASK_SUFFIXES,
-    Study,
-    distinct,
-    put,
-    read_table,
-    sub_folders,
+from nnunet_liver_ext.studies.listed_files import (
+    ListedFile,
+    ListedFolder,
+    add_file,
+    is_mask_name,
+    split_name,
 )
+from nnunet_liver_ext.studies.pair_studies import list_studies
+from nnunet_liver_ext.studies.study import LIVER, Study, sort_by_name
+from nnunet_liver_ext.studies.study_table import StudyTable
 
-SLICE_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 IMAGE = "image"
 """What an only image may be called in the sub-folder of its study."""
 
@@ -46,131 +45,106 @@ def read_image_studies(path: Path, *, modalities: Sequence[str]) -> list[Study]:
         InputError: nothing there, missing columns or files, a mask without an image, or two studies
             with one name.
     """
-    path = Path(path)
-    if path.is_dir():
-        studies = (
-            _from_nnunet(path, modalities)
-            if (path / "imagesTr").is_dir()
-            else _from_folder(path, modalities)
-        )
-    elif path.is_file():
-        columns = {name.lower(): name for name in modalities} | (
-            {IMAGE: modalities[0]} if len(modalities) == 1 else {}
-        )
-        studies = read_table(path, columns, {"mask": modalities[0], f"{LIVER}_mask": LIVER})
+    return select_image_studies(list_studies(path), modalities)
+
+
+def select_image_studies(
+    files: ListedFolder | StudyTable, modalities: Sequence[str]
+) -> list[Study]:
+    """The ordinary studies among the files; layouts and errors as `read_image_studies`."""
+    if isinstance(files, StudyTable):
+        columns = {name.lower(): name for name in modalities}
+        if len(modalities) == 1:
+            columns[IMAGE] = modalities[0]
+        studies = files.studies(columns, {"mask": modalities[0], f"{LIVER}_mask": LIVER})
+    elif any(folder.path.name == "imagesTr" for folder in files.folders):
+        studies = _studies_of_nnunet(files, modalities)
     else:
-        raise InputError(f"{path}: no such file or folder.")
+        studies = _studies_in(files, modalities)
     if not studies:
         raise InputError(
-            f"{path}: holds no studies; expected NAME.nii.gz and NAME_mask.nii.gz, a sub-folder for"
-            " each study, or a CSV with patient, study,"
+            f"{files.path}: holds no studies; expected NAME.nii.gz and NAME_mask.nii.gz, a"
+            " sub-folder for each study, or a CSV with patient, study,"
             f" {', '.join(name.lower() for name in modalities)}, mask."
         )
-    return distinct(studies, path)
+    return sort_by_name(studies, files.path)
 
 
-def _from_nnunet(folder: Path, modalities: Sequence[str]) -> list[Study]:
-    """A raw dataset of nnU-Net; what lies in imagesTs has no masks."""
-    studies = _side_by_side(folder / "imagesTr", modalities)
-    labels = (
-        {stem(path): path for path in _entries(folder / "labelsTr")}
-        if (folder / "labelsTr").is_dir()
-        else {}
+def _studies_in(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+    """Files side by side, and a sub-folder for each study."""
+    in_folders = (
+        _study_in(inner, modalities) for inner in folder.study_folders if not inner.is_series
     )
+    side_by_side = _studies_side_by_side(folder.files_and_series, modalities)
+    return side_by_side + [study for study in in_folders if study.images]
+
+
+def _studies_of_nnunet(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+    """A raw dataset of nnU-Net; what lies in imagesTs has no masks."""
+    inner = {child.path.name: child for child in folder.folders}
+    studies = _studies_side_by_side(inner["imagesTr"].files_and_series, modalities)
+    labels: dict[str, Path] = {}
+    if "labelsTr" in inner:
+        labels = {file.name: file.path for file in inner["labelsTr"].files_and_series}
     alone = sorted(labels.keys() - {study.study for study in studies})
     if alone:
         raise InputError(f"{labels[alone[0]]}: is a mask, but there is no image of {alone[0]}.")
-    found = [
-        Study(
-            one.patient,
-            one.study,
-            one.images,
-            {modalities[0]: labels[one.study]} if one.study in labels else {},
-        )
-        for one in studies
-    ]
-    return found + (
-        _side_by_side(folder / "imagesTs", modalities) if (folder / "imagesTs").is_dir() else []
-    )
+    masks = {name: {modalities[0]: path} for name, path in labels.items()}
+    studies = [replace(study, masks=masks.get(study.study, {})) for study in studies]
+    if "imagesTs" in inner:
+        studies += _studies_side_by_side(inner["imagesTs"].files_and_series, modalities)
+    return studies
 
 
-def _from_folder(folder: Path, modalities: Sequence[str]) -> list[Study]:
-    studies = _side_by_side(folder, modalities)
-    inside = (
-        _one_study(child, modalities) for child in sub_folders(folder) if not _is_series(child)
-    )
-    return studies + [study for study in inside if study.images]
-
-
-def _side_by_side(folder: Path, modalities: Sequence[str]) -> list[Study]:
+def _studies_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str]) -> list[Study]:
+    """NAME.nii.gz or NAME_CHANNEL.nii.gz, NAME_mask.nii.gz, NAME_liver_mask.nii.gz."""
     images: dict[str, dict[str, Path]] = {}
     masks: dict[str, Path] = {}
-    for path in _entries(folder):
-        words = stem(path) if path.is_file() else path.name
-        if words.lower().endswith(MASK_SUFFIXES):
-            put(path, words[: words.rindex("_")], masks, "mask")
-        else:
-            name, modality = _split(words, modalities)
-            if modality is not None and name:
-                put(path, modality, images.setdefault(name, {}), "image")
+    for file in files:
+        if file.is_mask:
+            add_file(file.path, file.bare_name, masks, "mask")
+            continue
+        name, modality = split_name(file.name, modalities, numbered=True)
+        if modality is None and len(modalities) == 1:
+            modality = modalities[0]
+        if modality is not None and name:
+            add_file(file.path, modality, images.setdefault(name, {}), "image")
     return _with_masks(images, masks, modalities)
 
 
 def _with_masks(
     images: dict[str, dict[str, Path]], masks: dict[str, Path], modalities: Sequence[str]
 ) -> list[Study]:
-    """Each mask with its image: NAME or NAME_CHANNEL is the label map, NAME_liver the liver
-    mask."""
-    own: dict[str, dict[str, Path]] = {}
-    for words, path in masks.items():
-        name, key = _split(words, modalities)[0] if words not in images else words, modalities[0]
-        if name not in images and words.lower().endswith(f"_{LIVER}"):
-            name, key = _split(words[: -len(LIVER) - 1], modalities)[0], LIVER
+    """The studies, each image with its masks.
+
+    NAME or NAME_CHANNEL is the name of a label map, NAME_liver that of a liver mask.
+    """
+    masks_by_study: dict[str, dict[str, Path]] = {}
+    for mask_name, path in masks.items():
+        name, key = mask_name, modalities[0]
+        if name not in images:
+            name = split_name(mask_name, modalities, numbered=True).case
+        if name not in images and mask_name.lower().endswith(f"_{LIVER}"):
+            name = split_name(mask_name[: -len(LIVER) - 1], modalities, numbered=True).case
+            key = LIVER
         if name not in images:
             raise InputError(f"{path}: is a mask, but there is no image of {name}.")
-        put(path, key, own.setdefault(name, {}), "mask")
-    return [Study(name, name, files, own.get(name, {})) for name, files in images.items()]
+        add_file(path, key, masks_by_study.setdefault(name, {}), "mask")
+    return [
+        Study(name, name, files, masks_by_study.get(name, {})) for name, files in images.items()
+    ]
 
 
-def _one_study(folder: Path, modalities: Sequence[str]) -> Study:
-    """A folder with image.nii.gz or MR.nii.gz (or a folder of slices of that name), mask.nii.gz,
-    liver_mask.nii.gz."""
+def _study_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
+    """A folder with image.nii.gz or MR.nii.gz (files or slices), mask and liver_mask."""
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
-    for path in _entries(folder):
-        words = f"_{stem(path) if path.is_file() else path.name}".lower()
-        if words.endswith(MASK_SUFFIXES):
-            put(path, LIVER if f"_{LIVER}_" in words else modalities[0], masks, "mask")
-        elif words == f"_{IMAGE}" and len(modalities) == 1:
-            put(path, modalities[0], images, "image")
-        else:
-            name, modality = _split(words, modalities)
-            if modality is not None and name != words:
-                put(path, modality, images, "image")
-    return Study(folder.name, folder.name, images, masks)
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    """Image files and folders of DICOM slices, sorted."""
-    for path in sorted(folder.iterdir()):
-        if path.name[0] != "." and (image_ending(path) if path.is_file() else _is_series(path)):
-            yield path
-
-
-def _is_series(folder: Path) -> bool:
-    """Whether a folder holds slices: files, none of them an image of another kind, and no
-    folders."""
-    inside = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
-    return bool(inside) and all(
-        path.is_file() and path.suffix.lower() in SLICE_SUFFIXES for path in inside
-    )
-
-
-def _split(words: str, modalities: Sequence[str]) -> tuple[str, str | None]:
-    """(name of the study, channel) of a file's stem; without a channel in it, it is that of an only
-    one, else None."""
-    for channel, modality in enumerate(modalities):
-        for ending in (f"_{modality}", f"_{channel:04d}"):
-            if words.lower().endswith(ending.lower()):
-                return words[: -len(ending)], modality
-    return words, modalities[0] if len(modalities) == 1 else None
+    for file in folder.files_and_series:
+        name = f"_{file.name}".lower()
+        if is_mask_name(name):
+            add_file(file.path, LIVER if f"_{LIVER}_" in name else modalities[0], masks, "mask")
+        elif name == f"_{IMAGE}" and len(modalities) == 1:
+            add_file(file.path, modalities[0], images, "image")
+        elif (modality := split_name(name, modalities, numbered=True).modality) is not None:
+            add_file(file.path, modality, images, "image")
+    return Study(folder.path.name, folder.path.name, images, masks)

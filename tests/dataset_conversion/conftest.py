@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.space.images import Grid, image_like, write_image
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 AXIAL = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 T1_GRID = Grid((20, 18, 12), (3.0, 3.0, 4.0), (-30.0, -27.0, -24.0), AXIAL)

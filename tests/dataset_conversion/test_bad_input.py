@@ -18,7 +18,7 @@ from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.pairing import decode_pair
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, write_image
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 from tests.dataset_conversion.conftest import AXIAL, COARSE, T1_GRID, T2_GRID, ball
 from tests.dicom_files import write_series
 

@@ -29,7 +29,7 @@ from nnunet_liver_ext.space.images import (
     write_image,
 )
 from nnunet_liver_ext.space.intensities import Intensities
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 from tests.dataset_conversion.conftest import fingerprint
 
 GRID = Grid(

@@ -18,7 +18,7 @@ from nnunet_liver_ext.pairing import decode_pair
 from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, mask_on_grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask, write_image
 from nnunet_liver_ext.space.intensities import Intensities
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, ball
 
 SETTINGS = ConversionSettings(spacing=COARSE)

@@ -18,7 +18,7 @@ from nnunet_liver_ext.inference.native import prepare_study
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.postprocessing.border_lesions import postprocess_lesions
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 GRID = Grid((30, 28, 10), (1.2, 1.3, 4.0), (5.0, -3.0, 2.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 LIVER, TUMOUR = 100.0, 300.0

@@ -4,7 +4,7 @@ import pytest
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.image_studies import read_image_studies
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 
 def touch(folder: Path, *names: str) -> None:

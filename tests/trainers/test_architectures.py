@@ -13,7 +13,7 @@ import torch
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 from tests.conftest import CASES, blob_pair
 from tests.training import make_trainer, quietly, run_epochs
 

@@ -26,7 +26,7 @@ from nnunet_liver_ext.evaluation.results.write_results import Evaluation
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.json_files import read_json
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 WRITTEN = ("mismatch.csv", "mismatch.json")
 

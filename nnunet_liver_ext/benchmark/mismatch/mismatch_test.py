@@ -36,7 +36,7 @@ from nnunet_liver_ext.inference.native import decide_on_native_grid, prepare_stu
 from nnunet_liver_ext.inference.prediction_json import describe_predictions
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import read_image, write_image
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 KINDS = ("matched", "mismatched")
 PREDICTIONS = "predictions"

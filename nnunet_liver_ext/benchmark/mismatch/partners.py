@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 Alignment = Literal["scanner", "centre"]
 LEAST_COVERED = 0.5

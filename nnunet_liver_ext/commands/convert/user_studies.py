@@ -79,7 +79,7 @@ def images(
 ) -> None:
     """Your own images with one mask each: MR, CT or several channels, from a CSV or a folder."""
     from nnunet_liver_ext.studies.image_studies import read_image_studies
-    from nnunet_liver_ext.studies.pair_studies import LIVER
+    from nnunet_liver_ext.studies.study import LIVER
 
     studies = read_image_studies(source, modalities=modality)
     organ = _values(organ_values) if organ_values else None

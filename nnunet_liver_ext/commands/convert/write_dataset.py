@@ -11,7 +11,7 @@ import typer
 from nnunet_liver_ext.commands.convert.shared_options import Output
 
 if TYPE_CHECKING:
-    from nnunet_liver_ext.studies.pair_studies import Study
+    from nnunet_liver_ext.studies.study import Study
 
 
 class SettingsGroup(Protocol):

@@ -25,7 +25,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
 )
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import stem
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 FIRST_MR = 500
 """Number of the first MR image; lower ones are CT."""

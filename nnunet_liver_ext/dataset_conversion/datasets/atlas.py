@@ -16,7 +16,7 @@ from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
     check_label_names,
 )
 from nnunet_liver_ext.dataset_conversion.public_dataset import TEST_IMAGES, PublicDataset
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 FILES = NumberedFiles(
     image="imagesTr/im([0-9]+)",

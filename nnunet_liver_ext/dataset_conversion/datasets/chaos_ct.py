@@ -28,7 +28,7 @@ from nnunet_liver_ext.dataset_conversion.slicewise_masks import ranks, read_png_
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, sorted_slices
 from nnunet_liver_ext.space.images import array, image_like
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 MASK_NAME = re.compile(r"liver_GT_([0-9]+)\.png", re.IGNORECASE)
 MR_SEQUENCES = ("T1DUAL", "T2SPIR")

@@ -30,7 +30,7 @@ from nnunet_liver_ext.dataset_conversion.slicewise_masks import read_png_slice
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, sorted_slices
 from nnunet_liver_ext.space.images import array, image_like
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 ORGANS = {"liver": 1, "right kidney": 2, "left kidney": 3, "spleen": 4}
 """The labels of the masks that `ChaosReader` gives."""

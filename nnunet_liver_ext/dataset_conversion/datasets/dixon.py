@@ -37,7 +37,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image
 from nnunet_liver_ext.studies.image_studies import read_image_studies
-from nnunet_liver_ext.studies.pair_studies import LIVER, Study
+from nnunet_liver_ext.studies.study import LIVER, Study
 
 WATER, FAT, FRACTION = "water", "fat", "fat fraction"
 CHANNELS = ("fat-fraction", WATER, FAT)

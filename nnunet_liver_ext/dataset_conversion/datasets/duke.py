@@ -30,7 +30,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
     SegmentationTask,
 )
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 
 def duke_pairs(root: Path, t1: str, t2: str) -> list[Study]:

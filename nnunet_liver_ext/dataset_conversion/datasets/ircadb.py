@@ -33,7 +33,7 @@ from nnunet_liver_ext.space.dicom import (
     sorted_slices,
 )
 from nnunet_liver_ext.space.images import array, image_like
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 PATIENT = re.compile(r"3Dircadb1\.[0-9]+", re.IGNORECASE)
 TUMOUR = re.compile(r"livertumou?rs?[_ -]?[0-9]*", re.IGNORECASE)

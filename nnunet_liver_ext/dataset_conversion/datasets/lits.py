@@ -36,7 +36,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
 from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 UNKNOWN_VOXEL_SIZE = "unknown-voxel-size"
 REMARK = (

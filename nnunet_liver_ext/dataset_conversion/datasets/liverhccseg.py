@@ -30,7 +30,7 @@ from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
 from nnunet_liver_ext.dataset_conversion.public_dataset import DatasetOption, PublicDataset
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, stem
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 PHASES = {"art": "art", "pre": "art_pre", "pv": "art_pv", "del": "art_del"}
 """Files of the phases on (or registered to) the arterial one, without their ending."""

@@ -13,7 +13,7 @@ from nnunet_liver_ext.dataset_conversion.folder_search import files_below
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import image_ending, stem
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
 from nnunet_liver_ext.dataset_conversion.single_slice_files import SLICE_MM
 from nnunet_liver_ext.dataset_conversion.single_slice_reader import SingleSliceReader
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 
 def slices2d_studies(

@@ -21,7 +21,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 FILES = NumberedFiles(
     image="liver-orig([0-9]+)",

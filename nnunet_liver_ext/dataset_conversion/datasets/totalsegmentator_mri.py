@@ -19,7 +19,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
 )
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import array, image_ending, read_mask, stem
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 
 def totalsegmentator_mri_studies(

@@ -33,7 +33,7 @@ from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import image_like
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import Study
 
 MODALITIES = ("angle", "frequency")
 APPEARANCE_VERSION = (

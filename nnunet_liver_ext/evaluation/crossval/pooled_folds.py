@@ -13,12 +13,9 @@ from nnunet_liver_ext.dataset_json.manifest import MANIFEST_FILE as PAIRS
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition
-from nnunet_liver_ext.evaluation.files.label_maps import (
-    Description,
-    key_of,
-    label_map_files,
-    modalities_of,
-)
+from nnunet_liver_ext.evaluation.files.described_labels import describe_labels
+from nnunet_liver_ext.evaluation.files.label_maps import image_key, modalities_of
+from nnunet_liver_ext.studies.listed_files import ListedFolder
 
 References = Path | Mapping[str, Path]
 
@@ -105,8 +102,10 @@ def _link_references(
         raise InputError(
             f"{source}: must be a folder of label maps on the converted grid, named like the cases."
         )
-    modalities = modalities_of(Description.beside(crossval.dataset_json.parent).pair)
-    files = [(key_of(file, modalities).case, file) for file in label_map_files(source)]
+    modalities = modalities_of(describe_labels(crossval.dataset_json.parent).pair)
+    files = [
+        (image_key(file.name, modalities).case, file.path) for file in ListedFolder(source).files
+    ]
     if without := sorted(set(repetition.predictions) - {case for case, _ in files}):
         raise InputError(f"{source}: has no reference of {without[0]} ({len(without)} such cases).")
     for case, file in files:

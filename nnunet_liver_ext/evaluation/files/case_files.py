@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
+from nnunet_liver_ext.evaluation.files.described_labels import Classes, describe_labels
 from nnunet_liver_ext.evaluation.files.label_maps import (
-    Classes,
-    Description,
     ImageKey,
     LabelMap,
     LabelMaps,
@@ -119,7 +118,7 @@ def match_references(
     by_rater = references if isinstance(references, Mapping) else {ONLY_RATER: references}
     if PREDICTION in by_rater:
         raise InputError(f"a rater cannot be called {PREDICTION!r}; give another name.")
-    described = [Description.beside(path) for path in (predictions, *by_rater.values())]
+    described = [describe_labels(path) for path in (predictions, *by_rater.values())]
     pair = _agreed("pair", [description.pair for description in described])
     known = (
         described[:1] if reference_classes is not None else described

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.label_maps import (
     NO_MODALITY,
     ImageKey,
-    key_of,
-    label_map_files,
+    image_key,
+    images_of_studies,
 )
-from nnunet_liver_ext.evaluation.files.studies_beside import read_either
-from nnunet_liver_ext.space.images import stem
-from nnunet_liver_ext.studies.pair_studies import is_mask_name
+from nnunet_liver_ext.studies.listed_files import ListedFile, ListedFolder
+from nnunet_liver_ext.studies.pair_studies import list_studies
+from nnunet_liver_ext.studies.pairs_or_images import select_studies
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -31,40 +32,31 @@ def find_images(path: Path, modalities: tuple[str, ...]) -> dict[ImageKey, Path]
     Raises:
         InputError: there is nothing there, or the studies cannot be read.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such folder or CSV of images.")
-    files = (
-        [file for file in label_map_files(path) if not is_mask_name(stem(file))]
-        if path.is_dir()
-        else []
-    )
-    images = _from_files(files, modalities) if files else _from_studies(path, modalities)
+    files = list_studies(path, "folder or CSV of images")
+    side_by_side = files.files if isinstance(files, ListedFolder) else []
+    side_by_side = [file for file in side_by_side if not file.is_mask]
+    if side_by_side:
+        images = _select_images(side_by_side, modalities)
+    else:
+        studies, single = select_studies(files, modalities)
+        images = images_of_studies(studies, single=single)
     if not images:
         raise InputError(f"{path}: holds no images.")
     return images
 
 
-def _from_files(files: list[Path], modalities: tuple[str, ...]) -> dict[ImageKey, Path]:
+def _select_images(
+    files: Sequence[ListedFile], modalities: tuple[str, ...]
+) -> dict[ImageKey, Path]:
     images: dict[ImageKey, Path] = {}
     for file in files:
-        channel = CHANNEL.fullmatch(stem(file))
+        channel = CHANNEL.fullmatch(file.name)
         if channel is None:
-            images[key_of(file, modalities)] = file
+            images[image_key(file.name, modalities)] = file.path
             continue
         case, index = channel["case"], int(channel["channel"])
         if index < len(modalities):
-            images[ImageKey(case, modalities[index])] = file
+            images[ImageKey(case, modalities[index])] = file.path
         if index == 0:
-            images[ImageKey(case, NO_MODALITY)] = file
+            images[ImageKey(case, NO_MODALITY)] = file.path
     return images
-
-
-def _from_studies(path: Path, modalities: tuple[str, ...]) -> dict[ImageKey, Path]:
-    studies, single = read_either(path, modalities)
-    return {
-        ImageKey(study.name, NO_MODALITY if single else name): image
-        for study in studies
-        for name, image in reversed(
-            [*study.images.items()]
-        )  # of several channels the first one stays
-    }

@@ -12,7 +12,7 @@ import pandas as pd
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
-from nnunet_liver_ext.evaluation.files.label_maps import Classes
+from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.flags import to_look_at
 from nnunet_liver_ext.evaluation.results.latex import summary_latex

@@ -18,7 +18,7 @@ MODULE = """
 from pathlib import Path
 
 from nnunet_liver_ext.dataset_conversion.public_dataset import PublicDataset, SegmentationTask
-from nnunet_liver_ext.studies.pair_studies import Study
+from nnunet_liver_ext.studies.study import (Study)
 
 
 def find_studies(root: Path) -> list[Study]:

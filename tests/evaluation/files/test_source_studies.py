@@ -9,8 +9,9 @@ import pytest
 from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey, find_references
 from nnunet_liver_ext.evaluation.files.source_images import find_images
-from nnunet_liver_ext.evaluation.files.studies_beside import read_either
 from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.studies.pair_studies import list_studies
+from nnunet_liver_ext.studies.pairs_or_images import select_studies
 from tests.evaluation.conftest import block
 
 MODALITIES = ("T1", "T2")
@@ -28,7 +29,7 @@ def single(tmp_path: Path, put) -> Path:
 
 
 def test_a_csv_with_one_mask_is_of_single_images(single: Path):
-    (study,), is_single = read_either(single, MODALITIES)
+    (study,), is_single = select_studies(list_studies(single), MODALITIES)
     assert is_single
     assert list(study.images) == ["water", "fat"]
     references = find_references(single, None)
@@ -44,19 +45,10 @@ def test_a_csv_of_pairs(tmp_path: Path, put):
         put(f"files/{name}", block())
     table = tmp_path / "files" / "studies.csv"
     table.write_text("study,t1,t2,t2_mask\nanna,a.nii.gz,b.nii.gz,a.nii.gz\n")
-    (study,), is_single = read_either(table, MODALITIES)
+    (study,), is_single = select_studies(list_studies(table), MODALITIES)
     assert not is_single
     assert list(study.masks) == ["T2"]
     assert list(find_references(table, None).maps) == [ImageKey("anna", "T2")]
-
-
-@pytest.mark.parametrize(
-    ("names", "is_single"), [(("A", "A_mask"), True), (("A_T1", "A_T1_mask"), False)]
-)
-def test_folders(tmp_path: Path, put, names: tuple[str, ...], is_single: bool):
-    for name in names:
-        put(f"files/{name}", block())
-    assert read_either(tmp_path / "files", MODALITIES)[1] == is_single
 
 
 def test_predictions_of_an_ordinary_model_against_its_studies(tmp_path: Path, single: Path, put):

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
-from nnunet_liver_ext.evaluation.files.label_maps import Classes
+from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, read_scene
 from nnunet_liver_ext.evaluation.report.pictures.outlines import UNITS, as_path, outlines
 from nnunet_liver_ext.evaluation.report.pictures.slice_layout import (

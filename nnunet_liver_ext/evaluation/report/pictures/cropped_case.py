@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, labels_on_one_grid
-from nnunet_liver_ext.evaluation.files.label_maps import Classes
+from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.masks import VoxelBox, bounding_box
 from nnunet_liver_ext.space.images import Grid, image_like, read_image, resample
 

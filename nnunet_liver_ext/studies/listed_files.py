@@ -1,0 +1,141 @@
+"""The image files of a folder, listed once, and the one rule for what their names say.
+
+CASE_T1 is the image T1 of CASE, whatever its capitals; where channels are numbered, as nnU-Net does
+it, so is CASE_0000. NAME_mask, NAME_seg and NAME_label are masks. What is a study, a prediction or
+an image for a picture is chosen from the list by those who need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.images import image_ending, stem
+
+MASK_SUFFIXES = ("_mask", "_seg", "_label")
+SLICE_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """An image file, or a folder that stands for one image (DICOM slices)."""
+
+    path: Path
+    name: str
+    """Without the image ending."""
+
+    @property
+    def is_mask(self) -> bool:
+        return is_mask_name(self.name)
+
+    @property
+    def bare_name(self) -> str:
+        """The name without what says that it is a mask."""
+        return self.name[: self.name.rindex("_")] if self.is_mask else self.name
+
+
+class ListedFolder:
+    """A folder without what is hidden in it; every part is read when it is asked for, and once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _visible(self) -> list[Path]:
+        return sorted(path for path in self.path.iterdir() if not path.name.startswith("."))
+
+    @cached_property
+    def files(self) -> list[ListedFile]:
+        """The image files, sorted."""
+        files = (path for path in self._visible if image_ending(path) and path.is_file())
+        return [ListedFile(path, stem(path)) for path in files]
+
+    @cached_property
+    def folders(self) -> list[ListedFolder]:
+        """All sub-folders, sorted."""
+        return [ListedFolder(path) for path in self._visible if path.is_dir()]
+
+    @cached_property
+    def study_folders(self) -> list[ListedFolder]:
+        """Sub-folders that may hold a study: no predictions that were written into the folder."""
+        return [folder for folder in self.folders if not (folder.path / "prediction.json").exists()]
+
+    @cached_property
+    def is_series(self) -> bool:
+        """Whether the folder holds slices: files, none of them an image of another kind."""
+        return bool(self._visible) and all(
+            path.is_file() and path.suffix.lower() in SLICE_SUFFIXES for path in self._visible
+        )
+
+    @property
+    def files_and_folders(self) -> list[ListedFile]:
+        """The image files, and every sub-folder as a series, sorted."""
+        return _sort(self.files, self.folders)
+
+    @property
+    def files_and_series(self) -> list[ListedFile]:
+        """The image files and the folders of slices, sorted."""
+        return _sort(self.files, [folder for folder in self.folders if folder.is_series])
+
+
+class ImageName(NamedTuple):
+    """The parts of an image's name; without a modality in it, `modality` is None."""
+
+    case: str
+    modality: str | None
+
+
+def split_name(name: str, modalities: Sequence[str], *, numbered: bool) -> ImageName:
+    """The case and the modality that a name ends with, capitals aside.
+
+    Args:
+        name: of an image, without file ending and without what says that it is a mask.
+        modalities: names of the images, in the order of their channels.
+        numbered: CASE_0000 is the first modality; else the number belongs to the case's name.
+    """
+    for channel, modality in enumerate(modalities):
+        for ending in (f"_{modality}", *([f"_{channel:04d}"] if numbered else [])):
+            if name.lower().endswith(ending.lower()):
+                return ImageName(name[: -len(ending)], modality)
+    return ImageName(name, None)
+
+
+def is_mask_name(name: str) -> bool:
+    """Whether a name without file ending says that it is a mask: "anna_T1_mask"."""
+    return name.lower().endswith(MASK_SUFFIXES)
+
+
+def deformation_files(case: str, modalities: tuple[str, ...]) -> tuple[str, str]:
+    """Names of what `predict --deformation` writes beside the masks of a pair.
+
+    Returns:
+        The file of the displacements, and that of mask 1 moved onto image 2.
+    """
+    first, second = modalities
+    return f"{case}_deformation.nii.gz", f"{case}_{first}_on_{second}.nii.gz"
+
+
+def add_file(path: Path, key: str, files: dict[str, Path], kind: str) -> None:
+    """Enters a file under its key.
+
+    Args:
+        path: the file.
+        key: such as its modality.
+        files: by key.
+        kind: "image" or "mask", for the message.
+
+    Raises:
+        InputError: there is a file with this key already.
+    """
+    if key in files:
+        raise InputError(f"{path}: is a second {key} {kind} beside {files[key].name}; keep one.")
+    files[key] = path
+
+
+def _sort(files: list[ListedFile], folders: list[ListedFolder]) -> list[ListedFile]:
+    series = [ListedFile(folder.path, folder.path.name) for folder in folders]
+    return sorted([*files, *series], key=lambda entry: entry.path)
