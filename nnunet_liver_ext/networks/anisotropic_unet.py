@@ -140,6 +140,12 @@ class AnisotropicUNet(SegmentationNetwork):
         z, y, x = (PatchSizes(axis.smallest_input, axis.step) for axis in self.geometry.axes)
         return z, y, x
 
+    def check_patch(self, size: Sequence[int]) -> None:
+        if self.padding == "valid":
+            self.geometry.check_input("AnisotropicUNet", size)
+        else:
+            super().check_patch(size)
+
     @property
     def supervised_scales(self) -> list[list[float]]:
         """All stages of the decoder with padding="same", the finest alone when unpadded."""

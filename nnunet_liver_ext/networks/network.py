@@ -114,6 +114,14 @@ class SegmentationNetwork(nn.Module, ABC):
         z, y, x = (PatchSizes(step, step) for step in self.size_multiple)
         return z, y, x
 
+    def check_patch(self, size: Sequence[int]) -> None:
+        """Raises InputError for a size (z, y, x) that no patch of a training may have."""
+        if not all(sizes.hold(n) for sizes, n in zip(self.patch_sizes, size, strict=True)):
+            raise InputError(
+                f"{type(self).__name__} cannot take patches of {' x '.join(map(str, size))} voxels"
+                f" (z y x): they must be multiples of {self.size_multiple}."
+            )
+
     @property
     def supervised_scales(self) -> list[list[float]]:
         """Resolution of each output of deep supervision relative to the image, (z, y, x), finest

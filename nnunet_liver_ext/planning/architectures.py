@@ -1,138 +1,209 @@
-"""The architectures of `nnunet_liver plan --architecture`: their networks' arguments for images of
-some spacing and size.
+"""The architectures of `nnunet_liver plan --architecture`, an entry each.
 
 `nnunet` and `resenc` are nnU-Net's own, with nnU-Net's planners. Sizes and spacings are (z, y, x).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.planning import patch_rules
+from nnunet_liver_ext.planning.architecture_entry import (
+    Architecture,
+    Arguments,
+    Rows,
+    TinySizes,
+    as_lists,
+)
 from nnunet_liver_ext.planning.topology import anisotropic_topology, features_of
 
-Arguments = dict[str, Any]
+DYNAMIC, OURS = "dynamic_network_architectures.architectures.unet", "nnunet_liver_ext.networks"
 IMPORTED = ("conv_op", "norm_op", "dropout_op", "nonlin")
 """Arguments whose names in the plans stand for classes."""
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A network and how it is planned."""
-
-    name: str
-    title: str
-    """Behind `nnUNetPlans` in the default name of the plans."""
-    network: str
-    """Where its class is."""
-    arguments: Callable[[Sequence[float], Sequence[float], Mapping[str, Any]], Arguments] | None = (
-        None
-    )
-    """(spacing in mm, median size, options) -> the network's arguments; None: nnU-Net's planner
-    knows them."""
-    spacing_mm: tuple[float, float, float] | None = None
-    """Unless another is asked for; None: nnU-Net's choice."""
-    takes_whole_images: bool = False
-    """The patch is as large as the median image, and rather a batch of one than less."""
-
-    @property
-    def plans_name(self) -> str:
-        return f"nnUNetPlans{self.title}"
-
-    @property
-    def is_nnunets(self) -> bool:
-        return self.arguments is None
+def _stages(strides: Rows, features: Sequence[int]) -> Arguments:
+    return {
+        "n_stages": len(features),
+        "strides": as_lists(strides),
+        "features_per_stage": list(features),
+    }
 
 
-def _anisotropic(
+# nnU-Net's networks
+
+TINY_NNUNET = {
+    "3d_fullres": TinySizes(
+        patch=(16, 48, 64),
+        features=(4, 8, 16, 16),
+        strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+        kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+        convolutions={"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 1},
+    ),
+    "2d": TinySizes(
+        patch=(96, 96),
+        features=(8, 16, 32, 32),
+        strides=((1, 1), (2, 2), (2, 2), (2, 2)),
+        kernels=((3, 3), (3, 3), (3, 3), (3, 3)),
+        batch_size=8,
+        convolutions={"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 1},
+    ),
+}
+RESIDUAL_BLOCKS = {"n_blocks_per_stage": 1, "n_conv_per_stage_decoder": 1}
+
+NNUNET = Architecture(
+    name="nnunet",
+    title="",
+    network=f"{DYNAMIC}.PlainConvUNet",
+    planner="nnunet_liver_ext.planning.planner:NNUNetPlanner",
+    tiny=lambda configuration, arguments: TINY_NNUNET[configuration],
+)
+RESENC = Architecture(
+    name="resenc",
+    title="ResEnc",
+    network=f"{DYNAMIC}.ResidualEncoderUNet",
+    planner="nnunet_liver_ext.planning.planner:ResEncPlanner",
+    tiny=lambda configuration, arguments: replace(
+        TINY_NNUNET[configuration], convolutions=RESIDUAL_BLOCKS
+    ),
+)
+
+
+# AnisotropicUNet (Hänsch et al. 2022): by the spacing, or with padding="valid" to the letter
+
+TINY_ANISOTROPIC = replace(TINY_NNUNET["3d_fullres"], convolutions={})
+TINY_UNPADDED = TinySizes(
+    patch=(18, 52, 52),
+    features=(4, 8, 16),
+    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)),
+    kernels=((1, 3, 3), (1, 3, 3), (3, 3, 3)),
+    fixed_patch=True,
+)
+
+
+def _anisotropic_arguments(
     spacing_mm: Sequence[float], size: Sequence[float], options: Mapping[str, Any]
 ) -> Arguments:
-    if options.get("padding") == "valid":  # the paper to the letter
-        from nnunet_liver_ext.networks.anisotropic_unet import FEATURES, KERNEL_SIZES, STRIDES
+    from nnunet_liver_ext.networks.anisotropic_unet import FEATURES, KERNEL_SIZES, STRIDES
 
-        return (
-            {"padding": "valid"}
-            | _stages(STRIDES, FEATURES)
-            | {"kernel_sizes": _lists(KERNEL_SIZES)}
-        )
-    strides, kernels = anisotropic_topology(spacing_mm, size)
-    return (
-        {"padding": "same"}
-        | _stages(strides, features_of(len(strides)))
-        | {"kernel_sizes": kernels}
-    )
+    padding = options.get("padding", "same")
+    if padding == "valid":
+        strides, kernels, features = as_lists(STRIDES), as_lists(KERNEL_SIZES), list(FEATURES)
+    else:
+        strides, kernels = anisotropic_topology(spacing_mm, size)
+        features = features_of(len(strides))
+    return {"padding": padding, **_stages(strides, features), "kernel_sizes": kernels}
 
 
-def _di2in(
-    spacing_mm: Sequence[float], size: Sequence[float], options: Mapping[str, Any]
-) -> Arguments:
+def _anisotropic_patches(network: Any, *images: Any) -> list[list[int]]:
+    unpadded = network.padding == "valid"
+    rule = patch_rules.unpadded_tiles if unpadded else patch_rules.isotropic_patches
+    return rule(network, *images)
+
+
+ANISOTROPIC = Architecture(
+    name="anisotropic",
+    title="Anisotropic",
+    network=f"{OURS}.anisotropic_unet.AnisotropicUNet",
+    arguments=_anisotropic_arguments,
+    patches=_anisotropic_patches,
+    tiny=lambda configuration, arguments: (
+        TINY_UNPADDED if arguments.get("padding") == "valid" else TINY_ANISOTROPIC
+    ),
+)
+
+
+# DI2IN (Yang et al. 2017): whole volumes of 3 mm
+
+TINY_DI2IN = TinySizes(
+    patch=(16, 48, 64), features=(4, 8, 16), strides=((1, 1, 1), (2, 2, 2), (2, 2, 2))
+)
+
+
+def _di2in_arguments(*_: Any) -> Arguments:
     from nnunet_liver_ext.networks.di2in import FEATURES, STRIDES
 
     return _stages(STRIDES, FEATURES)
 
 
-def _slice(
+DI2IN = Architecture(
+    name="di2in",
+    title="DI2IN",
+    network=f"{OURS}.di2in.DI2IN",
+    arguments=_di2in_arguments,
+    patches=patch_rules.whole_images,
+    prefers_one_large_patch=True,
+    spacing_mm=(3.0, 3.0, 3.0),
+    tiny=lambda configuration, arguments: TINY_DI2IN,
+)
+
+
+# SliceUNet (student report with Antaros Medical): slabs of slices
+
+
+def _slice_arguments(
     spacing_mm: Sequence[float], size: Sequence[float], options: Mapping[str, Any]
 ) -> Arguments:
     from nnunet_liver_ext.networks.slice_unet import PLAIN_FEATURES, STRIDES, VGG11_FEATURES
 
     features = VGG11_FEATURES if options.get("encoder") == "vgg11" else PLAIN_FEATURES
-    return {"neighbours": 0} | _stages(STRIDES, features)
+    return {"neighbours": 0, **_stages(STRIDES, features)}
 
 
-def _models_genesis(
-    spacing_mm: Sequence[float], size: Sequence[float], options: Mapping[str, Any]
-) -> Arguments:
+def _tiny_slices(configuration: str, arguments: Mapping[str, Any]) -> TinySizes:
+    neighbours = arguments.get("neighbours", 0)
+    return TinySizes(
+        patch=(4 + 2 * neighbours, 64, 64),
+        features=(8, 16, 32),
+        strides=((1, 1, 1), (1, 2, 2), (1, 2, 2)),
+        others={"encoder": "plain", "neighbours": neighbours},  # VGG11's features are fixed
+    )
+
+
+SLICE = Architecture(
+    name="slice",
+    title="Slice",
+    network=f"{OURS}.slice_unet.SliceUNet",
+    arguments=_slice_arguments,
+    patches=patch_rules.slabs,
+    tiny=_tiny_slices,
+)
+
+
+# ModelsGenesisUNet (Zhou et al. 2019)
+
+TINY_MODELS_GENESIS = TinySizes(
+    patch=(16, 48, 64),
+    features=(4, 8, 16, 16),
+    strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2)),
+)
+
+
+def _models_genesis_arguments(*_: Any) -> Arguments:
     from nnunet_liver_ext.networks.models_genesis_unet import FEATURES, STRIDES
 
     return _stages(STRIDES, FEATURES)
 
 
-def _stages(strides: Sequence[Sequence[int]], features: Sequence[int]) -> Arguments:
-    return {
-        "n_stages": len(features),
-        "strides": _lists(strides),
-        "features_per_stage": list(features),
-    }
+MODELS_GENESIS = Architecture(
+    name="models-genesis",
+    title="ModelsGenesis",
+    network=f"{OURS}.models_genesis_unet.ModelsGenesisUNet",
+    arguments=_models_genesis_arguments,
+    tiny=lambda configuration, arguments: TINY_MODELS_GENESIS,
+)
 
 
-def _lists(rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    return [list(row) for row in rows]
-
-
-DYNAMIC, OURS = "dynamic_network_architectures.architectures.unet", "nnunet_liver_ext.networks"
-SLICE = Architecture("slice", "Slice", f"{OURS}.slice_unet.SliceUNet", _slice)
 ARCHITECTURES = {
-    architecture.name: architecture
-    for architecture in (
-        Architecture("nnunet", "", f"{DYNAMIC}.PlainConvUNet"),
-        Architecture("resenc", "ResEnc", f"{DYNAMIC}.ResidualEncoderUNet"),
-        Architecture(
-            "anisotropic", "Anisotropic", f"{OURS}.anisotropic_unet.AnisotropicUNet", _anisotropic
-        ),
-        Architecture(
-            "di2in",
-            "DI2IN",
-            f"{OURS}.di2in.DI2IN",
-            _di2in,
-            spacing_mm=(3.0, 3.0, 3.0),
-            takes_whole_images=True,
-        ),
-        SLICE,
-        Architecture(
-            "models-genesis",
-            "ModelsGenesis",
-            f"{OURS}.models_genesis_unet.ModelsGenesisUNet",
-            _models_genesis,
-        ),
-    )
+    entry.name: entry for entry in (NNUNET, RESENC, ANISOTROPIC, DI2IN, SLICE, MODELS_GENESIS)
 }
 
 
-def architecture_of(name: str) -> Architecture:
-    """InputError for a name that there is not."""
+def find_architecture(name: str) -> Architecture:
+    """The entry of this name; InputError lists the known ones."""
     if name not in ARCHITECTURES:
         raise InputError(
             f"there is no architecture {name!r}: choose from {', '.join(ARCHITECTURES)}."
@@ -140,7 +211,7 @@ def architecture_of(name: str) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def architecture_entry(
+def plans_entry(
     architecture: Architecture,
     spacing_mm: Sequence[float],
     size: Sequence[float],
@@ -149,20 +220,21 @@ def architecture_entry(
     """`architecture` of a configuration of the plans.
 
     Args:
-        architecture: one of ours.
+        architecture: one that nnU-Net's planner does not plan.
         spacing_mm: of the images after resampling.
         size: of the median image in voxels.
         options: further arguments of the network, or others.
+
+    Raises:
+        InputError: nnU-Net plans this architecture itself.
     """
-    arguments_of = architecture.arguments
-    if arguments_of is None:
+    if architecture.arguments is None:
         raise InputError(
             f"{architecture.name} is planned by nnU-Net itself, which takes no options."
         )
-    arguments = {**arguments_of(spacing_mm, size, options), **options}
-    imported = [name for name in IMPORTED if arguments.get(name) is not None]
+    arguments = {**architecture.arguments(spacing_mm, size, options), **options}
     return {
         "network_class_name": architecture.network,
         "arch_kwargs": arguments,
-        "_kw_requires_import": imported,
+        "_kw_requires_import": [name for name in IMPORTED if arguments.get(name) is not None],
     }

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from nnunet_liver_ext.atomic_write import atomic_write
@@ -16,9 +17,9 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning import variants
-from nnunet_liver_ext.planning.architectures import architecture_of
+from nnunet_liver_ext.planning.architectures import find_architecture
 from nnunet_liver_ext.planning.request import Request, resolve_request
-from nnunet_liver_ext.planning.tiny import tiny as make_tiny
+from nnunet_liver_ext.planning.tiny_plans import make_tiny
 from nnunet_liver_ext.planning.variants import Plans
 from nnunet_liver_ext.trainers.protocols import find_protocol
 
@@ -109,7 +110,7 @@ def default_plans_name(architecture: str | None, protocol: str | None) -> str:
     files of their own."""
     if architecture is None:
         architecture = "nnunet" if protocol is None else find_protocol(protocol).architecture
-    return architecture_of(architecture).plans_name
+    return find_architecture(architecture).plans_name
 
 
 def plans_file(dataset: int | str, plans_name: str) -> Path:
@@ -155,7 +156,9 @@ def _adapted(plans: Plans, dataset_json: Mapping[str, Any], request: Request) ->
 
     if PairLabels.from_dataset_json(dataset_json) is not None:
         plans = variants.without_cascade(plans)
-    return with_memory(make_tiny(plans) if request.tiny else plans, dataset_json, request)
+    if request.tiny:
+        plans = make_tiny(plans, request.architecture)
+    return with_memory(plans, dataset_json, request)
 
 
 def _run_nnunet_planner(
@@ -163,12 +166,8 @@ def _run_nnunet_planner(
 ) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 
-    from nnunet_liver_ext.planning.network_planner import NetworkPlanner
-    from nnunet_liver_ext.planning.planner import NNUNetPlanner, ResEncPlanner
-
     number = int(raw.name[len("Dataset") : len("Dataset") + 3])
-    planners = {"nnunet": NNUNetPlanner, "resenc": ResEncPlanner}
-    planner = planners.get(request.architecture.name, NetworkPlanner)
+    planner = resolve_name(request.architecture.planner)
     with quiet():
         if overwrite or not _is_newer(
             path.parent / "dataset_fingerprint.json", raw / "dataset.json"

@@ -22,9 +22,9 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 )
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.planning.described_network import network_without_weights
 from nnunet_liver_ext.planning.estimates import recipe_of, training_of
 from nnunet_liver_ext.planning.memory import Memory, estimate
+from nnunet_liver_ext.planning.network_of_plans import build_without_weights
 from nnunet_liver_ext.planning.request import Request, resolve_request
 from nnunet_liver_ext.planning.sizing import SMALLEST_BATCH, largest_batch
 from nnunet_liver_ext.planning.training_step import Sizes
@@ -246,7 +246,7 @@ class Calibration:
         """GB of a plan that came out."""
         if self.exact:
             return self.planner.memory(plan, self.spacing, batch_size).total_gb
-        network = network_without_weights(plan["architecture"])
+        network = build_without_weights(plan["architecture"])
         numbers = network.compute_conv_feature_map_size([int(n) for n in plan["patch_size"]])
         fixed, per_number = self._meaning(numbers, plan)
         return fixed + MARGIN * numbers * per_number * batch_size / self.batch

@@ -10,7 +10,8 @@ from typing import Any
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.planning.architectures import Architecture, architecture_of
+from nnunet_liver_ext.planning.architecture_entry import Architecture
+from nnunet_liver_ext.planning.architectures import find_architecture
 from nnunet_liver_ext.trainers.protocols import Protocol, find_protocol
 
 Spacing = tuple[float, float, float] | tuple[float, float]
@@ -64,7 +65,7 @@ def resolve_request(
     preset = None if protocol is None else find_protocol(protocol)
     if preset is not None:
         _check_protocol(preset, dataset_json)
-    chosen = architecture_of(architecture or (preset.architecture if preset else "nnunet"))
+    chosen = find_architecture(architecture or (preset.architecture if preset else "nnunet"))
     own_options = (
         preset.architecture_options if preset and preset.architecture == chosen.name else {}
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -44,7 +43,9 @@ def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -
     if recipe:
         entry["recipe"] = {**entry.get("recipe", {}), **recipe}
     if "patch_size" in numbers:
-        _check_patch(plans, configuration)
+        from nnunet_liver_ext.planning.network_of_plans import check_patch  # torch takes seconds
+
+        check_patch(inherited(plans, configuration, "architecture"), numbers["patch_size"])
     if "batch_size" in numbers and not (
         isinstance(numbers["batch_size"], int) and numbers["batch_size"] > 0
     ):
@@ -87,27 +88,3 @@ def check_base(plans: Plans, base: str) -> None:
         raise InputError(
             f"plans {plans['plans_name']} have no configuration {base}; there are {known}."
         )
-
-
-def _check_patch(plans: Plans, configuration: str) -> None:
-    patch = inherited(plans, configuration, "patch_size")
-    architecture = inherited(plans, configuration, "architecture")
-    factors = [
-        math.prod(steps) for steps in zip(*architecture["arch_kwargs"]["strides"], strict=True)
-    ]
-    is_size = isinstance(patch, list | tuple) and len(patch) == len(factors)
-    is_size = is_size and all(isinstance(n, int) and n > 0 for n in patch)
-    if is_size and architecture["arch_kwargs"].get("padding") == "valid":
-        _check_unpadded(patch, architecture)
-    elif not is_size or any(n % factor for n, factor in zip(patch, factors, strict=True)):
-        raise InputError(
-            f"patch_size {patch} must be {len(factors)} multiples of the network's strides"
-            f" {factors}."
-        )
-
-
-def _check_unpadded(patch: Sequence[int], architecture: Mapping[str, Any]) -> None:
-    from nnunet_liver_ext.planning.described_network import network_without_weights
-
-    network = network_without_weights(architecture)
-    network.geometry.check_input(type(network).__name__, patch)

@@ -11,10 +11,9 @@ import pytest
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_liver_ext.planning.architectures import ARCHITECTURES, architecture_entry
+from nnunet_liver_ext.planning.architectures import ARCHITECTURES, plans_entry
 from nnunet_liver_ext.planning.estimates import training_of
 from nnunet_liver_ext.planning.memory import estimate, trace_step
-from nnunet_liver_ext.planning.tiny import TINY_NETWORKS, TINY_UNPADDED
 from nnunet_liver_ext.planning.traced_step import LiveStorages
 from nnunet_liver_ext.planning.training_step import Sizes, Training, TrainingStep
 from nnunet_liver_ext.trainers.recipe import Recipe
@@ -94,10 +93,8 @@ def test_nnunets_residual_encoder_takes_what_its_planner_says():
 
 def tiny_sizes(name: str, options: dict[str, Any] | None = None) -> Sizes:
     """A small configuration of one of our networks."""
-    tiny = (
-        TINY_UNPADDED if options else TINY_NETWORKS[ARCHITECTURES[name].network.rpartition(".")[2]]
-    )
-    entry = architecture_entry(
+    tiny = ARCHITECTURES[name].tiny("3d_fullres", options or {})
+    entry = plans_entry(
         ARCHITECTURES[name], (3.0, 1.5, 1.5), (16, 64, 64), {**(options or {}), **tiny.arguments()}
     )
     patch = tuple(

@@ -21,8 +21,8 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.anisotropic_unet import KERNEL_SIZES, STRIDES
 from nnunet_liver_ext.planning import estimates
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
-from nnunet_liver_ext.planning.described_network import network_without_weights
 from nnunet_liver_ext.planning.estimates import sizes_of, training_of
+from nnunet_liver_ext.planning.network_of_plans import build_without_weights
 from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
 from nnunet_liver_ext.trainers.recipe import Recipe
@@ -51,7 +51,7 @@ def planned(
 def build(plans: dict[str, Any], configuration: str = "3d_fullres") -> Any:
     """As nnU-Net builds it, without memory for the weights."""
     manager = PlansManager(plans).get_configuration(configuration)
-    network = network_without_weights(manager.configuration["architecture"])
+    network = build_without_weights(manager.configuration["architecture"])
     patch = tuple(manager.patch_size)
     with torch.device("meta"):
         output = network.train()(torch.zeros(2, 1, *patch))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.planning.tiny import TINY, tiny
+from nnunet_liver_ext.planning.architectures import NNUNET, TINY_NNUNET
+from nnunet_liver_ext.planning.tiny_plans import make_tiny
 from nnunet_liver_ext.planning.variants import (
     inherited,
     with_numbers,
@@ -58,7 +59,7 @@ CHANGES = [
         plans, "mine", "3d_fullres", {"num_epochs": 5, "patch_size": [16, 64, 64]}
     ),
     lambda plans: with_numbers(plans, "3d_fullres", {"num_epochs": 5, "batch_size": 4}),
-    tiny,
+    lambda plans: make_tiny(plans, NNUNET),
     without_cascade,
 ]
 
@@ -175,13 +176,13 @@ def flat_plans(plans) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "fixture"), [("3d_fullres", "plans"), ("2d", "flat_plans")])
 def test_tiny_plans(name: str, fixture: str, request: pytest.FixtureRequest):
-    found = tiny(request.getfixturevalue(fixture))
+    found = make_tiny(request.getfixturevalue(fixture), NNUNET)
     assert list(found["configurations"]) == [name]
     entry = found["configurations"][name]
     kwargs = entry["architecture"]["arch_kwargs"]
-    assert entry["patch_size"] == list(TINY[name].patch)
-    assert kwargs["features_per_stage"] == list(TINY[name].features)
-    stages = len(TINY[name].features)
+    assert entry["patch_size"] == list(TINY_NNUNET[name].patch)
+    assert kwargs["features_per_stage"] == list(TINY_NNUNET[name].features)
+    stages = len(TINY_NNUNET[name].features)
     assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "n_conv_per_stage")] == [
         stages
     ] * 3
@@ -192,19 +193,19 @@ def test_tiny_plans(name: str, fixture: str, request: pytest.FixtureRequest):
     assert kwargs["conv_bias"] is True
     assert entry["recipe"]["num_epochs"] == 10
     assert with_numbers(
-        found, name, {"patch_size": list(TINY[name].patch)}
+        found, name, {"patch_size": list(TINY_NNUNET[name].patch)}
     )  # its patch fits its strides
 
 
 def test_plans_that_cannot_be_tiny(plans):
     del plans["configurations"]["3d_fullres"], plans["configurations"]["2d"]
     with pytest.raises(InputError, match="no configuration 3d_fullres; there are 3d_lowres"):
-        tiny(plans)
+        make_tiny(plans, NNUNET)
 
 
 def test_a_tiny_patch_is_not_much_larger_than_small_images(plans):
     plans["configurations"]["3d_fullres"]["median_image_size_in_voxels"] = [5.0, 40.5, 33.0]
-    entry = tiny(plans)["configurations"]["3d_fullres"]
+    entry = make_tiny(plans, NNUNET)["configurations"]["3d_fullres"]
     factors = np.prod(entry["architecture"]["arch_kwargs"]["strides"], axis=0)
     for patch, factor, size in zip(entry["patch_size"], factors, (5.0, 40.5, 33.0), strict=True):
         assert patch % factor == 0
@@ -213,11 +214,11 @@ def test_a_tiny_patch_is_not_much_larger_than_small_images(plans):
 
 def test_tiny_patches_of_slices(flat_plans):
     flat_plans["configurations"]["2d"]["median_image_size_in_voxels"] = [64.0, 90.0]
-    assert tiny(flat_plans)["configurations"]["2d"]["patch_size"] == [64, 96]
+    assert make_tiny(flat_plans, NNUNET)["configurations"]["2d"]["patch_size"] == [64, 96]
 
 
 def test_tiny_plans_of_slices_keep_their_variants(flat_plans):
-    found = tiny(with_variant(flat_plans, "mine", "2d", {"num_epochs": 5}))
+    found = make_tiny(with_variant(flat_plans, "mine", "2d", {"num_epochs": 5}), NNUNET)
     assert set(found["configurations"]) == {"2d", "mine"}
 
 
@@ -225,7 +226,7 @@ def test_tiny_plans_keep_the_variants_that_they_can(plans):
     plans = with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
     plans = with_variant(plans, "mine_too", "mine", {"num_epochs": 6})
     plans = with_variant(plans, "flat", "2d", {"num_epochs": 7})
-    assert set(tiny(plans)["configurations"]) == {"3d_fullres", "mine", "mine_too"}
+    assert set(make_tiny(plans, NNUNET)["configurations"]) == {"3d_fullres", "mine", "mine_too"}
 
 
 def test_pairs_have_no_cascade(plans):
