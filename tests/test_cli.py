@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from nnunet_liver_ext.environment import PLUGIN_FOLDER
 
 CLI = [sys.executable, "-m", "nnunet_liver_ext.cli"]
@@ -13,6 +15,8 @@ COMMANDS = (
     "plan",
     "predict",
     "evaluate",
+    "crossval",
+    "mismatch",
     "compare",
     "postprocess",
     "demo",
@@ -21,12 +25,12 @@ COMMANDS = (
 )
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def run(*arguments: str, columns: str = "120", **environment: str) -> subprocess.CompletedProcess:
     env = {
         **{key: value for key, value in os.environ.items() if not key.startswith("nnUNet_")},
         **environment,
     }
-    env["COLUMNS"] = "120"
+    env["COLUMNS"] = columns
     return subprocess.run(
         [*CLI, *arguments], env=env, capture_output=True, text=True, timeout=120, check=False
     )
@@ -62,6 +66,28 @@ def test_an_input_error_is_one_sentence_and_exit_code_one():
     assert result.stderr.startswith("nnunet_liver: nnUNet_raw is not set")
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["crossval", "mismatch"])
+@pytest.mark.parametrize("given", [("{}", "MODEL", "--seed", "1"), ("-o", "out", "{}=MODEL")])
+def test_options_that_became_commands_name_these(option: str, given: tuple[str, ...]):
+    result = run("evaluate", *(part.format(f"--{option}") for part in given))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(
+        f"nnunet_liver: evaluate --{option} is now a command of its own: nnunet_liver {option} "
+    )
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["evaluate", "crossval", "mismatch", "predict", "plan", "postprocess lesions", "convert pairs"],
+)
+def test_help_is_whole_at_80_columns(command: str):
+    result = run(*command.split(), "--help", columns="80")
+    assert result.returncode == 0
+    assert "…" not in result.stdout
 
 
 def test_a_wrong_option_is_a_usage_error():

@@ -1,2 +1,1 @@
-"""One module per command: its arguments and its help text. What it does is imported when it
-runs."""
+"""One module per command: its arguments and its help. What it does is imported when it runs."""

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from nnunet_liver_ext.commands.common_options import Overwrite
+
 
 def compare(
     results: Annotated[
@@ -69,9 +71,7 @@ def compare(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a comparison that is there.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare models on the same cases: differences with confidence intervals, tests by patient,
     tables and a forest plot.

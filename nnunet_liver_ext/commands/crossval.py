@@ -1,52 +1,75 @@
-"""`nnunet_liver evaluate --crossval`: the predictions of a cross-validation's folds."""
+"""`nnunet_liver crossval`: the predictions of cross-validations' folds against the references."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
+import typer
+
+from nnunet_liver_ext.commands.common_options import Images, NamedModels, References
+from nnunet_liver_ext.commands.evaluation_options import (
+    FatFraction,
+    Lesions,
+    Measures,
+    PairSimilarity,
+    ReferenceClasses,
+    Results,
+)
+from nnunet_liver_ext.commands.evaluation_output import show_evaluation
+from nnunet_liver_ext.commands.option_groups import with_option_groups
 from nnunet_liver_ext.commands.option_values import parse_models, parse_references
 
-if TYPE_CHECKING:
-    from nnunet_liver_ext.evaluation.options import Options
 
-
-def evaluate_crossval(
-    models: Sequence[str],
-    references: Sequence[str] | None,
-    out: Path,
-    options: Options,
-    **more: Any,
+@with_option_groups()
+def crossval(
+    models: NamedModels,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder for MODEL/results.csv, ... and best.json."),
+    ],
+    classes: ReferenceClasses,
+    measures: Measures,
+    similarity: PairSimilarity,
+    lesions: Lesions,
+    fat: FatFraction,
+    results: Results,
+    references: Annotated[list[str] | None, References] = None,
+    images: Images = None,
 ) -> None:
-    """Measures the models' cross-validations and shows what came out."""
+    """Measure cross-validations: every case as predicted by the fold that has not seen it.
+
+    The folds of each model have predicted their validation cases (nnUNetv2_train does). With
+    several models also: which is the best, and how surely. References are those of the training
+    unless -r names others, pictures show its images. docs/crossval.md.
+    """
     from rich.console import Console
 
     from nnunet_liver_ext.evaluation.crossval.cross_validation import evaluate_crossvals
-    from nnunet_liver_ext.evaluation.results.terminal import notes_text, pairs_table, summary_table
+    from nnunet_liver_ext.evaluation.options import Options
 
-    results = evaluate_crossvals(
+    options = Options(
+        **measures.arguments(),
+        **similarity.arguments(),
+        **lesions.arguments(),
+        **fat.arguments(),
+    )
+    evaluated = evaluate_crossvals(
         parse_models(models),
         out,
         options,
         references=parse_references(references) if references else None,
-        **more,
+        images=images,
+        fat=fat.fat,
+        reference_classes=classes.parse(),
+        **results.arguments(),
     )
     console = Console()
-    for one in results.evaluated:
-        console.rule(one.title)
-        console.print(summary_table(one.evaluation.table, tolerance_mm=options.tolerance_mm))
-        if one.evaluation.pairs and options.similarity:
-            console.print(pairs_table(one.evaluation.pairs, similarity=options.similarity))
-        if one.evaluation.notes:
-            console.print(notes_text(one.evaluation.notes))
-        console.print(
-            f"Written to {one.folder}: {', '.join(one.evaluation.written)}",
-            soft_wrap=True,
-            highlight=False,
-        )
-    for note in results.notes:
+    for repetition in evaluated.evaluated:
+        console.rule(repetition.title)
+        show_evaluation(repetition.evaluation, repetition.folder, options, console)
+    for note in evaluated.notes:
         console.print(f"Note: {note}", style="yellow", markup=False, highlight=False)
-    for line in results.best.sentences() if results.best else ():
+    for line in evaluated.best.sentences() if evaluated.best else ():
         console.print(line, markup=False, highlight=False)
-    results.raise_for_failures()
+    evaluated.raise_for_failures()

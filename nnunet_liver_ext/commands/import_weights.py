@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from nnunet_liver_ext.commands.common_options import Overwrite
+
 
 def import_weights(
     kind: Annotated[
@@ -54,9 +56,7 @@ def import_weights(
             help="Take what fits, however little, and from networks of, say, other strides.",
         ),
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the file that is there.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn a foreign checkpoint into a file that trainings start from (recipe:
     segmentor_checkpoint).

@@ -1,5 +1,4 @@
-"""`nnunet_liver postprocess`: only the largest piece of a class, where a cross-validation has shown
-that it helps; no thin lesions at the liver's border."""
+"""`nnunet_liver postprocess`: largest pieces, where they help; no thin lesions at the border."""
 
 from __future__ import annotations
 
@@ -8,14 +7,13 @@ from typing import Annotated
 
 import typer
 
+from nnunet_liver_ext.commands.common_options import CasesAtATime, Overwrite
 from nnunet_liver_ext.commands.option_values import parse_labels
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Keep only the largest piece of a class, or no thin lesions at the liver's border.",
 )
-
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
 @app.command("find")
@@ -32,9 +30,7 @@ def find(
             help="Label maps to measure against, if not those of the training.",
         ),
     ] = None,
-    processes: Annotated[
-        int | None, typer.Option(help="Cases at a time; by default as many as pay off.")
-    ] = None,
+    processes: CasesAtATime = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Try it for each class of each image on the folds' predictions, and write what helps into the
@@ -108,8 +104,7 @@ def lesions(
             metavar="FOLDER|VALUES",
             help=(
                 "Liver masks: a folder of CASE.nii.gz (imagesTs of a dataset with a liver mask will"
-                " do), or the values of "
-                "the liver with its lesions in the predictions, such as 1+2."
+                " do), or the values of the liver and its lesions in the predictions, such as 1+2."
             ),
         ),
     ],

@@ -2,84 +2,118 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from nnunet_liver_ext.commands.model_options import Networks
+from nnunet_liver_ext.commands.option_groups import with_option_groups
+
 if TYPE_CHECKING:
     from nnunet_liver_ext.inference.ensemble import Ensemble
-    from nnunet_liver_ext.inference.model import Model
     from nnunet_liver_ext.studies.study import Study
 
 
+@dataclass(frozen=True)
+class SingleStudy:
+    """A study given by its files, instead of a folder or CSV of studies."""
+
+    title: ClassVar[str] = "A single study, instead of -i"
+
+    t1: Annotated[Path | None, typer.Option("--t1", help="T1 image (file or DICOM folder).")] = None
+    t2: Annotated[Path | None, typer.Option("--t2", help="T2 image (file or DICOM folder).")] = None
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Image of an ordinary model; repeat for each channel."),
+    ] = None
+    liver: Annotated[Path | None, typer.Option(help="Liver mask, which tumour models need.")] = None
+    name: Annotated[str, typer.Option(help="Name of the study.")] = "study"
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is an image."""
+        return self.t1 is not None or self.t2 is not None or bool(self.image)
+
+    def read(self, ensemble: Ensemble) -> Study:
+        """The study as the models take it."""
+        from nnunet_liver_ext.studies.study import Study
+
+        modalities = ensemble.modalities
+        if ensemble.is_of_single_images == bool(self.t1 or self.t2):
+            names = " and ".join(modalities)
+            how = (
+                "--image, once for each channel"
+                if ensemble.is_of_single_images
+                else "--t1 and --t2"
+            )
+            raise typer.BadParameter(f"this model takes {names}: give them with {how}.")
+        if self.image and len(self.image) != len(modalities):
+            raise typer.BadParameter(
+                f"this model takes {len(modalities)} images ({', '.join(modalities)})."
+            )
+        paths = dict(zip(modalities, self.image or (self.t1, self.t2), strict=True))
+        images = {name: path for name, path in paths.items() if path is not None}
+        organ = ensemble.organ
+        masks = {} if self.liver is None or organ is None else {organ: self.liver}
+        return Study(self.name, self.name, images, masks)
+
+
+@dataclass(frozen=True)
+class JointMaps:
+    """Label maps of stock nnU-Net that are there already, instead of a model."""
+
+    title: ClassVar[str] = "Joint maps of nnUNetv2_predict, instead of a model"
+
+    split: Annotated[
+        Path | None, typer.Option(help="Folder of joint maps to turn into native masks.")
+    ] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", "-d", help="The converted dataset that they belong to."),
+    ] = None
+
+    def write_masks(self, out: Path, *, overwrite: bool) -> None:
+        """Splits the maps onto the native grids that the dataset's pairs.json knows."""
+        if self.dataset is None or self.split is None:
+            raise typer.BadParameter(
+                "--split needs the converted dataset (-d 501), whose pairs.json knows the native"
+                " grids."
+            )
+        from nnunet_liver_ext.environment import dataset_folder
+        from nnunet_liver_ext.inference.split import split_folder
+
+        split_folder(self.split, dataset_folder(self.dataset, "raw"), out, overwrite=overwrite)
+        typer.echo(f"Native masks: {out}")
+
+
+@with_option_groups()
 def predict(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
+    study: SingleStudy,
+    networks: Networks,
+    joint_maps: JointMaps,
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            "-m",
             "--model",
-            help=(
-                "Model folder, or a zip of nnUNetv2_export_model_to_zip; repeat to average the"
-                " models' probabilities."
-            ),
+            "-m",
+            metavar="MODEL",
+            help="Folder or exported zip of a model; repeat to average probabilities.",
         ),
     ] = None,
     studies: Annotated[
         Path | None,
-        typer.Option("-i", "--input", help="Folder of studies, or a CSV (patient, study, t1, t2)."),
-    ] = None,
-    t1: Annotated[
-        Path | None,
-        typer.Option("--t1", help="A single study: its T1 image (file or DICOM folder)."),
-    ] = None,
-    t2: Annotated[
-        Path | None,
-        typer.Option("--t2", help="A single study: its T2 image (file or DICOM folder)."),
-    ] = None,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help=(
-                "A single study of an ordinary model: its image (file or DICOM folder); repeat for"
-                " each channel."
-            )
-        ),
-    ] = None,
-    liver: Annotated[
-        Path | None, typer.Option(help="Its liver mask, which tumour models need.")
+        typer.Option("--input", "-i", help="Folder of studies, or a CSV (patient, study, t1, t2)."),
     ] = None,
     liver_model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A model that finds the liver in studies without a liver mask; repeat to average."
+            metavar="MODEL",
+            help="A model that finds the liver in studies without a liver mask; repeat to average.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the single study.")] = "study",
-    split: Annotated[
-        Path | None,
-        typer.Option(
-            help=(
-                "Instead of predicting: a folder of joint maps from nnUNetv2_predict to turn into"
-                " native masks."
-            )
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "-d", "--dataset", help="With --split: the converted dataset the maps belong to."
-        ),
-    ] = None,
-    folds: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-f", "--fold", help="A fold to use; repeat to average. Default: all trained ones."
-        ),
-    ] = None,
-    checkpoint: Annotated[str, typer.Option("-c", "--checkpoint")] = "checkpoint_final.pth",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write NAME_T1.npz (K, z, y, x).")
     ] = False,
@@ -88,9 +122,8 @@ def predict(
         typer.Option(
             "--deformation",
             help=(
-                "Also write how T1 is moved onto T2, NAME_deformation.nii.gz (mm) and the mask"
-                " NAME_T1_on_T2.nii.gz. "
-                "Models of the nnUNetTrainerSimilarity trainers only."
+                "Also write how T1 is moved onto T2, NAME_deformation.nii.gz (mm), and the mask"
+                " NAME_T1_on_T2.nii.gz. Models of nnUNetTrainerSimilarity trainers only."
             ),
         ),
     ] = False,
@@ -101,15 +134,6 @@ def predict(
             help="Masks as they are, whatever nnunet_liver postprocess has found.",
         ),
     ] = False,
-    no_mirroring: Annotated[
-        bool, typer.Option("--no-mirroring", help="Faster: no mirrored test-time augmentation.")
-    ] = False,
-    tile_step: Annotated[
-        float, typer.Option(help="Step of the sliding window, share of the patch.", min=0.1, max=1)
-    ] = 0.5,
-    device: Annotated[
-        str, typer.Option("--device", help="cuda, cpu, mps; cuda if there is one by default.")
-    ] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Predict again what is there.")
     ] = False,
@@ -121,98 +145,43 @@ def predict(
     class probabilities of each image are averaged on its own grid. What nnunet_liver postprocess
     found for a model is applied; tumours are restricted to the liver. Research use only.
     """
-    if split is not None:
-        if model or studies or t1 or t2 or image or liver or liver_model or deformation:
+    if joint_maps.split is not None:
+        if model or studies or study.is_given or study.liver or liver_model or deformation:
             raise typer.BadParameter(
                 "--split takes joint maps as they are: give neither a model nor images nor"
                 " --deformation with it."
             )
-        _split(split, dataset, out, overwrite=overwrite)
+        joint_maps.write_masks(out, overwrite=overwrite)
         return
-    single = t1 is not None or t2 is not None or bool(image)
-    if not model or (studies is None) != single or (liver is not None and not image):
+    misplaced_liver = study.liver is not None and not study.image
+    if not model or (studies is None) != study.is_given or misplaced_liver:
         raise typer.BadParameter(
             "give a model (-m), and either studies (-i) or one study (--t1, --t2; of an ordinary"
             " model --image, --liver)."
         )
-    import torch
-
     from nnunet_liver_ext.inference.ensemble import Ensemble
-    from nnunet_liver_ext.inference.load_model import load_model, unpacked_model
     from nnunet_liver_ext.inference.predict import predict_studies
 
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-    def load(path: Path, **options: Any) -> Model:
-        return load_model(
-            path,
-            device=target,
-            mirroring=not no_mirroring,
-            tile_step=tile_step,
-            postprocessing=not no_postprocessing,
-            **options,
-        )
-
-    with ExitStack() as stack:
-        chosen = {"folds": folds, "checkpoint": checkpoint, "deformation": deformation}
-        ensemble = Ensemble.of(
-            [load(stack.enter_context(unpacked_model(path)), **chosen) for path in model]
-        )
-        finders = [load(stack.enter_context(unpacked_model(path))) for path in liver_model or ()]
-        found = (
-            [_one_study(ensemble, name, {"T1": t1, "T2": t2}, image or [], liver)]
-            if studies is None
-            else _studies(ensemble, studies)
-        )
-        predict_studies(
-            ensemble.models,
-            found,
-            out,
-            probabilities=probabilities,
-            overwrite=overwrite,
-            organ_model=finders or None,
-        )
-    typer.echo(f"{len(found)} studies: {out}")
+    rules = {"postprocessing": not no_postprocessing}
+    ensemble = Ensemble.of(
+        [networks.load(path, deformation=deformation, **rules) for path in model]
+    )
+    finders = [networks.load(path, folds_chosen=False, **rules) for path in liver_model or ()]
+    to_predict = [study.read(ensemble)] if studies is None else _read_studies(ensemble, studies)
+    predict_studies(
+        ensemble.models,
+        to_predict,
+        out,
+        probabilities=probabilities,
+        overwrite=overwrite,
+        organ_model=finders or None,
+    )
+    typer.echo(f"{len(to_predict)} studies: {out}")
 
 
-def _studies(ensemble: Ensemble, path: Path) -> list[Study]:
+def _read_studies(ensemble: Ensemble, path: Path) -> list[Study]:
     from nnunet_liver_ext.studies.image_studies import read_image_studies
     from nnunet_liver_ext.studies.pair_studies import read_studies
 
     read = read_image_studies if ensemble.is_of_single_images else read_studies
     return read(path, modalities=ensemble.modalities)
-
-
-def _one_study(
-    ensemble: Ensemble,
-    name: str,
-    pair: dict[str, Path | None],
-    images: list[Path],
-    liver: Path | None,
-) -> Study:
-    from nnunet_liver_ext.studies.study import Study
-
-    if ensemble.is_of_single_images == bool(pair["T1"] or pair["T2"]):
-        names = " and ".join(ensemble.modalities)
-        how = "--image, once for each channel" if ensemble.is_of_single_images else "--t1 and --t2"
-        raise typer.BadParameter(f"this model takes {names}: give them with {how}.")
-    if images and len(images) != len(ensemble.modalities):
-        raise typer.BadParameter(
-            f"this model takes {len(ensemble.modalities)} images"
-            f" ({', '.join(ensemble.modalities)})."
-        )
-    given = dict(zip(ensemble.modalities, images or pair.values(), strict=True))
-    masks = {} if liver is None or ensemble.organ is None else {ensemble.organ: liver}
-    return Study(name, name, {key: path for key, path in given.items() if path is not None}, masks)
-
-
-def _split(joint: Path, dataset: str | None, out: Path, *, overwrite: bool) -> None:
-    if dataset is None:
-        raise typer.BadParameter(
-            "--split needs the converted dataset (-d 501), whose pairs.json knows the native grids."
-        )
-    from nnunet_liver_ext.environment import dataset_folder
-    from nnunet_liver_ext.inference.split import split_folder
-
-    split_folder(joint, dataset_folder(dataset, "raw"), out, overwrite=overwrite)
-    typer.echo(f"Native masks: {out}")

@@ -407,7 +407,7 @@ def test_drops_by_hand():
 
 def test_the_command(model_folders, csv, tmp_path: Path):
     given = [
-        "--mismatch",
+        "mismatch",
         f"single={model_folders[SINGLE]}",
         "-i",
         str(csv),
@@ -415,17 +415,15 @@ def test_the_command(model_folders, csv, tmp_path: Path):
         str(tmp_path / "out"),
     ]
     quick = ["-f", "0", "--no-mirroring", "--tile-step", "1", "--device", "cpu", "--processes", "1"]
-    result = CliRunner().invoke(app, ["evaluate", *given, *quick], env={"COLUMNS": "150"})
+    result = CliRunner().invoke(app, [*given, *quick], env={"COLUMNS": "150"})
     assert result.exit_code == 0, result.output
     assert "another patient's" in result.output
     row = next(line for line in result.output.splitlines() if "T1 liver" in line)
     assert "0.000" in row
-    again = CliRunner().invoke(app, ["evaluate", *given, *quick])
+    again = CliRunner().invoke(app, [*given, *quick])
     assert isinstance(again.exception, InputError)
-    assert (
-        CliRunner().invoke(app, ["evaluate", *given[:2], "-o", str(tmp_path / "x")]).exit_code == 2
-    )
-    assert CliRunner().invoke(app, ["evaluate", *given, "-r", str(csv)]).exit_code == 2
+    assert CliRunner().invoke(app, [*given[:2], "-o", str(tmp_path / "x")]).exit_code == 2
+    assert CliRunner().invoke(app, [*given, "-r", str(csv)]).exit_code == 2
     assert (
         sitk.ReadImage(str(tmp_path / "out/single/matched/predictions/anna_1_T1.nii.gz")).GetSize()
         == T1_GRID.size

@@ -21,7 +21,7 @@ from nnunet_liver_ext.commands.convert.shared_options import (
     Sampling,
 )
 from nnunet_liver_ext.commands.convert.write_dataset import SettingsGroup, write
-from nnunet_liver_ext.commands.option_groups import unfolded
+from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.dataset_conversion.public_dataset import DatasetOption, PublicDataset
@@ -74,7 +74,7 @@ def with_own_options(entry: PublicDataset) -> Any:
     """The function behind a dataset's command."""
     own = [_source(entry), _task(entry), *(_parameter(option) for option in entry.options)]
 
-    @unfolded(own, name=name_of(entry))
+    @with_option_groups(own, name=name_of(entry))
     def pairs(
         output: OutputWithTestSet,
         sampling: Sampling,
@@ -85,7 +85,7 @@ def with_own_options(entry: PublicDataset) -> Any:
     ) -> None:
         _convert(entry, output, (sampling, pair, empty, normalisation), **options)
 
-    @unfolded(own, name=name_of(entry))
+    @with_option_groups(own, name=name_of(entry))
     def images(
         output: OutputWithTestSet,
         sampling: Sampling,

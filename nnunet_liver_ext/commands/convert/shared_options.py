@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -13,6 +13,8 @@ from nnunet_liver_ext.commands.option_values import parse_labels
 @dataclass(frozen=True)
 class Output:
     """The dataset that is written, and its folds."""
+
+    title: ClassVar[str] = "Dataset"
 
     dataset: Annotated[
         int,
@@ -81,6 +83,8 @@ class OutputWithTestSet(Output):
 class Sampling:
     """The grid, and how images get onto it."""
 
+    title: ClassVar[str] = "Grid"
+
     spacing: Annotated[
         str | None,
         typer.Option(
@@ -117,6 +121,8 @@ class Sampling:
 class PairOptions:
     """What is asked of pairs only."""
 
+    title: ClassVar[str] = "Pairs"
+
     preregister: Annotated[
         bool,
         typer.Option(
@@ -139,6 +145,8 @@ class PairOptions:
 @dataclass(frozen=True)
 class Normalisation:
     """Intensities."""
+
+    title: ClassVar[str] = "Intensities"
 
     intensities: Annotated[
         str,
@@ -184,6 +192,8 @@ class Normalisation:
 @dataclass(frozen=True)
 class EmptyMasks:
     """What to do with masks that hold nothing."""
+
+    title: ClassVar[str] = "Masks"
 
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Take studies with an empty mask too.")

@@ -16,10 +16,10 @@ from nnunet_liver_ext.commands.convert.shared_options import (
     Sampling,
 )
 from nnunet_liver_ext.commands.convert.write_dataset import write
-from nnunet_liver_ext.commands.option_groups import unfolded
+from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 
-@unfolded(name="Phantom")
+@with_option_groups(name="Phantom")
 def phantom(
     output: OutputWithTestSet,
     sampling: Sampling,
@@ -80,7 +80,7 @@ def phantom(
     write(found, output, sampling, pair, normalisation, EmptyMasks(), also=also)
 
 
-@unfolded(name="Toy")
+@with_option_groups(name="Toy")
 def toy(
     output: Output,
     pairs: Annotated[int, typer.Option(help="Pairs to train and validate on.")] = 300,

@@ -15,11 +15,11 @@ from nnunet_liver_ext.commands.convert.shared_options import (
     Sampling,
 )
 from nnunet_liver_ext.commands.convert.write_dataset import write
-from nnunet_liver_ext.commands.option_groups import unfolded
+from nnunet_liver_ext.commands.option_groups import with_option_groups
 from nnunet_liver_ext.commands.option_values import parse_label
 
 
-@unfolded(name="Liver")
+@with_option_groups(name="Liver")
 def pairs(
     source: Annotated[
         Path,
@@ -47,7 +47,7 @@ def pairs(
     )
 
 
-@unfolded(name="Liver")
+@with_option_groups(name="Liver")
 def images(
     source: Annotated[
         Path,

@@ -319,10 +319,8 @@ def test_models_with_other_classes_are_not_ranked():
 def test_the_command_shows_each_model_and_the_best(root, tmp_path: Path):
     first, second = root.model("A", shifted(1)), root.model("B", shifted(2))
     command = [
-        "evaluate",
-        "--crossval",
+        "crossval",
         str(first),
-        "--crossval",
         f"mine={second}",
         "-o",
         str(tmp_path / "out"),
@@ -343,13 +341,17 @@ def test_the_command_shows_each_model_and_the_best(root, tmp_path: Path):
 def test_wrong_uses_of_the_command(root, tmp_path: Path):
     folder = str(root.model("A", shifted()))
     for arguments in (
-        ["--crossval", folder, "-p", folder],
-        [],
-        ["-p", folder],
-        ["--crossval", folder, "--crossval", folder],
+        ["crossval", folder, "-p", folder],
+        ["evaluate", "--crossval", folder],
+        ["evaluate", "--crossval", folder, "-p", folder],
+        ["crossval"],
+        ["evaluate"],
+        ["evaluate", "-p", folder],
+        ["crossval", folder, folder],
     ):
-        result = CliRunner().invoke(app, ["evaluate", *arguments, "-o", str(tmp_path / "out")])
+        result = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "out")])
         assert result.exit_code == 2, arguments
+        assert not (tmp_path / "out").exists()
 
 
 def test_what_nnunet_wrote_is_measured_as_it_was_validated(nnunet_root: Path, tmp_path: Path):

@@ -1,0 +1,38 @@
+"""Single options and arguments that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+CasesAtATime = Annotated[
+    int | None, typer.Option(help="Cases at a time; by default as many as pay off.")
+]
+Workers = Annotated[int, typer.Option("--processes", help="Worker processes.", min=1)]
+References = typer.Option(
+    "--references",
+    "-r",
+    metavar="[RATER=]PATH",
+    help=(
+        "Folder with the same names, or studies with masks (CSV or folder); repeat for several"
+        " raters."
+    ),
+)
+NamedModels = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]MODEL",
+        help="Folders of trained models, with the names that their results get.",
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        "-i",
+        help="Images for pictures and for the body: studies, imagesTs, or a folder of CASE_T1.",
+    ),
+]
