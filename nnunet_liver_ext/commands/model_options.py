@@ -57,7 +57,9 @@ class Networks:
         """
         from nnunet_liver_ext.inference.load_model import load_model
 
-        chosen = {"folds": self.fold, "checkpoint": self.checkpoint} if folds_chosen else {}
+        chosen: dict[str, Any] = (
+            {"folds": self.fold, "checkpoint": self.checkpoint} if folds_chosen else {}
+        )
         return load_model(
             path,
             device=self.device or None,
