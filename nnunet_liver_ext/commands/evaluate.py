@@ -77,7 +77,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.evaluation.evaluate import run
+    from nnunet_liver_ext.evaluation.evaluate import run_evaluation
     from nnunet_liver_ext.evaluation.options import Options
 
     options = Options(
@@ -86,7 +86,7 @@ def evaluate(
         **lesions.arguments(),
         **fat.arguments(),
     )
-    evaluation = run(
+    evaluation = run_evaluation(
         predictions,
         parse_references(references),
         out,

@@ -1,9 +1,7 @@
-"""Evaluates a folder of predictions: pairs up the files, measures them in parallel, writes tables
-and report."""
+"""Evaluates a folder of predictions: matches files, measures cases, writes tables and report."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,30 +11,37 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.evaluation.evaluation_notes import (
+    lesion_class_notes,
+    lone_image_notes,
+    missing_image_notes,
+)
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, MatchedCases, match_references
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all
 from nnunet_liver_ext.evaluation.measuring.one_case import (
     NO_LABEL_IN_BOTH,
     CaseResult,
+    add_missing_classes,
     evaluate_case,
-    with_every_class,
 )
 from nnunet_liver_ext.evaluation.measuring.one_pair import (
-    evaluate_pair,
-    find_pairs,
+    add_missing_classes as add_missing_classes_of_pairs,
 )
-from nnunet_liver_ext.evaluation.measuring.one_pair import (
-    with_every_class as pairs_with_every_class,
-)
+from nnunet_liver_ext.evaluation.measuring.one_pair import evaluate_pair, find_pairs
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.report import write_report
 from nnunet_liver_ext.evaluation.results.pair_summary import summarise_pairs
 from nnunet_liver_ext.evaluation.results.results_table import details_tables, results_table
-from nnunet_liver_ext.evaluation.results.write_results import FORMATS, Evaluation, write_results
+from nnunet_liver_ext.evaluation.results.write_results import (
+    FORMATS,
+    Evaluation,
+    remove_earlier_results,
+    write_results,
+)
 
 
 def evaluate_folders(
@@ -46,22 +51,22 @@ def evaluate_folders(
     options: Options = Options(),
     **more: Any,
 ) -> pd.DataFrame:
-    """As `run`.
+    """Measures predictions as `run_evaluation` and returns the table.
 
     Returns:
         The table of results.csv: case, patient, modality, class, metric, value, unit.
 
     Raises:
-        InputError: as `run`.
+        InputError: as `run_evaluation`.
         SomeCasesFailed: after everything else is written: references without prediction, on other
             grids, unreadable.
     """
-    evaluation = run(predictions, references, out, options, **more)
+    evaluation = run_evaluation(predictions, references, out, options, **more)
     evaluation.raise_for_failures()
     return evaluation.table
 
 
-def run(
+def run_evaluation(
     predictions: Path,
     references: Path | Mapping[str, Path],
     out: Path,
@@ -105,6 +110,56 @@ def run(
         SomeCasesFailed: no case could be evaluated; single failures are returned.
     """
     predictions, out = Path(predictions), Path(out)
+    _check_request(out, overwrite, processes, formats)
+    matched = match_references(predictions, references, reference_classes)
+    _check_lesion_classes(options, matched.classes)
+    cases = _add_images(matched, images, fat)
+    settings = {"options": options.to_json(), "classes": matched.classes, "metrics": list(METRICS)}
+    cache = CaseCache(out, settings, fresh=fresh)
+    measure_case = partial(evaluate_case, classes=matched.classes, options=options)
+    outcomes = measure_all(measure_case, cases, cache, processes, "Evaluating")
+    results, failures = _split_outcomes(outcomes)
+    failures = sorted(matched.missing + failures, key=lambda failure: failure.case)
+    total = len(cases) + len(matched.missing)
+    if not results:
+        raise SomeCasesFailed(failures, total)
+    _check_labels_in_common(results, matched.classes, predictions)
+    measured = {result.key for result in results}
+    measured_cases = [case for case in cases if case.key in measured]
+    of_pairs = _measure_pairs(measured_cases, matched, options, cache, processes)
+    pair_results, pair_failures = _split_outcomes(of_pairs)
+    results = add_missing_classes(results, options, raters=matched.raters, fat=fat is not None)
+    table = results_table([*results, *add_missing_classes_of_pairs(pair_results)])
+    notes = [
+        *matched.notes,
+        *(missing_image_notes(cases, "image") if images else []),
+        *(missing_image_notes(cases, "fat") if fat else []),
+        *(CaseFailure(str(result.key), note) for result in results for note in result.notes),
+        *lesion_class_notes(results, options),
+        *(lone_image_notes(cases, matched.modalities) if of_pairs else []),
+        *pair_failures,
+    ]
+    evaluation = Evaluation(
+        table=table,
+        details=details_tables(results),
+        pairs=summarise_pairs(table),
+        cases=cases,
+        classes=matched.classes,
+        options=options,
+        raters=matched.raters,
+        failures=failures,
+        notes=notes,
+        total=total,
+        processes=processes,
+        formats=tuple(formats),
+    )
+    _write(evaluation, out, more)
+    return evaluation
+
+
+def _check_request(
+    out: Path, overwrite: bool, processes: int | None, formats: Sequence[str]
+) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; the results need a folder.")
     if (out / "results.csv").exists() and not overwrite:
@@ -115,70 +170,48 @@ def run(
         raise InputError(f"the number of processes must be 1 or more, not {processes}.")
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise InputError(f"there is no format {unknown[0]}; there are {', '.join(FORMATS)}.")
-    found = match_references(predictions, references, reference_classes)
-    if found.classes is not None and (unknown := sorted(set(options.lesions) - set(found.classes))):
+
+
+def _check_lesion_classes(options: Options, classes: Classes | None) -> None:
+    if classes is not None and (unknown := sorted(set(options.lesions) - set(classes))):
         raise InputError(
             f"there is no class {unknown[0]} to measure lesion by lesion; there are"
-            f" {', '.join(found.classes)}."
+            f" {', '.join(classes)}."
         )
-    pictures = find_images(Path(images), found.modalities) if images else {}
-    fat_images = find_images(Path(fat), found.modalities) if fat else {}
-    cases = [_with_images(case, pictures, fat_images) for case in found.cases]
-    cache = CaseCache(
-        out,
-        {"options": options.to_json(), "classes": found.classes, "metrics": list(METRICS)},
-        fresh=fresh,
-    )
-    measure_case = partial(evaluate_case, classes=found.classes, options=options)
-    outcomes = measure_all(measure_case, cases, cache, processes, "Evaluating")
-    failed = [outcome for outcome in outcomes if isinstance(outcome, CaseFailure)]
-    failures = sorted(found.missing + failed, key=lambda failure: failure.case)
-    results = [outcome for outcome in outcomes if isinstance(outcome, CaseResult)]
-    total = len(cases) + len(found.missing)
-    if not results:
-        raise SomeCasesFailed(failures, total)
-    measured = {result.key for result in results}
-    of_pairs = _pairs(
-        [one for one in cases if one.key in measured], found, options, cache, processes
-    )
-    pair_results = [outcome for outcome in of_pairs if isinstance(outcome, CaseResult)]
-    if found.classes is None and all(NO_LABEL_IN_BOTH in result.notes for result in results):
+
+
+def _check_labels_in_common(
+    results: Sequence[CaseResult], classes: Classes | None, predictions: Path
+) -> None:
+    if classes is None and all(NO_LABEL_IN_BOTH in result.notes for result in results):
         raise InputError(
             f"{predictions.name}: {NO_LABEL_IN_BOTH[:-1]} in any case; name the references' with"
             " --label."
         )
-    results = with_every_class(results, options, raters=found.raters, fat=fat is not None)
-    table = results_table([*results, *pairs_with_every_class(pair_results)])
-    notes = (
-        found.notes
-        + (_without(cases, "image") if images else [])
-        + (_without(cases, "fat") if fat else [])
-    )
-    notes += [CaseFailure(str(result.key), note) for result in results for note in result.notes]
-    notes += _without_lesions(results, options)
-    notes += _lone([one.key for one in cases], found.modalities) if of_pairs else []
-    notes += [outcome for outcome in of_pairs if isinstance(outcome, CaseFailure)]
-    evaluation = Evaluation(
-        table,
-        details_tables(results),
-        summarise_pairs(table),
-        cases,
-        found.classes,
-        options,
-        found.raters,
-        failures,
-        notes,
-        total,
-        processes,
-        tuple(formats),
-    )
-    write_results(evaluation, out, more=more)
-    return evaluation
 
 
-def _pairs(
+def _add_images(matched: MatchedCases, images: Path | None, fat: Path | None) -> list[CaseFiles]:
+    """The cases with their images for pictures, and of the fat fraction, where there are any."""
+    pictures = find_images(Path(images), matched.modalities) if images else {}
+    fat_images = find_images(Path(fat), matched.modalities) if fat else {}
+    return [
+        replace(case, image=pictures.get(case.key, case.image), fat=fat_images.get(case.key))
+        for case in matched.cases
+    ]
+
+
+def _split_outcomes(
+    outcomes: Sequence[Outcome],
+) -> tuple[list[CaseResult], list[CaseFailure]]:
+    return (
+        [outcome for outcome in outcomes if isinstance(outcome, CaseResult)],
+        [outcome for outcome in outcomes if isinstance(outcome, CaseFailure)],
+    )
+
+
+def _measure_pairs(
     cases: Sequence[CaseFiles],
-    found: MatchedCases,
+    matched: MatchedCases,
     options: Options,
     cache: CaseCache,
     processes: int | None,
@@ -186,49 +219,32 @@ def _pairs(
     """What both masks of each pair have in common; of pairs whose masks could be measured."""
     if options.similarity is None or not options.wants("pairs"):
         return []
-    pairs = find_pairs(cases, found.modalities)
-    work = partial(
+    pairs = find_pairs(cases, matched.modalities)
+    if not pairs:
+        return []
+    measure_pair = partial(
         evaluate_pair,
-        classes=found.classes,
+        classes=matched.classes,
         transforms=options.similarity,
         resample=options.resample,
     )
-    return (
-        measure_all(work, pairs, cache, processes, "Comparing the masks of pairs") if pairs else []
-    )
+    return measure_all(measure_pair, pairs, cache, processes, "Comparing the masks of pairs")
 
 
-def _without_lesions(results: Sequence[CaseResult], options: Options) -> list[CaseFailure]:
-    """Notes on classes of lesions that no case has, where the classes have no names that could be
-    checked before."""
-    found = {name for result in results for name in result.values}
-    return [
-        CaseFailure(name, "no case has this class, so there are no lesions.")
-        for name in options.lesions
-        if name not in found
-    ]
-
-
-def _lone(keys: Sequence[ImageKey], modalities: Sequence[str]) -> list[CaseFailure]:
-    """Notes on images without a partner, where others have one."""
-    images = Counter(key.case for key in keys if key.modality in modalities)
-    alone = [key for key in keys if key.modality in modalities and images[key.case] == 1]
-    return [
-        CaseFailure(str(key), "the other image of the pair is missing: no relative similarity.")
-        for key in alone
-    ]
-
-
-def _with_images(
-    case: CaseFiles, images: Mapping[ImageKey, Path], fat: Mapping[ImageKey, Path]
-) -> CaseFiles:
-    key = case.key
-    return replace(case, image=images.get(key, case.image), fat=fat.get(key))
-
-
-def _without(cases: Sequence[CaseFiles], what: str) -> list[CaseFailure]:
-    reason = {
-        "image": "no image was found; its picture in the report is grey.",
-        "fat": "no image of the fat fraction was found.",
-    }[what]
-    return [CaseFailure(str(one.key), reason) for one in cases if getattr(one, what) is None]
+def _write(evaluation: Evaluation, out: Path, more: Mapping[str, Any] | None) -> None:
+    """Writes the report and all files; results.csv is the last, so where it is, the others are."""
+    remove_earlier_results(evaluation, out)
+    if "html" in evaluation.formats:
+        write_report(
+            evaluation.table,
+            out / FORMATS["html"],
+            cases=evaluation.cases,
+            classes=evaluation.classes,
+            options=evaluation.options,
+            pairs=evaluation.pairs,
+            failures=evaluation.failures,
+            notes=evaluation.notes,
+            details=evaluation.details,
+            processes=evaluation.processes,
+        )
+    write_results(evaluation, out, more=more)

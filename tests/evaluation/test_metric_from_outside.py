@@ -14,13 +14,14 @@ import pytest
 from rich.console import Console
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results, write_comparison
+from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results
 from nnunet_liver_ext.evaluation.comparison.terminal_summary import comparison_shown
 from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.terminal import summary_table
+from nnunet_liver_ext.evaluation.write_comparison import write_comparison
 from tests.evaluation.conftest import block
 from tests.evaluation.report.report_pages import Page
 from tests.test_docs_tables import tables  # noqa: F401

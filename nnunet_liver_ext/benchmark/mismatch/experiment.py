@@ -19,7 +19,7 @@ from nnunet_liver_ext.benchmark.mismatch.mismatch_test import (
     predict_both,
 )
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.evaluate import run
+from nnunet_liver_ext.evaluation.evaluate import run_evaluation
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_table import write_csv
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
@@ -53,7 +53,7 @@ def mismatch_test(
         options: what is measured and how; the similarity of a pair's masks is not, as each was
             predicted on its own.
         overwrite: replace what is there.
-        settings: as `evaluation.run.run` takes them: processes, formats, fresh, reference_classes
+        settings: as `run_evaluation` takes them: processes, formats, fresh, reference_classes
             (of the studies' masks).
 
     Raises:
@@ -146,7 +146,9 @@ def _measured(
     with tempfile.TemporaryDirectory() as temporary:
         csv = Path(temporary) / "studies.csv"
         pd.DataFrame(rows).to_csv(csv, index=False)
-        return run(folder / PREDICTIONS, csv, folder, options, overwrite=True, **settings)
+        return run_evaluation(
+            folder / PREDICTIONS, csv, folder, options, overwrite=True, **settings
+        )
 
 
 def _notes(pairing: Pairing) -> list[str]:

@@ -1,9 +1,7 @@
-"""Compares the results of several models or runs: reads them, checks that they fit together, writes
-tables and a picture."""
+"""Compares the results of several models or runs: reads them and checks that they fit together."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.conventions import refuse_other_conventions
 from nnunet_liver_ext.evaluation.comparison.results_folders import (
     Results,
@@ -21,9 +17,6 @@ from nnunet_liver_ext.evaluation.comparison.results_folders import (
     read_folds,
     read_patients,
 )
-from nnunet_liver_ext.evaluation.comparison.written_tables import latex, markdown
-from nnunet_liver_ext.evaluation.results.results_json import versions
-from nnunet_liver_ext.evaluation.results.results_table import write_csv
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import comparable_metrics
 from nnunet_liver_ext.evaluation.statistics.models_table import patient_of_each_case
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import RESAMPLES, Unit, compare_paired
@@ -32,15 +25,6 @@ from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, 
 SAME_VOLUME = 1e-6
 """Volumes of references that differ by less than this part are the same."""
 FEWEST_FOR_A_RANKING = 3
-OWN_FILES = (
-    "comparison.csv",
-    "comparison.md",
-    "comparison.tex",
-    "comparison.png",
-    "comparison.json",
-    "report.html",
-)
-OPTIONAL_FILES = ("ranking.csv", "run_to_run.csv")
 
 
 @dataclass(frozen=True)
@@ -128,71 +112,6 @@ def compare_results(
         },
         results={own.name: own_rows for own, own_rows in _by_model(table, results)},
     )
-
-
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """InputError if `out` holds a comparison that is not to be replaced, or is a file."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; the comparison needs a folder.")
-    there = [name for name in OWN_FILES if (out / name).exists()]
-    if there and not overwrite:
-        raise InputError(
-            f"{out / there[0]} exists: choose another folder, or replace it with --overwrite."
-        )
-
-
-def write_comparison(
-    comparison: ModelComparison, out: Path, *, overwrite: bool = False
-) -> list[str]:
-    """Writes comparison.csv, .md, .tex, .png and .json, report.html, and ranking.csv and
-    run_to_run.csv where there are any.
-
-    Returns:
-        Names of the files. comparison.csv is written last: where it is, the others are.
-
-    Raises:
-        InputError: `refuse_existing`.
-    """
-    from nnunet_liver_ext.evaluation.comparison.forest_figure import draw_forest
-    from nnunet_liver_ext.evaluation.report import write_comparison_report
-
-    refuse_existing(out, overwrite=overwrite)
-    (out / "comparison.csv").unlink(missing_ok=True)
-    optional = dict(zip(OPTIONAL_FILES, (comparison.ranking, comparison.runs), strict=True))
-    for name, table in optional.items():
-        if len(table):
-            write_csv(table, out / name)
-        else:
-            (out / name).unlink(missing_ok=True)  # of an earlier comparison
-    texts = {
-        "comparison.md": markdown(
-            comparison.table, comparison.ranking, comparison.runs, comparison.notes
-        ),
-        "comparison.tex": latex(comparison.table),
-        "comparison.json": (
-            json.dumps(
-                {**comparison.settings, "notes": comparison.notes, "versions": versions()},
-                indent=2,
-                ensure_ascii=False,
-            )
-            + "\n"
-        ),
-    }
-    for name, text in texts.items():
-        with atomic_write(out / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
-    draw_forest(comparison.table, out / "comparison.png")
-    write_comparison_report(
-        comparison.results,
-        comparison.table,
-        out / "report.html",
-        ranking=comparison.ranking,
-        runs=comparison.runs,
-        notes=comparison.notes,
-        settings=comparison.settings,
-    )
-    write_csv(comparison.table, out / "comparison.csv")
-    return [*OWN_FILES, *(name for name, table in optional.items() if len(table))]
 
 
 def _by_model(

@@ -1,7 +1,7 @@
 """Cross-validations of one or several models, measured on the cases that no fold's model has seen.
 
-The folds' predictions are pooled and measured like any others (`run`); each repetition of a
-repeated cross-validation is measured on its own, for a case may come only once in a mean.
+The folds' predictions are pooled and measured like any others (`run_evaluation`); each repetition
+of a repeated cross-validation is measured on its own, for a case may come only once in a mean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nnunet_liver_ext.evaluation.crossval.pooled_folds import (
     pooled,
     training_images,
 )
-from nnunet_liver_ext.evaluation.evaluate import run
+from nnunet_liver_ext.evaluation.evaluate import run_evaluation
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
 
@@ -91,7 +91,7 @@ def evaluate_crossvals(
             nnUNet_preprocessed/DATASET/gt_segmentations.
         images: for pictures; None takes nnUNet_raw/DATASET/imagesTr if it is there.
         overwrite: replace results that are there.
-        settings: as `run` takes them: fat, processes, fresh, reference_classes.
+        settings: as `run_evaluation` takes them: fat, processes, fresh, reference_classes.
 
     Raises:
         InputError: folds are missing or do not fit the splits (`find_crossval`), the models are of
@@ -161,7 +161,7 @@ def _evaluate(
         "folds": {str(fold): list(cases) for fold, cases in repetition.folds.items()},
     }
     with pooled(crossval, repetition, references) as pool:
-        evaluation = run(
+        evaluation = run_evaluation(
             pool.predictions,
             pool.references,
             folder,

@@ -1,4 +1,4 @@
-"""Links to the folds' predictions and references, in two folders that `run` can measure."""
+"""Links to the folds' predictions and references, in two folders that can be evaluated."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def evaluate_case(
         return CaseFailure(str(case.key), case.reason(error))
 
 
-def with_every_class(
+def add_missing_classes(
     results: Iterable[CaseResult],
     options: Options = Options(),
     *,

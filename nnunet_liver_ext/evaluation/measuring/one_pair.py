@@ -120,7 +120,7 @@ def evaluate_pair(
         return CaseFailure(str(pair.key), f"relative similarity was not measured: {reason}")
 
 
-def with_every_class(results: Sequence[CaseResult]) -> list[CaseResult]:
+def add_missing_classes(results: Sequence[CaseResult]) -> list[CaseResult]:
     """Adds classes that only other pairs have: empty on both sides, so they are excluded (nan)."""
     names = dict.fromkeys(name for result in results for name in result.values)
     nothing = dict.fromkeys(pair_metrics(), math.nan)

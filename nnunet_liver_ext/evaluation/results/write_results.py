@@ -67,21 +67,25 @@ class Evaluation:
             raise SomeCasesFailed(self.failures, self.total)
 
 
-def write_results(
-    evaluation: Evaluation, out: Path, *, more: Mapping[str, Any] | None = None
-) -> None:
-    """Writes the files of an evaluation; results.csv is the last, so where it is, the others are.
-
-    Args:
-        evaluation: what came out.
-        out: folder, made if it does not exist.
-        more: further entries of results.json.
-    """
-    table, details = evaluation.table, evaluation.details
+def remove_earlier_results(evaluation: Evaluation, out: Path) -> None:
+    """Makes the folder, and removes results.csv and what this evaluation will not replace."""
     out.mkdir(parents=True, exist_ok=True)
     (out / FORMATS["csv"]).unlink(missing_ok=True)
     for name in sorted({*FORMATS.values(), *DETAILS_FILES} - set(evaluation.written)):
-        (out / name).unlink(missing_ok=True)  # of an earlier evaluation
+        (out / name).unlink(missing_ok=True)
+
+
+def write_results(
+    evaluation: Evaluation, out: Path, *, more: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the tables of an evaluation; results.csv is the last, so where it is, the others are.
+
+    Args:
+        evaluation: what came out.
+        out: folder, as `remove_earlier_results` leaves it.
+        more: further entries of results.json.
+    """
+    table, details = evaluation.table, evaluation.details
     if "json" in evaluation.formats:
         write_json(
             table,
@@ -94,21 +98,6 @@ def write_results(
             more={"raters": list(evaluation.raters), **(more or {})},
             failures=evaluation.failures,
             notes=evaluation.notes,
-        )
-    if "html" in evaluation.formats:
-        from nnunet_liver_ext.evaluation.report import write_report
-
-        write_report(
-            table,
-            out / FORMATS["html"],
-            cases=evaluation.cases,
-            classes=evaluation.classes,
-            options=evaluation.options,
-            pairs=evaluation.pairs,
-            failures=evaluation.failures,
-            notes=evaluation.notes,
-            details=details,
-            processes=evaluation.processes,
         )
     if "tex" in evaluation.formats:
         with atomic_write(out / FORMATS["tex"]) as unfinished:

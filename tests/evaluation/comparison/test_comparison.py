@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results, write_comparison
+from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results
 from nnunet_liver_ext.evaluation.comparison.forest_figure import forest_rows
 from nnunet_liver_ext.evaluation.comparison.results_folders import (
     default_names,
@@ -23,6 +23,7 @@ from nnunet_liver_ext.evaluation.comparison.results_folders import (
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.latex import escaped_latex
 from nnunet_liver_ext.evaluation.results.results_table import read_results
+from nnunet_liver_ext.evaluation.write_comparison import write_comparison
 
 GAINS = (0.01, 0.02, 0.03, 0.015, 0.012, 0.018, 0.022, 0.025)
 MEASURED = {"tolerance_mm": 2.0, "conventions": {"surface": "inner border", "hd": "maximum"}}
@@ -483,7 +484,7 @@ def test_a_comparison_that_breaks_off_leaves_no_table_of_an_earlier_one(
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("nnunet_liver_ext.evaluation.comparison.forest_figure.draw_forest", full)
+    monkeypatch.setattr("nnunet_liver_ext.evaluation.write_comparison.draw_forest", full)
     with pytest.raises(OSError, match="no space"):
         write_comparison(compared, tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out/comparison.csv").exists()

@@ -13,8 +13,8 @@ from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import (
     NO_LABEL_IN_BOTH,
     CaseResult,
+    add_missing_classes,
     evaluate_case,
-    with_every_class,
 )
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
@@ -133,11 +133,11 @@ def test_a_label_that_only_other_cases_have_is_empty_on_both_sides():
     def result(case, *names):
         return CaseResult(ImageKey(case, "T1"), {name: {"dice": 0.5} for name in names})
 
-    filled = with_every_class([result("A", "1", "10", "2"), result("B", "1"), result("C")])
+    filled = add_missing_classes([result("A", "1", "10", "2"), result("B", "1"), result("C")])
     assert [list(r.values) for r in filled] == [["1", "2", "10"]] * 3
     assert filled[1].values["1"] == {"dice": 0.5}
     assert (filled[1].values["2"]["dice"], filled[1].values["2"]["hd"]) == (1, 0)
-    assert list(with_every_class([result("C")])[0].values) == ["1"]
+    assert list(add_missing_classes([result("C")])[0].values) == ["1"]
 
 
 def test_empty_masks_have_the_defined_values(tmp_path, put):

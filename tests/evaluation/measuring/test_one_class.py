@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.evaluate import run
+from nnunet_liver_ext.evaluation.evaluate import run_evaluation
 from nnunet_liver_ext.evaluation.metric_catalogue import computed_metrics
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_table import read_results
@@ -22,7 +22,7 @@ LABELS = {"background": 0, "liver": 1, "tumour": 2}
 def evaluated(root, options=Options(), references="references", **more):
     if isinstance(references, str):
         references = root / references
-    return run(
+    return run_evaluation(
         root / "predictions", references, root / "out", options, processes=1, overwrite=True, **more
     )
 
