@@ -1,15 +1,17 @@
-"""Do measured numbers agree with the reference's? Bland-Altman limits, relative errors, and a
-diagnostic threshold.
+"""Agreement of measured numbers with the reference's: limits, relative errors, a threshold.
 
-One number for each case: liver volumes in ml, fat fractions in percent. An error is measured minus
-reference. Cases in which either number is nan or infinite are left out and counted (`left_out`):
-read the count beside the rest, for a mean without its missing cases flatters.
+There is one number for each case, such as a liver volume in ml or a fat fraction in percent. An
+error is measured minus reference. Cases in which either number is nan or infinite are left out and
+counted (`left_out`): read the count beside the rest, because a mean without its missing cases
+flatters.
 
 Sources: Bland & Altman, Stat Methods Med Res 1999 (limits of agreement); Lin, Biometrics 1989
 (concordance); Cohen, Educ Psychol Meas 1960 (κ); Szczepaniak et al., Am J Physiol Endocrinol Metab
 2005 (fatty liver); the Antaros liver U-Net report (which numbers). See docs/metrics.md for a worked
 example.
 """
+
+# N cases
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ import numpy.typing as npt
 from scipy import stats
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.masks import FloatArray
 
 # standard deviations that hold 95 % of a normal distribution (Bland & Altman 1999, section 2)
 WITHIN_LIMITS = 1.96
-FATTY_LIVER_PERCENT = (
-    5.56  # 95th percentile of healthy livers, by spectroscopy (Szczepaniak et al. 2005)
-)
+# 95th percentile of healthy livers, measured by spectroscopy (Szczepaniak et al. 2005)
+FATTY_LIVER_PERCENT = 5.56
 ROUNDING_PERCENT = 1e-9  # a relative error that equals the limit up to rounding is within it
 
 
@@ -40,7 +42,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class LimitsOfAgreement:
-    """What `limits_of_agreement` found, in the unit of the errors; see there."""
+    """Bias and 95 % limits of agreement, in the unit of the errors; see `limits_of_agreement`."""
 
     count: int
     left_out: int
@@ -48,7 +50,9 @@ class LimitsOfAgreement:
     """The bias."""
     std: float
     lower: float
+    """The lower limit, mean − 1.96·std."""
     upper: float
+    """The upper limit, mean + 1.96·std."""
     mean_interval: Interval
     lower_interval: Interval
     upper_interval: Interval
@@ -56,13 +60,12 @@ class LimitsOfAgreement:
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """What `summarise_errors` found; errors in the unit of the measurements, relative errors in
-    percent."""
+    """Errors in the unit of the measurements, relative errors in percent; see `summarise_errors`."""
 
     count: int
     left_out: int
     zero_references: int
-    """Cases without relative error, for their reference is 0; they count in everything else."""
+    """Cases without a relative error, as their reference is 0; they count in everything else."""
     mean_error: float
     mean_absolute_error: float
     mean_relative_percent: float
@@ -78,8 +81,7 @@ class ErrorSummary:
 
 @dataclass(frozen=True)
 class ThresholdAgreement:
-    """On which side of the threshold the measurement and the reference lie, in cases; "positive" is
-    above it."""
+    """In how many cases measurement and reference lie above the threshold ("positive") or not."""
 
     threshold: float
     left_out: int
@@ -90,9 +92,9 @@ class ThresholdAgreement:
 
     @property
     def count(self) -> int:
-        return (
-            self.true_positives + self.false_positives + self.false_negatives + self.true_negatives
-        )
+        """The number of cases."""
+        agreed = self.true_positives + self.true_negatives
+        return agreed + self.false_positives + self.false_negatives
 
     @property
     def sensitivity(self) -> float:
@@ -111,20 +113,16 @@ class ThresholdAgreement:
 
     @property
     def kappa(self) -> float:
-        """Cohen's κ = (p_o − p_e) / (1 − p_e); nan if both put all cases on one and the same side,
-        as chance would too."""
+        """Cohen's κ = (p_o − p_e) / (1 − p_e); nan if both put all cases on the same side."""
         n, agreed = self.count, self.true_positives + self.true_negatives
-        measured, reference = (
-            self.true_positives + self.false_positives,
-            self.true_positives + self.false_negatives,
-        )
+        measured = self.true_positives + self.false_positives
+        reference = self.true_positives + self.false_negatives
         by_chance = measured * reference + (n - measured) * (n - reference)
         return _ratio(n * agreed - by_chance, n**2 - by_chance)
 
 
 def limits_of_agreement(errors: npt.ArrayLike) -> LimitsOfAgreement:
-    """95 % limits of agreement, μ ± 1.96·σ of the errors: about 95 % of further errors lie between
-    them if they are normal.
+    """95 % limits of agreement μ ± 1.96·σ, which hold about 95 % of further errors if normal.
 
     With n errors, σ and Student's t (97.5th percentile) of n − 1 degrees of freedom, the 95 %
     confidence intervals are μ ± t·σ·√(1/n) and limit ± t·σ·√(1/n + 1.96²/(2·(n − 1))) (Bland &
@@ -140,7 +138,7 @@ def limits_of_agreement(errors: npt.ArrayLike) -> LimitsOfAgreement:
     Raises:
         InputError: not a list of numbers.
     """
-    values = _numbers(errors, "errors")
+    values = _require_numbers(errors, "errors")
     finite = values[np.isfinite(values)]
     n, left_out = len(finite), len(values) - len(finite)
     mean = float(finite.mean()) if n else math.nan
@@ -152,17 +150,17 @@ def limits_of_agreement(errors: npt.ArrayLike) -> LimitsOfAgreement:
     std = float(finite.std(ddof=1))
     t = float(stats.t.ppf(0.975, n - 1))
     lower, upper = mean - WITHIN_LIMITS * std, mean + WITHIN_LIMITS * std
-    of_mean = t * std * math.sqrt(1 / n)
-    of_limit = t * std * math.sqrt(1 / n + WITHIN_LIMITS**2 / (2 * (n - 1)))
+    mean_half = t * std * math.sqrt(1 / n)
+    limit_half = t * std * math.sqrt(1 / n + WITHIN_LIMITS**2 / (2 * (n - 1)))
     intervals = (
-        Interval(at - half, at + half)
-        for at, half in ((mean, of_mean), (lower, of_limit), (upper, of_limit))
+        Interval(centre - half, centre + half)
+        for centre, half in ((mean, mean_half), (lower, limit_half), (upper, limit_half))
     )
     return LimitsOfAgreement(n, left_out, mean, std, lower, upper, *intervals)
 
 
-def relative_errors(measured: npt.ArrayLike, reference: npt.ArrayLike) -> np.ndarray:
-    """100·|m − r| / |r| for each case.
+def relative_errors(measured: npt.ArrayLike, reference: npt.ArrayLike) -> FloatArray:
+    """Relative errors 100·|m − r| / |r| of each case.
 
     Args:
         measured: one number for each case (N,).
@@ -175,7 +173,7 @@ def relative_errors(measured: npt.ArrayLike, reference: npt.ArrayLike) -> np.nda
     Raises:
         InputError: not two lists of numbers of one length.
     """
-    m, r = _both(measured, reference)
+    m, r = _require_matched_numbers(measured, reference)
     exists = np.isfinite(m) & np.isfinite(r) & (r != 0)
     errors = np.full(len(m), math.nan)
     errors[exists] = 100 * np.abs(m[exists] - r[exists]) / np.abs(r[exists])
@@ -185,22 +183,21 @@ def relative_errors(measured: npt.ArrayLike, reference: npt.ArrayLike) -> np.nda
 def summarise_errors(
     measured: npt.ArrayLike, reference: npt.ArrayLike, *, within: float = 5.0
 ) -> ErrorSummary:
-    """Mean and absolute error, relative errors, limits of agreement and correlations of measured
-    numbers.
+    """Errors, relative errors, limits of agreement and correlations of measured numbers.
 
-    Volumes and fat fractions as the Antaros liver U-Net report gives them (sections 3.3 and 4).
-    Pearson's r is here because readers ask for it, but it does not see a bias. Lin's concordance
+    These are what the Antaros liver U-Net report gives of volumes and fat fractions (sections 3.3
+    and 4). Pearson's r is here because readers ask for it, but it does not see a bias. Lin's concordance
     does: 2·s_mr / (s_m² + s_r² + (mean m − mean r)²), with moments over n (Lin 1989).
 
     Args:
         measured: one number for each case (N,).
         reference: in the same order and unit (N,).
-        within: percent; the share of relative errors up to this is counted.
+        within: the share of relative errors up to this is counted, in percent.
 
     Returns:
-        Numbers over the cases in which both are finite; nan where there are too few: one case for
-        means, two for the limits and the correlations. r is nan if either list is constant;
-        concordance is nan if all numbers are one and the same.
+        Numbers over the cases in which both are finite. Means need one case, limits and
+        correlations two; with fewer they are nan. r is also nan if either list is constant, the
+        concordance if all numbers are the same.
 
     Raises:
         InputError: not two lists of numbers of one length, or `within` is not a finite percentage
@@ -208,21 +205,23 @@ def summarise_errors(
     """
     if not (math.isfinite(within) and within >= 0):
         raise InputError(f"within must be a finite number of percent, 0 or more, not {within}.")
-    m, r, left_out = _finite_pairs(measured, reference)
+    m, r, left_out = _finite_cases(measured, reference)
     relative = relative_errors(m, r)
     relative = relative[np.isfinite(relative)]
-    some = len(relative) > 0
+    has_relative = len(relative) > 0
     return ErrorSummary(
         count=len(m),
         left_out=left_out,
         zero_references=int(np.count_nonzero(r == 0)),
         mean_error=float((m - r).mean()) if len(m) else math.nan,
         mean_absolute_error=float(np.abs(m - r).mean()) if len(m) else math.nan,
-        mean_relative_percent=float(relative.mean()) if some else math.nan,
-        median_relative_percent=float(np.median(relative)) if some else math.nan,
-        max_relative_percent=float(relative.max()) if some else math.nan,
+        mean_relative_percent=float(relative.mean()) if has_relative else math.nan,
+        median_relative_percent=float(np.median(relative)) if has_relative else math.nan,
+        max_relative_percent=float(relative.max()) if has_relative else math.nan,
         within_percent=within,
-        share_within=float(np.mean(relative <= within + ROUNDING_PERCENT)) if some else math.nan,
+        share_within=float(np.mean(relative <= within + ROUNDING_PERCENT))
+        if has_relative
+        else math.nan,
         limits=limits_of_agreement(m - r),
         pearson_r=_pearson_r(m, r),
         concordance=_concordance(m, r),
@@ -232,10 +231,9 @@ def summarise_errors(
 def threshold_agreement(
     measured: npt.ArrayLike, reference: npt.ArrayLike, threshold: float = FATTY_LIVER_PERCENT
 ) -> ThresholdAgreement:
-    """How often both numbers of a case lie on the same side of a threshold: who is called a fatty
-    liver.
+    """How often both numbers of a case lie on the same side of a threshold, such as fatty liver's.
 
-    Above is strictly greater; a number that equals the threshold is not above.
+    A number that equals the threshold is not above it.
 
     Args:
         measured: one number for each case (N,), such as fat fractions in percent.
@@ -243,40 +241,46 @@ def threshold_agreement(
         threshold: in the same unit; 5.56 % fat is the limit of a healthy liver (Antaros report,
             section 1.2).
 
+    Returns:
+        Counts over the cases in which both numbers are finite; without cases the ratios are nan.
+
     Raises:
         InputError: not two lists of numbers of one length, or the threshold is not finite.
     """
     if not math.isfinite(threshold):
         raise InputError(f"threshold must be a finite number, not {threshold}.")
-    m, r, left_out = _finite_pairs(measured, reference)
-    above, truly = m > threshold, r > threshold
-    cells = above & truly, above & ~truly, ~above & truly, ~above & ~truly
+    m, r, left_out = _finite_cases(measured, reference)
+    m_above, r_above = m > threshold, r > threshold
+    cells = m_above & r_above, m_above & ~r_above, ~m_above & r_above, ~m_above & ~r_above
     return ThresholdAgreement(threshold, left_out, *(int(np.count_nonzero(cell)) for cell in cells))
 
 
-def _pearson_r(m: np.ndarray, r: np.ndarray) -> float:
+def _pearson_r(m: FloatArray, r: FloatArray) -> float:
     if len(m) < 2 or np.ptp(m) == 0 or np.ptp(r) == 0:
         return math.nan
     return float(np.corrcoef(m, r)[0, 1])
 
 
-def _concordance(m: np.ndarray, r: np.ndarray) -> float:
+def _concordance(m: FloatArray, r: FloatArray) -> float:
     if len(m) < 2 or (np.ptp(m) == 0 and np.array_equal(m, r)):
         return math.nan
     covariance = float(np.mean((m - m.mean()) * (r - r.mean())))
     return 2 * covariance / float(m.var() + r.var() + (m.mean() - r.mean()) ** 2)
 
 
-def _finite_pairs(
+def _finite_cases(
     measured: npt.ArrayLike, reference: npt.ArrayLike
-) -> tuple[np.ndarray, np.ndarray, int]:
-    m, r = _both(measured, reference)
+) -> tuple[FloatArray, FloatArray, int]:
+    """Both numbers of the cases in which they are finite, and how many cases are left out."""
+    m, r = _require_matched_numbers(measured, reference)
     finite = np.isfinite(m) & np.isfinite(r)
     return m[finite], r[finite], int(np.count_nonzero(~finite))
 
 
-def _both(measured: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    m, r = _numbers(measured, "measured"), _numbers(reference, "reference")
+def _require_matched_numbers(
+    measured: npt.ArrayLike, reference: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    m, r = _require_numbers(measured, "measured"), _require_numbers(reference, "reference")
     if len(m) != len(r):
         raise InputError(
             f"measured and reference differ in length: {len(m)} and {len(r)}; give one number for"
@@ -285,7 +289,7 @@ def _both(measured: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[np.ndarray
     return m, r
 
 
-def _numbers(values: npt.ArrayLike, name: str) -> np.ndarray:
+def _require_numbers(values: npt.ArrayLike, name: str) -> FloatArray:
     try:
         numbers = np.asarray(values, dtype=float)
     except (TypeError, ValueError):

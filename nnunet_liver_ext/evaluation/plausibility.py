@@ -22,7 +22,7 @@ from scipy import stats
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.body import require_mask_on, x_mm
-from nnunet_liver_ext.evaluation.lesions import find_lesions
+from nnunet_liver_ext.evaluation.lesion_maps import find_lesions
 from nnunet_liver_ext.evaluation.masks import (
     require_masks,
     require_spacing,

@@ -1,9 +1,9 @@
-"""A prediction among several raters: agreement with each of them, and as good as they agree with
-one another?
+"""A prediction among several raters: is it as close to them as they are to one another?
 
-Hansch et al. 2022, "Segmentation performance" and "Detection performance". With the discrepancy ε =
+Hänsch et al. 2022, "Segmentation performance" and "Detection performance". With the discrepancy ε =
 1 − Dice, the uncertainty-aware score is φ = max(1 − α·ε̄(A, R) / ε̄(R), 0), where ε̄(A, R) is the
-mean over the raters and ε̄(R) the mean over the pairs of raters. The paper takes φ and the
+mean over the raters R of their discrepancy with the prediction A, and ε̄(R) is the mean over all two
+raters. The paper takes φ and the
 discrepancy from Moltz and α = 0.1, so that 0.9 is a prediction as far from the raters as they are
 from one another. It does not say what holds where raters agree in every voxel (ε̄(R) = 0): here φ
 is 1 if the prediction agrees with them too, else 0.
@@ -31,7 +31,7 @@ from nnunet_liver_ext.evaluation.lesions import (
 )
 from nnunet_liver_ext.evaluation.metrics import dice
 
-ALPHA = 0.1  # Hansch et al. 2022, "Segmentation performance"
+ALPHA = 0.1  # Hänsch et al. 2022, "Segmentation performance"
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class RaterScores:
     mean_dice: float
     """Mean over the raters."""
     pairwise_dice: dict[tuple[str, str], float]
-    """Dice of each pair of raters, once, by their names in the order given; empty for one rater."""
+    """Dice of all two raters, once, by their names in the order given; empty for one rater."""
     mean_pairwise_dice: float
-    """Mean over the pairs; nan for one rater."""
+    """Mean over all two raters; nan for one rater."""
     phi: float
     """The uncertainty-aware score φ, 0..1; nan for one rater."""
 
@@ -65,15 +65,14 @@ def uncertainty_aware_score(
 
     Returns:
         A number in 0..1. Raters that agree in every voxel: 1 if the prediction agrees too, else 0.
-            Empty masks count with
-        the Dice of `metrics.dice`: both empty 1, one empty 0.
+        Empty masks count with the Dice of `metrics.dice`: both empty 1, one empty 0.
 
     Raises:
         InputError: fewer than two raters, α outside 0..1, or an array is no mask or of another
             shape.
 
     Source:
-        Hansch et al. 2022, "Segmentation performance".
+        Hänsch et al. 2022, "Segmentation performance".
 
     Example:
         >>> import numpy as np
@@ -100,59 +99,59 @@ def rater_scores(
         alpha: see `uncertainty_aware_score`.
 
     Returns:
-        The scores. With one rater there is nothing to compare with: pairs none, their mean and φ
-            nan.
+        The scores. With one rater there is nothing to compare with: no Dice among raters, and nan
+        for its mean and φ. Empty masks count as in `uncertainty_aware_score`.
 
     Raises:
         InputError: no rater, α outside 0..1, or an array is no mask or of another shape.
 
     Source:
-        Hansch et al. 2022, "Segmentation performance".
+        Hänsch et al. 2022, "Segmentation performance".
     """
     if not raters:
         raise InputError("rater_scores needs the mask of at least one rater, not an empty mapping.")
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha must lie in 0..1, not {alpha}.")
-    own = {name: float(dice(pred, rater)) for name, rater in raters.items()}
-    pairwise = {(a, b): float(dice(raters[a], raters[b])) for a, b in combinations(raters, 2)}
-    mean, mean_pairwise = fmean(own.values()), fmean(pairwise.values()) if pairwise else math.nan
-    return RaterScores(own, mean, pairwise, mean_pairwise, _phi(1 - mean, 1 - mean_pairwise, alpha))
+    with_each = {name: dice(pred, rater) for name, rater in raters.items()}
+    among = {(a, b): dice(raters[a], raters[b]) for a, b in combinations(raters, 2)}
+    mean, mean_among = fmean(with_each.values()), fmean(among.values()) if among else math.nan
+    return RaterScores(with_each, mean, among, mean_among, _phi(1 - mean, 1 - mean_among, alpha))
 
 
 def rater_detection(
     raters: Mapping[str, npt.ArrayLike], min_dice: float = MIN_DICE
 ) -> dict[tuple[str, str], DetectionScores]:
-    """Lesion detection of each rater measured by each other, with one as the reference and the
-    other as the prediction.
+    """Lesion detection of each rater measured by each other one.
 
-    Both directions of a pair have one matching, so recall of (a, b) is precision of (b, a), and F1
-    is the same.
+    One of the two is the reference, the other the prediction. Both directions have one matching, so
+    recall of (a, b) is precision of (b, a), and F1 is the same.
 
     Args:
         raters: masks or lesion maps of one shape by name, as for `lesions.match_lesions`.
         min_dice: a correspondence with a higher Dice is a true positive, 0..1.
 
     Returns:
-        Scores by the names (reference, prediction), for all ordered pairs; empty for fewer than two
-        raters.
+        Scores by the names (reference, prediction), in both directions; empty for fewer than two
+        raters. Ratios without lesions are nan, see `lesions.detection_scores`.
 
     Raises:
         InputError: as `lesions.match_lesions`.
 
     Source:
-        Hansch et al. 2022, "Detection performance" and table 2.
+        Hänsch et al. 2022, "Detection performance" and table 2.
     """
-    scores = {}
+    scores: dict[tuple[str, str], DetectionScores] = {}
     for a, b in combinations(raters, 2):
-        found = detection_scores(match_lesions(raters[a], raters[b], min_dice))
-        scores[a, b] = found
+        forth = detection_scores(match_lesions(raters[a], raters[b], min_dice))
+        scores[a, b] = forth
         scores[b, a] = DetectionScores(
-            found.true_positives, found.false_negatives, found.false_positives
+            forth.true_positives, forth.false_negatives, forth.false_positives
         )
     return scores
 
 
 def _phi(discrepancy: float, among_raters: float, alpha: float) -> float:
+    """φ from the mean discrepancies with the raters and among them; nan if either is."""
     if among_raters == 0:
         return 1.0 if discrepancy == 0 else 0.0
     phi = 1 - alpha * discrepancy / among_raters

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_liver_ext.evaluation.lesion_scores import sphere_diameter_mm
 from nnunet_liver_ext.evaluation.lesions import (
     LesionMatch,
     detection_scores,
     match_lesions,
-    sphere_diameter_mm,
 )
 from nnunet_liver_ext.evaluation.measuring.surroundings import Surroundings
 from nnunet_liver_ext.evaluation.metric_catalogue import measure

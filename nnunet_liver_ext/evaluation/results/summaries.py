@@ -71,7 +71,7 @@ def detections(details: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
             more"), the counts and
         ratios of `lesions.DetectionScores`, and for all sizes the number of cases and the median of
         their false positives. Hits and misses have the size of the reference, false lesions their
-        own (as `lesions.scores_by_size`).
+        own (as `lesion_scores.scores_by_size`).
     """
     if "detection" not in details:
         return []

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
-from nnunet_liver_ext.evaluation.lesions import match_lesions, scores_by_size
+from nnunet_liver_ext.evaluation.lesion_scores import scores_by_size
+from nnunet_liver_ext.evaluation.lesions import match_lesions
 from nnunet_liver_ext.evaluation.measuring.one_class import lesion_rows
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (

@@ -58,7 +58,7 @@ def by_size(lesions: pd.DataFrame) -> list[SizeClass]:
 
     Found and missed lesions are in the class of their reference, false ones in that of their
     prediction; a lesion with too poor an overlap counts as missed and as false, as in
-    `lesions.scores_by_size`.
+    `lesion_scores.scores_by_size`.
 
     Args:
         lesions: rows of `object_measures.lesion_rows`: found, reference_mm, prediction_mm.
