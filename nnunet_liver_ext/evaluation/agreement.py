@@ -60,7 +60,7 @@ class LimitsOfAgreement:
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """Errors in the unit of the measurements, relative errors in percent; see `summarise_errors`."""
+    """Errors in the unit of the measurements, relative errors in percent."""
 
     count: int
     left_out: int
@@ -186,8 +186,8 @@ def summarise_errors(
     """Errors, relative errors, limits of agreement and correlations of measured numbers.
 
     These are what the Antaros liver U-Net report gives of volumes and fat fractions (sections 3.3
-    and 4). Pearson's r is here because readers ask for it, but it does not see a bias. Lin's concordance
-    does: 2·s_mr / (s_m² + s_r² + (mean m − mean r)²), with moments over n (Lin 1989).
+    and 4). Pearson's r is here because readers ask for it, but it does not see a bias. Lin's
+    concordance does: 2·s_mr / (s_m² + s_r² + (mean m − mean r)²), with moments over n (Lin 1989).
 
     Args:
         measured: one number for each case (N,).

@@ -101,7 +101,7 @@ class LesionCluster:
         return self._correspondences(self._solve_core(self.core))
 
     def solve_by_windows(self) -> list[LesionSet]:
-        """The correspondences of greedy matches, improved by exact search in one window at a time."""
+        """The correspondences of greedy matches, improved by exact search in small windows."""
         set_of = self._greedy_sets()
         for _ in range(SWEEPS):
             before = set(set_of.values())
@@ -115,7 +115,7 @@ class LesionCluster:
         return self._correspondences(self._combine(tuple(dict.fromkeys(set_of.values()))))
 
     def _correspondences(self, solution: _Solution) -> list[LesionSet]:
-        """The lesions of each set, ascending, with their leaves; without sets that overlap nothing."""
+        """The lesions of each set with their leaves; sets that overlap nothing are left out."""
         correspondences = []
         for members in solution.sets:
             overlap, volume, _ = self._best_ratio(members)
