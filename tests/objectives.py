@@ -12,8 +12,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Task, View, VoxelLoss
-from nnunet_liver_ext.trainers.recipe import Recipe
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, ObjectiveSetup, View, VoxelLoss
 
 SHAPE = (8, 16, 16)
 SPACING_MM = (3.0, 1.5, 1.5)
@@ -86,11 +85,9 @@ def voxel_loss(
 def build(
     key: str, *, num_classes: int = 2, levels: int = 1, dice: float = 0.0, **numbers: Any
 ) -> Any:
-    strategy = "dual_output_specialized" if key in SIMILARITY else "single_input"
-    recipe = Recipe(strategy=strategy, objective=key, **numbers)
-    return OBJECTIVES[key](
-        Task(recipe, SHAPE, SPACING_MM, num_classes, 1), voxel_loss(dice, levels=levels)
-    )
+    kind = OBJECTIVES[key]
+    setup = ObjectiveSetup(kind.numbers_type(**numbers), SHAPE, SPACING_MM, num_classes, 1)
+    return kind(setup, voxel_loss(dice, levels=levels))
 
 
 def gradients(of: Tensor, *tensors: Tensor) -> list[Tensor | None]:

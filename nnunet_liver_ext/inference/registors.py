@@ -12,7 +12,8 @@ from torch import nn
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.registor import Registor
-from nnunet_liver_ext.trainers.objectives import OBJECTIVES, VoxelLoss, task_of
+from nnunet_liver_ext.trainers.game import objective_setup
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, VoxelLoss
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
 
 COMPANION = "companion."
@@ -54,6 +55,6 @@ def _build_companion(folder: Path, content: dict[str, Any]) -> nn.Module | None:
     plans = PlansManager(read_json(folder / "plans.json"))
     configuration = plans.get_configuration(content["init_args"]["configuration"])
     dataset_json = read_json(folder / "dataset.json")
-    recipe = Recipe(**content[PLANS_KEY]["recipe"])
-    task = task_of(recipe, plans, configuration, dataset_json)
-    return OBJECTIVES[recipe.objective](task, VoxelLoss({})).companion
+    recipe = Recipe.from_json(content[PLANS_KEY]["recipe"])
+    setup = objective_setup(recipe, plans, configuration, dataset_json)
+    return OBJECTIVES[recipe.objective](setup, VoxelLoss({})).companion

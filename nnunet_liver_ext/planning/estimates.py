@@ -13,7 +13,8 @@ from nnunet_liver_ext.planning.memory import Memory, estimate
 from nnunet_liver_ext.planning.request import Request
 from nnunet_liver_ext.planning.training_step import Sizes, Training
 from nnunet_liver_ext.planning.variants import Plans, inherited
-from nnunet_liver_ext.trainers.recipe import Recipe, override, resolve
+from nnunet_liver_ext.trainers.overrides import override, override_known, resolve
+from nnunet_liver_ext.trainers.recipe import Recipe
 
 KEY = "memory"
 """Of a configuration: the estimate in GB, what it is made of, and for what."""
@@ -38,7 +39,7 @@ def recipe_of(request: Request) -> Recipe:
     recipe = Recipe(strategy=request.strategy, objective=request.objective)
     if request.protocol is not None:
         recipe = override(recipe, request.protocol.numbers, f"protocol {request.protocol.name}")
-    return override(recipe, request.numbers, "--set")
+    return override_known(recipe, request.numbers, "--set")
 
 
 def sizes_of(plans: Plans, configuration: str) -> Sizes:
@@ -61,7 +62,8 @@ def memory_of(
     Raises:
         InputError: the network, the strategy or the objective does not fit.
     """
-    recipe = resolve(Recipe(strategy=strategy, objective=objective), plans, configuration)
+    recipe = Recipe(strategy=strategy, objective=objective)
+    recipe = resolve(recipe, plans, configuration, override=override_known)
     return estimate(training_of(dataset_json, recipe), sizes_of(plans, configuration))
 
 

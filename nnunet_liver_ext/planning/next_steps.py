@@ -3,10 +3,6 @@ for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
-
 from nnunet_liver_ext.planning.estimates import KEY
 from nnunet_liver_ext.planning.variants import Plans, ancestry, inherited
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
@@ -66,5 +62,5 @@ def _protocols_own(plans: Plans, configuration: str) -> tuple[str, ...]:
 
 
 def _differences(recipe: Recipe, plain: Recipe) -> int:
-    numbers: Mapping[str, Any] = asdict(plain)
-    return sum(value != numbers[key] for key, value in asdict(recipe).items())
+    numbers = plain.to_json()
+    return sum(value != numbers[key] for key, value in recipe.to_json().items())

@@ -200,9 +200,10 @@ def _copy_splits(raw: Path, preprocessed: Path, *, overwrite: bool) -> None:
 
 
 def _check_recipe_numbers(numbers: Mapping[str, Any]) -> None:
-    from nnunet_liver_ext.trainers.recipe import Recipe, override
+    from nnunet_liver_ext.trainers.overrides import override_known
+    from nnunet_liver_ext.trainers.recipe import Recipe
 
-    override(Recipe(strategy="single_input"), _of_recipe(numbers), "--set")
+    override_known(Recipe(strategy="single_input"), _of_recipe(numbers), "--set")
 
 
 def _of_recipe(numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,35 +1,33 @@
 """One training step of any trainer on made-up images of any size: what memory is traced by.
 
-It is the step of `trainers.base.LiverTrainer` in the phase in which all networks play, from the
-same strategies, objectives and losses, without data, optimizers and devices.
+It is the step of the trainers themselves (`trainers.game`) in the phase in which all networks play,
+without data, optimizers and devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from torch import nn
+from torch import Tensor, nn
 
 from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning.traced_step import LiveStorages, mixed_precision
+from nnunet_liver_ext.trainers.game import Batch, Game, Step, build_voxel_loss
 from nnunet_liver_ext.trainers.objectives import (
     OBJECTIVES,
+    Losses,
     Objective,
-    Task,
-    View,
+    ObjectiveSetup,
     VoxelLoss,
-    make_views,
 )
 from nnunet_liver_ext.trainers.phases import BOTH
-from nnunet_liver_ext.trainers.players import frozen
 from nnunet_liver_ext.trainers.recipe import Recipe
 from nnunet_liver_ext.trainers.turns import Turns
 
@@ -75,96 +73,102 @@ class TrainingStep:
 
     def __init__(self, training: Training, sizes: Sizes) -> None:
         self.training, self.sizes = training, sizes
-        recipe = training.recipe
-
-        def build(inputs: int, outputs: int) -> nn.Module:
-            of_plans = [
-                sizes.architecture[key]
-                for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")
-            ]
-            supervised = recipe.deep_supervision
-            return get_network_from_plans(
-                *of_plans, inputs, outputs, allow_init=False, deep_supervision=supervised
-            )
-
-        self.network = training.strategy.build(build, training.num_inputs, training.num_outputs)
+        self.network = training.strategy.build(
+            self._build_network, training.num_inputs, training.num_outputs
+        )
         self.network.train()
-        self.scales = self._scales()
-        image_channels = 1 if training.pair is not None else training.data_channels
-        task = Task(
-            recipe, sizes.patch_size, sizes.spacing_mm, training.num_classes, image_channels
+        of_nnunet = nnUNetTrainer._get_deep_supervision_scales(self._nnunet_trainer(True))
+        self.scales: list[list[float]] = self.network.supervised_scales or of_nnunet
+        setup = ObjectiveSetup(
+            training.recipe.objective_numbers,
+            sizes.patch_size,
+            sizes.spacing_mm,
+            training.num_classes,
+            1 if training.pair is not None else training.data_channels,
         )
-        self.objective: Objective = OBJECTIVES[recipe.objective](
-            task, VoxelLoss.of(recipe, self._nnunet_loss)
-        )
+        self.objective: Objective = OBJECTIVES[training.recipe.objective](setup, self._voxel_loss())
         self.objective.train()
 
     def run(self, live: LiveStorages, mixed: bool) -> int:
-        """The step of the companion, if there is one, and that of the segmentor; what the latter
-        keeps."""
-        companion, turns = (
-            self.objective.companion,
-            Turns.of(self.training.recipe, self.sizes.batch_size),
-        )
-        on_one_batch = turns.on_one_batch(BOTH)
-        if companion is not None and not on_one_batch:
-            with torch.no_grad():
-                views = self._forward(turns.companion_batches, mixed)
-            self._companion_step(views, mixed)
-            del views
-        views = self._forward(1, mixed)
-        if companion is not None and on_one_batch:
-            self._companion_step(views, mixed)
-        with frozen(companion):
-            with mixed_precision(mixed):
-                losses = self.objective.segmentor_loss(views, BOTH)
-            kept = live.bytes
-            losses.total.backward()
-        return kept
+        """A step of every player; returns the bytes that the segmentor's keeps."""
+        kept: list[int] = []
 
-    def _forward(self, batches: int, mixed: bool) -> list[View]:
-        size, number = self.sizes.patch_size, batches * self.sizes.batch_size
-        data = torch.zeros(number, self.training.data_channels, *size)
-        sizes = [
+        def step_segmentor(loss: Tensor) -> None:
+            kept.append(live.bytes)
+            loss.backward()
+
+        self.play(self.made_up_batch(), self.made_up_batch, step_segmentor, mixed=mixed)
+        return kept[0]
+
+    def play(
+        self,
+        batch: Batch,
+        draw: Callable[[], Batch],
+        step_segmentor: Step = Tensor.backward,
+        *,
+        mixed: bool = False,
+    ) -> list[Losses]:
+        """The players' losses in the phase in which all play, on this and further batches."""
+        turns = Turns.from_recipe(self.training.recipe, self.sizes.batch_size)
+        game = Game(
+            network=self.network,
+            objective=self.objective,
+            pair=self.training.pair,
+            # further steps need no more memory than the second
+            turns=replace(
+                turns,
+                companion_steps=min(turns.companion_steps, 2),
+                segmentor_steps=min(turns.segmentor_steps, 2),
+            ),
+            step_segmentor=step_segmentor,
+            step_companion=Tensor.backward,
+            autocast=lambda: mixed_precision(mixed),
+            device=torch.device("cpu"),
+        )
+        return game.play(batch, BOTH, draw)
+
+    def made_up_batch(self) -> Batch:
+        """A batch of zeros."""
+        size, number = self.sizes.patch_size, self.sizes.batch_size
+        levels = [
             [round(n * scale) for n, scale in zip(size, scales, strict=True)]
             for scales in self.scales
         ]
-        target = [torch.zeros(number, 1, *level, dtype=torch.int16) for level in sizes]
-        with mixed_precision(mixed):
-            output = self.network(data)
-            supervised = self.training.recipe.deep_supervision
-            return make_views(
-                self.training.pair, data, output, target if supervised else target[0], joint=False
-            )
+        target = [torch.zeros(number, 1, *level, dtype=torch.int16) for level in levels]
+        return {
+            "data": torch.zeros(number, self.training.data_channels, *size),
+            "target": target if self.training.recipe.deep_supervision else target[0],
+        }
 
-    def _companion_step(self, views: Sequence[View], mixed: bool) -> None:
-        with mixed_precision(mixed):
-            losses = self.objective.companion_loss([view.detached() for view in views], BOTH)
-        losses.total.backward()
-
-    def _scales(self) -> list[list[float]]:
-        """Resolution of each output; nnU-Net's own networks halve it by their strides and leave out
-        the coarsest stage."""
-        own = self.network.supervised_scales
-        if own is not None:
-            return own
-        strides = self.sizes.architecture["arch_kwargs"]["strides"]
-        scales, total = [], [1.0] * len(self.sizes.patch_size)
-        for stride in strides[:-1]:
-            total = [scale / step for scale, step in zip(total, stride, strict=True)]
-            scales.append(total)
-        return scales
-
-    def _nnunet_loss(self, dice: float, ce: float) -> nn.Module:
-        settings = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
-        loss = DC_and_CE_loss(
-            settings, {}, weight_ce=ce, weight_dice=dice, dice_class=MemoryEfficientSoftDiceLoss
+    def _build_network(self, inputs: int, outputs: int) -> nn.Module:
+        architecture = self.sizes.architecture
+        return get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            inputs,
+            outputs,
+            allow_init=False,
+            deep_supervision=self.training.recipe.deep_supervision,
         )
-        if not self.training.recipe.deep_supervision:
-            return loss
-        number = len(self.scales)
-        weights = self.network.supervision_weights or [
-            *[1.0] * (number - 1),
-            float(number == 1),
-        ]  # nnU-Net's last is 0
-        return DeepSupervisionWrapper(loss, weights)
+
+    def _voxel_loss(self) -> VoxelLoss:
+        supervised = self.training.recipe.deep_supervision
+        weights = self.network.supervision_weights if supervised else None
+        return build_voxel_loss(
+            self.training.recipe,
+            lambda: nnUNetTrainer._build_loss(self._nnunet_trainer(supervised and weights is None)),
+            weights,
+        )
+
+    def _nnunet_trainer(self, supervised: bool) -> Any:
+        """What nnU-Net's own methods ask of a trainer when they build its loss and its scales."""
+        strides = self.sizes.architecture["arch_kwargs"]["strides"]
+        return SimpleNamespace(
+            configuration_manager=SimpleNamespace(batch_dice=False, pool_op_kernel_sizes=strides),
+            label_manager=SimpleNamespace(has_regions=False, ignore_label=None),
+            enable_deep_supervision=supervised,
+            is_ddp=False,
+            _do_i_compile=lambda: False,
+            _get_deep_supervision_scales=lambda: self.scales,
+        )

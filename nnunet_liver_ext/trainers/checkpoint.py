@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.phases import IN_WORDS, SEGMENTOR, Phase, find_phase
 from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, PLANS_KEY, Recipe
 
 UNFINISHED = ".unfinished_"
@@ -90,12 +91,34 @@ def read_extra(
             f"{path}: holds no companion network, so {trainer_name} cannot continue from it; name"
             " it as segmentor_checkpoint in the recipe to start from its segmentor."
         )
+    before = Recipe.from_json(before).to_json()
     changed = [
         f"{name} was {before[name]}, is now {now[name]}"
         for name in now
         if name in before and before[name] != now[name]
     ]
     return extra, changed
+
+
+def check_phase(path: Path, extra: Mapping[str, Any], phases: Sequence[Phase]) -> None:
+    """InputError if other numbers have moved the phases away from where the checkpoint is."""
+    trained = extra["epochs"]
+    before, now = extra.get("phase", SEGMENTOR), find_phase(phases, trained - 1).name
+    if before != now:
+        raise InputError(
+            f"{path}: its last epoch ({trained - 1}) trained {IN_WORDS[before]}, with these"
+            f" numbers it would have trained {IN_WORDS[now]}: set warmup_epochs and"
+            " companion_epochs to what they were."
+        )
+
+
+def check_not_kept_best(path: Path, extra: Mapping[str, Any], num_epochs: int) -> None:
+    """InputError if the checkpoint is the best state of a training that is to be longer now."""
+    if extra.get("kept_best", False) and extra["epochs"] < num_epochs:
+        raise InputError(
+            f"{path}: is the best state of a finished training, not its last one, so it cannot"
+            " be trained on; train anew, or start from it with segmentor_checkpoint."
+        )
 
 
 def check_version(version: str, source: Path | str) -> None:

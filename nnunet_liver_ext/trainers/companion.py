@@ -1,5 +1,4 @@
-"""The second player: an objective's companion network with an optimizer, a schedule and a gradient
-scaler of its own."""
+"""The second player: an objective's companion with its optimizer, schedule and gradient scaler."""
 
 from __future__ import annotations
 
@@ -8,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.trainers.objectives import Losses, Objective, View
+from nnunet_liver_ext.trainers.objectives import Objective
 from nnunet_liver_ext.trainers.phases import Phase, PhaseSchedule
-from nnunet_liver_ext.trainers.players import autocast, broadcast, make_optimizer, optimizer_step
+from nnunet_liver_ext.trainers.players import broadcast, make_optimizer, optimizer_step
 from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 class Companion:
-    """Trains the companion network of an objective. On several ranks all begin with the weights of
-    rank 0."""
+    """Trains an objective's companion. On several ranks all begin with the weights of rank 0."""
 
     def __init__(
         self,
@@ -33,11 +31,9 @@ class Companion:
         distributed: bool,
         compiled: bool,
     ) -> None:
-        self.objective, self.network, self.device = objective, network, device
+        self.objective, self.network = objective, network
         self.clip, self.distributed = recipe.gradient_clip, distributed
-        if compiled and recipe.gradient_penalty == 0 and not recipe.spectral_norm:
-            # compiled code has no second derivative, and spectral norm updates its vectors within
-            # the forward pass
+        if compiled and objective.companion_compiles:
             network.compile()
         if distributed:
             broadcast(network)
@@ -61,20 +57,16 @@ class Companion:
     def learning_rate(self) -> float:
         return self.optimizer.param_groups[0]["lr"]
 
-    def step(self, views: Sequence[View], phase: Phase) -> Losses:
-        """One `optimizer_step` on views whose graph into the segmentor is cut off first."""
-        with autocast(self.device):
-            losses = self.objective.companion_loss([view.detached() for view in views], phase.name)
-        parameters = self.network.parameters()
+    def step(self, loss: Tensor) -> None:
+        """One `optimizer_step` on the companion's loss."""
         optimizer_step(
-            losses.total,
-            parameters,
+            loss,
+            self.network.parameters(),
             self.optimizer,
             self.scaler,
             clip=self.clip,
             average=self.distributed,
         )
-        return losses
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the objective's weights, and how the network is built."""

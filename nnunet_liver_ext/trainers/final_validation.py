@@ -1,16 +1,18 @@
-"""The final validation of networks that take whole volumes: our predictor, then nnU-Net's export
-and metrics.
+"""The final validation: by marginal class, and at once for networks that take whole volumes.
 
-nnU-Net's own `perform_actual_validation` makes its sliding-window predictor itself; all other
-networks go through it.
+For those it is our predictor, then nnU-Net's export and metrics, because nnU-Net's own
+`perform_actual_validation` makes its sliding-window predictor itself; all others go through it.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nnunetv2.configuration import default_num_processes
@@ -22,11 +24,14 @@ from nnunet_liver_ext.networks.strategies import unwrapped
 from nnunet_liver_ext.trainers.predictor import LiverPredictor
 from nnunet_liver_ext.workers import exit_with_parent
 
+if TYPE_CHECKING:
+    from nnunet_liver_ext.trainers.base import LiverTrainer
+
 MOST_WAITING = 2
 """Predictions that wait in memory for each process that writes them."""
 
 
-def validate_whole_volumes(trainer: Any, save_probabilities: bool) -> None:
+def validate_whole_volumes(trainer: LiverTrainer, save_probabilities: bool) -> None:
     """Writes `validation/CASE.nii.gz` for each validation case and `validation/summary.json`.
 
     Args:
@@ -71,14 +76,33 @@ def validate_whole_volumes(trainer: Any, save_probabilities: bool) -> None:
     trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
 
 
-def _predictor(trainer: Any) -> LiverPredictor:
+@contextmanager
+def marginal_metrics(trainer: LiverTrainer) -> Iterator[None]:
+    """Meanwhile nnU-Net measures the codes of each class of each image, not each code of a pair.
+
+    It takes what it measures from the label manager's regions.
+    """
+    if trainer.pair is None:
+        yield
+        return
+    manager = trainer.label_manager
+    regions = list(trainer.pair.regions().values())
+    trainer.label_manager = SimpleNamespace(
+        has_regions=True, foreground_regions=regions, ignore_label=None
+    )
+    try:
+        yield
+    finally:
+        trainer.label_manager = manager
+
+
+def _predictor(trainer: LiverTrainer) -> LiverPredictor:
     predictor = LiverPredictor(
         device=trainer.device, perform_everything_on_device=True, allow_tqdm=False
     )
     predictor.manual_initialization(
-        unwrapped(
-            trainer.network
-        ),  # torch.compile would unroll the network's own tiles, anew for each volume
+        # torch.compile would unroll the network's own tiles, anew for each volume
+        unwrapped(trainer.network),
         trainer.plans_manager,
         trainer.configuration_manager,
         None,
@@ -89,7 +113,7 @@ def _predictor(trainer: Any) -> LiverPredictor:
     return predictor
 
 
-def _measure(trainer: Any, folder: Path) -> None:
+def _measure(trainer: LiverTrainer, folder: Path) -> None:
     manager = trainer.label_manager
     metrics = compute_metrics_on_folder(
         str(Path(trainer.preprocessed_dataset_folder_base) / "gt_segmentations"),

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch.optim import Optimizer
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.objectives.interface import BOTH, COMPANION, SEGMENTOR, PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
 
-PhaseName = Literal["segmentor", "companion", "both"]
-SEGMENTOR: PhaseName = "segmentor"
-COMPANION: PhaseName = "companion"
-BOTH: PhaseName = "both"
 IN_WORDS = {
     SEGMENTOR: "the segmentor alone",
     COMPANION: "the companion network alone",
@@ -85,6 +81,19 @@ def _epochs(given: int | None, checkpoint: str | None, share: float, num_epochs:
 def find_phase(phases: Sequence[Phase], epoch: int) -> Phase:
     """The phase of an epoch; the last one for what comes after the training."""
     return next((phase for phase in phases if epoch < phase.end), phases[-1])
+
+
+def shows_companion(phases: Sequence[Phase], epoch: int) -> bool:
+    """Whether an epoch's validation tells what the companion is worth.
+
+    It does at the end of the companion's own phase; without one, when the companion begins to
+    teach.
+    """
+    phase = find_phase(phases, epoch)
+    if phase.name == COMPANION:
+        return epoch == phase.end - 1
+    never_alone = COMPANION not in {phase.name for phase in phases}
+    return phase.name == BOTH and epoch == phase.first and never_alone
 
 
 class PhaseSchedule:

@@ -4,8 +4,8 @@ the optimizer."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -102,19 +102,6 @@ def broadcast(module: nn.Module) -> None:
     """Gives all ranks the weights and buffers of rank 0."""
     for tensor in module.state_dict().values():
         dist.broadcast(tensor, src=0)
-
-
-@contextmanager
-def frozen(module: nn.Module | None) -> Iterator[None]:
-    """No parameter of the module gets a gradient meanwhile; gradients still flow through it."""
-    parameters = [] if module is None else list(module.parameters())
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
 
 
 def losses_to_numbers(played: Sequence[Losses], epoch: int) -> dict[str, float]:

@@ -29,6 +29,14 @@ def record(history: History, name: str, value: float, epoch: int) -> None:
     curve.append(value)
 
 
+def latest_values(history: History, epoch: int) -> str:
+    """The values of an epoch in one line for the log."""
+    latest = (
+        f"{name} {curve[epoch]:.4f}" for name, curve in history.items() if len(curve) == epoch + 1
+    )
+    return "; ".join(latest)
+
+
 def draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[Phase] = ()) -> None:
     """One panel for each group of curves, over epochs; where there are several phases, each has its
     own background."""

@@ -1,46 +1,55 @@
-"""The recipe of a trainer: strategy, objective and numbers, and how a plans file overrides the
-numbers.
+"""The recipe of a trainer: strategy, objective and numbers.
 
-A named trainer is `LiverTrainer` plus one frozen `Recipe`. The configuration in the plans may carry
-`"recipe": {...}` with other numbers, its ancestors along `inherits_from` too (nnU-Net merges
-configurations shallowly, so the nested recipes are merged here, oldest ancestor first), and
-`"protocol": NAME` (`protocols`): class < protocol < plans. Strategy, objective and a promised
-network are what a trainer's name says and cannot be overridden.
+A named trainer is `LiverTrainer` plus one frozen `Recipe`. Plans and protocols may give other
+numbers (`overrides`). As JSON a recipe is flat: its own numbers, the weight of each voxel term as
+NAME_weight, and the numbers that its objective declares.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, Literal
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.trainers.protocols import find_protocol
+from nnunet_liver_ext.losses.voxel_terms import VOXEL_TERMS
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES
+from nnunet_liver_ext.trainers.objectives.interface import ObjectiveNumbers
+from nnunet_liver_ext.trainers.ranges import Range, check_fields, check_type
 
 PLANS_KEY = "nnunet_liver_ext"
-"""Where the plans saved with a model, and its checkpoints, hold the resolved recipe and the
-package's version."""
+"""Key of the resolved recipe and the package's version, in a model's plans and checkpoints."""
 
 NOT_A_NUMBER = ("strategy", "objective", "architecture")
+"""What a trainer's name says, so that no plans may change it."""
+BY_NAME = ("voxel_terms", "objective_options")
+"""Fields whose entries are flat numbers of a recipe."""
+WEIGHT = "_weight"
+"""Ending of the number that weighs a voxel term."""
+WEIGHTS = Range(0, 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one trainer trains. The defaults are nnU-Net's own numbers (nnU-Net 2.8,
-    `nnUNetTrainer.__init__`)."""
+    """How one trainer trains; the defaults are those of nnU-Net 2.8 (`nnUNetTrainer.__init__`)."""
 
     strategy: str
     """Key of `networks.strategies.STRATEGIES`: how the images enter and leave the segmentor."""
     objective: str = "dice_ce"
     """Key of `trainers.objectives.OBJECTIVES`: what the segmentor is trained on."""
+    objective_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Numbers of the objective that are not its defaults; `objective_numbers` has all of them."""
+    voxel_terms: Mapping[str, float] = field(
+        default_factory=lambda: {"dice": 1.0, "ce": 1.0}, hash=False
+    )
+    """Weight of each term of the voxel loss, by its name in `losses.voxel_terms.VOXEL_TERMS`."""
     architecture: str | None = None
     """Class name of the only network that the trainer takes; None: whatever the plans say."""
 
-    num_epochs: int = 1000
-    num_iterations_per_epoch: int = 250
-    num_val_iterations_per_epoch: int = 50
-    save_every: int = 50
+    num_epochs: Annotated[int, Range(1, 1e9)] = 1000
+    num_iterations_per_epoch: Annotated[int, Range(1, 1e9)] = 250
+    num_val_iterations_per_epoch: Annotated[int, Range(1, 1e9)] = 50
+    save_every: Annotated[int, Range(1, 1e9)] = 50
     """A `checkpoint_latest.pth` every so many epochs."""
     best_by: Literal["moving_average", "epoch"] = "moving_average"
     """What `checkpoint_best.pth` is the best of: nnU-Net's moving average of the mean foreground
@@ -50,23 +59,21 @@ class Recipe:
     whose scores are then optimistic: keep a test set apart."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    initial_lr: float = 1e-2
-    lr_exponent: float = 0.9
+    initial_lr: Annotated[float, Range(0, 1e3)] = 1e-2
+    lr_exponent: Annotated[float, Range(0, 10)] = 0.9
     """Learning rate = initial_lr · (1 − progress of the phase)^lr_exponent; 0 keeps it constant."""
-    lr_drop_epoch: int | None = None
+    lr_drop_epoch: Annotated[int | None, Range(1, 1e9)] = None
     """A tenth of the learning rate from this epoch of a phase on in which the segmentor learns
     alone; None: no drop."""
-    momentum: float | None = None
+    momentum: Annotated[float | None, Range(0, 0.9999)] = None
     """Nesterov momentum of SGD (None: nnU-Net's 0.99), first beta of the Adams (None: 0.9)."""
-    weight_decay: float = 3e-5
-    gradient_clip: float = 12.0
+    weight_decay: Annotated[float, Range(0, 1e3)] = 3e-5
+    gradient_clip: Annotated[float, Range(1e-6, 1e9)] = 12.0
     """Largest norm of the gradient of a player."""
 
-    dice_weight: float = 1.0
-    ce_weight: float = 1.0
     deep_supervision: bool = True
 
-    oversample_foreground_percent: float = 0.33
+    oversample_foreground_percent: Annotated[float, Range(0, 1)] = 0.33
     """Share of patches that are centred on a foreground voxel; in pairs its marginal class is drawn
     first."""
     probabilistic_oversampling: bool = False
@@ -76,39 +83,39 @@ class Recipe:
     """nnU-Net's training transforms, or none of them."""
     mirroring: bool = True
     """Random mirroring in training, and mirrored test-time augmentation, along all axes."""
-    flip_probability: float = 0.0
+    flip_probability: Annotated[float, Range(0, 1)] = 0.0
     """Flips along each axis for itself (Hänsch et al. 2022). This and the following come before
     those of `augmentation`."""
-    contrast_low: float = 1.0
+    contrast_low: Annotated[float, Range(0, 10)] = 1.0
     """The distance from the image's mean is multiplied by a number in [contrast_low,
     contrast_high)."""
-    contrast_high: float = 1.0
-    shift_sd: float = 0.0
+    contrast_high: Annotated[float, Range(0, 10)] = 1.0
+    shift_sd: Annotated[float, Range(0, 1e6)] = 0.0
     """A number out of N(0, shift_sd²) is added to the image."""
-    shift_range: float = 0.0
+    shift_range: Annotated[float, Range(0, 1e6)] = 0.0
     """A number in [−shift_range, shift_range) is added to the image (Couteaux et al. 2021)."""
-    elastic_sd_voxels: float = 0.0
+    elastic_sd_voxels: Annotated[float, Range(0, 1e3)] = 0.0
     """In-plane elastic deformation by control points with displacements of this standard deviation;
     all slices alike."""
-    elastic_points: int = 8
+    elastic_points: Annotated[int, Range(4, 64)] = 8
     """Control points along each in-plane axis."""
-    crop_sizes: int = 0
+    crop_sizes: Annotated[int, Range(0, 100)] = 0
     """So many random sizes and ratios of patches, none with more voxels than the plans' patch; 0:
     always that patch."""
-    smallest_crop: float = 0.5
+    smallest_crop: Annotated[float, Range(0.05, 1)] = 0.5
     """Smallest length of such a patch along each axis, as a share of the plans' patch."""
-    foreground_share: float | None = None
+    foreground_share: Annotated[float | None, Range(0, 1)] = None
     """Draw the class first, then a case that has it, then a voxel of it as the patch's centre: so
     many of the patches have a voxel of the foreground there, the others one of the organ mask
     (Hänsch et al. 2022). None: nnU-Net's sampling."""
-    organ_dilation_mm: float | None = None
+    organ_dilation_mm: Annotated[float | None, Range(0, 1e3)] = None
     """The voxel loss counts within the organ mask dilated by so much only; None: everywhere."""
 
-    warmup_epochs: int | None = None
+    warmup_epochs: Annotated[int | None, Range(0, 1e9)] = None
     """Phase 1 of objectives with a companion network: the segmentor alone, on its voxel loss. None:
     a share of num_epochs that the objective names (docs/objectives.md), or 0 with
     `segmentor_checkpoint`."""
-    companion_epochs: int | None = None
+    companion_epochs: Annotated[int | None, Range(0, 1e9)] = None
     """Phase 2: the companion alone. None: the objective's share of num_epochs, or 0 with
     `companion_checkpoint`. What is left of num_epochs is phase 3, in which both are trained."""
     segmentor_checkpoint: str | None = None
@@ -117,229 +124,144 @@ class Recipe:
     cases."""
     companion_checkpoint: str | None = None
     """A trained companion to start from, as `segmentor_checkpoint`."""
-    joint_lr: float | None = None
+    joint_lr: Annotated[float | None, Range(0, 1e3)] = None
     """The segmentor's learning rate when phase 3 begins; None: initial_lr. Every phase has the
     schedule for itself."""
     companion_optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    companion_lr: float = 1e-3
-    joint_companion_lr: float | None = None
+    companion_lr: Annotated[float, Range(0, 1e3)] = 1e-3
+    joint_companion_lr: Annotated[float | None, Range(0, 1e3)] = None
     """The companion's learning rate when phase 3 begins; None: companion_lr."""
-    companion_momentum: float = 0.9
+    companion_momentum: Annotated[float, Range(0, 0.9999)] = 0.9
     """Momentum of SGD, first beta of the Adams."""
-    companion_batch_size: int | None = None
+    companion_batch_size: Annotated[int | None, Range(1, 1e6)] = None
     """A multiple of the batch size, for the companion's own steps; None: the batch size."""
-    companion_weight_decay: float = 0.0
-    companion_steps: int = 1
+    companion_weight_decay: Annotated[float, Range(0, 1e3)] = 0.0
+    companion_steps: Annotated[int, Range(1, 1e6)] = 1
     """Steps of the companion in each iteration of phase 3 (k_D)."""
-    segmentor_steps: int = 1
+    segmentor_steps: Annotated[int, Range(1, 1e6)] = 1
     """Steps of the segmentor in each iteration of phase 3 (k_S). One to one: both players learn
     from the same batch and the same forward pass; otherwise every step has a fresh batch."""
 
-    adversarial_weight: float = 1.0
-    """Weight of the term with which the segmentor deceives the discriminator."""
-    embedding_weight: float = 1.0
-    embedding_layer: int | None = None
-    """D_k: the layer of the discriminator that the embedding loss compares, 1 is the first; None:
-    the deepest."""
-    spectral_norm: bool = False
-    gradient_penalty: float = 0.0
-    """Weight of the discriminator's squared gradient at annotations (R1); 0: none."""
-    betting_weight: float = 1.0
-    """λ of the bets in the segmentor's loss."""
-    budget_floor: float = 0.02
-    """What the gambler bets on every voxel, before its bets are normalised."""
-
-    lambda_r: float = 0.1
-    """Weight of the segmentation loss L_r in phase 3; the λ's are the paper's for the liver."""
-    lambda_g: float = 1.0
-    """Weight of the registration loss L_g."""
-    lambda_p: float = 1.0
-    """Weight of the similarity loss L_p."""
-    registor_gate: float = 0.8
-    """Share of the way from no registration to D_S that the registor must go on held-out
-    annotations after phase 2; below it, training warns."""
-    max_shift_voxels: float = 32.0
-    """Largest translation of a registor with a translation, along each axis."""
-    max_rotation_deg: float = 30.0
-    """Largest angle of a rigid or an affine registor."""
-    max_log_stretch: float = 0.2
-    """Largest stretch of an affine registor: lengths change by a factor of at most exp(±0.2)."""
-
-    seed: int | None = None
+    seed: Annotated[int | None, Range(0, 2**63 - 1)] = None
     """Same seed, same batches: bitwise equal training on a CPU, also across interruptions. None
     draws one anew."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), hints[field.name])
-        for name, low, high in RANGES:
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InputError(f"recipe: {name} must lie in [{low:g}, {high:g}], found {value}.")
-        if self.dice_weight == self.ce_weight == 0:
+        check_fields(self)
+        self._check_voxel_terms()
+        if self.objective not in OBJECTIVES:
             raise InputError(
-                "recipe: dice_weight and ce_weight are both 0, so the segmentor would learn"
-                " nothing."
+                f"recipe: there is no objective {self.objective!r}, only {', '.join(OBJECTIVES)}."
             )
+        _ = self.objective_numbers
         if self.contrast_low > self.contrast_high:
             raise InputError(
                 f"recipe: contrast_low ({self.contrast_low}) must not be above contrast_high"
                 f" ({self.contrast_high})."
             )
 
+    def _check_voxel_terms(self) -> None:
+        for name, weight in self.voxel_terms.items():
+            if name not in VOXEL_TERMS:
+                raise InputError(
+                    f"recipe: there is no voxel term {name!r}, only {', '.join(VOXEL_TERMS)}."
+                )
+            check_type(name + WEIGHT, weight, float)
+            WEIGHTS.check(name + WEIGHT, weight)
+        if not any(self.voxel_terms.values()):
+            weights = ", ".join(weight_names())
+            raise InputError(
+                f"recipe: all weights of voxel terms are 0 ({weights}), so the segmentor would"
+                " learn nothing."
+            )
+
+    @property
+    def objective_numbers(self) -> ObjectiveNumbers:
+        """All numbers of the objective, an instance of its `numbers_type`."""
+        known = objective_number_names(self.objective)
+        unknown = sorted(set(self.objective_options) - set(known))
+        if unknown:
+            raise InputError(
+                f"recipe: objective {self.objective} has no number {unknown[0]}, only"
+                f" {', '.join(known) or 'the common ones'}."
+            )
+        return OBJECTIVES[self.objective].numbers_type(**self.objective_options)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Everything, flat."""
+        common = {name: value for name, value in asdict(self).items() if name not in BY_NAME}
+        weights = {name + WEIGHT: self.voxel_terms.get(name, 0.0) for name in VOXEL_TERMS}
+        return common | weights | asdict(self.objective_numbers)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_json` gave, of this version or an earlier one.
+
+        Version 0.1.0 wrote the numbers of all objectives; those of other ones are left out.
+
+        Raises:
+            InputError: a number that no objective has, a wrong type or a value out of its range.
+        """
+        foreign = set(foreign_owners(content, content["objective"]))
+        flat = {name: value for name, value in content.items() if name not in foreign}
+        named = {name: flat.pop(name) for name in NOT_A_NUMBER if name in flat}
+        return cls(**named, **sort_numbers(flat, named["objective"], weights={}))
 
 
-RANGES: tuple[tuple[str, float, float], ...] = (
-    ("num_epochs", 1, 1e9),
-    ("num_iterations_per_epoch", 1, 1e9),
-    ("num_val_iterations_per_epoch", 1, 1e9),
-    ("save_every", 1, 1e9),
-    ("initial_lr", 0, 1e3),
-    ("lr_exponent", 0, 10),
-    ("lr_drop_epoch", 1, 1e9),
-    ("momentum", 0, 0.9999),
-    ("weight_decay", 0, 1e3),
-    (
-        "gradient_clip",
-        1e-6,
-        1e9,
-    ),  # 0 would not switch clipping off, it would clip every gradient to nothing
-    ("dice_weight", 0, 1e9),
-    ("ce_weight", 0, 1e9),
-    ("oversample_foreground_percent", 0, 1),
-    ("flip_probability", 0, 1),
-    ("contrast_low", 0, 10),
-    ("contrast_high", 0, 10),
-    ("shift_sd", 0, 1e6),
-    ("shift_range", 0, 1e6),
-    ("elastic_sd_voxels", 0, 1e3),
-    ("elastic_points", 4, 64),
-    ("crop_sizes", 0, 100),
-    ("smallest_crop", 0.05, 1),
-    ("foreground_share", 0, 1),
-    ("organ_dilation_mm", 0, 1e3),
-    ("warmup_epochs", 0, 1e9),
-    ("companion_epochs", 0, 1e9),
-    ("joint_lr", 0, 1e3),
-    ("companion_lr", 0, 1e3),
-    ("joint_companion_lr", 0, 1e3),
-    (
-        "companion_momentum",
-        0,
-        0.9999,
-    ),  # an Adam whose first beta is 1 never moves, and torch refuses it
-    ("companion_batch_size", 1, 1e6),
-    ("companion_weight_decay", 0, 1e3),
-    ("companion_steps", 1, 1e6),
-    ("segmentor_steps", 1, 1e6),
-    ("adversarial_weight", 0, 1e9),
-    ("embedding_weight", 0, 1e9),
-    ("embedding_layer", 1, 1e3),
-    ("gradient_penalty", 0, 1e9),
-    ("betting_weight", 0, 1e9),
-    ("budget_floor", 1e-6, 1),
-    ("lambda_r", 0, 1e3),
-    ("lambda_g", 0, 1e3),
-    ("lambda_p", 0, 1e3),
-    ("registor_gate", 0, 1),
-    ("max_shift_voxels", 0, 1e4),
-    ("max_rotation_deg", 0, 180),
-    ("max_log_stretch", 0, 2),
-    ("seed", 0, 2**63 - 1),
-)
+def common_number_names() -> tuple[str, ...]:
+    """The numbers of every recipe, those of voxel terms and objectives aside."""
+    names = (entry.name for entry in fields(Recipe))
+    return tuple(name for name in names if name not in (*NOT_A_NUMBER, *BY_NAME))
 
 
-def number_fields() -> tuple[str, ...]:
-    """Names of the fields that a plans file may override."""
-    return tuple(field.name for field in fields(Recipe) if field.name not in NOT_A_NUMBER)
+def weight_names() -> tuple[str, ...]:
+    """The numbers that weigh voxel terms."""
+    return tuple(name + WEIGHT for name in VOXEL_TERMS)
 
 
-def override(recipe: Recipe, numbers: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe with other numbers.
-
-    Raises:
-        InputError: an unknown key (the message lists the known ones), a wrong type or a value
-            outside its range.
-    """
-    if not isinstance(numbers, Mapping):
-        raise InputError(
-            f'{where}: recipe must be numbers by name, such as {{"num_epochs": 500}}, found'
-            f" {numbers!r}."
-        )
-    unknown = sorted(set(numbers) - set(number_fields()))
-    if unknown:
-        raise InputError(
-            f"{where}: unknown recipe keys {unknown}; known are"
-            f" {', '.join(sorted(number_fields()))}."
-        )
-    try:
-        return replace(recipe, **numbers)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+def objective_number_names(objective: str) -> tuple[str, ...]:
+    """The numbers that an objective declares."""
+    return tuple(entry.name for entry in fields(OBJECTIVES[objective].numbers_type))
 
 
-def resolve(recipe: Recipe, plans: Mapping[str, Any], configuration: str) -> Recipe:
-    """A trainer's recipe with what the protocol, the plans' configuration and its ancestors
-    override.
+def number_names(objectives: Iterable[str]) -> tuple[str, ...]:
+    """Every number that a recipe with one of these objectives may have."""
+    declared = (name for key in objectives for name in objective_number_names(key))
+    return tuple(dict.fromkeys((*common_number_names(), *weight_names(), *declared)))
+
+
+def foreign_owners(numbers: Iterable[str], objective: str) -> dict[str, list[str]]:
+    """Which of these numbers belong to other objectives only, each with those objectives."""
+    known = number_names([objective]) if objective in OBJECTIVES else ()
+    owners = {
+        name: [key for key in OBJECTIVES if name in objective_number_names(key)]
+        for name in numbers
+        if name not in known
+    }
+    return {name: keys for name, keys in owners.items() if keys}
+
+
+def sort_numbers(
+    numbers: Mapping[str, Any], objective: str, weights: Mapping[str, float]
+) -> dict[str, Any]:
+    """Flat numbers of a recipe as its fields.
 
     Args:
-        recipe: the trainer's own.
-        plans: content of a plans file.
-        configuration: name of a configuration in it.
+        numbers: by their flat names.
+        objective: whose numbers become `objective_options`.
+        weights: of voxel terms, which NAME_weight changes.
 
     Raises:
-        InputError: as `override`, an unknown protocol, or a missing or circular `inherits_from`.
+        InputError: an unknown number.
     """
-    ancestry = _ancestry(plans, configuration)
-    protocol = next(
-        (entry["protocol"] for _, entry in ancestry if entry.get("protocol") is not None), None
-    )
-    if protocol is not None:
-        recipe = override(recipe, find_protocol(protocol).numbers, f"protocol {protocol}")
-    for name, entry in reversed(ancestry):
-        recipe = override(
-            recipe,
-            entry.get("recipe", {}),
-            f"plans {plans.get('plans_name')}, configuration {name}",
-        )
-    return recipe
-
-
-def _ancestry(plans: Mapping[str, Any], configuration: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """(name, entry) of the configuration, its parent, its parent's parent, ..."""
-    if configuration not in plans["configurations"]:
-        known = ", ".join(plans["configurations"])
+    unknown = sorted(set(numbers) - set(number_names([objective])))
+    if unknown:
         raise InputError(
-            f"plans {plans.get('plans_name')} have no configuration {configuration}; there are"
-            f" {known}."
+            f"unknown recipe keys {unknown}; known are"
+            f" {', '.join(sorted(number_names([objective])))}."
         )
-    entries: list[tuple[str, Mapping[str, Any]]] = []
-    name: str | None = configuration
-    while name is not None:
-        if name not in plans["configurations"] or name in dict(entries):
-            raise InputError(
-                f"plans {plans.get('plans_name')}: configuration {configuration} inherits from"
-                f" {name}, which is"
-                f" {'missing' if name not in plans['configurations'] else 'circular'}."
-            )
-        entries.append((name, plans["configurations"][name]))
-        name = entries[-1][1].get("inherits_from")
-    return entries
-
-
-def _check_type(name: str, value: Any, expected: Any) -> None:
-    if get_origin(expected) is Literal:
-        if value not in get_args(expected):
-            raise InputError(
-                f"recipe: {name} must be one of {', '.join(get_args(expected))}, found {value!r}."
-            )
-        return
-    kinds = get_args(expected) if get_origin(expected) in (Union, types.UnionType) else (expected,)
-    if float in kinds:
-        kinds = (*kinds, int)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise InputError(f"recipe: {name} must be {wanted}, found {value!r}.")
+    common = {name: numbers[name] for name in common_number_names() if name in numbers}
+    declared = objective_number_names(objective)
+    options = {name: numbers[name] for name in declared if name in numbers}
+    given = {name: numbers[name + WEIGHT] for name in VOXEL_TERMS if name + WEIGHT in numbers}
+    return {**common, "objective_options": options, "voxel_terms": {**weights, **given}}

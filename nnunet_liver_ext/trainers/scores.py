@@ -1,5 +1,4 @@
-"""Scores of pairs by image and class: in training on patches, and in the final validation on whole
-cases."""
+"""Scores by image and class: in training on patches, in the final validation on whole cases."""
 
 from __future__ import annotations
 
@@ -11,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor
+from torch import distributed as dist
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.json_files import read_json
+from nnunet_liver_ext.pairing import PairLabels
+from nnunet_liver_ext.trainers.objectives.views import View, finest_level
 
 
 def hard_counts(logits: Tensor, target: Tensor, ignored: int | None = None) -> np.ndarray:
@@ -66,6 +69,74 @@ def mean_of_figures(
         values = [output[name] for output in outputs if not math.isnan(output.get(name, math.nan))]
         means[name] = sum(values) / len(values) if values else math.nan
     return means
+
+
+def mean_over_ranks(
+    outputs: Sequence[Mapping[str, float]], leave_out: Set[str], *, distributed: bool
+) -> dict[str, float]:
+    """`mean_of_figures` of this rank's batches, or of the ranks' means."""
+    means = mean_of_figures(outputs, leave_out)
+    if not distributed:
+        return means
+    of_ranks: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(of_ranks, means)
+    return mean_of_figures(of_ranks, set())
+
+
+def count_hits(views: Sequence[View], pair: PairLabels | None, manager: LabelManager) -> np.ndarray:
+    """True positives, false positives, false negatives of each class of each image.
+
+    Args:
+        views: a batch may have no mask of an image, and then has no view of it.
+        pair: None for an ordinary dataset.
+        manager: nnU-Net's, of an ordinary dataset's labels or regions.
+
+    Returns:
+        (3, M · (K − 1)) in the order of the pair's images, (3, R) for regions.
+    """
+    if manager.has_regions:
+        (view,) = views
+        logits = finest_level(view.logits)
+        return region_counts(logits, view.labels, ignored=manager.has_ignore_label)
+    counts = {
+        view.name: hard_counts(finest_level(view.logits), view.labels, manager.ignore_label)
+        for view in views
+    }
+    if pair is None:
+        return counts["image"]
+    none = np.zeros_like(next(iter(counts.values())))
+    return np.concatenate([counts.get(name, none) for name in pair.modalities], axis=1)
+
+
+def regions_by_name(
+    pair: PairLabels | None, dataset_json: Mapping[str, Any], manager: LabelManager
+) -> dict[str, Any]:
+    """nnU-Net's label or region of each class that is scored, by its name."""
+    if pair is not None:
+        return dict(pair.regions())
+    names = {str(value): name for name, value in dataset_json["labels"].items()}
+    labels: Any = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    return {
+        names.get(str(list(label) if isinstance(label, tuple) else label), str(label)): label
+        for label in labels
+    }
+
+
+def correct_moving_average(moving_average: list[float], dice: float, *, restart: bool) -> None:
+    """Changes the last value of nnU-Net's moving average, which knows the best epoch.
+
+    It begins anew with the last phase and forgets what is nan.
+
+    Args:
+        moving_average: a value for each epoch.
+        dice: of the last epoch.
+        restart: the last epoch counts alone.
+    """
+    previous = moving_average[-2] if len(moving_average) > 1 else math.nan
+    if restart or math.isnan(previous):
+        moving_average[-1] = dice
+    elif math.isnan(dice):
+        moving_average[-1] = previous
 
 
 def name_the_summary(

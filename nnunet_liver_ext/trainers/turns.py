@@ -1,5 +1,7 @@
-"""How many of the loader's batches the two players take in an iteration; what they count in the
-seeded batch index."""
+"""How many of the loader's batches the two players take in an iteration.
+
+They count in the seeded batch index.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ class Turns:
     """Batches of the loader in one of the companion's."""
 
     @classmethod
-    def of(cls, recipe: Recipe, batch_size: int) -> Turns:
-        """Of a recipe, for a loader's batch size of which `companion_batch_size` is a multiple."""
+    def from_recipe(cls, recipe: Recipe, batch_size: int) -> Turns:
+        """A recipe's turns; `companion_batch_size` is a multiple of the loader's batch size."""
         wanted = recipe.companion_batch_size
         return cls(
             recipe.companion_steps,

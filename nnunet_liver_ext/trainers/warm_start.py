@@ -38,6 +38,20 @@ def find_checkpoint(name: str, fold: int | str) -> Path:
     return path
 
 
+def start_from_checkpoints(
+    network: nn.Module, objective: Objective, recipe: Recipe, fold: int | str
+) -> list[str]:
+    """Loads the trained networks that a recipe names; returns lines for the log."""
+    lines = []
+    if recipe.segmentor_checkpoint is not None:
+        path = find_checkpoint(recipe.segmentor_checkpoint, fold)
+        lines += start_segmentor(network, path, recipe, fold)
+    if recipe.companion_checkpoint is not None and objective.companion is not None:
+        path = find_checkpoint(recipe.companion_checkpoint, fold)
+        lines += start_companion(objective, path, recipe, fold)
+    return lines
+
+
 def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
     """Loads a segmentor's weights, all of them: of one of our trainers, or a file of `nnunet_liver
     import-weights`.

@@ -22,7 +22,8 @@ from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning.plan_dataset import plans_file
 from nnunet_liver_ext.trainers.base import LiverTrainer
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
-from nnunet_liver_ext.trainers.recipe import Recipe, resolve
+from nnunet_liver_ext.trainers.overrides import resolve
+from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def test_what_is_wished_for_lies_in_the_output(nnunet_root: Path, tmp_path: Path
         beyond = False
         for _ in range(12):
             batch = next(loader)
-            (view,) = trainer._forward(batch)
+            (view,) = trainer.game.views(batch)
             assert view.labels.shape[2:] == (8, 12, 12)
             assert (view.labels == 1).flatten(1).any(1).all()
             beyond |= bool((batch["data"] == 0).flatten(2).all(2).any()) or bool(

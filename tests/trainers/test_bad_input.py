@@ -158,6 +158,39 @@ def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
         ),
         (SIMILAR, numbers(lambda_q=1), "3d_fullres", "unknown recipe keys ['lambda_q']"),
         (
+            "nnUNetTrainerGAN",
+            numbers(betting_weight=1.0),
+            "3d_fullres",
+            (
+                "betting_weight is a number of objective gambling; this trainer's objective gan has"
+                " spectral_norm, gradient_penalty, adversarial_weight."
+            ),
+        ),
+        (
+            "nnUNetTrainerGAN",
+            numbers(lambda_p=0.5),
+            "3d_fullres",
+            "lambda_p is a number of objective similarity_elastic and similarity_translation",
+        ),
+        (
+            PAIRED,
+            numbers(adversarial_weight=0.5),
+            "3d_fullres",
+            (
+                "adversarial_weight is a number of objective gan; this trainer's objective dice_ce"
+                " has no numbers of its own."
+            ),
+        ),
+        (
+            SIMILAR,
+            numbers(max_rotation_deg=5.0),
+            "3d_fullres",
+            (
+                "max_rotation_deg is a number of objective similarity_rigid and similarity_affine;"
+                " this trainer's objective"
+            ),
+        ),
+        (
             SIMILAR,
             numbers(warmup_epochs=3, companion_epochs=2),
             "3d_fullres",
@@ -173,7 +206,7 @@ def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
             "warmup_epochs (5) and companion_epochs (0) are longer",
         ),
         (
-            ADVERSARIAL,
+            "nnUNetTrainerGambling",
             numbers(budget_floor=0),
             "3d_fullres",
             "recipe: budget_floor must lie in [1e-06, 1], found 0",
@@ -194,7 +227,7 @@ def thin_patch(plans: dict[str, Any], dataset_json: dict[str, Any]) -> None:
             ADVERSARIAL,
             numbers(dice_weight=0, ce_weight=0),
             "3d_fullres",
-            "dice_weight and ce_weight are both 0",
+            "all weights of voxel terms are 0 (dice_weight, ce_weight), so the segmentor would",
         ),
         (
             ADVERSARIAL,

@@ -190,9 +190,9 @@ def after_an_overflow_of_rank_1(trainer: Any, rank: int) -> dict[str, dict[str, 
         return replace(losses, total=losses.total * factor)
 
     objective.companion_loss = large
-    trainer.companion.step(
-        trainer._seen_by_companion(next(trainer.dataloader_train)), trainer.phase
-    )
+    game, loader = trainer.game, trainer.dataloader_train
+    views = game.companion_views(next(loader), trainer.phase.name, lambda: next(loader))
+    game.play_companion(views, trainer.phase.name)
     return networks(trainer)
 
 

@@ -46,11 +46,11 @@ def test_a_missing_mask_teaches_nothing(nnunet_root: Path, tmp_path: Path, name:
         level[0] %= 2  # case 0 gets another T2 mask: none
     losses = []
     for labels in (target, other):
-        views = trainer._forward({"data": data, "target": labels, "keys": [CASES[0], CASES[1]]})
+        views = trainer.game.views({"data": data, "target": labels, "keys": [CASES[0], CASES[1]]})
         losses.append(trainer.objective.segmentor_loss(views, "segmentor").total)
         assert [view.image.shape[0] for view in views] == [2, 1]
     assert losses[0] == losses[1]
-    complete = trainer._forward({"data": data, "target": other, "keys": [CASES[1], CASES[1]]})
+    complete = trainer.game.views({"data": data, "target": other, "keys": [CASES[1], CASES[1]]})
     assert trainer.objective.segmentor_loss(complete, "segmentor").total != losses[0]
 
 

@@ -10,9 +10,9 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch.nn import functional
 
 from nnunet_liver_ext.losses.adversarial import discriminator_loss
-from nnunet_liver_ext.trainers.objectives import Task, View, VoxelLoss, Voxelwise
+from nnunet_liver_ext.trainers.objectives import ObjectiveSetup, View, VoxelLoss, Voxelwise
+from nnunet_liver_ext.trainers.objectives.interface import ObjectiveNumbers
 from nnunet_liver_ext.trainers.phases import BOTH, SEGMENTOR
-from nnunet_liver_ext.trainers.recipe import Recipe
 from tests.objectives import (
     LEVEL_WEIGHTS,
     SHAPE,
@@ -120,8 +120,8 @@ def test_three_classes_have_the_softmax_cross_entropy():
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_terms_by_view_and_their_weighted_mean(num_classes: int, levels: int):
-    task = Task(Recipe(strategy="single_input"), SHAPE, SPACING_MM, num_classes, 1)
-    objective = Voxelwise(task, voxel_loss(dice=0.25, ce=2.0, levels=levels))
+    setup = ObjectiveSetup(ObjectiveNumbers(), SHAPE, SPACING_MM, num_classes, 1)
+    objective = Voxelwise(setup, voxel_loss(dice=0.25, ce=2.0, levels=levels))
     losses = objective.segmentor_loss(
         pair_of_views(num_classes=num_classes, levels=levels), SEGMENTOR
     )
@@ -166,8 +166,8 @@ def test_a_patch_that_is_ignored_altogether_has_no_cross_entropy():
         for name, ce, dice in (("Dice", 0, 1), ("CE", 1, 0))
     }
     logits, ignored = torch.randn(1, 2, *SHAPE, requires_grad=True), torch.full((1, 1, *SHAPE), 2)
-    task = Task(Recipe(strategy="one_view"), SHAPE, SPACING_MM, 2, 1)
-    losses = Voxelwise(task, VoxelLoss(parts)).segmentor_loss(
+    setup = ObjectiveSetup(ObjectiveNumbers(), SHAPE, SPACING_MM, 2, 1)
+    losses = Voxelwise(setup, VoxelLoss(parts)).segmentor_loss(
         [View("image", logits, logits, ignored)], SEGMENTOR
     )
     assert losses.terms["CE image"].item() == 0

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.game import Game
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.objectives.cooperation import Similarity
 from nnunet_liver_ext.trainers.phases import (
@@ -222,20 +223,21 @@ def test_every_step_has_a_fresh_batch(
     steps = {"companion_steps": companion_steps, "segmentor_steps": segmentor_steps}
     trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerGAN", num_epochs=4, **steps)
     played: list[tuple[str, int]] = []
-    monkeypatch.setattr(trainer, "_forward", lambda batch: batch)
-    monkeypatch.setattr(trainer, "_seen_by_companion", lambda batch: batch)
-    trainer.companion = SimpleNamespace(
-        step=lambda views, phase: played.append(("companion", views))
-    )
-    monkeypatch.setattr(
-        trainer, "_segmentor_step", lambda views: played.append(("segmentor", views))
-    )
-    trainer.dataloader_train = Counted()
+    trainer.objective = SimpleNamespace(companion=True)
+    monkeypatch.setattr(Game, "views", lambda self, batch: batch)
+    monkeypatch.setattr(Game, "companion_views", lambda self, batch, phase, draw: batch)
+    for player in ("companion", "segmentor"):
+        monkeypatch.setattr(
+            Game,
+            f"play_{player}",
+            lambda self, views, phase, player=player: played.append((player, views)),
+        )
+    trainer.dataloader_train = loader = Counted()
     drawn = []
     for trainer.current_epoch in range(4):
         assert trainer.batches_used() == trainer.dataloader_train.drawn
         for _ in range(trainer.num_iterations_per_epoch):
-            trainer._play(next(trainer.dataloader_train))
+            trainer.game.play(next(loader), trainer.phase.name, lambda: next(loader))
         drawn.append(list(played))
         played.clear()
     assert drawn[0] == [("segmentor", 0), ("segmentor", 1), ("segmentor", 2)]

@@ -14,10 +14,10 @@ from torch.nn import functional
 import nnunet_liver_ext.trainers as package
 from nnunet_liver_ext.deformation import blur, warp
 from nnunet_liver_ext.networks.strategies import STRATEGIES
+from nnunet_liver_ext.trainers.game import freeze
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.objectives.interface import Losses
 from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, SEGMENTOR
-from nnunet_liver_ext.trainers.players import frozen
 from tests.objectives import gradients, is_reached
 from tests.training import make_trainer, quietly
 
@@ -76,7 +76,7 @@ def test_the_companions_step_leaves_the_segmentor_alone(playing):
     trainer, batch = playing
     forget_gradients(trainer)
     network, companion = state(trainer.network), state(trainer.objective.companion)
-    losses = trainer.companion.step(trainer._forward(batch), trainer.phase)
+    losses = trainer.game.play_companion(trainer.game.views(batch), trainer.phase.name)
     assert isinstance(losses, Losses)
     assert all(parameter.grad is None for parameter in trainer.network.parameters())
     assert not any(changed(trainer.network, network))
@@ -88,7 +88,7 @@ def test_the_segmentors_step_leaves_the_companion_alone(playing):
     trainer, batch = playing
     forget_gradients(trainer)
     network, companion = state(trainer.network), state(trainer.objective.companion)
-    trainer._segmentor_step(trainer._forward(batch))
+    trainer.game.play_segmentor(trainer.game.views(batch), trainer.phase.name)
     assert all(parameter.grad is None for parameter in trainer.objective.companion.parameters())
     assert all(parameter.requires_grad for parameter in trainer.objective.companion.parameters())
     assert not any(changed(trainer.objective.companion, companion))
@@ -97,8 +97,8 @@ def test_the_segmentors_step_leaves_the_companion_alone(playing):
 
 def test_what_the_companion_adds_reaches_the_segmentor(playing):
     trainer, batch = playing
-    views = trainer._forward(batch)
-    with frozen(trainer.objective.companion):
+    views = trainer.game.views(batch)
+    with freeze(trainer.objective.companion):
         losses = trainer.objective.segmentor_loss(views, BOTH)
         (name,) = [name for name in losses.terms if not name.startswith("CE ")]
         reached = gradients(losses.terms[name], *trainer.network.parameters())
@@ -151,11 +151,11 @@ def test_alone_the_segmentor_changes_and_the_companion_does_not(playing):
 
 def test_a_player_that_raises_leaves_the_companion_unfrozen():
     companion = nn.Linear(2, 2)
-    with pytest.raises(ZeroDivisionError), frozen(companion):
+    with pytest.raises(ZeroDivisionError), freeze(companion):
         assert not any(parameter.requires_grad for parameter in companion.parameters())
         raise ZeroDivisionError
     assert all(parameter.requires_grad for parameter in companion.parameters())
-    with frozen(None):
+    with freeze(None):
         pass
 
 
@@ -164,7 +164,7 @@ def test_a_warped_mask_is_that_of_the_first_image(playing):
     trainer, batch = playing
     if not trainer.recipe.objective.startswith("similarity"):
         pytest.skip("no registor")
-    views = [one.detached() for one in trainer._forward(batch)]
+    views = [one.detached() for one in trainer.game.views(batch)]
     with torch.no_grad():
         first, second = (one.prediction() for one in views)
         warped = warp(first, trainer.objective.companion(first, second))

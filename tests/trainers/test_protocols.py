@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.overrides import override, resolve
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS, find_protocol
-from nnunet_liver_ext.trainers.recipe import Recipe, override, resolve
+from nnunet_liver_ext.trainers.recipe import Recipe
 
 TRAINERS_RECIPE = Recipe(strategy="one_view", initial_lr=0.5, num_epochs=7, gradient_clip=3.0)
 

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 import torch
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.losses.voxel_terms import VOXEL_TERMS
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES
+from nnunet_liver_ext.trainers.overrides import override, override_known, resolve
 from nnunet_liver_ext.trainers.players import make_optimizer
+from nnunet_liver_ext.trainers.ranges import field_types
 from nnunet_liver_ext.trainers.recipe import (
+    BY_NAME,
     NOT_A_NUMBER,
-    RANGES,
     Recipe,
-    number_fields,
-    override,
-    resolve,
+    common_number_names,
+    number_names,
+    objective_number_names,
+    weight_names,
 )
 from tests.training import find_trainer, make_trainer, quietly, read_inputs, run_epochs
 
@@ -45,10 +50,10 @@ def test_the_defaults_are_nnunets_own(nnunet_root: Path, tmp_path: Path):
     assert stock.optimizer.param_groups[0]["nesterov"]
     assert RECIPE.oversample_foreground_percent == stock.oversample_foreground_percent
     assert RECIPE.probabilistic_oversampling == stock.probabilistic_oversampling
-    assert (RECIPE.dice_weight, RECIPE.ce_weight) == (
-        stock.loss.loss.weight_dice,
-        stock.loss.loss.weight_ce,
-    )
+    assert RECIPE.voxel_terms == {
+        "dice": stock.loss.loss.weight_dice,
+        "ce": stock.loss.loss.weight_ce,
+    }
     assert RECIPE.deep_supervision == stock.enable_deep_supervision
 
 
@@ -76,12 +81,12 @@ def test_an_unknown_key_lists_the_known_ones():
         resolve(RECIPE, plans(a={"recipe": {"epochs": 3, "lr": 1}}), "a")
     message = str(error.value)
     assert "plans nnUNetPlans, configuration a: unknown recipe keys ['epochs', 'lr']" in message
-    assert all(name in message for name in number_fields())
+    assert all(name in message for name in number_names(["dice_ce"]))
 
 
 def test_the_numbers_of_companions_are_among_the_known_ones():
     with pytest.raises(InputError, match="known are ") as error:
-        override(RECIPE, {"lambda": 3}, "here")
+        override_known(RECIPE, {"lambda": 3}, "here")
     known = str(error.value).partition("known are ")[2].rstrip(".").split(", ")
     new = (
         "adversarial_weight betting_weight companion_checkpoint companion_steps embedding_layer"
@@ -92,13 +97,14 @@ def test_the_numbers_of_companions_are_among_the_known_ones():
 
 
 def test_every_number_that_can_be_wrong_has_a_range():
-    without = {field.name for field in fields(Recipe)} - {name for name, *_ in RANGES}
-    values = {name: getattr(RECIPE, name) for name in without}
-    assert not [
-        name
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
+    for numbers in (RECIPE, *(kind.numbers_type() for kind in OBJECTIVES.values())):
+        ranges = {name: limits for name, (_, limits) in field_types(type(numbers)).items()}
+        values = {name: getattr(numbers, name) for name, limits in ranges.items() if limits is None}
+        assert not [
+            name
+            for name, value in values.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
 
 
 @pytest.mark.parametrize("name", NOT_A_NUMBER)
@@ -138,7 +144,7 @@ def test_strategy_and_objective_are_what_the_name_says(name: str):
 )
 def test_types_and_ranges(numbers: dict, message: str):
     with pytest.raises(InputError, match=f"^here: recipe: {message}"):
-        override(RECIPE, numbers, "here")
+        override_known(RECIPE, numbers, "here")
 
 
 def test_whole_numbers_do_for_floats_and_null_for_no_seed():
@@ -146,8 +152,75 @@ def test_whole_numbers_do_for_floats_and_null_for_no_seed():
     assert (recipe.initial_lr, recipe.seed) == (1, None)
 
 
-def test_every_range_belongs_to_a_field():
-    assert {name for name, *_ in RANGES} <= {field.name for field in fields(Recipe)}
+def test_no_two_numbers_have_one_name():
+    """Objectives of a family may share a number; it means the same in all of them."""
+    owners: dict[str, set[str]] = {}
+    for key in OBJECTIVES:
+        assert len(set(number_names([key]))) == len(
+            (*common_number_names(), *weight_names(), *objective_number_names(key))
+        )
+        for name in objective_number_names(key):
+            owners.setdefault(name, set()).add(key.partition("_")[0].replace("embedding", "gan"))
+    assert {name for name, families in owners.items() if len(families) > 1} == set()
+
+
+def test_json_is_flat_and_reads_back():
+    recipe = override(
+        Recipe(strategy="single_input", objective="gan", voxel_terms={"ce": 1.0}),
+        {"adversarial_weight": 0.5, "dice_weight": 0.25},
+        "here",
+    )
+    content = recipe.to_json()
+    assert not set(BY_NAME) & set(content)
+    assert (content["dice_weight"], content["ce_weight"]) == (0.25, 1.0)
+    assert (content["adversarial_weight"], content["gradient_penalty"]) == (0.5, 0.0)
+    assert "betting_weight" not in content
+    assert Recipe.from_json(content).to_json() == content
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"objective": "bets"}, "there is no objective 'bets', only dice_ce, gan"),
+        ({"voxel_terms": {"jaccard": 1.0}}, "there is no voxel term 'jaccard', only dice, ce"),
+        ({"voxel_terms": {"dice": -1.0}}, r"dice_weight must lie in \[0, 1e\+09\], found -1"),
+        (
+            {"objective": "gan", "objective_options": {"lambda_r": 1.0}},
+            "objective gan has no number lambda_r, only spectral_norm, gradient_penalty",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_be(more: dict, message: str):
+    with pytest.raises(InputError, match=f"^recipe: {message}"):
+        Recipe(strategy="single_input", **more)
+
+
+@pytest.mark.parametrize("objective", ["gan", "embedding", "gambling", "similarity_affine"])
+def test_a_number_of_another_objective_is_refused_by_its_name(objective: str):
+    recipe = Recipe(strategy="single_input", objective=objective)
+    for key in OBJECTIVES:
+        for name in set(objective_number_names(key)) - set(objective_number_names(objective)):
+            value = getattr(OBJECTIVES[key].numbers_type(), name)
+            with pytest.raises(
+                InputError, match=f"^here: {name} is a number of objective "
+            ) as error:
+                override(recipe, {name: value}, "here")
+            assert key in str(error.value)
+            assert f"objective {objective} has {', '.join(objective_number_names(objective))}." in (
+                str(error.value)
+            )
+
+
+def test_plans_that_trainers_share_may_have_the_numbers_of_all_objectives():
+    shared = {"betting_weight": 0.5, "lambda_p": 0.0, "num_epochs": 5}
+    assert override_known(RECIPE, shared, "here") == override(RECIPE, {"num_epochs": 5}, "here")
+    gambling = Recipe(strategy="single_input", objective="gambling")
+    recipe = override_known(gambling, shared, "here")
+    assert recipe.to_json()["betting_weight"] == 0.5
+
+
+def test_terms_are_added_up_in_the_order_of_the_registry():
+    assert list(VOXEL_TERMS)[:2] == ["dice", "ce"]
 
 
 @pytest.mark.parametrize("entry", [None, 5, "num_epochs=5", ["num_epochs"]])
@@ -197,7 +270,7 @@ def test_the_numbers_reach_the_trainer(nnunet_root: Path, tmp_path: Path):
     assert isinstance(trainer.optimizer, torch.optim.AdamW)
     assert (group["lr"], group["weight_decay"]) == (1e-3, 0.5)
     assert group["betas"] == (0.9, 0.999)  # SGD's default would be 0.99
-    assert (trainer.loss.weight_dice, trainer.loss.weight_ce) == (2, 0.25)
+    assert trainer.loss.weights == {"Dice": 2, "CE": 0.25}
     assert trainer.inference_allowed_mirroring_axes is None
     loader = trainer.dataloader_train.generator
     assert loader.oversample_foreground_percent == 1.0

@@ -25,7 +25,7 @@ RECIPE = Recipe(strategy="one_view")
     ],
 )
 def test_batches_of_an_iteration(numbers: dict, batches: tuple[int, int, int]):
-    turns = Turns.of(replace(RECIPE, **numbers), 4)
+    turns = Turns.from_recipe(replace(RECIPE, **numbers), 4)
     assert tuple(turns.batches(phase) for phase in (SEGMENTOR, COMPANION, BOTH)) == batches
     assert turns.on_one_batch(BOTH) == (batches == (1, 1, 1))
     assert not turns.on_one_batch(COMPANION)

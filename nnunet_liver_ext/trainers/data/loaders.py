@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
@@ -23,11 +23,14 @@ from nnunet_liver_ext.trainers.data.ordered_batches import (
 )
 from nnunet_liver_ext.trainers.data.organ_channel import OrganChannel
 
+if TYPE_CHECKING:
+    from nnunet_liver_ext.trainers.base import LiverTrainer
+
 TRAINING, VALIDATION = 0, 1
 """Streams of random numbers; those of further ranks follow."""
 
 
-def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
+def make_loaders(trainer: LiverTrainer) -> tuple[OrderedAugmenter, OrderedAugmenter]:
     """Training and validation loader of an initialised `LiverTrainer`."""
     patch_size = tuple(trainer.configuration_manager.patch_size)
     crops = crop_sizes(trainer, patch_size)
@@ -64,7 +67,7 @@ def make_loaders(trainer: Any) -> tuple[OrderedAugmenter, OrderedAugmenter]:
     )
 
 
-def compared_size(trainer: Any, size: tuple[int, ...]) -> tuple[int, ...]:
+def compared_size(trainer: LiverTrainer, size: tuple[int, ...]) -> tuple[int, ...]:
     """What of a patch is compared with the labels: patches reach so far beyond an image that it can
     lie at its border.
 
@@ -76,7 +79,7 @@ def compared_size(trainer: Any, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n - 2 * lost for n, lost in zip(size, margin, strict=True)) if margin else size
 
 
-def crop_sizes(trainer: Any, patch_size: tuple[int, ...]) -> list[tuple[int, ...]]:
+def crop_sizes(trainer: LiverTrainer, patch_size: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The sizes of random crops; none if patches have one size."""
     recipe = trainer.recipe
     if recipe.crop_sizes == 0:
@@ -105,7 +108,7 @@ def crop_sizes(trainer: Any, patch_size: tuple[int, ...]) -> list[tuple[int, ...
     )
 
 
-def _transforms(trainer: Any, training_size: tuple[int, ...]) -> tuple[Any, Any, Any]:
+def _transforms(trainer: LiverTrainer, training_size: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Transforms of training, the size of patch that they take, transforms of validation."""
     recipe, configuration = trainer.recipe, trainer.configuration_manager
     scales = trainer._get_deep_supervision_scales()
@@ -163,7 +166,7 @@ def _patch_size(configuration: Any, size: tuple[int, ...]) -> Iterator[None]:
         configuration.configuration["patch_size"] = planned
 
 
-def _with_sampling(trainer: Any, dataset: Any, *, only_if_possible: bool = False) -> Any:
+def _with_sampling(trainer: LiverTrainer, dataset: Any, *, only_if_possible: bool = False) -> Any:
     """The dataset as its voxels are to be sampled; a validation fold without a lesion is sampled as
     nnU-Net does."""
     if trainer.pair is not None:
@@ -178,7 +181,7 @@ def _with_sampling(trainer: Any, dataset: Any, *, only_if_possible: bool = False
 
 
 def _loader(
-    trainer: Any,
+    trainer: LiverTrainer,
     stream: int,
     dataset: Any,
     patch_size: Any,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from nnunet_liver_ext.trainers.base import LiverTrainer
 from nnunet_liver_ext.trainers.recipe import Recipe
 
-DUAL_OUTPUT = Recipe(strategy="dual_output_specialized", dice_weight=0.0)
+DUAL_OUTPUT = Recipe(strategy="dual_output_specialized", voxel_terms={"ce": 1.0})
 
 
 class nnUNetTrainerSimilarity(LiverTrainer):
@@ -21,7 +21,9 @@ class nnUNetTrainerSimilarity(LiverTrainer):
 class nnUNetTrainerSimilarityTranslation(LiverTrainer):
     """Translations, the paper's choice for its toy data."""
 
-    recipe = replace(DUAL_OUTPUT, objective="similarity_translation", registor_gate=0.95)
+    recipe = replace(
+        DUAL_OUTPUT, objective="similarity_translation", objective_options={"registor_gate": 0.95}
+    )
 
 
 class nnUNetTrainerSimilarityRigid(LiverTrainer):

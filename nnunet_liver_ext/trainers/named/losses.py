@@ -14,9 +14,8 @@ from nnunet_liver_ext.trainers.base import LiverTrainer
 from nnunet_liver_ext.trainers.recipe import Recipe
 
 SINGLE_INPUT = Recipe(strategy="single_input")
-ADVERSARIAL = replace(
-    SINGLE_INPUT, dice_weight=0.0, joint_lr=1e-3, companion_lr=2e-4, companion_momentum=0.5
-)
+CROSS_ENTROPY = replace(SINGLE_INPUT, voxel_terms={"ce": 1.0})
+ADVERSARIAL = replace(CROSS_ENTROPY, joint_lr=1e-3, companion_lr=2e-4, companion_momentum=0.5)
 """Adam 2e-4 with first beta 0.5 for the adversary (Radford et al. 2016), a tenth of nnU-Net's
 learning rate against it."""
 
@@ -24,13 +23,13 @@ learning rate against it."""
 class nnUNetTrainerBCE(LiverTrainer):
     """Cross-entropy, for two classes the binary one (loss 1)."""
 
-    recipe = replace(SINGLE_INPUT, dice_weight=0.0)
+    recipe = CROSS_ENTROPY
 
 
 class nnUNetTrainerDice(LiverTrainer):
     """Soft Dice (loss 2)."""
 
-    recipe = replace(SINGLE_INPUT, ce_weight=0.0)
+    recipe = replace(SINGLE_INPUT, voxel_terms={"dice": 1.0})
 
 
 class nnUNetTrainerDiceBCE(LiverTrainer):

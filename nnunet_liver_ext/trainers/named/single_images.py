@@ -11,7 +11,7 @@ ONE_VIEW = Recipe(strategy="one_view")
 DI2IN = replace(
     ONE_VIEW,
     architecture="DI2IN",
-    dice_weight=0.0,
+    voxel_terms={"ce": 1.0},
     num_epochs=200,
     initial_lr=1e-2,
     lr_exponent=0.0,
@@ -44,6 +44,7 @@ class nnUNetTrainerDI2INAN(LiverTrainer):
     recipe = replace(
         DI2IN,
         objective="gan",
+        objective_options={"adversarial_weight": 0.01},
         num_epochs=300,
         warmup_epochs=200,
         companion_epochs=0,
@@ -52,7 +53,6 @@ class nnUNetTrainerDI2INAN(LiverTrainer):
         companion_momentum=0.5,
         companion_steps=10,
         companion_batch_size=8,
-        adversarial_weight=0.01,
     )
 
 
@@ -61,5 +61,8 @@ class nnUNetTrainerLiverTumor(LiverTrainer):
     2022, Methods)."""
 
     recipe = Recipe(
-        strategy="image_alone", ce_weight=0.0, foreground_share=0.9, organ_dilation_mm=10.0
+        strategy="image_alone",
+        voxel_terms={"dice": 1.0},
+        foreground_share=0.9,
+        organ_dilation_mm=10.0,
     )

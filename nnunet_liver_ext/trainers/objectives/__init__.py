@@ -1,36 +1,23 @@
-"""What the segmentor is trained on; `OBJECTIVES` has every objective by its key in a recipe."""
+"""What the segmentor is trained on; `OBJECTIVES` has every objective by its key in a recipe.
 
-from nnunet_liver_ext.trainers.objectives.adversaries import GAN, Embedding, Gambling
-from nnunet_liver_ext.trainers.objectives.cooperation import (
-    Similarity,
-    SimilarityAffine,
-    SimilarityRigid,
-    SimilarityTranslation,
-)
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, task_of
+An objective enters itself by `@objective(KEY)`; its module has to be among those named here.
+"""
+
+from nnunet_liver_ext.trainers.objectives import adversaries, cooperation
+from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, ObjectiveSetup
 from nnunet_liver_ext.trainers.objectives.views import View, finest_level, make_views
-from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
-
-OBJECTIVES: dict[str, type[Voxelwise]] = {
-    "dice_ce": Voxelwise,
-    "gan": GAN,
-    "embedding": Embedding,
-    "gambling": Gambling,
-    "similarity_elastic": Similarity,
-    "similarity_translation": SimilarityTranslation,
-    "similarity_rigid": SimilarityRigid,
-    "similarity_affine": SimilarityAffine,
-}
+from nnunet_liver_ext.trainers.objectives.voxelwise import OBJECTIVES, VoxelLoss, Voxelwise
 
 __all__ = [
     "OBJECTIVES",
     "Losses",
     "Objective",
-    "Task",
+    "ObjectiveSetup",
     "View",
     "VoxelLoss",
     "Voxelwise",
+    "adversaries",
+    "cooperation",
     "finest_level",
     "make_views",
-    "task_of",
 ]

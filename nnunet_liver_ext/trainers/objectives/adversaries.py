@@ -9,6 +9,8 @@ learning rates: see docs/objectives.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +22,16 @@ from nnunet_liver_ext.networks.companions import (
     build_gambler,
     num_discriminator_layers,
 )
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Task
+from nnunet_liver_ext.trainers.objectives.interface import (
+    SEGMENTOR,
+    Losses,
+    ObjectiveNumbers,
+    ObjectiveSetup,
+    PhaseName,
+)
 from nnunet_liver_ext.trainers.objectives.views import View, finest_level
-from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
-from nnunet_liver_ext.trainers.phases import SEGMENTOR, PhaseName
-from nnunet_liver_ext.trainers.recipe import Recipe
+from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise, objective
+from nnunet_liver_ext.trainers.ranges import Range
 
 
 class Adversarial(Voxelwise):
@@ -46,78 +53,141 @@ class Adversarial(Voxelwise):
         raise NotImplementedError
 
 
-class GAN(Adversarial):
-    """BCE(D(ŝ), 1) beside the voxel loss; D learns to tell annotations (1) from predictions (0)."""
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorNumbers(ObjectiveNumbers):
+    """Numbers of objectives with a discriminator."""
+
+    spectral_norm: bool = False
+    """Whether spectral normalisation bounds the discriminator's layers."""
+    gradient_penalty: Annotated[float, Range(0, 1e9)] = 0.0
+    """Weight of the discriminator's squared gradient at annotations (R1); 0: none."""
+
+
+class AgainstDiscriminator(Adversarial):
+    """A discriminator D of masks learns to tell annotations (1) from predictions (0)."""
 
     companion: Discriminator
+    numbers: DiscriminatorNumbers
 
-    def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
-        super().__init__(task, voxel_loss)
-        spectral = task.recipe.spectral_norm
-        geometry = {"patch_size": task.patch_size, "spacing_mm": task.spacing_mm}
-        self.companion = Discriminator(task.num_classes - 1, **geometry, spectral=spectral)  # type: ignore[arg-type]
+    def __init__(self, setup: ObjectiveSetup, voxel_loss: VoxelLoss) -> None:
+        super().__init__(setup, voxel_loss)
+        self.companion = Discriminator(
+            setup.num_classes - 1,
+            patch_size=setup.patch_size,
+            spacing_mm=setup.spacing_mm,
+            spectral=self.numbers.spectral_norm,
+        )
+
+    @property
+    def companion_compiles(self) -> bool:
+        """Not with a gradient penalty or a spectral norm.
+
+        Compiled code has no second derivative, and spectral norm updates its vectors within the
+        forward pass.
+        """
+        return self.numbers.gradient_penalty == 0 and not self.numbers.spectral_norm
 
     def describe(self) -> str:
         return f"discriminator of masks with {len(self.companion.layers)} layers"
 
-    def adversarial_term(self, views: Sequence[View]) -> tuple[str, float, Tensor]:
-        term = adversarial.deception_loss(self.companion(_predictions(views)))
-        return "deceiving the discriminator", self.task.recipe.adversarial_weight, term
-
     def companion_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
-        annotations = _annotations(views, self.task.num_classes)
-        penalised = self.task.recipe.gradient_penalty > 0 and torch.is_grad_enabled()
+        annotations = _annotations(views, self.setup.num_classes)
+        penalised = self.numbers.gradient_penalty > 0 and torch.is_grad_enabled()
         of_annotations = self.companion(annotations.requires_grad_(penalised))
         of_predictions = self.companion(_predictions(views))
         terms = {"discriminator": adversarial.discriminator_loss(of_annotations, of_predictions)}
         total = terms["discriminator"]
         if penalised:
             terms["gradient penalty"] = adversarial.gradient_penalty(of_annotations, annotations)
-            total = total + self.task.recipe.gradient_penalty * terms["gradient penalty"]
+            total = total + self.numbers.gradient_penalty * terms["gradient penalty"]
+        group, accuracy = "discriminator accuracy", adversarial.accuracy
         figures = {
-            "discriminator accuracy: annotations": adversarial.accuracy(
-                of_annotations, annotations=True
-            ),
-            "discriminator accuracy: predictions": adversarial.accuracy(
-                of_predictions, annotations=False
-            ),
+            f"{group}: annotations": accuracy(of_annotations, annotations=True),
+            f"{group}: predictions": accuracy(of_predictions, annotations=False),
         }
         return Losses(total, terms, figures)
 
 
-class Embedding(GAN):
-    """Mean of (D_k(ŝ) − D_k(y))² beside the voxel loss; the discriminator is trained as in
-    `GAN`."""
+@dataclass(frozen=True, kw_only=True)
+class GANNumbers(DiscriminatorNumbers):
+    """Numbers of `GAN`."""
 
-    def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
-        super().__init__(task, voxel_loss)
-        self.layer = task.recipe.embedding_layer or len(self.companion.layers)
+    adversarial_weight: Annotated[float, Range(0, 1e9)] = 1.0
+    """Weight of the term with which the segmentor deceives the discriminator."""
+
+
+@objective("gan")
+class GAN(AgainstDiscriminator):
+    """BCE(D(ŝ), 1) beside the voxel loss."""
+
+    numbers_type = GANNumbers
+    numbers: GANNumbers
+
+    def adversarial_term(self, views: Sequence[View]) -> tuple[str, float, Tensor]:
+        term = adversarial.deception_loss(self.companion(_predictions(views)))
+        return "deceiving the discriminator", self.numbers.adversarial_weight, term
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingNumbers(DiscriminatorNumbers):
+    """Numbers of `Embedding`."""
+
+    embedding_weight: Annotated[float, Range(0, 1e9)] = 1.0
+    """Weight of the embedding loss."""
+    embedding_layer: Annotated[int | None, Range(1, 1e3)] = None
+    """D_k: the layer of the discriminator that the embedding loss compares, 1 is the first; None:
+    the deepest."""
+
+
+@objective("embedding")
+class Embedding(AgainstDiscriminator):
+    """Mean of (D_k(ŝ) − D_k(y))² beside the voxel loss."""
+
+    numbers_type = EmbeddingNumbers
+    numbers: EmbeddingNumbers
+
+    def __init__(self, setup: ObjectiveSetup, voxel_loss: VoxelLoss) -> None:
+        super().__init__(setup, voxel_loss)
+        self.layer = self.numbers.embedding_layer or len(self.companion.layers)
 
     @classmethod
-    def check(cls, recipe: Recipe, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
+    def check(cls, numbers: Any, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
         layers = num_discriminator_layers(patch_size, spacing_mm)
-        if recipe.embedding_layer is not None and recipe.embedding_layer > layers:
+        if numbers.embedding_layer is not None and numbers.embedding_layer > layers:
             raise InputError(
-                f"recipe: embedding_layer is {recipe.embedding_layer}, but the discriminator of"
+                f"recipe: embedding_layer is {numbers.embedding_layer}, but the discriminator of"
                 f" patches of {' x '.join(map(str, patch_size))} voxels has {layers} layers."
             )
 
     def adversarial_term(self, views: Sequence[View]) -> tuple[str, float, Tensor]:
-        masks = torch.cat([_predictions(views), _annotations(views, self.task.num_classes)])
+        masks = torch.cat([_predictions(views), _annotations(views, self.setup.num_classes)])
         predictions, annotations = self.companion.features(masks, self.layer).chunk(2)
         term = adversarial.embedding_loss(predictions, annotations.detach())
-        return "embedding", self.task.recipe.embedding_weight, term
+        return "embedding", self.numbers.embedding_weight, term
 
 
+@dataclass(frozen=True, kw_only=True)
+class GamblingNumbers(ObjectiveNumbers):
+    """Numbers of `Gambling`."""
+
+    betting_weight: Annotated[float, Range(0, 1e9)] = 1.0
+    """λ of the bets in the segmentor's loss."""
+    budget_floor: Annotated[float, Range(1e-6, 1)] = 0.02
+    """What the gambler bets on every voxel, before its bets are normalised."""
+
+
+@objective("gambling")
 class Gambling(Adversarial):
-    """λ · mean(G · cross-entropy) beside the voxel loss; the gambler G bets on the voxels that the
-    segmentor gets wrong."""
+    """λ · mean(G · cross-entropy) beside the voxel loss; the gambler G bets on wrong voxels."""
 
-    def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
-        super().__init__(task, voxel_loss)
-        channels = task.image_channels + task.num_classes - 1
+    numbers_type = GamblingNumbers
+    numbers: GamblingNumbers
+
+    def __init__(self, setup: ObjectiveSetup, voxel_loss: VoxelLoss) -> None:
+        super().__init__(setup, voxel_loss)
+        channels = setup.image_channels + setup.num_classes - 1
         self.companion = build_gambler(
-            channels, patch_size=task.patch_size, spacing_mm=task.spacing_mm
+            channels, patch_size=setup.patch_size, spacing_mm=setup.spacing_mm
         )
 
     def describe(self) -> str:
@@ -131,12 +201,12 @@ class Gambling(Adversarial):
                 for view in views
             ]
         )
-        return gambling.betting_map(self.companion(seen), self.task.recipe.budget_floor)
+        return gambling.betting_map(self.companion(seen), self.numbers.budget_floor)
 
     def adversarial_term(self, views: Sequence[View]) -> tuple[str, float, Tensor]:
         with torch.no_grad():
             bets = self.bets(views)
-        return "bets", self.task.recipe.betting_weight, gambling.winnings(bets, _errors(views))
+        return "bets", self.numbers.betting_weight, gambling.winnings(bets, _errors(views))
 
     def companion_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
         bets, errors = self.bets(views), _errors(views)

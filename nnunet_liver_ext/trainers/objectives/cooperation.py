@@ -10,6 +10,8 @@ balance with λp depends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -29,11 +31,17 @@ from nnunet_liver_ext.networks.registor import (
     control_grid_pitch,
 )
 from nnunet_liver_ext.networks.registor_heads import centroid
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Task
+from nnunet_liver_ext.trainers.objectives.interface import (
+    COMPANION,
+    SEGMENTOR,
+    Losses,
+    ObjectiveNumbers,
+    ObjectiveSetup,
+    PhaseName,
+)
 from nnunet_liver_ext.trainers.objectives.views import View
-from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise
-from nnunet_liver_ext.trainers.phases import COMPANION, SEGMENTOR, PhaseName
-from nnunet_liver_ext.trainers.recipe import Recipe
+from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss, Voxelwise, objective
+from nnunet_liver_ext.trainers.ranges import Range
 from nnunet_liver_ext.transform_classes import Transforms
 
 GROUP = "Dice of annotations (mean over patches)"
@@ -46,9 +54,51 @@ EASY, HARD = 0, 1
 """Index of the views: image 1 is the easy modality, and only image 2's mask is pulled."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimilarityNumbers(ObjectiveNumbers):
+    """Numbers of `Similarity`; the λ's are the paper's for the liver."""
+
+    lambda_r: Annotated[float, Range(0, 1e3)] = 0.1
+    """Weight of the segmentation loss L_r in phase 3."""
+    lambda_g: Annotated[float, Range(0, 1e3)] = 1.0
+    """Weight of the registration loss L_g."""
+    lambda_p: Annotated[float, Range(0, 1e3)] = 1.0
+    """Weight of the similarity loss L_p."""
+    registor_gate: Annotated[float, Range(0, 1)] = 0.8
+    """Share of the way from no registration to D_S that the registor must go on held-out
+    annotations after phase 2; below it, training warns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationNumbers(SimilarityNumbers):
+    """Numbers of `SimilarityTranslation`."""
+
+    max_shift_voxels: Annotated[float, Range(0, 1e4)] = 32.0
+    """Largest translation of the registor along each axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RigidNumbers(TranslationNumbers):
+    """Numbers of `SimilarityRigid`."""
+
+    max_rotation_deg: Annotated[float, Range(0, 180)] = 30.0
+    """Largest angle of the registor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineNumbers(RigidNumbers):
+    """Numbers of `SimilarityAffine`."""
+
+    max_log_stretch: Annotated[float, Range(0, 2)] = 0.2
+    """Largest stretch of the registor: lengths change by a factor of at most exp(±0.2)."""
+
+
+@objective("similarity_elastic")
 class Similarity(Voxelwise):
     """L_r, L_g and L_p with one class of transforms; sub-classes name it."""
 
+    numbers_type = SimilarityNumbers
+    numbers: SimilarityNumbers
     has_companion = True
     companion: Registor
     transforms: Transforms = "elastic"
@@ -56,18 +106,18 @@ class Similarity(Voxelwise):
     companion_share = 0.1
     companion_learns_from_annotations = True
 
-    def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
-        super().__init__(task, voxel_loss)
+    def __init__(self, setup: ObjectiveSetup, voxel_loss: VoxelLoss) -> None:
+        super().__init__(setup, voxel_loss)
         self.companion = build_registor(
             self.transforms,
-            channels=task.num_classes - 1,
-            patch_size=task.patch_size,
-            spacing_mm=task.spacing_mm,
-            bounds=_bounds(task.recipe),
+            channels=setup.num_classes - 1,
+            patch_size=setup.patch_size,
+            spacing_mm=setup.spacing_mm,
+            bounds=_bounds(self.numbers),
         )
 
     @classmethod
-    def check(cls, recipe: Recipe, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
+    def check(cls, numbers: Any, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
         check_patch(patch_size)
 
     def describe(self) -> str:
@@ -86,29 +136,29 @@ class Similarity(Voxelwise):
                 warp(torch.ones_like(predictions[EASY]), displacement) > SEEN
             )  # beyond the patch nothing is known
         term = similarity.similarity_loss(warped, predictions[HARD], seen)
-        total = self.task.recipe.lambda_r * segmentation + self.task.recipe.lambda_p * term
+        total = self.numbers.lambda_r * segmentation + self.numbers.lambda_p * term
         return Losses(total, {**voxelwise.terms, "similarity (L_p)": term})
 
     def companion_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
-        annotations = [view.annotation(self.task.num_classes) for view in views]
+        annotations = [view.annotation(self.setup.num_classes) for view in views]
         if phase == COMPANION:
-            seen = [self.moved(annotations[EASY]), annotations[HARD]]
+            seen = [self.move_masks(annotations[EASY]), annotations[HARD]]
         else:
             seen = [view.prediction() for view in views]
         warped = warp(seen[EASY], self.companion(*seen))
         loss = similarity.registration_loss(warped, annotations[HARD])
-        return Losses(self.task.recipe.lambda_g * loss, {"registration (L_g)": loss})
+        return Losses(self.numbers.lambda_g * loss, {"registration (L_g)": loss})
 
-    def moved(self, masks: Tensor) -> Tensor:
+    def move_masks(self, masks: Tensor) -> Tensor:
         """Masks (B, C, ...) under a fresh random deformation of the registor's class."""
-        task = self.task
+        setup = self.setup
         displacement = random_displacement(
             self.transforms,
             size=masks.shape[2:],
-            spacing_mm=task.spacing_mm,
+            spacing_mm=setup.spacing_mm,
             batch=len(masks),
-            pitch=control_grid_pitch(task.patch_size, task.spacing_mm),
-            bounds=_bounds(task.recipe),
+            pitch=control_grid_pitch(setup.patch_size, setup.spacing_mm),
+            bounds=_bounds(self.numbers),
             centre=centroid(masks),
             device=masks.device,
         )
@@ -122,7 +172,7 @@ class Similarity(Voxelwise):
         The mean over the patches of the batch in which both masks have foreground, nan if there is
         none.
         """
-        first, second = (view.annotation(self.task.num_classes) for view in views)
+        first, second = (view.annotation(self.setup.num_classes) for view in views)
         warped = warp(first, self.companion(first, second)).amax(1, keepdim=True)
         first, second = first.amax(1, keepdim=True), second.amax(1, keepdim=True)
         figures = {IDENTITY: _dice(first, second), REGISTERED: _dice(warped > 0.5, second)}
@@ -139,12 +189,10 @@ class Similarity(Voxelwise):
         pairs = zip(
             first[:, 0].cpu().bool().numpy(), second[:, 0].cpu().bool().numpy(), strict=True
         )
-        spacing = self.task.spacing_mm
-        reach = (
-            DEFAULT_MAX_SHIFT_MM
-            if self.transforms == "elastic"
-            else self.task.recipe.max_shift_voxels * max(spacing)
-        )
+        spacing = self.setup.spacing_mm
+        reach = DEFAULT_MAX_SHIFT_MM
+        if isinstance(self.numbers, TranslationNumbers):
+            reach = self.numbers.max_shift_voxels * max(spacing)
         best = [
             relative_similarity(
                 one, two, spacing, transforms=self.transforms, max_shift_mm=reach
@@ -161,7 +209,7 @@ class Similarity(Voxelwise):
             share = (registered - identity) / (best - identity)
         else:  # there was no way to go
             share = 1.0 if registered >= best else float("nan")
-        gate = self.task.recipe.registor_gate
+        gate = self.numbers.registor_gate
         lines = [
             f"The registor on held-out annotations: Dice {identity:.3f} as they lie,"
             f" {registered:.3f} warped by the registor, {best:.3f} at best (D_S): {share:.0%} of"
@@ -176,21 +224,27 @@ class Similarity(Voxelwise):
         return lines
 
 
+@objective("similarity_translation")
 class SimilarityTranslation(Similarity):
     """Translations, as for the paper's toy data."""
 
+    numbers_type = TranslationNumbers
     transforms = "translation"
 
 
+@objective("similarity_rigid")
 class SimilarityRigid(Similarity):
     """Rotations and translations."""
 
+    numbers_type = RigidNumbers
     transforms = "rigid"
 
 
+@objective("similarity_affine")
 class SimilarityAffine(Similarity):
     """Affine maps."""
 
+    numbers_type = AffineNumbers
     transforms = "affine"
 
 
@@ -204,9 +258,7 @@ def _have_foreground(first: Tensor, second: Tensor) -> Tensor:
     return (first.flatten(1).sum(1) > 0) & (second.flatten(1).sum(1) > 0)
 
 
-def _bounds(recipe: Recipe) -> Bounds:
-    return Bounds(
-        max_shift_voxels=recipe.max_shift_voxels,
-        max_rotation_deg=recipe.max_rotation_deg,
-        max_log_stretch=recipe.max_log_stretch,
-    )
+def _bounds(numbers: SimilarityNumbers) -> Bounds:
+    """The registor's bounds: those of the numbers that this class of transforms has."""
+    bounds = {field.name for field in fields(Bounds)}
+    return Bounds(**{name: value for name, value in asdict(numbers).items() if name in bounds})

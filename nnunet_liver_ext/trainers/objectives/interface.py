@@ -1,22 +1,26 @@
-"""What an objective is: the losses of the players, from views only, so that it works for pairs and
-for ordinary datasets."""
+"""What an objective is: the losses of the players, from views only.
+
+So an objective works for pairs and for ordinary datasets. It declares its own numbers and sees
+nothing else of a recipe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
-from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.objectives.views import View
-from nnunet_liver_ext.trainers.phases import PhaseName
-from nnunet_liver_ext.trainers.recipe import Recipe
+from nnunet_liver_ext.trainers.ranges import check_fields
+
+PhaseName = Literal["segmentor", "companion", "both"]
+"""Who learns."""
+SEGMENTOR: PhaseName = "segmentor"
+COMPANION: PhaseName = "companion"
+BOTH: PhaseName = "both"
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,23 @@ class Losses:
     say."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveNumbers:
+    """The numbers of an objective, each with its range; objectives with numbers have a sub-class.
+
+    Their names are flat keys of a recipe: beside the common numbers, and only for this objective.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 @dataclass(frozen=True)
-class Task:
+class ObjectiveSetup:
     """What an objective is built for."""
 
-    recipe: Recipe
+    numbers: Any
+    """An instance of the objective's `numbers_type`."""
     patch_size: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     num_classes: int
@@ -45,37 +61,15 @@ class Task:
     """Channels of a view's image."""
 
 
-def task_of(
-    recipe: Recipe,
-    plans: PlansManager,
-    configuration: ConfigurationManager,
-    dataset_json: dict[str, Any],
-) -> Task:
-    """The task of a training, and of a trained model from the plans and the dataset.json that were
-    saved with it."""
-    pair = PairLabels.from_dataset_json(dataset_json)
-    channels = determine_num_input_channels(plans, configuration, dataset_json)
-    if OrganMask.from_dataset_json(dataset_json) is not None:
-        channels -= 1
-    return Task(
-        recipe,
-        tuple(configuration.patch_size),
-        tuple(configuration.spacing),
-        plans.get_label_manager(dataset_json).num_segmentation_heads
-        if pair is None
-        else pair.num_classes,
-        channels if pair is None else 1,
-    )
-
-
 class Objective(nn.Module):
     """The losses of the segmentor and of its companion network, if it has one."""
 
+    numbers_type: ClassVar[type[ObjectiveNumbers]] = ObjectiveNumbers
+    """The numbers that a recipe may give it."""
     has_companion = False
     companion: nn.Module | None
     warmup_share = 1.0
-    """Share of the epochs in which the segmentor is trained alone, unless the recipe says
-    otherwise."""
+    """Share of the epochs in which the segmentor is trained alone, if the recipe does not say."""
     companion_share = 0.0
     """Share of the epochs in which the companion is trained alone after that."""
     companion_learns_from_annotations = False
@@ -86,8 +80,13 @@ class Objective(nn.Module):
         self.companion = None
 
     @classmethod
-    def check(cls, recipe: Recipe, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
-        """InputError if the recipe or the patch does not fit; called before anything is created."""
+    def check(cls, numbers: Any, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
+        """InputError if the numbers or the patch do not fit; called before anything is created."""
+
+    @property
+    def companion_compiles(self) -> bool:
+        """Whether torch.compile may compile the companion."""
+        return True
 
     def describe(self) -> str:
         """The companion network in one line for the log."""
@@ -102,8 +101,10 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def examine(self, views: Sequence[View], *, thoroughly: bool) -> dict[str, Tensor]:
-        """Figures of a validation batch, named "group: curve"; thoroughly at the end of the
-        companion's own phase."""
+        """Figures of a validation batch, named "group: curve".
+
+        They are thorough at the end of the companion's own phase.
+        """
         return {}
 
     def verdict(self, figures: Mapping[str, float]) -> list[str]:

@@ -13,12 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nnunet_liver_ext.losses.voxel_terms import NOT_COUNTED
 from nnunet_liver_ext.networks.strategies import Levels, each_level, split_levels
 from nnunet_liver_ext.pairing import PairLabels, split_codes, split_logits
-
-NOT_COUNTED = -1
-"""Label of voxels that no loss and no score counts; nnU-Net's own −1, outside the image, is
-background by then."""
 
 
 @dataclass(frozen=True)

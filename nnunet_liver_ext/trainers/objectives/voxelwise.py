@@ -1,5 +1,4 @@
-"""Voxel-wise losses: nnU-Net's Dice and cross-entropy, each by its name (Couteaux et al. 2021,
-section 3.3, losses 1-3).
+"""The voxel loss: a weighted sum of terms by name (Couteaux et al. 2021, section 3.3, losses 1-3).
 
 For K = 2 classes the cross-entropy of the softmax is the binary cross-entropy of the foreground's
 probability.
@@ -8,18 +7,25 @@ probability.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import Tensor, nn
 
-from nnunet_liver_ext.trainers.objectives.interface import Losses, Objective, Task, mean
+from nnunet_liver_ext.losses.voxel_terms import VOXEL_TERMS, BuildLoss
+from nnunet_liver_ext.trainers.objectives.interface import (
+    Losses,
+    Objective,
+    ObjectiveSetup,
+    PhaseName,
+    mean,
+)
 from nnunet_liver_ext.trainers.objectives.views import View, finest_level
-from nnunet_liver_ext.trainers.phases import PhaseName
-from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 class VoxelLoss(nn.Module):
-    """Weighted sum of nnU-Net's losses, with deep supervision where the network has it."""
+    """Weighted sum of voxel terms, with deep supervision where the network has it."""
 
     def __init__(self, parts: Mapping[str, tuple[float, nn.Module]]) -> None:
         """
@@ -31,27 +37,32 @@ class VoxelLoss(nn.Module):
         self.parts = nn.ModuleDict({name: loss for name, (_, loss) in parts.items()})
 
     @classmethod
-    def of(cls, recipe: Recipe, loss_of: Callable[[float, float], nn.Module]) -> VoxelLoss:
-        """Dice and cross-entropy with the recipe's weights, those above 0.
+    def from_weights(
+        cls,
+        weights: Mapping[str, float],
+        build_nnunet_loss: BuildLoss,
+        level_weights: Sequence[float] | None,
+    ) -> VoxelLoss:
+        """The terms of `losses.voxel_terms` with a weight above 0.
 
         Args:
-            recipe: `dice_weight`, `ce_weight`.
-            loss_of: weights of Dice and cross-entropy -> nnU-Net's loss of them.
+            weights: of each term by its name.
+            build_nnunet_loss: builds nnU-Net's own loss for one resolution.
+            level_weights: of each output of deep supervision; None: there is one output.
         """
-        parts = {"Dice": (recipe.dice_weight, 1.0, 0.0), "CE": (recipe.ce_weight, 0.0, 1.0)}
-        return cls(
-            {
-                name: (weight, loss_of(dice, ce))
-                for name, (weight, dice, ce) in parts.items()
-                if weight > 0
-            }
-        )
+        parts = {}
+        for name, term in VOXEL_TERMS.items():
+            if weights.get(name, 0) > 0:
+                loss = term.build(build_nnunet_loss)
+                if level_weights is not None:
+                    loss = DeepSupervisionWrapper(loss, level_weights)
+                parts[term.title] = weights[name], loss
+        return cls(parts)
 
     def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a view, and its unweighted terms."""
-        like = finest_level(
-            view.logits
-        )  # nnU-Net's cross-entropy of a patch that is ignored altogether is no tensor
+        # nnU-Net's cross-entropy of a patch that is ignored altogether is no tensor
+        like = finest_level(view.logits)
         terms = {
             name: torch.as_tensor(loss(view.logits, view.target), device=like.device)
             for name, loss in self.parts.items()
@@ -60,12 +71,28 @@ class VoxelLoss(nn.Module):
         return total, {f"{name} {view.name}": term for name, term in terms.items()}
 
 
+AnObjective = TypeVar("AnObjective", bound=type["Voxelwise"])
+OBJECTIVES: dict[str, type[Voxelwise]] = {}
+"""Every objective by its key in a recipe."""
+
+
+def objective(key: str) -> Callable[[AnObjective], AnObjective]:
+    """Enters a class into `OBJECTIVES`."""
+
+    def enter(kind: AnObjective) -> AnObjective:
+        OBJECTIVES[key] = kind
+        return kind
+
+    return enter
+
+
+@objective("dice_ce")
 class Voxelwise(Objective):
     """The voxel loss, the mean over the views. Every other objective begins with it."""
 
-    def __init__(self, task: Task, voxel_loss: VoxelLoss) -> None:
+    def __init__(self, setup: ObjectiveSetup, voxel_loss: VoxelLoss) -> None:
         super().__init__()
-        self.task = task
+        self.setup, self.numbers = setup, setup.numbers
         self.voxel_loss = voxel_loss
 
     def segmentor_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
