@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -241,20 +242,50 @@ def _protocol(protocol: Any) -> str:
 
 
 def recipe() -> str:
-    """Every number of a recipe: its default, its range and what it is, from the code and its
-    docstrings."""
+    """Every number that all recipes have: default, range and meaning, from the code."""
+    from nnunet_liver_ext.losses.voxel_terms import VOXEL_TERMS
     from nnunet_liver_ext.trainers import recipe as module
 
-    limits = {name: (low, high) for name, low, high in module.RANGES}
-    meanings = _field_docstrings(Path(module.__file__), "Recipe")
-    rows = []
-    for own in fields(module.Recipe):
-        if own.name not in module.NOT_A_NUMBER:
-            default = "null" if own.default is None else str(own.default).lower()
-            low, high = limits.get(own.name, (None, None))
-            span = "" if low is None else f"{low:g} to {high:g}"
-            rows.append([f"`{own.name}`", default, span, meanings.get(own.name, "")])
+    plain = module.Recipe(strategy="one_view")
+    rows = _number_rows(plain, module.common_number_names())
+    for name, term in VOXEL_TERMS.items():
+        default = str(plain.voxel_terms.get(name, 0.0))
+        meaning = f"Weight of {term.title} in the voxel loss."
+        rows.append([f"`{name}{module.WEIGHT}`", default, str(module.WEIGHTS), meaning])
     return markdown_table(("number", "default", "range", "meaning"), rows)
+
+
+def objective_numbers() -> str:
+    """The numbers that each objective declares."""
+    from nnunet_liver_ext.trainers.objectives import OBJECTIVES
+
+    rows: dict[str, list[str]] = {}
+    owners: dict[str, list[str]] = {}
+    for key, kind in OBJECTIVES.items():
+        numbers = kind.numbers_type()
+        for row in _number_rows(numbers, [entry.name for entry in fields(numbers)]):
+            rows[row[0]] = row
+            owners.setdefault(row[0], []).append(key)
+    return markdown_table(
+        ("number", "default", "range", "meaning", "objectives"),
+        ([*row, ", ".join(owners[name])] for name, row in rows.items()),
+    )
+
+
+def _number_rows(numbers: Any, names: Sequence[str]) -> list[list[str]]:
+    """A row for each of these fields of a dataclass: name, default, range, meaning."""
+    from nnunet_liver_ext.trainers.ranges import field_types
+
+    meanings: dict[str, str] = {}
+    for kind in reversed(type(numbers).__mro__[:-1]):
+        module = Path(sys.modules[kind.__module__].__file__ or "")
+        meanings |= _field_docstrings(module, kind.__name__)
+    rows = []
+    for name in names:
+        value, (_, limits) = getattr(numbers, name), field_types(type(numbers))[name]
+        default = "null" if value is None else str(value).lower()
+        rows.append([f"`{name}`", default, str(limits or ""), meanings.get(name, "")])
+    return rows
 
 
 def _field_docstrings(path: Path, name: str) -> dict[str, str]:
@@ -311,6 +342,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "layers": layers,
     "metrics": metrics,
+    "objective-numbers": objective_numbers,
     "protocols": protocols,
     "recipe": recipe,
 }

@@ -138,4 +138,4 @@ def test_the_registor_is_found(model: Path):
     from nnunet_liver_ext.inference.registors import load_registor
 
     registor = load_registor(model, "0", "checkpoint_latest.pth", torch.device("cpu"))
-    assert registor.describe() == "translation by at most 5.33 x 10.7 x 10.7 voxels"
+    assert registor.describe() == "translation by at most 5.333 x 10.67 x 10.67 voxels"
