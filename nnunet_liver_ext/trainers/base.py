@@ -13,7 +13,6 @@ What is replaced here and why (nnU-Net 2.8.1):
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,11 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
-from torch import distributed as dist
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
-from nnunet_liver_ext.errors import InputError, NonFiniteLoss
+from nnunet_liver_ext.errors import NonFiniteLoss
 from nnunet_liver_ext.losses.voxel_terms import NOT_COUNTED
 from nnunet_liver_ext.networks.strategies import STRATEGIES, unwrapped
 from nnunet_liver_ext.trainers import progress
@@ -36,7 +34,9 @@ from nnunet_liver_ext.trainers.checkpoint import (
     check_not_kept_best,
     check_phase,
     check_version,
+    describe_state,
     read_extra,
+    restore_state,
     save_with_extra,
 )
 from nnunet_liver_ext.trainers.companion import Companion, check_companion
@@ -44,10 +44,15 @@ from nnunet_liver_ext.trainers.data.loaders import make_loaders
 from nnunet_liver_ext.trainers.data.ordered_batches import OrderedAugmenter, seed_everything
 from nnunet_liver_ext.trainers.data.usable_cases import find_usable_cases
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
-from nnunet_liver_ext.trainers.final_validation import marginal_metrics, validate_whole_volumes
+from nnunet_liver_ext.trainers.final_validation import (
+    marginal_metrics,
+    name_the_scores,
+    validate_whole_volumes,
+)
 from nnunet_liver_ext.trainers.game import Game, build_voxel_loss, objective_setup
+from nnunet_liver_ext.trainers.kept_state import keep_best_state
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective, VoxelLoss
-from nnunet_liver_ext.trainers.objectives.views import Annotations, View
+from nnunet_liver_ext.trainers.objectives.views import Annotations, View, dilation_in_voxels
 from nnunet_liver_ext.trainers.overrides import resolve
 from nnunet_liver_ext.trainers.phases import (
     COMPANION,
@@ -64,12 +69,13 @@ from nnunet_liver_ext.trainers.players import (
     make_optimizer,
     optimizer_step,
 )
-from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
+from nnunet_liver_ext.trainers.processes import check_ranks, draw_seed, limit_threads, share_seed
+from nnunet_liver_ext.trainers.recipe import NUMBERS_OF_NNUNET, PLANS_KEY, Recipe
 from nnunet_liver_ext.trainers.scores import (
+    best_score,
     correct_moving_average,
     count_hits,
     mean_over_ranks,
-    name_the_summary,
     regions_by_name,
 )
 from nnunet_liver_ext.trainers.turns import Turns
@@ -100,31 +106,16 @@ class LiverTrainer(nnUNetTrainer):
         self.pair = check_dataset(type(self).__name__, recipe, plans, configuration, dataset_json)
         self.organ = OrganMask.from_dataset_json(dataset_json)
         self.incomplete = IncompleteCases.from_dataset_json(dataset_json)
-        kind = OBJECTIVES[recipe.objective]
-        self.phases = plan_phases(
-            recipe,
-            has_companion=kind.has_companion,
-            warmup_share=kind.warmup_share,
-            companion_share=kind.companion_share,
-        )
+        self.phases = plan_phases(recipe)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe = recipe
         self.plans_manager.plans[PLANS_KEY] = {"version": __version__, "recipe": recipe.to_json()}
-        self.num_epochs = recipe.num_epochs
-        self.num_iterations_per_epoch = recipe.num_iterations_per_epoch
-        self.num_val_iterations_per_epoch = recipe.num_val_iterations_per_epoch
-        self.turns = Turns.from_recipe(recipe, self.configuration_manager.batch_size)
-        self.save_every = recipe.save_every
-        self.initial_lr = recipe.initial_lr
-        self.weight_decay = recipe.weight_decay
+        for name in NUMBERS_OF_NNUNET:
+            setattr(self, name, getattr(recipe, name))
         self.enable_deep_supervision = recipe.deep_supervision
-        self.oversample_foreground_percent = recipe.oversample_foreground_percent
-        self.probabilistic_oversampling = recipe.probabilistic_oversampling
-        self.seed = (
-            recipe.seed
-            if recipe.seed is not None
-            else int(np.random.SeedSequence().generate_state(1)[0])
-        )
+        self.organ_dilation = self._organ_dilation()
+        self.turns = Turns.from_recipe(recipe, self.configuration_manager.batch_size)
+        self.seed = draw_seed() if recipe.seed is None else recipe.seed
         self._best_ema: float | None = None
         self.history: progress.History = {}
         self.loaded_checkpoint = "checkpoint_final.pth"
@@ -163,7 +154,11 @@ class LiverTrainer(nnUNetTrainer):
         return strategy.build(build, num_input_channels, num_output_channels)
 
     def initialize(self) -> None:
-        self._share_seed_and_threads()
+        if self.is_ddp:
+            self.seed = share_seed(self.seed)
+            check_ranks(type(self).__name__, self.recipe, self.incomplete)
+        if self.device.type == "cpu":
+            limit_threads()
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
@@ -173,32 +168,7 @@ class LiverTrainer(nnUNetTrainer):
         self.objective = OBJECTIVES[self.recipe.objective](setup, self.loss).to(self.device)
         if self.objective.companion is not None:
             self.print_to_log_file(f"Companion network: {self.objective.describe()}")
-            self.companion = Companion(
-                self.objective,
-                self.objective.companion,
-                self.recipe,
-                self.phases,
-                device=self.device,
-                mixed_precision=self.grad_scaler is not None,
-                distributed=self.is_ddp,
-                compiled=self._do_i_compile(),
-            )
-
-    def _share_seed_and_threads(self) -> None:
-        if self.is_ddp:
-            # without recipe.seed each rank has drawn its own; the checkpoint keeps that of rank 0
-            seeds = [self.seed]
-            dist.broadcast_object_list(seeds, src=0)
-            self.seed = seeds[0]
-            if self.incomplete and "specialized" in self.recipe.strategy:
-                raise InputError(
-                    f"{type(self).__name__}: with incomplete pairs a rank may have nothing to teach"
-                    " one of its networks; train it on one GPU."
-                )
-        threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-        if self.device.type == "cpu" and threads.isdigit():
-            # nnUNetv2_train takes all cores, whoever else is there
-            torch.set_num_threads(max(1, int(threads)))
+            self.companion = Companion.from_trainer(self, self.objective.companion)
 
     def _build_loss(self) -> VoxelLoss:
         weights = unwrapped(self.network).supervision_weights
@@ -263,10 +233,8 @@ class LiverTrainer(nnUNetTrainer):
 
     def batches_used(self) -> int:
         """Training batches of all earlier epochs, whatever their phases."""
-        phases = (find_phase(self.phases, epoch) for epoch in range(self.current_epoch))
-        return self.num_iterations_per_epoch * sum(
-            self.turns.batches(phase.name) for phase in phases
-        )
+        phases = (find_phase(self.phases, epoch).name for epoch in range(self.current_epoch))
+        return self.num_iterations_per_epoch * sum(map(self.turns.batches, phases))
 
     # ------------------------------------------------------------------ steps
 
@@ -294,12 +262,8 @@ class LiverTrainer(nnUNetTrainer):
         super().on_train_epoch_start()
         self.objective.train()
         if self.companion is not None:
-            self.companion.schedule.step(self.current_epoch)
-            self.print_to_log_file(f"Phase: {self.phase}")
-            if self.phase.name != SEGMENTOR:
-                self.print_to_log_file(
-                    f"Learning rate of the companion network: {self.companion.learning_rate:.3g}"
-                )
+            for line in self.companion.begin_epoch(self.current_epoch, self.phase):
+                self.print_to_log_file(line)
 
     @property
     def game(self) -> Game:
@@ -336,19 +300,13 @@ class LiverTrainer(nnUNetTrainer):
         of_images = None
         if self.pair is not None:
             of_images = self.incomplete.annotated(cases, self.pair.modalities)
-        return Annotations(of_images, self.organ is not None, self._organ_dilation)
+        return Annotations(of_images, self.organ is not None, self.organ_dilation)
 
-    @property
     def _organ_dilation(self) -> tuple[int, ...] | None:
-        """Radius in voxels, (z, y, x), by which the organ mask is dilated for the loss.
-
-        Slices stay as they are in configurations that do not know their distance.
-        """
-        if self.organ is None or self.recipe.organ_dilation_mm is None:
+        configuration, radius_mm = self.configuration_manager, self.recipe.organ_dilation_mm
+        if self.organ is None or radius_mm is None:
             return None
-        spacing = self.configuration_manager.spacing
-        radii = [round(self.recipe.organ_dilation_mm / mm) for mm in spacing]
-        return (0,) * (len(self.configuration_manager.patch_size) - len(radii)) + tuple(radii)
+        return dilation_in_voxels(radius_mm, configuration.spacing, len(configuration.patch_size))
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
@@ -392,7 +350,7 @@ class LiverTrainer(nnUNetTrainer):
             restart=restart,
         )
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
-        for name, score in zip(self._regions(), scores, strict=True):
+        for name, score in zip(regions_by_name(self), scores, strict=True):
             self._record(f"pseudo Dice: {name}", float(score))
         figures = self._record_means(val_outputs, leave_out=OF_NNUNET)
         if shows_companion(self.phases, self.current_epoch):
@@ -400,7 +358,6 @@ class LiverTrainer(nnUNetTrainer):
                 self.print_to_log_file(line)
 
     def _record_means(self, outputs: list[dict], leave_out: set[str]) -> dict[str, float]:
-        """Records the mean over all batches and ranks of every figure, and returns it."""
         means = mean_over_ranks(outputs, leave_out, distributed=self.is_ddp)
         for name, value in means.items():
             self._record(name, value)
@@ -425,25 +382,12 @@ class LiverTrainer(nnUNetTrainer):
         for logger in self.logger.loggers:
             logger.log(name, value, self.current_epoch)
 
-    def _regions(self) -> dict[str, Any]:
-        return regions_by_name(self.pair, self.dataset_json, self.label_manager)
-
     # ------------------------------------------------------------------ checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
         if self.local_rank != 0:
             return
-        extra = {
-            "version": __version__,
-            "recipe": self.recipe.to_json(),
-            "seed": self.seed,
-            "history": self.history,
-            "phase": self.phase.name,
-            "objective": self.objective.state_dict(),
-            "kept_best": self.kept_best,
-            "companion": None if self.companion is None else self.companion.state_dict(),
-        }
-        save_with_extra(Path(filename), super().save_checkpoint, extra)
+        save_with_extra(Path(filename), super().save_checkpoint, describe_state(self))
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         path = Path(filename_or_checkpoint)
@@ -460,49 +404,18 @@ class LiverTrainer(nnUNetTrainer):
             self.initialize()
         check_companion(self.objective, extra, path)
         super().load_checkpoint(str(path))
-        self.objective.load_state_dict(extra["objective"])
-        if self.companion is not None:
-            self.companion.load_state_dict(extra["companion"])
-        self.history = extra["history"]
-        if self.recipe.seed is None:
-            self.seed = extra["seed"]
+        restore_state(self, extra)
         # nnU-Net saves `latest` before it looks whether this epoch was the best one
-        in_last_phase = self.logger.get_value("ema_fg_dice", step=None)[
-            self.phases[-1].first : self.current_epoch
-        ]
-        self._best_ema = max(
-            (value for value in in_last_phase if not math.isnan(value)), default=None
-        )
-        self.loaded_checkpoint, self.kept_best = path.name, extra.get("kept_best", False)
+        moving_average = self.logger.get_value("ema_fg_dice", step=None)
+        self._best_ema = best_score(moving_average, self.phases[-1].first, self.current_epoch)
+        self.loaded_checkpoint = path.name
 
     def on_train_end(self) -> None:
         if self.recipe.keep == "best":
-            self._keep_the_best()
+            self.kept_best = keep_best_state(self, has_score=self._best_ema is not None)
         super().on_train_end()
         # the same weights, whatever training was continued from
         self.loaded_checkpoint = "checkpoint_final.pth"
-
-    def _keep_the_best(self) -> None:
-        best = Path(self.output_folder) / "checkpoint_best.pth"
-        if self._best_ema is None or self.disable_checkpointing or not best.is_file():
-            self.print_to_log_file(
-                "WARNING: no epoch of this training has a score, or none was saved; the last state"
-                " is kept."
-            )
-            return
-        self._take_weights_of(best)
-        self.kept_best = True
-
-    def _take_weights_of(self, path: Path) -> None:
-        """Ends the training with the weights of its best epoch."""
-        if self.is_ddp:
-            dist.barrier()  # rank 0 has written it
-        checkpoint = torch.load(path, map_location=self.device, weights_only=False)
-        unwrapped(self.network).load_state_dict(checkpoint["network_weights"])
-        self.objective.load_state_dict(checkpoint[PLANS_KEY]["objective"])
-        self.print_to_log_file(
-            f"The state after epoch {checkpoint['current_epoch'] - 1} was the best one and is kept."
-        )
 
     # ------------------------------------------------------------------ final validation
 
@@ -514,12 +427,4 @@ class LiverTrainer(nnUNetTrainer):
             else:
                 super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0:
-            summary = Path(self.output_folder) / "validation" / "summary.json"
-            scores = name_the_summary(
-                summary,
-                self._regions(),
-                self.loaded_checkpoint,
-                {} if self.pair is None else self.incomplete.unmeasurable(self.pair),
-                kept_best=self.kept_best,
-            )
-            self.print_to_log_file(f"Validation Dice by modality: {scores}")
+            self.print_to_log_file(f"Validation Dice by modality: {name_the_scores(self)}")

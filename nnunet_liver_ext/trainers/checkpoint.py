@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,6 +20,9 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.phases import IN_WORDS, SEGMENTOR, Phase, find_phase
 from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, PLANS_KEY, Recipe
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.trainers.base import LiverTrainer
 
 UNFINISHED = ".unfinished_"
 
@@ -43,6 +46,32 @@ def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, An
         del checkpoint
         written.unlink()
         complete.replace(path)
+
+
+def describe_state(trainer: LiverTrainer) -> dict[str, Any]:
+    """Our entry of a trainer's checkpoint."""
+    companion = trainer.companion
+    return {
+        "version": __version__,
+        "recipe": trainer.recipe.to_json(),
+        "seed": trainer.seed,
+        "history": trainer.history,
+        "phase": trainer.phase.name,
+        "objective": trainer.objective.state_dict(),
+        "kept_best": trainer.kept_best,
+        "companion": None if companion is None else companion.state_dict(),
+    }
+
+
+def restore_state(trainer: LiverTrainer, extra: Mapping[str, Any]) -> None:
+    """Gives a trainer the state that `describe_state` described; a seed of the recipe stays."""
+    trainer.objective.load_state_dict(extra["objective"])
+    if trainer.companion is not None:
+        trainer.companion.load_state_dict(extra["companion"])
+    trainer.history = extra["history"]
+    if trainer.recipe.seed is None:
+        trainer.seed = extra["seed"]
+    trainer.kept_best = extra.get("kept_best", False)
 
 
 def read_extra(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.objectives import Objective
-from nnunet_liver_ext.trainers.phases import Phase, PhaseSchedule
+from nnunet_liver_ext.trainers.phases import SEGMENTOR, Phase, PhaseSchedule
 from nnunet_liver_ext.trainers.players import broadcast, make_optimizer, optimizer_step
 from nnunet_liver_ext.trainers.recipe import Recipe
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.trainers.base import LiverTrainer
 
 
 class Companion:
@@ -52,6 +55,28 @@ class Companion:
             recipe.lr_exponent,
         )
         self.scaler = torch.GradScaler(device.type) if mixed_precision else None
+
+    @classmethod
+    def from_trainer(cls, trainer: LiverTrainer, network: nn.Module) -> Companion:
+        """The companion of a trainer whose objective has been built."""
+        return cls(
+            trainer.objective,
+            network,
+            trainer.recipe,
+            trainer.phases,
+            device=trainer.device,
+            mixed_precision=trainer.grad_scaler is not None,
+            distributed=trainer.is_ddp,
+            compiled=trainer._do_i_compile(),
+        )
+
+    def begin_epoch(self, epoch: int, phase: Phase) -> list[str]:
+        """Sets the learning rate of an epoch; returns lines for the log."""
+        self.schedule.step(epoch)
+        lines = [f"Phase: {phase}"]
+        if phase.name != SEGMENTOR:
+            lines.append(f"Learning rate of the companion network: {self.learning_rate:.3g}")
+        return lines
 
     @property
     def learning_rate(self) -> float:

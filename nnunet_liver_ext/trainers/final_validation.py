@@ -22,6 +22,7 @@ from torch import distributed as dist
 
 from nnunet_liver_ext.networks.strategies import unwrapped
 from nnunet_liver_ext.trainers.predictor import LiverPredictor
+from nnunet_liver_ext.trainers.scores import name_the_summary, regions_by_name
 from nnunet_liver_ext.workers import exit_with_parent
 
 if TYPE_CHECKING:
@@ -94,6 +95,18 @@ def marginal_metrics(trainer: LiverTrainer) -> Iterator[None]:
         yield
     finally:
         trainer.label_manager = manager
+
+
+def name_the_scores(trainer: LiverTrainer) -> str:
+    """Names what `validation/summary.json` measured; returns the Dice of each class in a line."""
+    unmeasurable = {} if trainer.pair is None else trainer.incomplete.unmeasurable(trainer.pair)
+    return name_the_summary(
+        Path(trainer.output_folder) / "validation" / "summary.json",
+        regions_by_name(trainer),
+        trainer.loaded_checkpoint,
+        unmeasurable,
+        kept_best=trainer.kept_best,
+    )
 
 
 def _predictor(trainer: LiverTrainer) -> LiverPredictor:

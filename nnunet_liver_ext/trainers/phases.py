@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 from nnunet_liver_ext.trainers.objectives.interface import BOTH, COMPANION, SEGMENTOR, PhaseName
 from nnunet_liver_ext.trainers.recipe import Recipe
 
@@ -35,27 +36,26 @@ class Phase:
         return f"{IN_WORDS[self.name]} (epochs {self.first} to {self.end - 1})"
 
 
-def plan_phases(
-    recipe: Recipe, *, has_companion: bool, warmup_share: float, companion_share: float
-) -> tuple[Phase, ...]:
+def plan_phases(recipe: Recipe) -> tuple[Phase, ...]:
     """The phases that are not empty, in their order.
 
     Args:
-        recipe: `num_epochs`, `warmup_epochs`, `companion_epochs` and the checkpoints to start from.
-        has_companion: without a companion there is one phase, the segmentor's.
-        warmup_share: share of the epochs for phase 1 where the recipe says nothing.
-        companion_share: the same for phase 2.
+        recipe: its objective has the shares of the epochs where it names no numbers of epochs.
 
     Raises:
         InputError: the first two phases are longer than the training.
     """
-    if not has_companion:
+    objective = OBJECTIVES[recipe.objective]
+    if not objective.has_companion:
         return (Phase(SEGMENTOR, 0, recipe.num_epochs),)
     warmup = _epochs(
-        recipe.warmup_epochs, recipe.segmentor_checkpoint, warmup_share, recipe.num_epochs
+        recipe.warmup_epochs, recipe.segmentor_checkpoint, objective.warmup_share, recipe.num_epochs
     )
     alone = _epochs(
-        recipe.companion_epochs, recipe.companion_checkpoint, companion_share, recipe.num_epochs
+        recipe.companion_epochs,
+        recipe.companion_checkpoint,
+        objective.companion_share,
+        recipe.num_epochs,
     )
     if warmup + alone > recipe.num_epochs:
         raise InputError(

@@ -22,6 +22,17 @@ PLANS_KEY = "nnunet_liver_ext"
 
 NOT_A_NUMBER = ("strategy", "objective", "architecture")
 """What a trainer's name says, so that no plans may change it."""
+NUMBERS_OF_NNUNET = (
+    "num_epochs",
+    "num_iterations_per_epoch",
+    "num_val_iterations_per_epoch",
+    "save_every",
+    "initial_lr",
+    "weight_decay",
+    "oversample_foreground_percent",
+    "probabilistic_oversampling",
+)
+"""Numbers that nnU-Net's trainer has by the same names."""
 BY_NAME = ("voxel_terms", "objective_options")
 """Fields whose entries are flat numbers of a recipe."""
 WEIGHT = "_weight"

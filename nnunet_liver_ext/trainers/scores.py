@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.objectives.views import View, finest_level
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.trainers.base import LiverTrainer
 
 
 def hard_counts(logits: Tensor, target: Tensor, ignored: int | None = None) -> np.ndarray:
@@ -108,13 +111,12 @@ def count_hits(views: Sequence[View], pair: PairLabels | None, manager: LabelMan
     return np.concatenate([counts.get(name, none) for name in pair.modalities], axis=1)
 
 
-def regions_by_name(
-    pair: PairLabels | None, dataset_json: Mapping[str, Any], manager: LabelManager
-) -> dict[str, Any]:
+def regions_by_name(trainer: LiverTrainer) -> dict[str, Any]:
     """nnU-Net's label or region of each class that is scored, by its name."""
-    if pair is not None:
-        return dict(pair.regions())
-    names = {str(value): name for name, value in dataset_json["labels"].items()}
+    if trainer.pair is not None:
+        return dict(trainer.pair.regions())
+    names = {str(value): name for name, value in trainer.dataset_json["labels"].items()}
+    manager = trainer.label_manager
     labels: Any = manager.foreground_regions if manager.has_regions else manager.foreground_labels
     return {
         names.get(str(list(label) if isinstance(label, tuple) else label), str(label)): label
@@ -137,6 +139,12 @@ def correct_moving_average(moving_average: list[float], dice: float, *, restart:
         moving_average[-1] = dice
     elif math.isnan(dice):
         moving_average[-1] = previous
+
+
+def best_score(moving_average: Sequence[float], first: int, end: int) -> float | None:
+    """The best score of the epochs from `first` to before `end`; None if none of them has one."""
+    known = (value for value in moving_average[first:end] if not math.isnan(value))
+    return max(known, default=None)
 
 
 def name_the_summary(

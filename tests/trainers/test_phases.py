@@ -33,11 +33,9 @@ SHARES = {"adversarial": (0.5, 0.0), "similarity": (0.4, 0.1)}
 def planned(
     shares: str = "similarity", *, has_companion: bool = True, **numbers: Any
 ) -> list[tuple[str, int, int]]:
-    warmup, companion = SHARES[shares]
-    recipe = Recipe(strategy="single_input", **numbers)
-    phases = plan_phases(
-        recipe, has_companion=has_companion, warmup_share=warmup, companion_share=companion
-    )
+    objective = {"adversarial": "gambling", "similarity": "similarity_elastic"}[shares]
+    objective = objective if has_companion else "dice_ce"
+    phases = plan_phases(Recipe(strategy="single_input", objective=objective, **numbers))
     return [(phase.name, phase.first, phase.end) for phase in phases]
 
 

@@ -138,6 +138,15 @@ def mark_not_counted(
     return labels[:, :1].masked_fill(~dilate_mask(labels[:, 1:] > 0, radii), NOT_COUNTED)
 
 
+def dilation_in_voxels(radius_mm: float, spacing_mm: Sequence[float], dims: int) -> tuple[int, ...]:
+    """A radius in voxels along each axis of a patch.
+
+    Slices stay as they are (0) where the spacing does not know their distance.
+    """
+    radii = tuple(round(radius_mm / mm) for mm in spacing_mm)
+    return (0,) * (dims - len(radii)) + radii
+
+
 def dilate_mask(mask: Tensor, radii: Sequence[int]) -> Tensor:
     """A mask (B, 1, ...) dilated by a box with these radii in voxels, one axis at a time."""
     grown = mask.float()
