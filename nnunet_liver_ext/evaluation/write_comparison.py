@@ -8,9 +8,9 @@ from pathlib import Path
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.compare_models import ModelComparison
-from nnunet_liver_ext.evaluation.comparison.forest_figure import draw_forest
 from nnunet_liver_ext.evaluation.comparison.written_tables import latex, markdown
 from nnunet_liver_ext.evaluation.report import write_comparison_report
+from nnunet_liver_ext.evaluation.report.plots.forest_plots import write_forest_picture
 from nnunet_liver_ext.evaluation.results.results_json import versions
 from nnunet_liver_ext.evaluation.results.results_table import write_csv
 
@@ -73,7 +73,7 @@ def write_comparison(
     for name, text in texts.items():
         with atomic_write(out / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    draw_forest(comparison.table, out / "comparison.png")
+    write_forest_picture(comparison.table, out / "comparison.png")
     write_comparison_report(
         comparison.results,
         comparison.table,

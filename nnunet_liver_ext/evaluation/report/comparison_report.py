@@ -21,8 +21,8 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.html_page import write_page
-from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
-from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import BOX_NOTE, colours
+from nnunet_liver_ext.evaluation.report.plots.box_plots import box_plots
+from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import BOX_NOTE, choose_colours
 from nnunet_liver_ext.evaluation.report.plots.forest_plots import forest_plots
 from nnunet_liver_ext.evaluation.report.sections.comparison_methods import comparison_methods
 from nnunet_liver_ext.evaluation.report.sections.comparison_tables import (
@@ -86,8 +86,8 @@ def write_comparison_report(
         comparison_caption=caption(comparison),
         ranking=_ranks(ranking, list(tables)),
         runs=_text_table(runs, RUNS),
-        plots=distributions(table, metrics, colours(list(tables))),
-        legend=list(zip(colours(list(tables)).values(), tables, strict=True)),
+        plots=box_plots(table, metrics, choose_colours(list(tables))),
+        models_legend=list(zip(choose_colours(list(tables)).values(), tables, strict=True)),
         box_note=BOX_NOTE,
         case_table=comparison_case_table(values, metrics, list(tables), pairs, anchors),
         methods=comparison_methods(

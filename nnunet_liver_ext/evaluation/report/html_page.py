@@ -1,5 +1,4 @@
-"""From a template to one HTML file that opens alone: styles, script and pictures are in it, and
-nothing is fetched."""
+"""From a template to one HTML file that opens alone: styles, script and pictures are in it."""
 
 from __future__ import annotations
 
@@ -25,21 +24,22 @@ def write_page(template: str, path: Path, **content: Any) -> None:
         content: what the template needs.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read),
+        loader=jinja2.FunctionLoader(read_template),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    own = {
-        "css": Markup(_read("style.css")),
-        "script": Markup(_read("script.js")),
+    fixed = {
+        "css": Markup(read_template("style.css")),
+        "script": Markup(read_template("script.js")),
         "version": __version__,
     }
-    html = environment.get_template(template).render(**own, **content)
+    html = environment.get_template(template).render(**fixed, **content)
     with atomic_write(path) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
 
 
-def _read(name: str) -> str:
+def read_template(name: str) -> str:
+    """The text of a file in `TEMPLATES`."""
     return (files(__package__) / TEMPLATES / name).read_text(encoding="utf-8")

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results
-from nnunet_liver_ext.evaluation.comparison.forest_figure import forest_rows
 from nnunet_liver_ext.evaluation.comparison.results_folders import (
     default_names,
     read_folds,
@@ -21,6 +20,7 @@ from nnunet_liver_ext.evaluation.comparison.results_folders import (
     read_table,
 )
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.report.plots.forest_plots import forest_rows
 from nnunet_liver_ext.evaluation.results.latex import escaped_latex
 from nnunet_liver_ext.evaluation.results.results_table import read_results
 from nnunet_liver_ext.evaluation.write_comparison import write_comparison
@@ -391,7 +391,7 @@ def test_the_picture_grows_with_the_rows_and_shows_what_is_significant(results, 
         Image.open(tmp_path / name / "comparison.png").convert("RGB") for name in ("two", "three")
     )
     assert three.height > two.height
-    for picture, colours in ((two, [(0, 114, 178)]), (three, [(0, 114, 178), (213, 94, 0)])):
+    for picture, colours in ((two, [(15, 98, 201)]), (three, [(15, 98, 201), (180, 35, 24)])):
         for colour in colours:
             assert (np.abs(np.asarray(picture, int) - colour).sum(-1) < 5).sum() > 500
 
@@ -484,7 +484,7 @@ def test_a_comparison_that_breaks_off_leaves_no_table_of_an_earlier_one(
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("nnunet_liver_ext.evaluation.write_comparison.draw_forest", full)
+    monkeypatch.setattr("nnunet_liver_ext.evaluation.write_comparison.write_forest_picture", full)
     with pytest.raises(OSError, match="no space"):
         write_comparison(compared, tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out/comparison.csv").exists()

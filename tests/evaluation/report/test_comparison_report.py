@@ -118,8 +118,8 @@ def test_a_case_that_a_model_lacks_has_no_difference(tmp_path):
 
 def test_plots_have_a_box_for_each_model_and_lead_to_the_cases(page):
     plot = next(plot for plot in page.all("figure", "plot") if plot.text.strip().startswith("Dice"))
-    boxes = [box for box in page.all("rect", "box") if box.within(plot)]
-    assert [box.attributes["class"] for box in boxes] == ["box s0", "box s1"] * 2
+    boxes = [box for box in page.all("g", "box") if box.within(plot)]
+    assert [box.attributes["class"] for box in boxes] == ["box c0", "box c1"] * 2
     anchors = {row.attributes["data-anchor"] for row in rows_of(page, "cases")}
     links = [link.attributes["href"][1:] for link in page.all("a") if link.within(plot)]
     assert set(links) == anchors

@@ -1,14 +1,15 @@
-"""Do measured numbers agree with the reference's? Scatter and Bland-Altman plots, and one error
-against size."""
+"""Scatter and Bland-Altman plots: do predicted quantities agree with the reference's?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from nnunet_liver_ext.evaluation.agreement import (
     limits_of_agreement,
@@ -16,25 +17,20 @@ from nnunet_liver_ext.evaluation.agreement import (
     threshold_agreement,
 )
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
-from nnunet_liver_ext.evaluation.report.plots.shapes import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Area,
-    Line,
+from nnunet_liver_ext.evaluation.report.plots.drawing import (
+    COLOURS,
+    DASHED,
+    FAINT,
+    Mark,
     Plot,
-    Point,
-    Scale,
-    Text,
-    frame,
-    scale,
+    add_points,
+    drawing_style,
+    new_figure,
+    round_ticks,
+    set_ticks,
 )
 
 MEASURED_TWICE = ("prediction", "reference")
-MOST_LEFT, MOST_RIGHT, LOWEST, HIGHEST = LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Quantity:
     """(N,), of the predictions; nan and infinite values are left out and counted."""
     reference: np.ndarray
     """(N,)."""
-    css: str = "s0"
+    colour: str = "c0"
     names: tuple[str, str] = MEASURED_TWICE
 
     @property
@@ -64,8 +60,12 @@ class Quantity:
             return "–"
         return f"{value:z.{self.decimals}f} {self.unit_text}".strip().replace("-", "−")
 
+    def axis_title(self, text: str) -> str:
+        """The text with the unit in brackets."""
+        return f"{text} [{self.unit}]" if self.unit_text else text
 
-def quantity(table: pd.DataFrame, metrics: tuple[str, str], **more: object) -> Quantity | None:
+
+def find_quantity(table: pd.DataFrame, metrics: tuple[str, str], **more: Any) -> Quantity | None:
     """The two metrics of one modality and class case by case, or None if no case has both.
 
     Args:
@@ -74,113 +74,100 @@ def quantity(table: pd.DataFrame, metrics: tuple[str, str], **more: object) -> Q
         more: the other fields of `Quantity`.
     """
     wide = table[table.metric.isin(metrics)].pivot(index="case", columns="metric", values="value")
-    if (
-        not set(metrics) <= set(wide.columns)
-        or not np.isfinite(wide[list(metrics)]).all(axis=1).any()
-    ):
+    if not set(metrics) <= set(wide.columns):
+        return None
+    if not np.isfinite(wide[list(metrics)]).all(axis=1).any():
         return None
     measured, reference = (wide[name].to_numpy(float) for name in metrics)
     return Quantity(
-        cases=[str(case) for case in wide.index],
-        measured=measured,
-        reference=reference,
-        **more,  # type: ignore[arg-type]
+        cases=list(map(str, wide.index)), measured=measured, reference=reference, **more
     )
 
 
-def bland_altman(own: Quantity) -> Plot:
-    """Difference against mean of prediction and reference, with bias and 95 % limits of agreement
-    and their intervals."""
-    differences, means = own.measured - own.reference, (own.measured + own.reference) / 2
+@drawing_style()
+def bland_altman(quantity: Quantity) -> Plot:
+    """Difference against mean of prediction and reference; bias and 95 % limits of agreement."""
+    differences = quantity.measured - quantity.reference
+    means = (quantity.measured + quantity.reference) / 2
     limits = limits_of_agreement(differences)
-    around = [
-        limits.lower,
-        limits.upper,
-        limits.lower_interval.lower,
-        limits.upper_interval.upper,
-        0.0,
-    ]
-    x, y = _scales(means, [*differences, *around])
-    shapes = frame(x, y, _axis("mean of both", own), _axis("prediction − reference", own))
-    shapes += [Line(x.start, y.at(0), x.end, y.at(0), "zero")]
+    intervals = (limits.lower_interval, limits.upper_interval, limits.mean_interval)
+    figure, axes = new_figure()
+    around = [limits.lower, limits.upper, limits.lower_interval.lower, limits.upper_interval.upper]
+    set_ticks(axes, x=round_ticks(means), y=round_ticks([*differences, *around, 0.0]))
+    axes.set_title(quantity.axis_title("prediction − reference"))
+    axes.set_xlabel(quantity.axis_title("mean of both"))
+    axes.axhline(0, color=FAINT, alpha=0.7, linewidth=1, gid="zero")
+    look: dict[str, Any] = {"color": COLOURS[quantity.colour], "linewidth": 1.4}
     if not math.isnan(limits.std):
-        for low, high in (limits.lower_interval, limits.upper_interval, limits.mean_interval):
-            shapes.append(
-                Area(
-                    x.start,
-                    y.at(high),
-                    x.end - x.start,
-                    round(y.at(low) - y.at(high), 1),
-                    f"band {own.css}",
-                )
-            )
-        for value in (limits.lower, limits.upper):
-            shapes.append(Line(x.start, y.at(value), x.end, y.at(value), f"limit {own.css}"))
-        shapes.append(Line(x.start, y.at(limits.mean), x.end, y.at(limits.mean), f"bias {own.css}"))
+        for low, high in intervals:
+            axes.axhspan(low, high, **look | {"alpha": 0.12, "linewidth": 0}, gid="band")
+        for limit in (limits.lower, limits.upper):
+            axes.axhline(limit, **look, linestyle=DASHED, gid="limit")
+        axes.axhline(limits.mean, **look | {"linewidth": 2.4}, gid="bias")
     caption = (
-        f"Bias {own.text(limits.mean)}, 95 % limits of agreement {own.text(limits.lower)} to"
-        f" {own.text(limits.upper)}, {_count(limits.count, limits.left_out)}."
+        f"Bias {quantity.text(limits.mean)}, 95 % limits of agreement"
+        f" {quantity.text(limits.lower)} to {quantity.text(limits.upper)},"
+        f" {_count(limits.count, limits.left_out)}."
     )
-    points = _points(own, means, differences, x, y)
-    description = f"Bland-Altman plot of {own.title}. {caption}"
-    return Plot(f"{own.title}: Bland-Altman", description, shapes, points, caption)
+    description = f"Bland-Altman plot of {quantity.title}. {caption}"
+    points = add_points(axes, _points(quantity, means, differences))
+    return Plot(f"{quantity.title}: Bland-Altman", description, figure, points, caption)
 
 
-def scatter(own: Quantity, *, threshold: float | None = None, threshold_name: str = "") -> Plot:
+@drawing_style()
+def scatter(
+    quantity: Quantity, *, threshold: float | None = None, threshold_name: str = ""
+) -> Plot:
     """Prediction against reference with the line of equality, and a threshold on both axes."""
-    both = [*own.measured, *own.reference, *([threshold] if threshold is not None else [])]
-    x, y = _scales(both, both)
-    shapes = frame(x, y, _axis(own.names[1], own), _axis(own.names[0], own))
-    shapes.append(Line(x.start, y.start, x.end, y.end, "zero"))
-    caption = _agreement_text(own)
+    figure, axes = new_figure()
+    thresholds = [threshold] if threshold is not None else []
+    ticks = round_ticks([*quantity.measured, *quantity.reference, *thresholds])
+    set_ticks(axes, x=ticks, y=ticks)
+    axes.set_title(quantity.axis_title(quantity.names[0]))
+    axes.set_xlabel(quantity.axis_title(quantity.names[1]))
+    ends = (ticks[0], ticks[-1])
+    axes.plot(ends, ends, color=FAINT, alpha=0.7, linewidth=1, gid="zero")
+    caption = _agreement_text(quantity)
     if threshold is not None:
-        at_x, at_y = x.at(threshold), y.at(threshold)
-        shapes += [
-            Line(at_x, y.start, at_x, y.end, "reference"),
-            Line(x.start, at_y, x.end, at_y, "reference"),
-        ]
-        shapes.append(Text(x.end, at_y - 4, threshold_name, "remark", "end"))
-        caption += _threshold_text(own, threshold)
-    points = _points(own, own.reference, own.measured, x, y)
-    title = f"{own.title}: {own.names[0]} and {own.names[1]}"
-    return Plot(title, f"Scatter plot of {title}. {caption}", shapes, points, caption)
+        _draw_threshold(axes, threshold, threshold_name)
+        caption += _threshold_text(quantity, threshold)
+    title = f"{quantity.title}: {quantity.names[0]} and {quantity.names[1]}"
+    points = add_points(axes, _points(quantity, quantity.reference, quantity.measured))
+    description = f"Scatter plot of {title}. {caption}"
+    return Plot(title, description, figure, points, caption)
 
 
-def against_size(rows: pd.DataFrame, title: str, css: Mapping[str, str]) -> Plot | None:
+@drawing_style()
+def dice_over_volume(rows: pd.DataFrame, title: str, colours: Mapping[str, str]) -> Plot | None:
     """Dice over the reference's volume, of one class; None without a case that has both.
 
     Args:
-        rows: with the columns case, modality, dice and volume.
+        rows: with the columns case, modality, dice and volume_reference (ml).
         title: of the class.
-        css: by modality.
+        colours: by modality.
     """
-    finite = rows[np.isfinite(rows["dice"]) & np.isfinite(rows["volume"])]
+    finite = rows[np.isfinite(rows["dice"]) & np.isfinite(rows["volume_reference"])]
     if finite.empty:
         return None
-    x = scale(finite["volume"], MOST_LEFT, MOST_RIGHT, lowest=0)
-    y = scale(finite["dice"], LOWEST, HIGHEST, highest=1.0)
-    points = []
+    figure, axes = new_figure()
+    x = round_ticks(finite["volume_reference"], lowest=0)
+    set_ticks(axes, x=x, y=round_ticks(finite["dice"], highest=1.0))
+    axes.set_title("Dice")
+    axes.set_xlabel("volume of the reference [ml]")
+    marks = []
     for row in finite.to_dict("records"):
-        key = ImageKey(row["case"], row["modality"])
-        text = f"{key}: Dice {row['dice']:.3f}, {row['volume']:.0f} ml"
-        points.append(
-            Point(
-                x.at(row["volume"]),
-                y.at(row["dice"]),
-                text,
-                row["case"],
-                css.get(row["modality"], "s0"),
-            )
-        )
+        dice, volume_ml = row["dice"], row["volume_reference"]
+        text = f"{ImageKey(row['case'], row['modality'])}: Dice {dice:.3f}, {volume_ml:.0f} ml"
+        colour = colours.get(row["modality"], "c0")
+        marks.append(Mark(text, row["case"], volume_ml, dice, colour))
+    modalities = finite["modality"].unique()
+    legend = [(colours.get(modality, "c0"), modality) for modality in modalities]
     caption = _rank_correlation(finite)
-    shapes = frame(x, y, "volume of the reference [ml]", "Dice")
-    legend = [(css.get(modality, "s0"), modality) for modality in finite["modality"].unique()]
-    description = f"Scatter plot of Dice over the reference's volume, {title}. {caption}"
     return Plot(
         f"Dice over volume, {title}",
-        description,
-        shapes,
-        points,
+        f"Scatter plot of Dice over the reference's volume, {title}. {caption}",
+        figure,
+        add_points(axes, marks),
         caption,
         legend if len(legend) > 1 else (),
     )
@@ -190,66 +177,57 @@ def _rank_correlation(rows: pd.DataFrame) -> str:
     from scipy.stats import spearmanr
 
     parts = []
-    for modality in rows["modality"].unique():
-        own, name = (
-            rows[rows["modality"] == modality],
-            "" if modality == NO_MODALITY else f"{modality} ",
-        )
-        if len(own) > 2 and own["dice"].nunique() > 1 and own["volume"].nunique() > 1:
-            rho = float(spearmanr(own["volume"], own["dice"]).statistic)
-            parts.append(f"{name}ρ = {rho:.2f} ({len(own)} cases)".replace("-", "−"))
+    for modality, images in rows.groupby("modality", sort=False):
+        name = "" if modality == NO_MODALITY else f"{modality} "
+        dice, volume_ml = images["dice"], images["volume_reference"]
+        if len(images) > 2 and dice.nunique() > 1 and volume_ml.nunique() > 1:
+            rho = float(spearmanr(volume_ml, dice).statistic)
+            parts.append(f"{name}ρ = {rho:.2f} ({len(images)} cases)".replace("-", "−"))
     return f"Rank correlation (Spearman): {', '.join(parts)}." if parts else ""
 
 
-def _scales(
-    x_values: Sequence[float] | np.ndarray, y_values: Sequence[float] | np.ndarray
-) -> tuple[Scale, Scale]:
-    return scale(x_values, MOST_LEFT, MOST_RIGHT), scale(y_values, LOWEST, HIGHEST)
+def _points(quantity: Quantity, x: np.ndarray, y: np.ndarray) -> Iterable[Mark]:
+    values = zip(quantity.cases, x, y, quantity.measured, quantity.reference, strict=True)
+    for case, at_x, at_y, measured, reference in values:
+        if np.isfinite(at_x) and np.isfinite(at_y):
+            numbers = f"{quantity.text(measured)}, {quantity.names[1]} {quantity.text(reference)}"
+            yield Mark(f"{case}: {numbers}", case, at_x, at_y, quantity.colour)
 
 
-def _points(
-    own: Quantity, x_values: np.ndarray, y_values: np.ndarray, x: Scale, y: Scale
-) -> list[Point]:
-    return [
-        Point(
-            x.at(at_x),
-            y.at(at_y),
-            f"{case}: {own.text(measured)}, {own.names[1]} {own.text(reference)}",
-            case,
-            own.css,
-        )
-        for case, at_x, at_y, measured, reference in zip(
-            own.cases, x_values, y_values, own.measured, own.reference, strict=True
-        )
-        if np.isfinite(at_x) and np.isfinite(at_y)
-    ]
-
-
-def _agreement_text(own: Quantity) -> str:
-    errors = summarise_errors(own.measured, own.reference)
-    parts = [f"mean absolute difference {own.text(errors.mean_absolute_error)}"]
-    if own.unit == "ml" and own.names == MEASURED_TWICE:
-        parts.append(f"{100 * errors.share_within:.0f} % within {errors.within_percent:g} %")
-    if own.names == MEASURED_TWICE and not math.isnan(errors.concordance):
-        parts.append(
-            f"concordance {errors.concordance:.3f}, r {errors.pearson_r:.3f}".replace("-", "−")
-        )
-    text = ", ".join(parts)
-    return f"{text[0].upper()}{text[1:]}, {_count(errors.count, errors.left_out)}."
-
-
-def _threshold_text(own: Quantity, threshold: float) -> str:
-    found = threshold_agreement(own.measured, own.reference, threshold)
-    same = found.true_positives + found.true_negatives
-    return (
-        f" On the same side of {threshold:g}: {same} of {found.count} (above in both"
-        f" {found.true_positives}, only predicted {found.false_positives}, only in the reference"
-        f" {found.false_negatives})."
+def _draw_threshold(axes: Axes, threshold: float, name: str) -> None:
+    look: dict[str, Any] = {"color": FAINT, "linewidth": 1, "linestyle": DASHED, "gid": "reference"}
+    axes.axhline(threshold, **look)
+    axes.axvline(threshold, **look)
+    axes.annotate(
+        name,
+        (1, threshold),
+        xytext=(0, 3),
+        xycoords=axes.get_yaxis_transform(),
+        textcoords="offset points",
+        horizontalalignment="right",
+        fontstyle="italic",
     )
 
 
-def _axis(text: str, own: Quantity) -> str:
-    return f"{text} [{own.unit}]" if own.unit_text else text
+def _agreement_text(quantity: Quantity) -> str:
+    errors = summarise_errors(quantity.measured, quantity.reference)
+    parts = [f"mean absolute difference {quantity.text(errors.mean_absolute_error)}"]
+    if quantity.unit == "ml" and quantity.names == MEASURED_TWICE:
+        parts.append(f"{100 * errors.share_within:.0f} % within {errors.within_percent:g} %")
+    if quantity.names == MEASURED_TWICE and not math.isnan(errors.concordance):
+        parts.append(f"concordance {errors.concordance:.3f}, r {errors.pearson_r:.3f}")
+    text = ", ".join(parts).replace(" -", " −")
+    return f"{text[0].upper()}{text[1:]}, {_count(errors.count, errors.left_out)}."
+
+
+def _threshold_text(quantity: Quantity, threshold: float) -> str:
+    sides = threshold_agreement(quantity.measured, quantity.reference, threshold)
+    same = sides.true_positives + sides.true_negatives
+    return (
+        f" On the same side of {threshold:g}: {same} of {sides.count} (above in both"
+        f" {sides.true_positives}, only predicted {sides.false_positives}, only in the reference"
+        f" {sides.false_negatives})."
+    )
 
 
 def _count(count: int, left_out: int) -> str:

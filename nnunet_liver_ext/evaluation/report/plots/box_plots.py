@@ -1,4 +1,4 @@
-"""Box and strip plots: a box for each group, every case a point.
+"""Box and strip plots: a box for each modality (and model), every case a point.
 
 Box from the first to the third quartile with the median; whiskers to the farthest value within 1.5
 box lengths. Infinite values stand above the frame and are in no quartile; values that do not exist
@@ -9,117 +9,156 @@ they stand at the frame's edge, and the caption says them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cbook import boxplot_stats
 
+from nnunet_liver_ext.evaluation.class_labels import label
+from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import Metric
-from nnunet_liver_ext.evaluation.report.plots.shapes import (
-    BOTTOM,
+from nnunet_liver_ext.evaluation.report.plots.drawing import (
+    COLOURS,
+    DASHED,
+    FAINT,
     HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
+    INK,
     WIDTH,
-    Area,
-    Line,
     Mark,
     Plot,
-    Point,
-    Scale,
-    Shape,
-    Text,
-    rows,
-    scale,
-    shortened,
+    Symbol,
+    add_points,
+    drawing_style,
+    new_figure,
+    round_ticks,
+    set_ticks,
 )
+from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
-BOX_WIDTH, BOX_DISTANCE, LINE = 34.0, 74.0, 13.0
-WHISKER = 1.5
+BOX_WIDTH, BOX_DISTANCE, AROUND, LINE = 34.0, 74.0, 66.0, 13.0  # pixels
+LETTER = 5.6  # pixels, about
 # times the range of all whiskers: values that make the axis longer than this are left out of it
 FAR = 3.0
 MOST_NAMED = 6
 
 
 @dataclass(frozen=True)
-class Group:
+class BoxGroup:
     """What one box shows; `lines` are written under it."""
 
     lines: tuple[str, ...]
     rows: pd.DataFrame
     """With the columns case and value."""
-    css: str = "s0"
+    colour: str = "c0"
+
+    @property
+    def finite(self) -> np.ndarray:
+        """The finite values (N,)."""
+        values = self.rows["value"].to_numpy(float)
+        return values[np.isfinite(values)]
+
+    @property
+    def box(self) -> dict[str, Any]:
+        """q1, med and q3, and the whiskers' ends whislo and whishi; empty without finite values."""
+        return boxplot_stats(self.finite)[0] if len(self.finite) else {}
 
 
-def box_plot(metric: Metric, groups: Sequence[Group], title: str) -> Plot:
+def box_plots(
+    table: pd.DataFrame, metrics: Sequence[str], colours: Mapping[str, str]
+) -> list[Plot]:
+    """A plot for each class and metric that the table has, with a box for each modality.
+
+    Args:
+        table: results; with the column `model` each box is of one model, too.
+        metrics: names.
+        colours: by modality, or by model.
+    """
+    several = table["class"].nunique() > 1
+    plots = []
+    for class_name in table["class"].unique():
+        for metric in (METRICS[name] for name in metrics):
+            rows = table[(table["metric"] == metric.name) & (table["class"] == class_name)]
+            rows = rows[rows["value"].notna()]
+            if len(rows):
+                title = metric.heading + f", {label(NO_MODALITY, class_name)}" * several
+                plots.append(box_plot(metric, list(_groups(rows, colours)), title))
+    return plots
+
+
+@drawing_style()
+def box_plot(metric: Metric, groups: Sequence[BoxGroup], title: str) -> Plot:
     """One metric, a box for each group."""
-    line = metric.reference_line
-    low, high = metric.bounds if metric.whole_axis else _axis_range(groups)
+    reference = metric.reference_line
+    shown = metric.bounds if metric.whole_axis else _axis_range(groups)
     best = metric.bounds[1] if metric.higher_is_better else math.inf
-    y = scale(
-        [low, high] + ([] if line is None else [line]),
-        HEIGHT - BOTTOM,
-        TOP,
+    ticks = round_ticks(
+        shown if reference is None else (*shown, reference),
         highest=best if math.isfinite(best) else None,
     )
-    distance = max(BOX_DISTANCE, (WIDTH - LEFT - RIGHT) / len(groups))
-    width = LEFT + distance * len(groups) + RIGHT
-    shapes: list[Shape] = rows(y, LEFT, width - RIGHT)
-    points: list[Point] = []
-    for index, group in enumerate(groups):
-        x = LEFT + distance * (index + 0.5)
-        shapes += _box(group, x, y)
-        shapes += _names(group, x, int(distance / 5.6))
-        points += _points(group, x, metric, y)
-    if line is not None:
-        at = y.at(line)
-        shapes.append(Line(LEFT, at, width - RIGHT, at, "reference"))
-    height = HEIGHT - BOTTOM + 22 + LINE * max(len(group.lines) for group in groups)
-    caption = " ".join(part for part in (metric.reference_note, _beyond(metric, groups, y)) if part)
-    return Plot(
-        title, _description(metric, groups), shapes, points, caption, width=width, height=height
-    )
+    distance = max(BOX_DISTANCE, (WIDTH - AROUND) / len(groups))
+    names = ["\n".join(_wrapped(group.lines, int(distance / LETTER))) for group in groups]
+    more_lines = max(name.count("\n") for name in names)
+    figure, axes = new_figure(AROUND + distance * len(groups), HEIGHT - 8 + LINE * more_lines)
+    set_ticks(axes, y=ticks)
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_xticks(range(len(groups)), names, color=INK)
+    axes.tick_params(axis="x", pad=10)  # below what is beyond the axis
+    axes.set_title(" ")  # room for what is above it
+    axes.grid(visible=False, axis="x")
+    for place, group in enumerate(groups):
+        _draw_box(axes, group, place, BOX_WIDTH / distance)
+    if reference is not None:
+        axes.axhline(reference, color=FAINT, linestyle=DASHED, linewidth=1, gid="reference")
+    marks = [
+        mark
+        for place, group in enumerate(groups)
+        for mark in _points(group, place, BOX_WIDTH / distance, metric, ticks)
+    ]
+    caption = " ".join(filter(None, (metric.reference_note, _beyond(metric, groups, ticks))))
+    points = add_points(axes, marks)
+    return Plot(title, _description(metric, groups), figure, points, caption)
 
 
-def five_numbers(values: np.ndarray) -> tuple[float, float, float, float, float]:
-    """Lower whisker, first quartile, median, third quartile, upper whisker of finite values
-    (N,)."""
-    first, median, third = (float(value) for value in np.percentile(values, [25, 50, 75]))
-    reach = WHISKER * (third - first)
-    within = values[(values >= first - reach) & (values <= third + reach)]
-    return min(float(within.min()), first), first, median, third, max(float(within.max()), third)
+def _groups(rows: pd.DataFrame, colours: Mapping[str, str]) -> Iterator[BoxGroup]:
+    for (modality, name), of_object in group_rows(rows, ["modality", "class"]):
+        if "model" not in of_object:
+            yield BoxGroup((label(modality, name),), of_object, colours.get(modality, "c0"))
+            continue
+        for model in of_object["model"].unique():
+            of_model = of_object[of_object["model"] == model]
+            yield BoxGroup((label(modality, name), model), of_model, colours.get(model, "c0"))
 
 
-def _finite(group: Group) -> np.ndarray:
-    values = group.rows["value"].to_numpy(float)
-    return values[np.isfinite(values)]
+def _wrapped(lines: Sequence[str], letters: int) -> list[str]:
+    return [part for line in lines for part in textwrap.wrap(line, letters)]
 
 
-def _axis_range(groups: Sequence[Group]) -> tuple[float, float]:
+def _axis_range(groups: Sequence[BoxGroup]) -> tuple[float, ...]:
     """Lowest and highest value that the axis must show."""
-    values = [own for group in groups if len(own := _finite(group))]
-    if not values:
+    boxes = [group.box for group in groups if group.box]
+    if not boxes:
         return 0.0, 1.0
-    fives = np.array([five_numbers(own) for own in values])
-    low, high = float(fives[:, 0].min()), float(fives[:, 4].max())
-    lowest, highest = (
-        float(min(own.min() for own in values)),
-        float(max(own.max() for own in values)),
-    )
+    low, high = min(box["whislo"] for box in boxes), max(box["whishi"] for box in boxes)
+    values = np.concatenate([group.finite for group in groups])
+    lowest, highest = float(values.min()), float(values.max())
     if high <= low or highest - lowest <= FAR * (high - low):
         return lowest, highest
     return max(lowest, low - (high - low) / 2), min(highest, high + (high - low) / 2)
 
 
-def _beyond(metric: Metric, groups: Sequence[Group], y: Scale) -> str:
+def _beyond(metric: Metric, groups: Sequence[BoxGroup], ticks: Sequence[float]) -> str:
     """Which finite values the axis leaves out."""
     left_out = [
         (float(value), f"{' '.join(group.lines)} {case} {metric.format(value)}")
         for group in groups
         for case, value in zip(group.rows["case"], group.rows["value"], strict=True)
-        if np.isfinite(value) and not y.holds(value)
+        if np.isfinite(value) and _symbol(value, ticks) != "dot"
     ]
     if not left_out:
         return ""
@@ -128,76 +167,57 @@ def _beyond(metric: Metric, groups: Sequence[Group], y: Scale) -> str:
     return f"Beyond the axis: {', '.join(named)}{more}."
 
 
-def _box(group: Group, x: float, y: Scale) -> list[Shape]:
-    finite = _finite(group)
-    if not len(finite):
-        return []
-    low, first, median, third, high = (y.at(value) for value in five_numbers(finite))
-    left, right = x - BOX_WIDTH / 2, x + BOX_WIDTH / 2
-    return [
-        Line(x, low, x, first, f"whisker {group.css}"),
-        Line(x, third, x, high, f"whisker {group.css}"),
-        Area(left, third, BOX_WIDTH, max(first - third, 0.5), f"box {group.css}"),
-        Line(left, median, right, median, f"median {group.css}"),
-    ]
-
-
-def _names(group: Group, x: float, letters: int) -> list[Shape]:
-    below = HEIGHT - BOTTOM + 22
-    return [
-        Text(
-            x,
-            below + LINE * number,
-            shortened(name, letters),
-            "name",
-            full=name if len(name) > letters else "",
-        )
-        for number, name in enumerate(group.lines)
-    ]
-
-
-def _points(group: Group, x: float, metric: Metric, y: Scale) -> list[Point]:
-    own = group.rows[group.rows["value"].notna()]
-    spread = np.random.default_rng(0).uniform(-0.35, 0.35, len(own)) * BOX_WIDTH
-    return [
-        Point(
-            round(x + dx, 1),
-            y.at(value)
-            if y.holds(value)
-            else TOP - 10
-            if value > y.ticks[-1]
-            else HEIGHT - BOTTOM + 6,
-            f"{case}: {metric.format(value)}",
-            str(case),
-            group.css,
-            _mark(value, y),
-        )
-        for case, value, dx in zip(own["case"], own["value"], spread, strict=True)
-    ]
-
-
-def _mark(value: float, y: Scale) -> Mark:
-    if y.holds(value):
-        return "dot"
-    return "infinite" if np.isinf(value) else "above" if value > y.ticks[-1] else "below"
-
-
-def _description(metric: Metric, groups: Sequence[Group]) -> str:
-    return (
-        f"Box plot of {metric.heading}: "
-        + "; ".join(_numbers(metric, group) for group in groups)
-        + "."
+def _draw_box(axes: Axes, group: BoxGroup, place: int, width: float) -> None:
+    if not group.box:
+        return
+    colour = COLOURS[group.colour]
+    drawn = axes.bxp(
+        [group.box],
+        positions=[place],
+        widths=width,
+        patch_artist=True,
+        showfliers=False,
+        showcaps=False,
+        manage_ticks=False,
+        boxprops={"facecolor": (colour, 0.13), "edgecolor": colour, "linewidth": 1.3},
+        whiskerprops={"color": colour, "linewidth": 1.3},
+        medianprops={"color": colour, "linewidth": 2.4, "solid_capstyle": "butt"},
     )
+    for gid, kind in (("box", "boxes"), ("whisker", "whiskers"), ("median", "medians")):
+        for artist in drawn[kind]:
+            artist.set_gid(f"{gid} {group.colour}")
 
 
-def _numbers(metric: Metric, group: Group) -> str:
-    values = group.rows["value"].to_numpy(float)
-    finite, infinite = values[np.isfinite(values)], int(np.isinf(values).sum())
-    name = " ".join(group.lines)
-    some = f"{len(finite)} cases" if len(finite) != 1 else "1 case"
-    if len(finite):
-        low, median, high = (
-            metric.format(float(value)) for value in np.percentile(finite, [0, 50, 100])
-        )
-        some += f", median {median}, from {low} to {high}"
-    return f"{name} {some}" + (f", {infinite} infinite" if infinite else "")
+def _points(
+    group: BoxGroup, place: int, width: float, metric: Metric, ticks: Sequence[float]
+) -> Iterator[Mark]:
+    rows = group.rows[group.rows["value"].notna()]
+    spread = np.random.default_rng(0).uniform(-0.35, 0.35, len(rows)) * width
+    for case, value, dx in zip(rows["case"], rows["value"], spread, strict=True):
+        symbol = _symbol(value, ticks)
+        colour = "bad" if symbol == "infinite" else group.colour
+        text = f"{case}: {metric.format(value)}"
+        yield Mark(text, str(case), place + dx, value, colour, symbol)
+
+
+def _symbol(value: float, ticks: Sequence[float]) -> Symbol:
+    slack = 1e-9 * (ticks[-1] - ticks[0])
+    if np.isinf(value):
+        return "infinite"
+    if value > ticks[-1] + slack:
+        return "above"
+    return "below" if value < ticks[0] - slack else "dot"
+
+
+def _description(metric: Metric, groups: Sequence[BoxGroup]) -> str:
+    numbers = "; ".join(_numbers(metric, group) for group in groups)
+    return f"Box plot of {metric.heading}: {numbers}."
+
+
+def _numbers(metric: Metric, group: BoxGroup) -> str:
+    infinite = int(np.isinf(group.rows["value"]).sum())
+    text = f"{' '.join(group.lines)} {len(group.finite)} case{'s' * (len(group.finite) != 1)}"
+    if len(group.finite):
+        low, median, high = map(metric.format, np.percentile(group.finite, [0, 50, 100]))
+        text += f", median {median}, from {low} to {high}"
+    return text + (f", {infinite} infinite" if infinite else "")

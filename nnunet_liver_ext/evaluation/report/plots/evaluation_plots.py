@@ -14,18 +14,16 @@ from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import PlotTopic
 from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
     Quantity,
-    against_size,
     bland_altman,
-    quantity,
+    dice_over_volume,
+    find_quantity,
     scatter,
 )
-from nnunet_liver_ext.evaluation.report.plots.distributions import distributions
+from nnunet_liver_ext.evaluation.report.plots.box_plots import box_plots
+from nnunet_liver_ext.evaluation.report.plots.drawing import SERIES, Plot
 from nnunet_liver_ext.evaluation.report.plots.lesion_plots import lesion_strip, size_plot
-from nnunet_liver_ext.evaluation.report.plots.shapes import Plot
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
 
-SERIES = 8
-"""Colours that style.css has for them."""
 VOLUMES = ("volume_prediction", "volume_reference")
 FAT = ("fat_mean_prediction", "fat_mean_reference")
 
@@ -46,23 +44,19 @@ def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> lis
         table: as `tables.results_table`.
         details: as `tables.details_tables`.
     """
-    images, pairs = image_rows(table), pair_rows(table)
-    css = colours(list(images.modality.unique()))
+    images = image_rows(table)
+    colours = choose_colours(list(images.modality.unique()))
+    overlap = _box_plots(images, "overlap", colours) + _over_volume(images, colours)
+    volumes = [*_volumes(images, colours), *_box_plots(images, "volume", colours)]
+    lesions = _lesions(images, details.get("lesions"), colours)
+    raters = _box_plots(images, "raters", colours)
     groups = [
-        PlotGroup(
-            "Overlap and distances",
-            BOX_NOTE,
-            [*_box_plots(images, "overlap", css), *_over_volume(images, css)],
-        ),
-        PlotGroup(
-            "Volume",
-            LIMITS_NOTE,
-            [*_volumes(images, css), *_box_plots(images, "volume", css)],
-        ),
-        PlotGroup("Fat fraction", FAT_NOTE, list(_fat(images, css))),
-        PlotGroup("Lesions", LESION_NOTE, _lesions(images, details.get("lesions"), css)),
-        PlotGroup("Among raters", RATER_NOTE, _box_plots(images, "raters", css)),
-        PlotGroup("Both images of a pair", PAIR_NOTE, list(_pairs(pairs))),
+        PlotGroup("Overlap and distances", BOX_NOTE, overlap),
+        PlotGroup("Volume", LIMITS_NOTE, volumes),
+        PlotGroup("Fat fraction", FAT_NOTE, list(_fat(images, colours))),
+        PlotGroup("Lesions", LESION_NOTE, lesions),
+        PlotGroup("Among raters", RATER_NOTE, raters),
+        PlotGroup("Both images of a pair", PAIR_NOTE, list(_pairs(pair_rows(table)))),
     ]
     return [group for group in groups if group.plots]
 
@@ -94,62 +88,64 @@ PAIR_NOTE = (
 )
 
 
-def colours(names: list[str]) -> dict[str, str]:
-    """A CSS class for each name, in order; again from the first after `SERIES`."""
-    return {name: f"s{number % SERIES}" for number, name in enumerate(names)}
+def choose_colours(names: list[str]) -> dict[str, str]:
+    """A colour for each name, in order; again from the first after `SERIES`."""
+    return {name: f"c{number % SERIES}" for number, name in enumerate(names)}
 
 
-def _box_plots(table: pd.DataFrame, topic: PlotTopic, css: Mapping[str, str]) -> list[Plot]:
+def _box_plots(table: pd.DataFrame, topic: PlotTopic, colours: Mapping[str, str]) -> list[Plot]:
     """The box plots of a topic; the metrics that a table shows first come first."""
     metrics = [metric for metric in METRICS.values() if metric.plotted_with == topic]
     telling_first = sorted(metrics, key=lambda metric: not metric.shown_first)
-    return distributions(table, [metric.name for metric in telling_first], css)
+    return box_plots(table, [metric.name for metric in telling_first], colours)
 
 
-def _over_volume(table: pd.DataFrame, css: Mapping[str, str]) -> list[Plot]:
-    wanted = table[table.metric.isin(["dice", "volume_reference"])]
+def _over_volume(table: pd.DataFrame, colours: Mapping[str, str]) -> list[Plot]:
+    metrics = {"dice", "volume_reference"}
     plots = []
-    for name, own in wanted.groupby("class", sort=False):
-        wide = own.pivot(index=["case", "modality"], columns="metric", values="value").reset_index()
-        wide = wide.rename(columns={"volume_reference": "volume"})
-        if {"dice", "volume"} <= set(wide.columns):
-            plots.append(against_size(wide, label(NO_MODALITY, str(name)), css))
+    for name, rows in table[table.metric.isin(metrics)].groupby("class", sort=False):
+        wide = rows.pivot(index=["case", "modality"], columns="metric", values="value")
+        if metrics <= set(wide.columns):
+            title = label(NO_MODALITY, str(name))
+            plots.append(dice_over_volume(wide.reset_index(), title, colours))
     return [plot for plot in plots if plot is not None]
 
 
 def _quantities(
-    table: pd.DataFrame, metrics: tuple[str, str], css: Mapping[str, str], **more: object
+    table: pd.DataFrame,
+    metrics: tuple[str, str],
+    colours: Mapping[str, str],
+    title: str,
+    **more: object,
 ) -> Iterator[Quantity]:
     for (modality, name), rows in group_rows(table, ["modality", "class"]):
-        title = f"{more['title']}, {label(modality, name)}"
-        own = quantity(rows, metrics, **{**more, "title": title}, css=css.get(modality, "s0"))
-        if own is not None:
-            yield own
+        more |= {"title": f"{title}, {label(modality, name)}"}
+        quantity = find_quantity(rows, metrics, colour=colours.get(modality, "c0"), **more)
+        if quantity is not None:
+            yield quantity
 
 
-def _volumes(table: pd.DataFrame, css: Mapping[str, str]) -> Iterator[Plot]:
-    for own in _quantities(table, VOLUMES, css, title="Volume", unit="ml", decimals=1):
-        yield bland_altman(own)
-        yield scatter(own)
+def _volumes(table: pd.DataFrame, colours: Mapping[str, str]) -> Iterator[Plot]:
+    for volume in _quantities(table, VOLUMES, colours, "Volume", unit="ml", decimals=1):
+        yield bland_altman(volume)
+        yield scatter(volume)
 
 
-def _fat(table: pd.DataFrame, css: Mapping[str, str]) -> Iterator[Plot]:
-    for own in _quantities(table, FAT, css, title="Fat fraction", unit="%", decimals=2):
-        yield bland_altman(own)
-        yield scatter(own, threshold=FATTY_LIVER_PERCENT, threshold_name=f"{FATTY_LIVER_PERCENT} %")
+def _fat(table: pd.DataFrame, colours: Mapping[str, str]) -> Iterator[Plot]:
+    name = f"{FATTY_LIVER_PERCENT} %"
+    for fat in _quantities(table, FAT, colours, "Fat fraction", unit="%", decimals=2):
+        yield bland_altman(fat)
+        yield scatter(fat, threshold=FATTY_LIVER_PERCENT, threshold_name=name)
 
 
 def _lesions(
-    table: pd.DataFrame, lesions: pd.DataFrame | None, css: Mapping[str, str]
+    table: pd.DataFrame, lesions: pd.DataFrame | None, colours: Mapping[str, str]
 ) -> list[Plot]:
     plots = []
     if lesions is not None and len(lesions):
-        for (modality, name), rows in group_rows(lesions, ["modality", "class"]):
-            plots += [
-                size_plot(rows, label(modality, name)),
-                lesion_strip(rows, label(modality, name)),
-            ]
-    return plots + _box_plots(table, "lesions", css)
+        for key, rows in group_rows(lesions, ["modality", "class"]):
+            plots += [size_plot(rows, label(*key)), lesion_strip(rows, label(*key))]
+    return plots + _box_plots(table, "lesions", colours)
 
 
 def _pairs(table: pd.DataFrame) -> Iterator[Plot]:
@@ -159,7 +155,6 @@ def _pairs(table: pd.DataFrame) -> Iterator[Plot]:
         ("pair_volume_difference", "Volume, first − second image", "ml", 1),
     ):
         metrics = (f"{metric}_prediction", f"{metric}_reference")
-        for own in _quantities(
-            table, metrics, {}, title=title, unit=unit, decimals=decimals, names=names
-        ):
-            yield scatter(own)
+        more = {"unit": unit, "decimals": decimals, "names": names}
+        for quantity in _quantities(table, metrics, {}, title, **more):
+            yield scatter(quantity)

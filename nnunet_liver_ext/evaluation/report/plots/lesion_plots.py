@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
-from nnunet_liver_ext.evaluation.report.plots.shapes import (
-    BOTTOM,
+from nnunet_liver_ext.evaluation.report.plots.drawing import (
+    COLOURS,
     HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Area,
-    Line,
+    INK,
+    Mark,
     Plot,
-    Point,
-    Scale,
-    Shape,
-    Text,
-    rows,
-    scale,
+    add_points,
+    drawing_style,
+    new_figure,
+    round_ticks,
+    set_ticks,
 )
 from nnunet_liver_ext.evaluation.results.summaries import SIZES_MM
 
-BAR_WIDTH = 30.0
-ROWS = {
+BAR_WIDTH, BAR_GAP = 0.3, 0.02  # in distances between two classes of size
+OUTCOMES = {
     "hit": ("found", "good"),
-    "poor": ("poor overlap", "weak"),
+    "poor": ("poor overlap", "c1"),
     "missed": ("missed", "bad"),
-    "false": ("false", "false"),
+    "false": ("false", "c1"),
 }
 """By `found` in the table of lesions: what it is called, and its colour."""
 
@@ -48,92 +45,88 @@ class SizeClass:
 
     @property
     def lesions(self) -> int:
-        """There to be found."""
+        """How many there are to be found."""
         return self.true_positives + self.false_negatives
 
 
-def by_size(lesions: pd.DataFrame) -> list[SizeClass]:
-    """Counts by the diameter of the sphere of the same volume, in the classes of
-    `summaries.SIZES_MM`.
+def count_by_size(lesions: pd.DataFrame) -> list[SizeClass]:
+    """Counts by the diameter of the sphere of the same volume, in the classes of `SIZES_MM`.
 
     Found and missed lesions are in the class of their reference, false ones in that of their
     prediction; a lesion with too poor an overlap counts as missed and as false, as in
     `lesion_scores.scores_by_size`.
 
     Args:
-        lesions: rows of `object_measures.lesion_rows`: found, reference_mm, prediction_mm.
+        lesions: rows of `one_class.lesion_rows`: found, reference_mm, prediction_mm.
     """
-    found, reference, prediction = (
-        lesions["found"],
-        lesions["reference_mm"],
-        lesions["prediction_mm"],
-    )
+    found, reference_mm = lesions["found"], lesions["reference_mm"]
     counts = [
-        _counted(reference[found == "hit"]),
-        _counted(prediction[found.isin(["poor", "false"])]),
-        _counted(reference[found.isin(["poor", "missed"])]),
+        _count_in_classes(reference_mm[found == "hit"]),
+        _count_in_classes(lesions["prediction_mm"][found.isin(["poor", "false"])]),
+        _count_in_classes(reference_mm[found.isin(["poor", "missed"])]),
     ]
-    bounds = zip((0, *SIZES_MM), (*SIZES_MM, math.inf), strict=True)
+    bounds_mm = zip((0, *SIZES_MM), (*SIZES_MM, math.inf), strict=True)
     return [
-        SizeClass(_size_name(*bound), *own) for bound, *own in zip(bounds, *counts, strict=True)
+        SizeClass(_size_name(*bounds), *of_class)
+        for bounds, *of_class in zip(bounds_mm, *counts, strict=True)
     ]
 
 
+@drawing_style()
 def size_plot(lesions: pd.DataFrame, title: str) -> Plot:
     """For each class of size a bar of found and missed lesions, and one of false ones."""
-    classes = by_size(lesions)
-    highest = max(1, *(max(own.lesions, own.false_positives) for own in classes))
-    y = scale([0, highest], HEIGHT - BOTTOM, TOP)
-    shapes: list[Shape] = rows(y, LEFT, WIDTH - RIGHT)
-    distance = (WIDTH - LEFT - RIGHT) / len(classes)
-    for number, own in enumerate(classes):
-        shapes += _bars(own, LEFT + distance * (number + 0.5), y)
-    text = "; ".join(_in_words(own) for own in classes)
+    classes = count_by_size(lesions)
+    highest = max(1, *(max(size.lesions, size.false_positives) for size in classes))
+    figure, axes = new_figure()
+    set_ticks(axes, y=round_ticks([0, highest]))
+    axes.set_xlim(-0.5, len(classes) - 0.5)
+    axes.set_xticks(range(len(classes)), [size.name for size in classes], color=INK)
+    axes.grid(visible=False, axis="x")
+    bars: dict[str, list[Mark]] = {}
+    for place, size in enumerate(classes):
+        bars |= _draw_bars(axes, size, place)
+    text = "; ".join(_in_words(size) for size in classes)
     raters = lesions["rater"].nunique() if "rater" in lesions else 1
     caption = "Diameter of the sphere of the same volume."
     caption += f" Counts are sums over {raters} raters." if raters > 1 else ""
-    legend = (("good", "found"), ("bad", "missed"), ("false", "false"))
+    legend = (("good", "found"), ("bad", "missed"), ("c1", "false"))
     description = f"Bar plot of the lesions, {title}: {text}."
-    return Plot(f"Detection by size, {title}", description, shapes, (), caption, legend)
+    return Plot(f"Detection by size, {title}", description, figure, bars, caption, legend)
 
 
+@drawing_style()
 def lesion_strip(lesions: pd.DataFrame, title: str) -> Plot:
     """Every lesion as a point at its diameter, in a row for what became of it."""
-    diameter = lesions["reference_mm"].where(lesions["found"] != "false", lesions["prediction_mm"])
-    x = scale([0, *diameter], LEFT + 34, WIDTH - RIGHT, lowest=0)
-    height = (HEIGHT - BOTTOM - TOP) / len(ROWS)
-    shapes: list[Shape] = [Line(at, TOP, at, HEIGHT - BOTTOM, "grid") for at, _ in x.labels]
-    shapes += [Text(at, HEIGHT - BOTTOM + 16, text) for at, text in x.labels]
-    shapes.append(Text((x.start + x.end) / 2, HEIGHT - BOTTOM + 34, "diameter [mm]", "axis"))
-    points, counts = [], []
-    for number, (found, (name, css)) in enumerate(ROWS.items()):
-        own = lesions.assign(diameter=diameter)[(lesions["found"] == found) & diameter.notna()]
-        middle = TOP + height * (number + 0.5)
-        shapes.append(Text(LEFT + 26, middle + 4, name, "name", "end"))
-        points += _strip(own, name, css, x, middle, height)
-        counts.append(f"{name} {len(own)}")
+    diameter_mm = lesions["reference_mm"].where(
+        lesions["found"] != "false", lesions["prediction_mm"]
+    )
+    figure, axes = new_figure(height=HEIGHT - 20)
+    set_ticks(axes, x=round_ticks([0, *diameter_mm], lowest=0))
+    axes.set_ylim(len(OUTCOMES) - 0.5, -0.5)
+    axes.set_yticks(range(len(OUTCOMES)), [name for name, _ in OUTCOMES.values()], color=INK)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("diameter [mm]")
+    marks, counts = [], []
+    for place, (found, (name, colour)) in enumerate(OUTCOMES.items()):
+        rows = lesions.assign(diameter_mm=diameter_mm)[lesions["found"] == found]
+        rows = rows[rows["diameter_mm"].notna()]
+        marks += _strip(rows, name, colour, place)
+        counts.append(f"{name} {len(rows)}")
     description = f"Strip plot of the lesions' diameters, {title}: {', '.join(counts)}."
-    return Plot(f"Every lesion, {title}", description, shapes, points)
+    return Plot(f"Every lesion, {title}", description, figure, add_points(axes, marks))
 
 
-def _strip(
-    own: pd.DataFrame, name: str, css: str, x: Scale, middle: float, height: float
-) -> list[Point]:
-    spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(own)) * height
-    return [
-        Point(
-            x.at(row["diameter"]),
-            round(middle + dy, 1),
-            f"{row['case']} {row['modality']}: {name}, {row['diameter']:.1f} mm"
-            + (f", Dice {row['dice']:.2f}" if row["dice"] else ""),
-            str(row["case"]),
-            css,
-        )
-        for row, dy in zip(own.to_dict("records"), spread, strict=True)
-    ]
+def _strip(rows: pd.DataFrame, name: str, colour: str, place: int) -> list[Mark]:
+    spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(rows))
+    marks = []
+    for row, dy in zip(rows.to_dict("records"), spread, strict=True):
+        text = f"{row['case']} {row['modality']}: {name}, {row['diameter_mm']:.1f} mm"
+        text += f", Dice {row['dice']:.2f}" if row["dice"] else ""
+        marks.append(Mark(text, str(row["case"]), row["diameter_mm"], place + dy, colour))
+    return marks
 
 
-def _counted(diameters_mm: pd.Series) -> list[int]:
+def _count_in_classes(diameters_mm: pd.Series) -> list[int]:
     classes = np.digitize(diameters_mm.dropna().to_numpy(float), SIZES_MM)
     return np.bincount(classes, minlength=len(SIZES_MM) + 1).tolist()
 
@@ -144,40 +137,35 @@ def _size_name(low_mm: float, high_mm: float) -> str:
     return f"≥ {low_mm:g} mm" if math.isinf(high_mm) else f"{low_mm:g}–{high_mm:g} mm"
 
 
-def _bars(own: SizeClass, x: float, y: Scale) -> list[Shape]:
-    left, right = x - BAR_WIDTH - 2, x + 2
-    lesions = own.lesions
-    shapes: list[Shape] = [
-        _bar(left, 0, own.true_positives, y, "good", f"{own.true_positives} found"),
-        _bar(left, own.true_positives, lesions, y, "bad", f"{own.false_negatives} missed"),
-        _bar(right, 0, own.false_positives, y, "false", f"{own.false_positives} false"),
-        Text(x, y.start + 18, own.name, "name"),
-    ]
-    if lesions:
-        shapes.append(
-            Text(left + BAR_WIDTH / 2, y.at(lesions) - 5, f"{own.true_positives}/{lesions}", "name")
-        )
-    if own.false_positives:
-        shapes.append(
-            Text(
-                right + BAR_WIDTH / 2,
-                y.at(own.false_positives) - 5,
-                f"{own.false_positives}",
-                "name",
-            )
-        )
-    return shapes
-
-
-def _bar(left: float, low: float, high: float, y: Scale, css: str, text: str) -> Area:
-    return Area(
-        left, y.at(high), BAR_WIDTH, round(y.at(low) - y.at(high), 1), f"column {css}", text
+def _draw_bars(axes: Axes, size: SizeClass, place: int) -> dict[str, list[Mark]]:
+    """Draws the bars of one class of size; gives their numbers as `Plot.marks`."""
+    left, right = place - (BAR_WIDTH + BAR_GAP) / 2, place + (BAR_WIDTH + BAR_GAP) / 2
+    bars = (
+        ("found", "good", left, 0, size.true_positives),
+        ("missed", "bad", left, size.true_positives, size.false_negatives),
+        ("false", "c1", right, 0, size.false_positives),
     )
+    marks = {}
+    for name, colour, x, bottom, count in bars:
+        gid = f"column {name} {size.name}"
+        look = {"color": COLOURS[colour], "alpha": 0.75, "linewidth": 0, "gid": gid}
+        axes.bar(x, count, BAR_WIDTH, bottom, **look)
+        marks[gid] = [Mark(f"{count} {name}", colour=colour)]
+    if size.lesions:
+        _write_above(axes, left, size.lesions, f"{size.true_positives}/{size.lesions}")
+    if size.false_positives:
+        _write_above(axes, right, size.false_positives, str(size.false_positives))
+    return marks
 
 
-def _in_words(own: SizeClass) -> str:
-    recall = f" (recall {own.true_positives / own.lesions:.2f})" if own.lesions else ""
+def _write_above(axes: Axes, x: float, height: float, text: str) -> None:
+    place: dict[str, Any] = {"textcoords": "offset points", "horizontalalignment": "center"}
+    axes.annotate(text, (x, height), (0, 3), color=INK, **place)
+
+
+def _in_words(size: SizeClass) -> str:
+    recall = f" (recall {size.true_positives / size.lesions:.2f})" if size.lesions else ""
     return (
-        f"{own.name} {own.true_positives} found, {own.false_negatives} missed{recall},"
-        f" {own.false_positives} false"
+        f"{size.name} {size.true_positives} found, {size.false_negatives} missed{recall},"
+        f" {size.false_positives} false"
     )
