@@ -170,7 +170,7 @@ class ConversionSettings:
         values = [
             0,
             *self.listed_ignored_labels,
-            *(value for own in self.labels.values() for value in own),
+            *(value for class_values in self.labels.values() for value in class_values),
         ]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:

@@ -19,11 +19,11 @@ def read_csv_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, skipinitialspace=True)
-            found, rows = table.fieldnames or (), list(table)
+            names, rows = table.fieldnames or (), list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no readable CSV ({error}).") from None
-    if not set(columns) <= set(found):
+    if not set(columns) <= set(names):
         raise InputError(
-            f"{path}: needs the columns {', '.join(columns)}, found {', '.join(found) or 'none'}."
+            f"{path}: needs the columns {', '.join(columns)}, found {', '.join(names) or 'none'}."
         )
     return [tuple((row[column] or "").strip() for column in columns) for row in rows]

@@ -44,7 +44,7 @@ class Evenness:
         mean = float(values.mean())
         return deviation / mean if mean > 0 else inf
 
-    def in_words(self, spread: float) -> str:
+    def describe(self, spread: float) -> str:
         """ "120 HU", "31% of the mean"."""
         return f"{spread:.0%} of the mean" if self.relative else f"{spread:.0f} HU"
 
@@ -73,18 +73,18 @@ def check_not_flipped(
     spread = evenness.spread(image_ZYX, liver_ZYX)
     if spread < evenness.suspicious:
         return
-    mirrored, best = min(_mirrored(image_ZYX, liver_ZYX, evenness))
+    mirrored, best = min(_spreads_when_flipped(image_ZYX, liver_ZYX, evenness))
     if mirrored < min(evenness.mirrored, CLEARLY_LESS * spread):
         names = ", ".join("zyx"[axis] for axis in best)
         raise InputError(
             f"{path}: these masks seem to be flipped along {names}: within them the image has a"
-            f" standard deviation of {evenness.in_words(spread)}, and of"
-            f" {evenness.in_words(mirrored)} if they are flipped back; check images and masks of"
+            f" standard deviation of {evenness.describe(spread)}, and of"
+            f" {evenness.describe(mirrored)} if they are flipped back; check images and masks of"
             " this case."
         )
 
 
-def _mirrored(
+def _spreads_when_flipped(
     image_ZYX: np.ndarray, liver_ZYX: np.ndarray, evenness: Evenness
 ) -> Iterator[tuple[float, tuple[int, ...]]]:
     """Spread of each mirrored mask, and the axes it was flipped along."""

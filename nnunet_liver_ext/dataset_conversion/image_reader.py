@@ -40,9 +40,10 @@ def put_on_image_grid(
     Raises:
         InputError: it has another one; names both files.
     """
-    own, grid = Grid.from_image(mask), Grid.from_image(image)
-    if not own.matches(grid):
+    mask_grid, grid = Grid.from_image(mask), Grid.from_image(image)
+    if not mask_grid.matches(grid):
         raise InputError(
-            f"{path}: is not on the grid of its image {image_path.name} ({own}; image: {grid})."
+            f"{path}: is not on the grid of its image {image_path.name} ({mask_grid};"
+            f" image: {grid})."
         )
     return image_like(array(mask), grid)

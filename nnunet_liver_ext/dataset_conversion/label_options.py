@@ -69,7 +69,8 @@ def has_colours(entries: Sequence[str]) -> bool:
 def describe_colours(labels: Mapping[str, Sequence[int]]) -> str:
     """ "liver=#ff0000, spleen=#00ff00"."""
     return ", ".join(
-        f"{name}={'+'.join(f'#{value:06x}' for value in own)}" for name, own in labels.items()
+        f"{name}={'+'.join(f'#{value:06x}' for value in class_values)}"
+        for name, class_values in labels.items()
     )
 
 

@@ -26,12 +26,13 @@ def map_to_classes(mask: sitk.Image, path: Path, settings: ConversionSettings) -
     """
     values = array(mask)
     classes = np.zeros(values.shape, np.uint8)
-    for label, own in enumerate(settings.labels.values(), start=1):
-        classes[np.isin(values, own)] = label
+    for label, class_values in enumerate(settings.labels.values(), start=1):
+        classes[np.isin(values, class_values)] = label
     unknown = sorted(set(np.unique(values).tolist()) - settings.known_values)
     if unknown and settings.ignored_labels != "all":
         expected = ", ".join(
-            f"{name}={'+'.join(map(str, own))}" for name, own in settings.labels.items()
+            f"{name}={'+'.join(map(str, class_values))}"
+            for name, class_values in settings.labels.items()
         )
         raise InputError(
             f"{path}: holds the unknown label {unknown[0]} (known: {expected}); name it with"

@@ -80,7 +80,7 @@ def find_incomplete_pairs(
     """
     if settings.layout != "pairs":
         return {}
-    found = {}
+    incomplete = {}
     for name in sorted(cases):
         images = [modality for modality in settings.modalities if modality in cases[name].sources]
         masks = [
@@ -89,5 +89,5 @@ def find_incomplete_pairs(
             if f"{modality} mask" in cases[name].sources
         ]
         if masks and (len(images) < 2 or len(masks) < 2):
-            found[name] = {"images": images, "masks": masks}
-    return found
+            incomplete[name] = {"images": images, "masks": masks}
+    return incomplete

@@ -44,7 +44,7 @@ def open_manifest(
         InputError: another dataset is there (other settings, other splitting, other studies, or not
             written by us).
     """
-    new = Manifest(_comparable(settings), splitting.to_json())
+    new = Manifest(_settings_to_compare(settings), splitting.to_json())
     if overwrite:
         return new
     if not (folder / MANIFEST_FILE).exists():
@@ -58,8 +58,10 @@ def open_manifest(
     manifest = Manifest.load(folder)
     if not manifest.cases:
         return new
-    different = _different_settings(_as_written_now(manifest.settings), new.settings)
-    different += _different(manifest.splitting, new.splitting, but=("hold_out",) if add else ())
+    different = _different_settings(_upgrade_settings(manifest.settings), new.settings)
+    different += _different_keys(
+        manifest.splitting, new.splitting, but=("hold_out",) if add else ()
+    )
     if different:
         raise InputError(
             f"{folder}: was converted with another {' and '.join(different)}; "
@@ -82,22 +84,22 @@ def _different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
     """Names of settings that are not alike; what options tell a dataset's reader by the options'
     names."""
     unknown = [key for key in NOT_KNOWN if key not in before]
-    different = _different(before, now, but=("reading", *unknown))
+    different = _different_keys(before, now, but=("reading", *unknown))
     if "reading" in unknown or "dataset" in different:
         return different
     later = [name for name in now["reading"] if name not in before["reading"]]
     return different + [
-        f"--{name}" for name in _different(before["reading"], now["reading"], but=later)
+        f"--{name}" for name in _different_keys(before["reading"], now["reading"], but=later)
     ]
 
 
-def _different(
+def _different_keys(
     before: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[str] = ()
 ) -> list[str]:
     return sorted(key for key in now if key not in but and before.get(key) != now[key])
 
 
-def _as_written_now(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of pairs.json as this version writes them, without the ranges that were
     measured."""
     complete = {**NOT_YET_WRITTEN, **settings}
@@ -107,7 +109,7 @@ def _as_written_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**complete, "intensities": intensities}
 
 
-def _comparable(settings: ConversionSettings) -> dict[str, Any]:
+def _settings_to_compare(settings: ConversionSettings) -> dict[str, Any]:
     """The settings as pairs.json keeps them, without the version."""
     entries = settings.to_json() | {
         "classes": list(settings.classes),

@@ -85,8 +85,8 @@ def read_png(path: Path, *, unseen_is_black: bool = False) -> Png:
     if bits == 16 and colour_type != GREY:
         raise InputError(f"{path}: has colours of 16 bits; save it as grey, or with 8 bits.")
     if pixels.ndim == 2:
-        return Png(_unstretched(pixels, bits))
-    return Png(_opaque(pixels, path, unseen_is_black), indices)
+        return Png(_undo_stretch(pixels, bits))
+    return Png(_drop_transparency(pixels, path, unseen_is_black), indices)
 
 
 def single_slice_grid(
@@ -103,7 +103,7 @@ def read_single_slice_image(path: Path) -> sitk.Image:
     Raises:
         InputError: as `images.read_image`, or it has more than one slice.
     """
-    return _one_slice(_read_2d(path) if _has_two_axes(path) else read_image(path), path)
+    return _check_single_slice(_read_2d(path) if _has_two_axes(path) else read_image(path), path)
 
 
 def read_single_slice_mask(path: Path) -> sitk.Image:
@@ -113,22 +113,22 @@ def read_single_slice_mask(path: Path) -> sitk.Image:
         InputError: also if values are no integers.
     """
     if not _has_two_axes(path):
-        return _one_slice(read_mask(path), path)
+        return _check_single_slice(read_mask(path), path)
     image = _read_2d(path)
     values = array(image)
     if not np.array_equal(values, np.rint(values)):
         raise InputError(f"{path}: a mask must hold integers.")
-    return _one_slice(image_like(values.astype(np.int32), Grid.from_image(image)), path)
+    return _check_single_slice(image_like(values.astype(np.int32), Grid.from_image(image)), path)
 
 
-def _unstretched(grey: np.ndarray, bits: int) -> np.ndarray:
+def _undo_stretch(grey: np.ndarray, bits: int) -> np.ndarray:
     """Grey values as the file has them; the library spreads 2 and 4 bits over 0..255."""
     if bits == 16:
         return grey.astype(np.uint16)
     return grey.astype(np.uint8) if bits not in STRETCHED else grey // STRETCHED[bits]
 
 
-def _opaque(pixels: np.ndarray, path: Path, unseen_is_black: bool) -> np.ndarray:
+def _drop_transparency(pixels: np.ndarray, path: Path, unseen_is_black: bool) -> np.ndarray:
     """Colours or grey without the transparency, the last channel of two or four."""
     if pixels.shape[-1] == 3:
         return pixels
@@ -182,7 +182,7 @@ def _read_2d(path: Path) -> sitk.Image:
     return image_like(array(image)[None], grid)
 
 
-def _one_slice(image: sitk.Image, path: Path) -> sitk.Image:
+def _check_single_slice(image: sitk.Image, path: Path) -> sitk.Image:
     x, y, slices = image.GetSize()
     if slices != 1:
         raise InputError(

@@ -46,7 +46,7 @@ class SingleSliceReader:
                 f"{path}: is a colour image; its red, green and blue must be equal. Save it as"
                 " grey."
             )
-        return self._placed(picture.grey)
+        return self._make_image(picture.grey)
 
     def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         if is_png(path) != is_png(image_path):
@@ -54,14 +54,18 @@ class SingleSliceReader:
                 f"{path}: its image {image_path.name} is of another kind; give both as PNG or both"
                 " as NIfTI."
             )
-        mask = self._placed(self._labels(path)) if is_png(path) else read_single_slice_mask(path)
+        mask = (
+            self._make_image(self._read_labels(path))
+            if is_png(path)
+            else read_single_slice_mask(path)
+        )
         return put_on_image_grid(mask, path, image, image_path)
 
-    def _labels(self, path: Path) -> np.ndarray:
+    def _read_labels(self, path: Path) -> np.ndarray:
         """Labels (y, x) of a PNG mask."""
         picture = read_png(path, unseen_is_black=True)
         if self.colours:
-            return self._known(picture.colours, path)
+            return self._check_colours(picture.colours, path)
         if picture.indices is not None:
             return picture.indices
         if not picture.is_grey:
@@ -72,8 +76,8 @@ class SingleSliceReader:
             )
         return picture.grey
 
-    def _known(self, colours: np.ndarray, path: Path) -> np.ndarray:
-        known = [0, *(value for own in self.colours.values() for value in own)]
+    def _check_colours(self, colours: np.ndarray, path: Path) -> np.ndarray:
+        known = [0, *(value for class_colours in self.colours.values() for value in class_colours)]
         unknown = colours[~np.isin(colours, known)]
         if unknown.size and not self.ignore_others:
             raise InputError(
@@ -83,7 +87,7 @@ class SingleSliceReader:
             )
         return colours
 
-    def _placed(self, values: np.ndarray) -> sitk.Image:
+    def _make_image(self, values: np.ndarray) -> sitk.Image:
         return image_like(
             values[None], single_slice_grid(values.shape[::-1], self.pixel_mm, self.slice_mm)
         )

@@ -14,7 +14,7 @@ from nnunet_liver_ext.space.dicom import read_slice
 from nnunet_liver_ext.space.images import array
 
 
-def ranks(names: Iterable[str]) -> dict[str, int]:
+def rank_names(names: Iterable[str]) -> dict[str, int]:
     """The place of each name among all of them, 2 before 10, from 0."""
     return {name: rank for rank, name in enumerate(sorted(names, key=natural_order))}
 

@@ -97,7 +97,7 @@ def extend_splits(splits: Splits, groups: Mapping[str, str], *, folds: int) -> S
     """
     extended: Splits = []
     for start in range(0, len(splits), folds):
-        validation = [_kept(fold["val"], groups) for fold in splits[start : start + folds]]
+        validation = [_keep_known(fold["val"], groups) for fold in splits[start : start + folds]]
         where = {groups[case]: index for index, fold in enumerate(validation) for case in fold}
         known = {case for fold in validation for case in fold}
         for case in sorted(set(groups) - known):
@@ -148,5 +148,5 @@ def choose_hold_out(
     return chosen
 
 
-def _kept(cases: Sequence[str], groups: Mapping[str, str]) -> list[str]:
+def _keep_known(cases: Sequence[str], groups: Mapping[str, str]) -> list[str]:
     return [case for case in cases if case in groups]

@@ -35,7 +35,7 @@ class Conversion:
         from nnunet_liver_ext.space.intensities import Intensities
 
         entry = dataset_json.get("conversion", {})
-        layout = layout_of(dataset_json)
+        layout = read_layout(dataset_json)
         spacing = entry.get("spacing", "native" if layout == "images" else DEFAULT_SPACING)
         return cls(
             layout,
@@ -52,7 +52,7 @@ class Conversion:
         return self.modalities[::-1] if self.layout == "preregistered" else self.modalities
 
 
-def layout_of(dataset_json: Mapping[str, Any]) -> Layout:
+def read_layout(dataset_json: Mapping[str, Any]) -> Layout:
     if "pair" in dataset_json:
         return "pairs"
     return "preregistered" if "preregistered" in dataset_json else "images"

@@ -43,7 +43,7 @@ class IncompleteCases:
     def __bool__(self) -> bool:
         return bool(self.masks)
 
-    def complete(self, cases: Iterable[str]) -> list[str]:
+    def complete_cases(self, cases: Iterable[str]) -> list[str]:
         """Those of the cases that lack nothing."""
         return [case for case in cases if case not in self.masks]
 
@@ -52,13 +52,15 @@ class IncompleteCases:
             modality in self.masks[case] and modality in self.images[case]
         )
 
-    def annotated(self, cases: Sequence[str], modalities: Sequence[str]) -> list[list[bool]] | None:
+    def availability(
+        self, cases: Sequence[str], modalities: Sequence[str]
+    ) -> list[list[bool]] | None:
         """For each modality which of the cases have its mask; None if all have all."""
         if all(case not in self.masks for case in cases):
             return None
         return [[self.has_mask(case, modality) for case in cases] for modality in modalities]
 
-    def unmeasurable(self, pair: PairLabels) -> dict[str, set[str]]:
+    def unmeasurable_classes(self, pair: PairLabels) -> dict[str, set[str]]:
         """By case, the names such as "T2 liver" of the classes that cannot be measured for want of
         a mask."""
         return {

@@ -45,11 +45,14 @@ class SourceFile:
         place = Path(os.path.relpath(path, root)).as_posix()
         if path.is_dir():
             return cls(
-                place, *_hashed(sorted(file for file in path.rglob("*") if file.is_file()), path)
+                place,
+                *_hash_files(sorted(file for file in path.rglob("*") if file.is_file()), path),
             )
         voxels = detached_files(path)
         return cls(
-            place, *_hashed([path]), voxels_sha256=_hashed(voxels, path.parent)[1] if voxels else ""
+            place,
+            *_hash_files([path]),
+            voxels_sha256=_hash_files(voxels, path.parent)[1] if voxels else "",
         )
 
     def has_content_of(self, other: SourceFile) -> bool:
@@ -193,7 +196,7 @@ class Manifest:
             ) from None
 
 
-def _hashed(files: Sequence[Path], named_from: Path | None = None) -> tuple[int, str]:
+def _hash_files(files: Sequence[Path], named_from: Path | None = None) -> tuple[int, str]:
     """Bytes and SHA-256 of files; with their names from a folder on if one is given, of a missing
     file its name alone."""
     digest, size = hashlib.sha256(), 0

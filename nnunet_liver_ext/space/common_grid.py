@@ -52,7 +52,7 @@ def common_grid(images: Sequence[sitk.Image], spacing: GridSpacing = DEFAULT_SPA
     first = Grid.from_image(sitk.DICOMOrient(images[0], "LPS"))
     steps = np.array(first.spacing if spacing == "native-t1" else spacing, float)
     axes = np.array(first.direction).reshape(3, 3)
-    boxes = [_box(Grid.from_image(image), axes) for image in images]
+    boxes = [_extent(Grid.from_image(image), axes) for image in images]
     lows, highs = (np.stack(values) for values in zip(*boxes, strict=True))
     if (lows.max(0) >= highs.min(0)).any():
         raise InputError(
@@ -87,7 +87,7 @@ def image_on_grid(
     spline = (
         interpolation == "bspline" and min(image.GetSize()) >= 4
     )  # a cubic spline needs four samples
-    moved = array(
+    resampled = array(
         resample(
             image,
             grid,
@@ -95,10 +95,10 @@ def image_on_grid(
             outside=np.nan,
         )
     )
-    outside = np.isnan(moved)
-    np.clip(moved, low, high, out=moved)
-    moved[outside] = min(low, 0.0)
-    return image_like(moved, grid)
+    outside = np.isnan(resampled)
+    np.clip(resampled, low, high, out=resampled)
+    resampled[outside] = min(low, 0.0)
+    return image_like(resampled, grid)
 
 
 def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
@@ -124,7 +124,7 @@ def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
     return image_like(winner.astype(np.uint8), grid)
 
 
-def _box(grid: Grid, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _extent(grid: Grid, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest corner in mm along the given axes, voxels' own extent included."""
     half = (
         np.abs(axes.T @ (np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing))).sum(1)

@@ -73,13 +73,13 @@ def read_series(folder: Path | str, *, same_uid: bool = True) -> sitk.Image:
         The image, (x, y, z) with z along the slices' normal, rescaled as the files say.
 
     Raises:
-        InputError: as `sorted_slices`, or a file's pixels cannot be read.
+        InputError: as `read_slice_headers`, or a file's pixels cannot be read.
     """
-    slices = sorted_slices(folder, same_uid=same_uid)
+    slices = read_slice_headers(folder, same_uid=same_uid)
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([str(one.path) for one in slices])
-    if len({one.pixel_type for one in slices}) > 1:
+    reader.SetFileNames([str(header.path) for header in slices])
+    if len({header.pixel_type for header in slices}) > 1:
         reader.SetOutputPixelType(sitk.sitkFloat32)  # each file has its own rescaling
     try:
         image = reader.Execute()
@@ -95,7 +95,7 @@ def read_series(folder: Path | str, *, same_uid: bool = True) -> sitk.Image:
     return image
 
 
-def sorted_slices(folder: Path | str, *, same_uid: bool = True) -> list[SliceHeader]:
+def read_slice_headers(folder: Path | str, *, same_uid: bool = True) -> list[SliceHeader]:
     """The slices of the one series in a folder, ascending along their normal.
 
     Raises:
@@ -111,7 +111,7 @@ def sorted_slices(folder: Path | str, *, same_uid: bool = True) -> list[SliceHea
     if len(slices) == 1:
         raise InputError(f"{folder}: holds a single DICOM slice; a volume is expected.")
     _check_one_series(folder, slices, same_uid)
-    slices.sort(key=lambda one: one.depth_mm)
+    slices.sort(key=lambda header: header.depth_mm)
     _check_regular(folder, slices)
     return slices
 
@@ -171,14 +171,14 @@ def _read_header(path: Path) -> SliceHeader:
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        return _slice_of(reader, path)
+        return _parse_header(reader, path)
     except RuntimeError as error:
         raise InputError(
             f"{path}: cannot be read as DICOM, it is damaged or incomplete ({last_line(error)})."
         ) from None
 
 
-def _slice_of(reader: sitk.ImageFileReader, path: Path) -> SliceHeader:
+def _parse_header(reader: sitk.ImageFileReader, path: Path) -> SliceHeader:
     def numbers(tag: str, name: str, count: int) -> tuple[float, ...]:
         text = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
         try:
@@ -206,49 +206,51 @@ def _slice_of(reader: sitk.ImageFileReader, path: Path) -> SliceHeader:
     between_rows, between_columns = numbers("0028|0030", "PixelSpacing", 2)
     return SliceHeader(
         path=path,
-        series_uid=_text(reader, "0020|000e"),
+        series_uid=_read_text(reader, "0020|000e"),
         position=numbers("0020|0032", "ImagePositionPatient", 3),
         orientation=orientation,
         spacing=(between_columns, between_rows),
         size=(size[0], size[1]),
         channels=reader.GetNumberOfComponents(),
         pixel_type=reader.GetPixelID(),
-        echo_time_ms=numbers("0018|0081", "EchoTime", 1)[0] if _text(reader, "0018|0081") else None,
+        echo_time_ms=numbers("0018|0081", "EchoTime", 1)[0]
+        if _read_text(reader, "0018|0081")
+        else None,
     )
 
 
-def _text(reader: sitk.ImageFileReader, tag: str) -> str:
+def _read_text(reader: sitk.ImageFileReader, tag: str) -> str:
     return reader.GetMetaData(tag).strip() if reader.HasMetaDataKey(tag) else ""
 
 
 def _check_one_series(folder: Path, slices: Sequence[SliceHeader], same_uid: bool) -> None:
-    colour = next((one for one in slices if one.channels != 1), None)
+    colour = next((header for header in slices if header.channels != 1), None)
     if colour is not None:
         raise InputError(
             f"{colour.path}: has {colour.channels} values per voxel (colour); one is expected."
         )
     marks: dict[str, Callable[[SliceHeader], object]] = {
-        "size": lambda one: one.size,
-        "pixel spacing": lambda one: tuple(round(value, 3) for value in one.spacing),
-        "orientation": lambda one: tuple(round(value, 2) + 0.0 for value in one.orientation),
-        "echo time": lambda one: (
-            one.echo_time_ms if one.echo_time_ms is None else round(one.echo_time_ms, 2)
+        "size": lambda header: header.size,
+        "pixel spacing": lambda header: tuple(round(value, 3) for value in header.spacing),
+        "orientation": lambda header: tuple(round(value, 2) + 0.0 for value in header.orientation),
+        "echo time": lambda header: (
+            header.echo_time_ms if header.echo_time_ms is None else round(header.echo_time_ms, 2)
         ),
     }
     if same_uid:
-        marks["SeriesInstanceUID"] = lambda one: one.series_uid
+        marks["SeriesInstanceUID"] = lambda header: header.series_uid
     for name, mark in marks.items():
-        found = list(dict.fromkeys(mark(one) for one in slices))
-        if len(found) > 1:
+        values = list(dict.fromkeys(mark(header) for header in slices))
+        if len(values) > 1:
             raise InputError(
-                f"{folder}: holds {len(found)} series that differ in {name} ({found[0]} and"
-                f" {found[1]}); keep one series in a folder."
+                f"{folder}: holds {len(values)} series that differ in {name} ({values[0]} and"
+                f" {values[1]}); keep one series in a folder."
             )
 
 
 def _check_regular(folder: Path, slices: Sequence[SliceHeader]) -> None:
     """Slices must have one distance and lie above each other."""
-    depths = np.array([one.depth_mm for one in slices])
+    depths = np.array([header.depth_mm for header in slices])
     gaps = np.diff(depths)
     step = float(np.median(gaps))
     if gaps.min() < 1e-3:
@@ -279,7 +281,7 @@ def _check_regular(folder: Path, slices: Sequence[SliceHeader]) -> None:
 def _check_straight(folder: Path, slices: Sequence[SliceHeader], step: float) -> None:
     """Slices must lie above each other along their normal (no gantry tilt), within a tenth of a
     slice."""
-    positions = np.array([one.position for one in slices])
+    positions = np.array([header.position for header in slices])
     along = positions - positions[0]
     normal = slices[0].normal
     sideways = np.linalg.norm(along - np.outer(along @ normal, normal), axis=1).max()

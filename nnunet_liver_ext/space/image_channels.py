@@ -59,7 +59,7 @@ def resample_channels(
     if spacing == "native":
         common_grid(given, "native-t1")  # raises if they do not overlap
         grid = Grid.from_image(given[0])
-        return [_in_place(image, grid, interpolation) for image in given], grid
+        return [_put_on_grid(image, grid, interpolation) for image in given], grid
     grid = common_grid(given, spacing)  # raises if they do not overlap, whatever the layout
     if not pairs:
         grid = common_grid(given[:1], spacing)
@@ -105,7 +105,7 @@ def normalise_channels(
     return normalised
 
 
-def _in_place(image: sitk.Image, grid: Grid, interpolation: Interpolation) -> sitk.Image:
+def _put_on_grid(image: sitk.Image, grid: Grid, interpolation: Interpolation) -> sitk.Image:
     """The image on a grid, untouched where it is there already."""
     if not Grid.from_image(image).matches(grid):
         return image_on_grid(image, grid, interpolation)

@@ -63,8 +63,8 @@ class Intensities:
         normalised."""
         if entry is None:
             return cls()
-        made = cls.of_kind(entry["kind"], entry.get("percentiles"))
-        return made.with_ranges(
+        intensities = cls.of_kind(entry["kind"], entry.get("percentiles"))
+        return intensities.with_ranges(
             [(float(low), float(high)) for low, high in entry.get("ranges", ())]
         )
 
@@ -109,10 +109,10 @@ class Intensities:
         if self.kind == "slice":
             return self._slice_by_slice(channel_ZYX)
         if self.kind == "organ":
-            return _scaled(channel_ZYX, self._range_of(_within(channel_ZYX, organ_ZYX)))
+            return _scale(channel_ZYX, self._range_of(_values_within(channel_ZYX, organ_ZYX)))
         if self.kind == "dataset":
-            return np.clip(_scaled(channel_ZYX, self._measured(index)), 0, 1)
-        return np.clip(_scaled(channel_ZYX, self._range_of(channel_ZYX)), 0, 1)
+            return np.clip(_scale(channel_ZYX, self._measured_range(index)), 0, 1)
+        return np.clip(_scale(channel_ZYX, self._range_of(channel_ZYX)), 0, 1)
 
     def _slice_by_slice(self, channel_ZYX: np.ndarray) -> np.ndarray:
         """A slice without contrast, such as one beyond the field of view, becomes 0; an image of
@@ -123,10 +123,10 @@ class Intensities:
         normalised = np.zeros(channel_ZYX.shape, np.float32)
         for z, (low, high) in enumerate(limits_Z2):
             if high > low:
-                normalised[z] = np.clip(_scaled(channel_ZYX[z], (low, high)), 0, 1)
+                normalised[z] = np.clip(_scale(channel_ZYX[z], (low, high)), 0, 1)
         return normalised
 
-    def _measured(self, index: int) -> tuple[float, float]:
+    def _measured_range(self, index: int) -> tuple[float, float]:
         if index >= len(self.ranges):
             raise InputError(
                 f"the dataset's range of channel {index} is not known; convert the dataset again."
@@ -145,14 +145,14 @@ class Intensities:
         return low, high
 
 
-def _scaled(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def _scale(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     low, high = limits
     return ((values.astype(np.float32) - np.float32(low)) / np.float32(high - low)).astype(
         np.float32
     )
 
 
-def _within(channel_ZYX: np.ndarray, organ_ZYX: np.ndarray | None) -> np.ndarray:
+def _values_within(channel_ZYX: np.ndarray, organ_ZYX: np.ndarray | None) -> np.ndarray:
     if organ_ZYX is None:
         raise InputError("has no liver mask, by which its intensities would be normalised.")
     values = channel_ZYX[organ_ZYX > 0]

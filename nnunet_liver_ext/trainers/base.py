@@ -299,7 +299,7 @@ class LiverTrainer(nnUNetTrainer):
     def _find_annotations(self, cases: Sequence[str]) -> Annotations:
         of_images = None
         if self.pair is not None:
-            of_images = self.incomplete.annotated(cases, self.pair.modalities)
+            of_images = self.incomplete.availability(cases, self.pair.modalities)
         return Annotations(of_images, self.organ is not None, self.organ_dilation)
 
     def _organ_dilation(self) -> tuple[int, ...] | None:

@@ -19,13 +19,13 @@ CASES = IncompleteCases.from_dataset_json(
 
 def test_which_cases_lack_something():
     assert CASES
-    assert CASES.complete(["c", "a", "d", "b"]) == ["c", "d"]
-    assert CASES.annotated(["a", "b", "c"], PAIR.modalities) == [
+    assert CASES.complete_cases(["c", "a", "d", "b"]) == ["c", "d"]
+    assert CASES.availability(["a", "b", "c"], PAIR.modalities) == [
         [True, False, True],
         [False, True, True],
     ]
-    assert CASES.annotated(["c", "d"], PAIR.modalities) is None
-    assert CASES.unmeasurable(PAIR) == {
+    assert CASES.availability(["c", "d"], PAIR.modalities) is None
+    assert CASES.unmeasurable_classes(PAIR) == {
         "a": {"T2 liver", "T2 spleen"},
         "b": {"T1 liver", "T1 spleen"},
     }
@@ -41,8 +41,8 @@ def test_a_mask_of_no_image_is_none():
 def test_complete_datasets_have_no_entry():
     cases = IncompleteCases.from_dataset_json({})
     assert not cases
-    assert cases.complete(["a"]) == ["a"]
-    assert cases.unmeasurable(PAIR) == {}
+    assert cases.complete_cases(["a"]) == ["a"]
+    assert cases.unmeasurable_classes(PAIR) == {}
 
 
 @pytest.mark.parametrize("entry", [["a"], {"a": ["T1"]}, {"a": {"images": ["T1"]}}])

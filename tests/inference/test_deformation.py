@@ -92,7 +92,7 @@ def vectors(image: sitk.Image) -> np.ndarray:
     return array(image).reshape(-1, 3)
 
 
-def as_transform(field: sitk.Image) -> sitk.Transform:
+def to_transform(field: sitk.Image) -> sitk.Transform:
     return sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
 
 
@@ -115,7 +115,7 @@ def test_the_transform_maps_a_point_of_image_2_to_that_of_image_1():
         np.broadcast_to(np.array([1.0, 2.0, 3.0])[:, None, None, None], (3, *GRID.size[::-1])), GRID
     )
     point = field.TransformIndexToPhysicalPoint((2, 1, 3))
-    moved = as_transform(field).TransformPoint(point)
+    moved = to_transform(field).TransformPoint(point)
     assert GRID.empty_image().TransformPhysicalPointToIndex(moved) == (5, 3, 4)
 
 

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import is_dicom, read_series, read_slice, sorted_slices
+from nnunet_liver_ext.space.dicom import is_dicom, read_series, read_slice, read_slice_headers
 from nnunet_liver_ext.space.images import read_image
 from tests.dicom_files import write_series
 
@@ -19,7 +19,7 @@ def test_slices_are_sorted_by_position_and_spaced_by_it(tmp_path: Path):
     assert image.GetSpacing() == pytest.approx((1.5, 1.25, 4.0))
     assert image.GetOrigin() == pytest.approx((-20, -30, 100))
     assert image.GetDirection() == pytest.approx((1, 0, 0, 0, 1, 0, 0, 0, 1))
-    assert [one.path.stem for one in sorted_slices(tmp_path)] == list("fbadec")
+    assert [one.path.stem for one in read_slice_headers(tmp_path)] == list("fbadec")
 
 
 def test_every_voxel_is_where_its_header_says_in_an_oblique_coronal_series(tmp_path: Path):

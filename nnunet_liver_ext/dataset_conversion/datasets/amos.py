@@ -86,7 +86,7 @@ def _modality(path: Path) -> str:
     return "mr" if int(re.sub(r"\D", "", stem(path))) >= FIRST_MR else "ct"
 
 
-def _with_channel(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+def _adapt_channel(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """The entry for --modality: the name of the channel."""
     return replace(dataset, modalities=(CHANNELS[options.get("modality") or "mr"],))
 
@@ -111,5 +111,5 @@ DATASET = PublicDataset(
         ),
         TEST_IMAGES,
     ),
-    adapt=_with_channel,
+    adapt=_adapt_channel,
 )

@@ -24,9 +24,9 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
     PublicDataset,
     SegmentationTask,
 )
-from nnunet_liver_ext.dataset_conversion.slicewise_masks import ranks, read_png_slice
+from nnunet_liver_ext.dataset_conversion.slicewise_masks import rank_names, read_png_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, sorted_slices
+from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, read_slice_headers
 from nnunet_liver_ext.space.images import array, image_like
 from nnunet_liver_ext.studies.study import Study
 
@@ -65,10 +65,12 @@ class ChaosCtReader:
         return read_series(path, same_uid=False)
 
     def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        slices = sorted_slices(image_path, same_uid=False)
+        slices = read_slice_headers(image_path, same_uid=False)
         masks = _masks_in_order(path, image_path, len(slices))
-        rank = ranks(one.path.name for one in slices)
-        liver = np.stack([_read_liver(masks[rank[one.path.name]], one.size) for one in slices])
+        rank_of_name = rank_names(header.path.name for header in slices)
+        liver = np.stack(
+            [_read_liver(masks[rank_of_name[header.path.name]], header.size) for header in slices]
+        )
         check_not_flipped(array(image), liver, path, CT)
         return image_like(liver, grid_of_slices(slices))
 
@@ -85,20 +87,20 @@ def _masks_in_order(folder: Path, images: Path, slices: int) -> list[Path]:
     Raises:
         InputError: they are not numbered through from 0, or there are more or fewer than slices.
     """
-    found = {
+    by_number = {
         int(match[1]): path for path in _files(folder) if (match := MASK_NAME.fullmatch(path.name))
     }
-    if len(found) != slices:
+    if len(by_number) != slices:
         raise InputError(
-            f"{folder}: holds {len(found)} masks liver_GT_NNN.png, {images} {slices} slices."
+            f"{folder}: holds {len(by_number)} masks liver_GT_NNN.png, {images} {slices} slices."
         )
-    missing = sorted(set(range(slices)) - found.keys())
+    missing = sorted(set(range(slices)) - by_number.keys())
     if missing:
         raise InputError(
             f"{folder}: has no liver_GT_{missing[0]:03d}.png; masks are expected to count through"
             " from 000."
         )
-    return [found[number] for number in range(slices)]
+    return [by_number[number] for number in range(slices)]
 
 
 def _files(folder: Path) -> Sequence[Path]:

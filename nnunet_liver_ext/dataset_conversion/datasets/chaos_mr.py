@@ -28,7 +28,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
 )
 from nnunet_liver_ext.dataset_conversion.slicewise_masks import read_png_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, sorted_slices
+from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, read_slice_headers
 from nnunet_liver_ext.space.images import array, image_like
 from nnunet_liver_ext.studies.study import Study
 
@@ -81,10 +81,12 @@ class ChaosReader:
         return read_series(_series(path), same_uid=False)
 
     def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        slices = sorted_slices(_series(image_path), same_uid=False)
+        slices = read_slice_headers(_series(image_path), same_uid=False)
         pngs = {png.stem: png for png in path.glob("*.png") if not is_junk(png.name)}
-        _check_same_slices(path, set(pngs), _series(image_path), {one.path.stem for one in slices})
-        labels = np.stack([_labels_of(pngs[one.path.stem], one.size) for one in slices])
+        _check_same_slices(
+            path, set(pngs), _series(image_path), {header.path.stem for header in slices}
+        )
+        labels = np.stack([_read_labels(pngs[header.path.stem], header.size) for header in slices])
         check_not_flipped(array(image), labels == ORGANS["liver"], path, MR)
         return image_like(labels, grid_of_slices(slices))
 
@@ -102,10 +104,10 @@ def _study(folder: Path) -> Study:
 
 def _series(folder: Path) -> Path:
     """The folder with the slices: DICOM_anon itself for T2, its in-phase sub-folder for T1."""
-    return in_phase(folder) if folder.parent.name == "T1DUAL" else folder
+    return find_in_phase_folder(folder) if folder.parent.name == "T1DUAL" else folder
 
 
-def in_phase(folder: Path) -> Path:
+def find_in_phase_folder(folder: Path) -> Path:
     """The sub-folder with the in-phase images: of the two echoes that with the longer echo time.
 
     Raises:
@@ -116,7 +118,7 @@ def in_phase(folder: Path) -> Path:
         raise InputError(
             f"{folder}: expected two folders, InPhase and OutPhase, found {len(echoes)}."
         )
-    times = [sorted_slices(echo, same_uid=False)[0].echo_time_ms for echo in echoes]
+    times = [read_slice_headers(echo, same_uid=False)[0].echo_time_ms for echo in echoes]
     if times[0] is None or times[1] is None or times[0] == times[1]:
         raise InputError(
             f"{folder}: the echo times do not tell which images are in phase ({times[0]} and"
@@ -142,7 +144,7 @@ def _check_same_slices(
     )
 
 
-def _labels_of(png: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_labels(png: Path, size: tuple[int, int]) -> np.ndarray:
     """Labels (y, x) of one slice."""
     grey = read_png_slice(png, size)
     labels = np.zeros(grey.shape, np.uint8)
@@ -160,7 +162,7 @@ def _examinations(root: Path, organ: Sequence[str] = ()) -> list[Study]:
     return chaos_mr_studies(root)
 
 
-def _with_organs(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+def _adapt_organs(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """--organ in place of --task, so a --task beside it is unknown."""
     chosen = options.get("organ") or ()
     if not chosen:
@@ -199,5 +201,5 @@ DATASET = PublicDataset(
             multiple=True,
         ),
     ),
-    adapt=_with_organs,
+    adapt=_adapt_organs,
 )

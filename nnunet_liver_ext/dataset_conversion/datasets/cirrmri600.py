@@ -35,7 +35,10 @@ def cirrmri600_studies(root: Path, *, paired_only: bool = False) -> list[Study]:
         InputError: the folders are not there, no patient has both, or a patient has two images of
             one kind.
     """
-    images, masks = _files(Path(root), "images"), _files(Path(root), "masks")
+    images, masks = (
+        _files_by_modality(Path(root), "images"),
+        _files_by_modality(Path(root), "masks"),
+    )
     paired = images["T1"].keys() & images["T2"].keys()
     if not paired:
         raise InputError(
@@ -59,11 +62,11 @@ def cirrmri600_studies(root: Path, *, paired_only: bool = False) -> list[Study]:
     ]
 
 
-def _files(root: Path, kind: str) -> dict[str, dict[str, Path]]:
+def _files_by_modality(root: Path, kind: str) -> dict[str, dict[str, Path]]:
     """By modality and pid."""
-    found: dict[str, dict[str, Path]] = {"T1": {}, "T2": {}}
-    for modality, files in found.items():
-        for path in _below(root, modality, kind):
+    by_modality: dict[str, dict[str, Path]] = {"T1": {}, "T2": {}}
+    for modality, files in by_modality.items():
+        for path in _find_files(root, modality, kind):
             pid = stem(path)
             if pid in files:
                 raise InputError(
@@ -71,10 +74,10 @@ def _files(root: Path, kind: str) -> dict[str, dict[str, Path]]:
                     " one."
                 )
             files[pid] = path
-    return found
+    return by_modality
 
 
-def _below(root: Path, modality: str, kind: str) -> Iterator[Path]:
+def _find_files(root: Path, modality: str, kind: str) -> Iterator[Path]:
     for part in PARTS:
         for folder in folders_below(root, f"{part}_{kind}"):
             inside = folder.relative_to(root.parent).parts

@@ -63,8 +63,8 @@ class DixonReader(PlainReader):
         if self.margin_mm == 0:
             return mask
         values, grid = array(mask), Grid.from_image(mask)
-        for own in self.labels.values():
-            inside = np.isin(values, own)
+        for class_values in self.labels.values():
+            inside = np.isin(values, class_values)
             kept = erode_in_plane(inside, grid.spacing_mm, self.margin_mm)
             if inside.any() and not kept.any():
                 raise InputError(
@@ -116,7 +116,7 @@ def dixon_studies(root: Path, **reading: Any) -> list[Study]:
     return read_image_studies(root, modalities=(WATER, FAT))
 
 
-def modalities(channels: Sequence[str]) -> tuple[str, ...]:
+def parse_channels(channels: Sequence[str]) -> tuple[str, ...]:
     """Names of the channels that the option asks for; the fat fraction alone if it asks for none.
 
     Raises:
@@ -140,16 +140,16 @@ def _studies(
 ) -> list[Study]:
     """The studies with the channels asked for; tells the reader what images of the fat fraction are
     made of."""
-    return [_with_channels(study, reader, names) for study in dixon_studies(root)]
+    return [_select_channels(study, reader, names) for study in dixon_studies(root)]
 
 
-def _with_channels(study: Study, reader: DixonReader, names: tuple[str, ...]) -> Study:
+def _select_channels(study: Study, reader: DixonReader, names: tuple[str, ...]) -> Study:
     images = dict(study.images)
     if FRACTION in names:
         # a path stands for one image, so that of the image that is no channel itself stands for the
         # fat fraction
-        own = FAT if FAT in images and FAT not in names else WATER
-        path = images[own if own in images else next(iter(images))]
+        source = FAT if FAT in images and FAT not in names else WATER
+        path = images[source if source in images else next(iter(images))]
         reader.water_and_fat[path] = (images.get(WATER), images.get(FAT))
         images = {FRACTION: path, **images}
     masks = {
@@ -160,9 +160,9 @@ def _with_channels(study: Study, reader: DixonReader, names: tuple[str, ...]) ->
     return Study(study.patient, study.study, images, masks)
 
 
-def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+def _adapt(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """The entry for its options."""
-    names = modalities(options.get("channel") or ())
+    names = parse_channels(options.get("channel") or ())
     margin = float(options.get("margin") or 0.0)
     check_margin(margin)
     task = parse_label_options(
@@ -218,5 +218,5 @@ DATASET = PublicDataset(
         IGNORE_OTHER_LABELS,
     ),
     dataset_name="Dixon",
-    adapt=_adapted,
+    adapt=_adapt,
 )

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.dataset_conversion.datasets.duke_masks import DukeReader
-from nnunet_liver_ext.dataset_conversion.datasets.duke_series import SEQUENCES, Series, duke_series
+from nnunet_liver_ext.dataset_conversion.datasets.duke_series import SEQUENCES, Series, find_series
 from nnunet_liver_ext.dataset_conversion.public_dataset import (
     DatasetOption,
     PublicDataset,
@@ -40,24 +40,27 @@ def duke_pairs(root: Path, t1: str, t2: str) -> list[Study]:
     Raises:
         InputError: there is no key, or no series of the two sorts has a mask.
     """
-    names, series = modalities(t1, t2), duke_series(root)
-    if not any(one.letter for one in series):
+    names, all_series = contrast_names(t1, t2), find_series(root)
+    if not any(series.letter for series in all_series):
         raise InputError(
             f"{root}: has no SegmentationKey.csv, which says what each series shows; put it beside"
             " the series."
         )
     by_patient: dict[str, list[Series]] = {}
-    for one in series:
-        by_patient.setdefault(one.patient, []).append(one)
+    for series in all_series:
+        by_patient.setdefault(series.patient, []).append(series)
     studies = [
         _study(names, pair)
-        for own in by_patient.values()
-        for pair in _pairs(
-            [one for one in own if one.letter == t1], [one for one in own if one.letter == t2]
+        for of_patient in by_patient.values()
+        for pair in _match_series(
+            [series for series in of_patient if series.letter == t1],
+            [series for series in of_patient if series.letter == t2],
         )
     ]
     if not studies:
-        raise InputError(f"{root}: no series {t1} or {t2} has a mask; {_with_masks(series)}.")
+        raise InputError(
+            f"{root}: no series {t1} or {t2} has a mask; {_describe_masked(all_series)}."
+        )
     return studies
 
 
@@ -67,20 +70,19 @@ def duke_images(root: Path, sequence: Sequence[str] = ()) -> list[Study]:
     Raises:
         InputError: there are none.
     """
-    series = duke_series(root)
-    chosen = [(one, one.masks) for one in series if not sequence or one.letter in sequence]
+    all_series = find_series(root)
     studies = [
-        Study(one.patient, one.name, {"MR": one.images}, {"MR": masks})
-        for one, masks in chosen
-        if masks
+        Study(series.patient, series.name, {"MR": series.images}, {"MR": series.masks})
+        for series in all_series
+        if series.masks and (not sequence or series.letter in sequence)
     ]
     if not studies:
         wanted = f"no series {' or '.join(sequence)}" if sequence else "no series"
-        raise InputError(f"{root}: {wanted} has a mask; {_with_masks(series)}.")
+        raise InputError(f"{root}: {wanted} has a mask; {_describe_masked(all_series)}.")
     return studies
 
 
-def modalities(t1: str, t2: str) -> tuple[str, str]:
+def contrast_names(t1: str, t2: str) -> tuple[str, str]:
     """Names of image 1 and image 2: "T1" and "T2" if they are that, else those of their contrasts.
 
     Raises:
@@ -93,36 +95,41 @@ def modalities(t1: str, t2: str) -> tuple[str, str]:
     return (first, second) if first[:2] == second[:2] else (first[:2], second[:2])
 
 
-def _pairs(
+def _match_series(
     first: Sequence[Series], second: Sequence[Series]
 ) -> Iterator[tuple[Series | None, Series | None]]:
-    """What goes together of one patient's series of both sorts: each of the first sort with a mask,
-    else of the second."""
-    for one in [one for one in first if one.masks]:
-        yield one, _partner(one, second)
-    if not any(one.masks for one in first):
-        for one in [one for one in second if one.masks]:
-            yield _partner(one, first), one
+    """Matches one patient's series of two sorts: each of the first sort with a mask, else of the
+    second, with the nearest of the other sort."""
+    for series in first:
+        if series.masks:
+            yield series, _nearest_series(series, second)
+    if not any(series.masks for series in first):
+        for series in second:
+            if series.masks:
+                yield _nearest_series(series, first), series
 
 
-def _partner(series: Series, others: Sequence[Series]) -> Series | None:
+def _nearest_series(series: Series, others: Sequence[Series]) -> Series | None:
+    """The series that is nearest in number; those with a mask come first."""
     return min(
         others,
-        key=lambda one: (one.masks is None, abs(one.number - series.number), one.number),
+        key=lambda other: (other.masks is None, abs(other.number - series.number), other.number),
         default=None,
     )
 
 
 def _study(names: tuple[str, str], pair: tuple[Series | None, Series | None]) -> Study:
-    found = {name: one for name, one in zip(names, pair, strict=True) if one is not None}
-    series = list(found.values())
-    images = {name: one.images for name, one in found.items()}
-    masks = {name: one.masks for name, one in found.items() if one.masks}
-    return Study(series[0].patient, "-".join(one.name for one in series), images, masks)
+    by_name = {name: series for name, series in zip(names, pair, strict=True) if series is not None}
+    images = {name: series.images for name, series in by_name.items()}
+    masks = {name: series.masks for name, series in by_name.items() if series.masks}
+    all_series = list(by_name.values())
+    study_name = "-".join(series.name for series in all_series)
+    return Study(all_series[0].patient, study_name, images, masks)
 
 
-def _with_masks(series: Sequence[Series]) -> str:
-    letters = sorted({one.letter or "unnamed" for one in series if one.masks})
+def _describe_masked(all_series: Sequence[Series]) -> str:
+    """What is said of the series that have masks."""
+    letters = sorted({series.letter or "unnamed" for series in all_series if series.masks})
     return f"those with masks are {', '.join(letters)}" if letters else "no series in it has one"
 
 
@@ -131,7 +138,7 @@ def _studies(root: Path, *, layout: str, t1: str, t2: str, sequence: Sequence[st
     return duke_pairs(root, t1, t2) if layout == "pairs" else duke_images(root, sequence)
 
 
-def _in_layout(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+def _adapt_layout(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """The entry for --layout, --t1 and --t2."""
     given = {
         option.argument: options.get(option.argument) or option.default
@@ -143,7 +150,7 @@ def _in_layout(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicData
         raise InputError(
             "--sequence goes with --layout images; pairs are chosen with --t1 and --t2."
         )
-    return replace(dataset, modalities=modalities(given["t1"], given["t2"]), pairs=True)
+    return replace(dataset, modalities=contrast_names(given["t1"], given["t2"]), pairs=True)
 
 
 DATASET = PublicDataset(
@@ -161,7 +168,7 @@ DATASET = PublicDataset(
         " doi:10.1148/ryai.220275"
     ),
     url="https://doi.org/10.5281/zenodo.7774566",
-    modalities=modalities("B", "K"),
+    modalities=contrast_names("B", "K"),
     pairs=True,
     tasks={"liver": SegmentationTask(labels={"liver": (1,)})},
     studies=_studies,
@@ -193,5 +200,5 @@ DATASET = PublicDataset(
         ),
     ),
     dataset_name="DukeLiver",
-    adapt=_in_layout,
+    adapt=_adapt_layout,
 )

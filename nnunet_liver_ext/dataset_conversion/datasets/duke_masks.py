@@ -16,14 +16,14 @@ import SimpleITK as sitk
 from nnunet_liver_ext.dataset_conversion.flipped_masks import MR, check_not_flipped
 from nnunet_liver_ext.dataset_conversion.folder_search import natural_order
 from nnunet_liver_ext.dataset_conversion.image_reader import put_on_image_grid
-from nnunet_liver_ext.dataset_conversion.slicewise_masks import ranks, read_dicom_slice
+from nnunet_liver_ext.dataset_conversion.slicewise_masks import rank_names, read_dicom_slice
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import (
     SliceHeader,
     grid_of_slices,
     is_dicom,
     read_series,
-    sorted_slices,
+    read_slice_headers,
 )
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
@@ -44,20 +44,20 @@ class DukeReader:
             (file for file in path.iterdir() if is_dicom(file)),
             key=lambda file: natural_order(file.name),
         )
-        slices = sorted_slices(image_path, same_uid=False)
+        slices = read_slice_headers(image_path, same_uid=False)
         if len(files) != len(slices):
             raise InputError(
                 f"{path}: holds {len(files)} mask slices, {image_path} {len(slices)} slices."
             )
-        if have_places(files):
-            return _in_space(path, image, image_path)
-        in_order = zip(_in_order(files, slices), slices, strict=True)
-        liver = np.stack([read_dicom_slice(file, one.size) > 0 for file, one in in_order])
+        if have_positions(files):
+            return _read_by_position(path, image, image_path)
+        matched = zip(_order_by_name(files, slices), slices, strict=True)
+        liver = np.stack([read_dicom_slice(file, header.size) > 0 for file, header in matched])
         check_not_flipped(array(image), liver, path, MR)
         return image_like(liver, grid_of_slices(slices))
 
 
-def have_places(files: list[Path]) -> bool:
+def have_positions(files: list[Path]) -> bool:
     """Whether the headers say where the slices are, each at a place of its own."""
     positions = set()
     for file in files:
@@ -76,16 +76,16 @@ def have_places(files: list[Path]) -> bool:
     return len(positions) == len(files)
 
 
-def _in_space(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+def _read_by_position(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
     mask = put_on_image_grid(read_series(path, same_uid=False), path, image, image_path)
     return image_like(array(mask) > 0, Grid.from_image(image))
 
 
-def _in_order(files: list[Path], slices: list[SliceHeader]) -> list[Path]:
+def _order_by_name(files: list[Path], slices: list[SliceHeader]) -> list[Path]:
     """The mask file of each image slice: the one of its name, else the one of its rank among the
     names."""
     by_stem = {file.stem: file for file in files}
-    if by_stem.keys() == {one.path.stem for one in slices}:
-        return [by_stem[one.path.stem] for one in slices]
-    rank = ranks(one.path.name for one in slices)
-    return [files[rank[one.path.name]] for one in slices]
+    if by_stem.keys() == {header.path.stem for header in slices}:
+        return [by_stem[header.path.stem] for header in slices]
+    rank_of_name = rank_names(header.path.name for header in slices)
+    return [files[rank_of_name[header.path.name]] for header in slices]

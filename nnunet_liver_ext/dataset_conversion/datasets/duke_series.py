@@ -50,42 +50,43 @@ class Series:
         return int(self.name) if self.name.isdigit() else 0
 
 
-def duke_series(root: Path) -> list[Series]:
+def find_series(root: Path) -> list[Series]:
     """All series below a folder, sorted by patient and number; of one that is there twice the one
     with masks.
 
     Raises:
         InputError: there are none, two with masks have one number, or a key has other columns.
     """
-    letters = sequences(root)
-    found: dict[tuple[str, str], Series] = {}
+    letters = read_letters(root)
+    by_name: dict[tuple[str, str], Series] = {}
     for folder in _dicom_folders(root):
         nested = folder.name == "images"
         if len(folder.relative_to(root.parent).parts) < 2 + nested:
             continue
         patient, name = folder.parts[-3:-1] if nested else folder.parts[-2:]
         masks = folder.parent / "masks" if nested and (folder.parent / "masks").is_dir() else None
-        other = found.get((patient, name))
+        other = by_name.get((patient, name))
         if other and other.masks and masks:
             raise InputError(
                 f"{folder}: series {name} of patient {patient} is there twice, also as"
                 f" {other.images}; keep one."
             )
         if other is None or masks:
-            found[patient, name] = Series(
+            by_name[patient, name] = Series(
                 patient, name, folder, masks, letters.get((patient, name), "")
             )
-    if not found:
+    if not by_name:
         raise InputError(
             f"{root}: holds no Duke Liver Dataset; expected"
             " Segmentation/0001/<series>/images/*.dicom, at any depth."
         )
     return sorted(
-        found.values(), key=lambda one: (natural_order(one.patient), natural_order(one.name))
+        by_name.values(),
+        key=lambda series: (natural_order(series.patient), natural_order(series.name)),
     )
 
 
-def sequences(root: Path) -> dict[tuple[str, str], str]:
+def read_letters(root: Path) -> dict[tuple[str, str], str]:
     """Letter of each series, by patient ("0001") and series ("12"), from the keys below the folder
     and beside it.
 

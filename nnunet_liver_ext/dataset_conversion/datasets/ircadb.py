@@ -30,7 +30,7 @@ from nnunet_liver_ext.space.dicom import (
     grid_of_slices,
     is_dicom,
     read_series,
-    sorted_slices,
+    read_slice_headers,
 )
 from nnunet_liver_ext.space.images import array, image_like
 from nnunet_liver_ext.studies.study import Study
@@ -54,7 +54,8 @@ def ircadb_studies(root: Path) -> list[Study]:
         )
     ordered = sorted(folders.items(), key=lambda entry: natural_order(entry[0]))
     return [
-        Study(name, name, {"CT": _scan(folder)}, {"CT": _masks(folder)}) for name, folder in ordered
+        Study(name, name, {"CT": _scan_folder(folder)}, {"CT": _mask_folder(folder)})
+        for name, folder in ordered
     ]
 
 
@@ -65,16 +66,16 @@ class IrcadbReader:
         return read_series(path)
 
     def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        slices = sorted_slices(image_path)
+        slices = read_slice_headers(image_path)
         liver = _read_structure(path / _liver_name(path), slices)
         check_not_flipped(array(image), liver, path / _liver_name(path), CT)
         labels = np.where(liver, LABELS["liver"], 0).astype(np.uint8)
-        for folder in tumour_folders(path):
+        for folder in find_tumour_folders(path):
             labels[_read_structure(folder, slices)] = LABELS["tumour"]
         return image_like(labels, grid_of_slices(slices))
 
 
-def tumour_folders(masks: Path) -> list[Path]:
+def find_tumour_folders(masks: Path) -> list[Path]:
     """The folders of liver tumours among those of all structures, sorted."""
     return sorted(
         folder for folder in masks.iterdir() if folder.is_dir() and TUMOUR.fullmatch(folder.name)
@@ -83,44 +84,44 @@ def tumour_folders(masks: Path) -> list[Path]:
 
 def _patients(root: Path) -> dict[str, Path]:
     """Folder of each patient by its name; of nested folders of one name the outermost."""
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for folder in [*folders_below(root, "PATIENT_DICOM"), *folders_below(root, "MASKS_DICOM")]:
         above = [
             path
             for path in folder.parents
             if PATIENT.fullmatch(path.name) and path.is_relative_to(root)
         ]
-        if above and found.setdefault(above[-1].name, above[-1]) != above[-1]:
+        if above and by_name.setdefault(above[-1].name, above[-1]) != above[-1]:
             raise InputError(
                 f"{above[-1]}: patient {above[-1].name} is there twice, also as"
-                f" {found[above[-1].name]}; keep one."
+                f" {by_name[above[-1].name]}; keep one."
             )
-    return found
+    return by_name
 
 
-def _scan(patient: Path) -> Path:
+def _scan_folder(patient: Path) -> Path:
     """The folder with the scan's slices."""
-    found = [
+    folders = [
         folder
         for folder in folders_below(patient, "PATIENT_DICOM")
         if any(is_dicom(path) for path in folder.iterdir())
     ]
-    return _only(found, patient, "PATIENT_DICOM with DICOM files")
+    return _check_single(folders, patient, "PATIENT_DICOM with DICOM files")
 
 
-def _masks(patient: Path) -> Path:
+def _mask_folder(patient: Path) -> Path:
     """The folder with a folder for each structure."""
-    found = [folder for folder in folders_below(patient, "MASKS_DICOM") if _liver_name(folder)]
-    return _only(found, patient, "MASKS_DICOM with a folder liver")
+    folders = [folder for folder in folders_below(patient, "MASKS_DICOM") if _liver_name(folder)]
+    return _check_single(folders, patient, "MASKS_DICOM with a folder liver")
 
 
-def _only(found: Sequence[Path], patient: Path, expected: str) -> Path:
-    if len(found) != 1:
+def _check_single(folders: Sequence[Path], patient: Path, expected: str) -> Path:
+    if len(folders) != 1:
         raise InputError(
-            f"{patient}: has {len(found)} folders {expected}, expected one; were all its zip files"
-            " unpacked?"
+            f"{patient}: has {len(folders)} folders {expected}, expected one; were all its zip"
+            " files unpacked?"
         )
-    return found[0]
+    return folders[0]
 
 
 def _liver_name(masks: Path) -> str:
@@ -142,7 +143,7 @@ def _read_structure(folder: Path, slices: Sequence[SliceHeader]) -> np.ndarray:
         InputError: its files are not named as the scan's, have another size, or negative values.
     """
     names = {path.name for path in folder.iterdir() if path.is_file() and not is_junk(path.name)}
-    different = sorted(names ^ {one.path.name for one in slices}, key=natural_order)
+    different = sorted(names ^ {header.path.name for header in slices}, key=natural_order)
     if different:
         scan = slices[0].path.parent
         where, there = (scan, folder) if different[0] in names else (folder, scan)
@@ -150,7 +151,7 @@ def _read_structure(folder: Path, slices: Sequence[SliceHeader]) -> np.ndarray:
             f"{folder}: its files are not named as those of {scan}: {where} has no {different[0]}"
             f" of {there}."
         )
-    return np.stack([_read_inside(folder / one.path.name, one.size) for one in slices])
+    return np.stack([_read_inside(folder / header.path.name, header.size) for header in slices])
 
 
 def _read_inside(path: Path, size: tuple[int, int]) -> np.ndarray:

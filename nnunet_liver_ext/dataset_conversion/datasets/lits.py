@@ -72,7 +72,7 @@ def lits_studies(
         InputError: as `NumberedFiles.studies`, or a header cannot be read.
     """
     studies = LITS_FILES.studies(root, modality="CT", test_images=test_images)
-    return _with_unknown_voxel_sizes(studies, identity_affine)
+    return _mark_unknown_voxel_sizes(studies, identity_affine)
 
 
 def msd_liver_studies(
@@ -85,7 +85,7 @@ def msd_liver_studies(
     """
     studies = MSD_FILES.studies(root, modality="CT", test_images=test_images)
     check_label_names([study.images["CT"] for study in studies], {"liver": 1, "cancer": 2})
-    return _with_unknown_voxel_sizes(studies, identity_affine)
+    return _mark_unknown_voxel_sizes(studies, identity_affine)
 
 
 class LitsReader:
@@ -112,18 +112,18 @@ def has_identity_affine(grid: Grid) -> bool:
     )
 
 
-def _with_unknown_voxel_sizes(studies: list[Study], identity_affine: str) -> list[Study]:
+def _mark_unknown_voxel_sizes(studies: list[Study], identity_affine: str) -> list[Study]:
     """The studies with those of unknown voxel size marked, or without them."""
     marked = []
     for study in studies:
-        if not has_identity_affine(_grid_in_header(study.images["CT"])):
+        if not has_identity_affine(_read_grid(study.images["CT"])):
             marked.append(study)
         elif identity_affine == "keep":
             marked.append(replace(study, study=UNKNOWN_VOXEL_SIZE))
     return marked
 
 
-def _grid_in_header(path: Path) -> Grid:
+def _read_grid(path: Path) -> Grid:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -140,7 +140,7 @@ def _grid_in_header(path: Path) -> Grid:
     )
 
 
-def _without_remark(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+def _adapt_remark(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """Volumes that are left out need no remark."""
     return replace(dataset, remark="") if options.get("identity_affine") == "leave-out" else dataset
 
@@ -173,7 +173,7 @@ DATASET = PublicDataset(
         TEST_IMAGES,
     ),
     dataset_name="LiTS",
-    adapt=_without_remark,
+    adapt=_adapt_remark,
     remark=REMARK,
 )
 MSD_LIVER = replace(

@@ -94,25 +94,25 @@ class LiverHccSegReader(PlainReader):
     tumour."""
 
     def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        labels = np.where(self._inside(path, image, image_path), LABELS["liver"], 0).astype(
+        labels = np.where(self._read_inside(path, image, image_path), LABELS["liver"], 0).astype(
             np.uint8
         )
-        for tumour in tumour_files(path):
-            labels[self._inside(tumour, image, image_path)] = LABELS["tumour"]
+        for tumour in find_tumour_files(path):
+            labels[self._read_inside(tumour, image, image_path)] = LABELS["tumour"]
         return image_like(labels, Grid.from_image(image))
 
-    def _inside(self, path: Path, image: sitk.Image, image_path: Path) -> np.ndarray:
+    def _read_inside(self, path: Path, image: sitk.Image, image_path: Path) -> np.ndarray:
         return array(super().read_mask(path, image, image_path)) > 0
 
 
-def tumour_files(liver: Path) -> list[Path]:
+def find_tumour_files(liver: Path) -> list[Path]:
     """The tumour masks of the rater whose liver mask this is, sorted by number."""
-    found: list[tuple[int, Path]] = []
+    numbered: list[tuple[int, Path]] = []
     for path in liver.parent.iterdir():
         match = MASK.fullmatch(stem(path)) if not is_junk(path.name) else None
         if match and match["number"] is not None and stem(liver).startswith(match["rater"]):
-            found.append((int(match["number"] or 0), path))
-    return [path for _, path in sorted(found)]
+            numbered.append((int(match["number"] or 0), path))
+    return [path for _, path in sorted(numbered)]
 
 
 def _study(patient: str, date: str, folder: Path, chosen: tuple[str, ...]) -> Study:
@@ -126,13 +126,13 @@ def _study(patient: str, date: str, folder: Path, chosen: tuple[str, ...]) -> St
         # tumour masks go with the images, so that a changed one is noticed; channels are the phases
         # alone
         {name: path for name, path in images.items() if path.is_file()}
-        | {stem(path): path for liver in present.values() for path in tumour_files(liver)},
+        | {stem(path): path for liver in present.values() for path in find_tumour_files(liver)},
         {"art": present[first]} if first in present else {},
         {rater: {"art": present[rater]} for rater in others if rater in present},
     )
 
 
-def _with_phases(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+def _adapt_phases(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     return replace(dataset, modalities=phases(tuple(options.get("phase") or ())))
 
 
@@ -163,5 +163,5 @@ DATASET = PublicDataset(
             multiple=True,
         ),
     ),
-    adapt=_with_phases,
+    adapt=_adapt_phases,
 )

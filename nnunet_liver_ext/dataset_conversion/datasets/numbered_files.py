@@ -47,23 +47,23 @@ class NumberedFiles:
                 is missing.
         """
         files = list(files_below(root))
-        tests = _by_number(root, files, self.test_image)
-        images = _by_number(
+        tests = _find_by_number(root, files, self.test_image)
+        images = _find_by_number(
             root, [path for path in files if path not in tests.values()], self.image
         )
         masks, test_masks = (
-            _by_number(root, files, self.mask),
-            _by_number(root, files, self.test_mask),
+            _find_by_number(root, files, self.mask),
+            _find_by_number(root, files, self.test_mask),
         )
         if not images and not (tests and test_images):
             raise InputError(f"{root}: holds no such data; expected {self.expected}, at any depth.")
         self._check_all_there(root, images, masks)
-        found = [
+        studies = [
             _study(stem(path), modality, path, masks[number]) for number, path in images.items()
         ]
         for number, path in tests.items():
             if test_images or number in test_masks:
-                found.append(
+                studies.append(
                     _study(
                         f"test-{stem(path).removeprefix('test-')}",
                         modality,
@@ -71,7 +71,7 @@ class NumberedFiles:
                         test_masks.get(number),
                     )
                 )
-        return found
+        return studies
 
     def _check_all_there(
         self, root: Path, images: Mapping[int, Path], masks: Mapping[int, Path]
@@ -97,13 +97,13 @@ def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:
         InputError: dataset.json gives a label another number.
     """
     for path in sorted({image.parent.parent / "dataset.json" for image in paths}):
-        written = _numbers_of_labels(path)
+        numbers = _numbers_of_labels(path)
         for name, number in labels.items():
-            if written.get(name, number) != number:
+            if numbers.get(name, number) != number:
                 raise InputError(
-                    f"{path}: {name} is {written[name]} there, expected {number}, so this is"
+                    f"{path}: {name} is {numbers[name]} there, expected {number}, so this is"
                     " another release; convert it with nnunet_liver convert images and --label"
-                    f" {name}={written[name]}."
+                    f" {name}={numbers[name]}."
                 )
 
 
@@ -122,12 +122,12 @@ def _numbers_of_labels(path: Path) -> dict[str, int]:
     return numbers
 
 
-def _by_number(root: Path, files: Sequence[Path], pattern: str | None) -> dict[int, Path]:
+def _find_by_number(root: Path, files: Sequence[Path], pattern: str | None) -> dict[int, Path]:
     """Files that a pattern fits, by their number, ascending. Folders above the root do not
     matter."""
     if pattern is None:
         return {}
-    found: dict[int, Path] = {}
+    by_number: dict[int, Path] = {}
     whole = re.compile(f"(?:^|.*/)(?:{pattern})", re.IGNORECASE)
     for path in files:
         inside = path.relative_to(root).with_name(stem(path)).as_posix()
@@ -135,12 +135,12 @@ def _by_number(root: Path, files: Sequence[Path], pattern: str | None) -> dict[i
         if match is None:
             continue
         number = int(match[1])
-        if number in found:
+        if number in by_number:
             raise InputError(
-                f"{path}: number {number} is there twice, also as {found[number]}; keep one."
+                f"{path}: number {number} is there twice, also as {by_number[number]}; keep one."
             )
-        found[number] = path
-    return dict(sorted(found.items()))
+        by_number[number] = path
+    return dict(sorted(by_number.items()))
 
 
 def _study(patient: str, modality: str, image: Path, mask: Path | None) -> Study:

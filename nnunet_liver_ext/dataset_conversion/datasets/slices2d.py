@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.dataset_conversion.datasets.slices2d_files import (
-    given_patient,
-    images_and_masks,
-    patient_of,
+    find_images_and_masks,
+    guess_patient,
+    look_up_patient,
     read_patients,
 )
 from nnunet_liver_ext.dataset_conversion.label_options import (
@@ -64,7 +64,7 @@ def slices2d_studies(
         InputError: there are none; a mask has no image; two slices have one name; a name is missing
             in the CSV; or all slices would be of one patient by their names.
     """
-    images, masks = images_and_masks(Path(root))
+    images, masks = find_images_and_masks(Path(root))
     if not images:
         raise InputError(
             f"{root}: holds no slices; expected images/NAME.png with masks/NAME.png, or NAME.png"
@@ -80,11 +80,13 @@ def slices2d_studies(
     studies = []
     for place in sorted(images):
         patient = (
-            patient_of(place) if given is None else given_patient(place, given, Path(str(patients)))
+            guess_patient(place)
+            if given is None
+            else look_up_patient(place, given, Path(str(patients)))
         )
         name = "-".join((*(folder for folder in place.below if folder != patient), place.name))
-        own = {modality: masks[place]} if place in masks else {}
-        studies.append(Study(patient, name, {modality: images[place]}, own))
+        study_masks = {modality: masks[place]} if place in masks else {}
+        studies.append(Study(patient, name, {modality: images[place]}, study_masks))
     _check_patients(studies, Path(root), by_name=given is None)
     return studies
 
@@ -127,7 +129,7 @@ def _check_patients(studies: Sequence[Study], root: Path, *, by_name: bool) -> N
         )
 
 
-def _adapted(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
+def _adapt(dataset: PublicDataset, options: Mapping[str, Any]) -> PublicDataset:
     """The entry for its options."""
     entries = tuple(options.get("label") or ())
     others = bool(options.get("ignore_other_labels"))
@@ -186,5 +188,5 @@ DATASET = PublicDataset(
         ),
     ),
     dataset_name="Slices2D",
-    adapt=_adapted,
+    adapt=_adapt,
 )

@@ -23,7 +23,7 @@ NUMBERED = re.compile(r"(?P<patient>.+?)[ _-]+(?:slice|image|img|s|z)?[ _-]?[0-9
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class SlicePlace:
     """Where a slice belongs: the same for an image and its mask."""
 
     folder: str
@@ -37,17 +37,17 @@ class Place:
         return "/".join(part for part in (self.folder, *self.below, self.name) if part)
 
 
-def images_and_masks(root: Path) -> tuple[dict[Place, Path], dict[Place, Path]]:
+def find_images_and_masks(root: Path) -> tuple[dict[SlicePlace, Path], dict[SlicePlace, Path]]:
     """All slices below a folder, and all masks, by where they belong.
 
     Raises:
         InputError: two images or two masks belong to one place.
     """
-    images: dict[Place, Path] = {}
-    masks: dict[Place, Path] = {}
+    images: dict[SlicePlace, Path] = {}
+    masks: dict[SlicePlace, Path] = {}
     for path in files_below(root):
         if is_png(path) or image_ending(path):
-            place, is_mask = _place(path, root)
+            place, is_mask = _locate(path, root)
             files = masks if is_mask else images
             if place in files:
                 raise InputError(
@@ -58,7 +58,7 @@ def images_and_masks(root: Path) -> tuple[dict[Place, Path], dict[Place, Path]]:
     return images, masks
 
 
-def patient_of(place: Place) -> str:
+def guess_patient(place: SlicePlace) -> str:
     """The sub-folder of `images` that is no part of a split, else the name without the number at
     its end, else the name."""
     folders = [folder for folder in place.below if folder.lower() not in PARTS]
@@ -77,23 +77,28 @@ def read_patients(path: Path) -> dict[str, str]:
     return {row[0]: row[1] for row in read_csv_columns(path, ("name", "patient"))}
 
 
-def given_patient(place: Place, patients: Mapping[str, str], path: Path) -> str:
+def look_up_patient(place: SlicePlace, patients: Mapping[str, str], path: Path) -> str:
     """Whose slice it is by a CSV; InputError if that does not say."""
-    found = patients.get(place.path) or patients.get(place.name)
-    if not found:
+    patient = patients.get(place.path) or patients.get(place.name)
+    if not patient:
         raise InputError(f"{path}: does not say whose slice {place.path} is.")
-    return found
+    return patient
 
 
-def _place(path: Path, root: Path) -> tuple[Place, bool]:
+def _locate(path: Path, root: Path) -> tuple[SlicePlace, bool]:
     """Where a file belongs, and whether it is a mask."""
     folders, name = path.relative_to(root).parts[:-1], stem(path)
-    at = next(
-        (at for at in reversed(range(len(folders))) if folders[at].lower() in IMAGES + MASKS), None
+    index = next(
+        (
+            index
+            for index in reversed(range(len(folders)))
+            if folders[index].lower() in IMAGES + MASKS
+        ),
+        None,
     )
-    is_mask = is_mask_name(name) if at is None else folders[at].lower() in MASKS
+    is_mask = is_mask_name(name) if index is None else folders[index].lower() in MASKS
     if is_mask and is_mask_name(name):
         name = name[: name.rindex("_")]
-    if at is None:
-        return Place("/".join(folders), (), name), is_mask
-    return Place("/".join(folders[:at]), folders[at + 1 :], name), is_mask
+    if index is None:
+        return SlicePlace("/".join(folders), (), name), is_mask
+    return SlicePlace("/".join(folders[:index]), folders[index + 1 :], name), is_mask

@@ -55,20 +55,20 @@ def totalsegmentator_mri_studies(
 
 def _subjects(root: Path) -> dict[str, Path]:
     """Image of each subject, by the name of its folder, sorted."""
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in files_below(root):
         if image_ending(path) in (".nii.gz", ".nii") and stem(path) == "mri":
             name = path.parent.name
-            if name in found:
+            if name in images:
                 raise InputError(
-                    f"{path}: subject {name} is there twice, also as {found[name]}; keep one."
+                    f"{path}: subject {name} is there twice, also as {images[name]}; keep one."
                 )
-            found[name] = path
-    if not found:
+            images[name] = path
+    if not images:
         raise InputError(
             f"{root}: holds no TotalSegmentator MRI data; expected sNNNN/mri.nii.gz, at any depth."
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(images.items()))
 
 
 def _liver_mask(folder: Path) -> Path | None:

@@ -53,7 +53,7 @@ def acquire(
     """
     if subslices == 1:
         return _sample(volume, grid, transform)
-    samples = _sample(volume, _subdivided(grid, subslices), transform)
+    samples = _sample(volume, _subdivide(grid, subslices), transform)
     span = (grid.size[2] - 1) * subslices + 1
     values = np.zeros(grid.size[::-1], np.float32)
     for offset, weight in enumerate(slice_profile(subslices)):
@@ -70,7 +70,7 @@ def _sample(volume: sitk.Image, grid: Grid, transform: sitk.Transform | None) ->
     )
 
 
-def _subdivided(grid: Grid, subslices: int) -> Grid:
+def _subdivide(grid: Grid, subslices: int) -> Grid:
     """The grid with `subslices` samples per slice, from one slice before the first to one after the
     last."""
     direction = np.array(grid.direction).reshape(3, 3)

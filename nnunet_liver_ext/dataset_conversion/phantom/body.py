@@ -84,7 +84,7 @@ def _paint_chest(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
     inside = body.wall_depth > 0
     canvas.tissue[inside & (above > 0)] = Tissue.LUNG
     vessels = (
-        np.hypot(canvas.field(26.0, rng), canvas.field(26.0, rng)) < 0.11
+        np.hypot(canvas.random_field(26.0, rng), canvas.random_field(26.0, rng)) < 0.11
     )  # where two fields vanish, there are lines
     canvas.tissue[inside & (above > 4) & vessels & (body.wall_depth > 5)] = Tissue.HEART_BLOOD
     canvas.tissue[inside & (above > -3) & (above <= 0.5)] = Tissue.MUSCLE
@@ -105,7 +105,7 @@ def _paint_chest(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
 def _paint_back(canvas: Canvas, rng: np.random.Generator) -> None:
     low, high = canvas.axes[2][0], canvas.axes[2][-1]
     box = canvas.box((-95, 0, low), (95, 120, high))
-    x, y, z = canvas.at(box)
+    x, y, z = canvas.coordinates(box)
     inside = np.isin(canvas.tissue[box], (Tissue.VISCERAL_FAT, Tissue.LUNG, Tissue.MUSCLE))
     canvas.paint(Tissue.BACK_MUSCLE, box, inside & (y > 50 + 0.0055 * x**2))
     for side in (-1, 1):
@@ -137,7 +137,7 @@ def _ring(
 
 
 def _paint_spine(canvas: Canvas, box: tuple[slice, slice, slice], phase: float) -> None:
-    x, y, z = canvas.at(box)
+    x, y, z = canvas.coordinates(box)
     height = (z + phase) / VERTEBRA_DISTANCE_MM
     gap = (
         np.abs(height - np.rint(height)) * VERTEBRA_DISTANCE_MM
@@ -169,9 +169,9 @@ def _paint_great_vessels(canvas: Canvas, low: float, high: float) -> None:
     box, depth = tube(canvas, aorta, [12, 11, 10, 9])
     canvas.paint(Tissue.VISCERAL_FAT, box, depth > -2)
     canvas.paint(Tissue.AORTA, box, depth > 0)
-    box, depth = tube(canvas, VENA_CAVA_PATH(low), [11, 11, 11, 10])
+    box, depth = tube(canvas, vena_cava_path(low), [11, 11, 11, 10])
     canvas.paint(Tissue.VENA_CAVA, box, depth > 0)
 
 
-def VENA_CAVA_PATH(low: float) -> list[tuple[float, float, float]]:
+def vena_cava_path(low: float) -> list[tuple[float, float, float]]:
     return [(-14, -2, 14), (-20, 12, -30), (-21, 13, -110), (-17, 13, low)]

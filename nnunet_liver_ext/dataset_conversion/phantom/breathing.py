@@ -63,7 +63,7 @@ def displacement_field(
 ) -> sitk.Image:
     """u on nodes 6 mm apart that cover `grid` with a margin, as a vector image (float64, mm): p1 =
     p2 + u(p2)."""
-    nodes = _nodes(grid)
+    nodes = _node_grid(grid)
     z, y, x = np.meshgrid(
         *(
             o + NODE_MM * np.arange(n)
@@ -75,14 +75,16 @@ def displacement_field(
     front = np.clip((landmarks.centre[1] - y) / landmarks.radii[1], 0, 1)
     forward = FORWARD * front * _vertical_weight(z, landmarks.dome_z)
     field = np.stack([np.zeros_like(z), -motion.dome_mm * forward, -motion.dome_mm * breathing], -1)
-    field += _rigid(np.stack([x, y, z], -1), (*landmarks.centre, landmarks.dome_z - 80), motion)
-    field += _elastic(nodes, motion.elastic_mm, rng)
+    field += _rigid_displacement(
+        np.stack([x, y, z], -1), (*landmarks.centre, landmarks.dome_z - 80), motion
+    )
+    field += _elastic_displacement(nodes, motion.elastic_mm, rng)
     image = sitk.GetImageFromArray(field, isVector=True)
     image.CopyInformation(nodes.empty_image())
     return image
 
 
-def as_transform(field: sitk.Image) -> sitk.Transform:
+def to_transform(field: sitk.Image) -> sitk.Transform:
     """The field as a SimpleITK transform (of points of T2 to points of T1); zero displacement
     outside of it."""
     return sitk.DisplacementFieldTransform(sitk.Image(field))
@@ -94,7 +96,7 @@ def jacobian_determinant(field: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field))
 
 
-def _nodes(grid: Grid, margin_mm: float = 30.0) -> Grid:
+def _node_grid(grid: Grid, margin_mm: float = 30.0) -> Grid:
     low, high = grid.corners().min(0) - margin_mm, grid.corners().max(0) + margin_mm
     size = tuple(int(n) for n in np.ceil((high - low) / NODE_MM) + 1)
     return Grid(size, (NODE_MM,) * 3, tuple(float(v) for v in low), (1, 0, 0, 0, 1, 0, 0, 0, 1))  # type: ignore[arg-type]
@@ -120,12 +122,14 @@ def _breathing_weight(
     return _vertical_weight(z, landmarks.dome_z) * within * spine
 
 
-def _rigid(points: np.ndarray, centre: tuple[float, float, float], motion: Motion) -> np.ndarray:
+def _rigid_displacement(
+    points: np.ndarray, centre: tuple[float, float, float], motion: Motion
+) -> np.ndarray:
     offset = points - np.array(centre)
     return offset @ (rotation(motion.turn_degrees) - np.eye(3)).T + np.array(motion.shift_mm)
 
 
-def _elastic(nodes: Grid, sigma_mm: float, rng: np.random.Generator) -> np.ndarray:
+def _elastic_displacement(nodes: Grid, sigma_mm: float, rng: np.random.Generator) -> np.ndarray:
     shape = nodes.size[::-1]
     field = np.stack(
         [sigma_mm * smooth_field(shape, nodes.spacing_mm, ELASTIC_SCALE_MM, rng) for _ in range(3)],

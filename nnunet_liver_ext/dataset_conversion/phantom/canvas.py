@@ -43,10 +43,10 @@ class Canvas:
             (o + s * np.arange(n)) / k
             for o, s, n, k in zip(grid.origin, grid.spacing, grid.size, scale, strict=True)
         ]
-        self.x, self.y, self.z = (self._bent(i, rng, warp_mm) for i in range(3))
+        self.x, self.y, self.z = (self._bend(i, rng, warp_mm) for i in range(3))
 
     @property
-    def everywhere(self) -> Box:
+    def whole(self) -> Box:
         return (slice(None), slice(None), slice(None))
 
     def box(self, low: Point, high: Point) -> Box:
@@ -61,18 +61,18 @@ class Canvas:
     def box_around(self, centre: Point, radius: float) -> Box:
         return self.box([c - radius for c in centre], [c + radius for c in centre])
 
-    def at(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def coordinates(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Bent x, y, z of the voxels in a box."""
         return self.x[box], self.y[box], self.z[box]
 
     def paint(self, tissue: Tissue, box: Box, where: np.ndarray) -> None:
         self.tissue[box][where] = tissue
 
-    def field(self, scale_mm: float, rng: np.random.Generator) -> np.ndarray:
+    def random_field(self, scale_mm: float, rng: np.random.Generator) -> np.ndarray:
         """A smooth random field of variance 1 over the whole canvas."""
         return smooth_field(self.shape, self.grid.spacing_mm, scale_mm, rng)
 
-    def _bent(self, axis: int, rng: np.random.Generator, warp_mm: float) -> np.ndarray:
+    def _bend(self, axis: int, rng: np.random.Generator, warp_mm: float) -> np.ndarray:
         bend = smooth_field(self.shape, self.grid.spacing_mm, WARP_SCALE_MM, rng)
         bend = np.clip(warp_mm * bend, -WARP_LIMIT_MM, WARP_LIMIT_MM)
         return bend + self.axes[axis].astype(np.float32).reshape(
@@ -85,7 +85,9 @@ def ellipsoid(
 ) -> np.ndarray:
     """Depth below an ellipsoid's surface in mm (roughly; exact for a sphere), negative outside.
     Rows of `axes`: its axes."""
-    offsets = [values - np.float32(c) for values, c in zip(canvas.at(box), centre, strict=True)]
+    offsets = [
+        values - np.float32(c) for values, c in zip(canvas.coordinates(box), centre, strict=True)
+    ]
     if axes is not None:
         dx, dy, dz = offsets
         offsets = [a * dx + b * dy + c * dz for a, b, c in axes.astype(np.float32)]
@@ -100,7 +102,7 @@ def segment(
     outside."""
     a, direction = np.asarray(start, np.float32), np.subtract(end, start).astype(np.float32)
     length_2 = max(float(np.dot(direction, direction)), 1e-6)
-    offsets = [values - c for values, c in zip(canvas.at(box), a, strict=True)]
+    offsets = [values - c for values, c in zip(canvas.coordinates(box), a, strict=True)]
     t = np.clip(
         sum(o * (d / np.float32(length_2)) for o, d in zip(offsets, direction, strict=True)), 0, 1
     )

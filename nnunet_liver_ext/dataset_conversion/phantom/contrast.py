@@ -13,7 +13,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.tissues import (
     LIVER_FAT_PERCENT,
     Appearance,
     Tissue,
-    column,
+    tissue_values,
 )
 
 TEXTURE_MM = 3.5
@@ -43,11 +43,13 @@ class Unevenness:
     variety: np.ndarray
 
     @classmethod
-    def over(cls, canvas: Canvas, rng: np.random.Generator) -> Unevenness:
-        return cls(*(canvas.field(scale, rng) for scale in (TEXTURE_MM, MOTTLE_MM, VARIETY_MM)))
+    def draw(cls, canvas: Canvas, rng: np.random.Generator) -> Unevenness:
+        return cls(
+            *(canvas.random_field(scale, rng) for scale in (TEXTURE_MM, MOTTLE_MM, VARIETY_MM))
+        )
 
 
-def signals(
+def tissue_signals(
     canvas: Canvas,
     appearance: Mapping[Tissue, Appearance],
     rng: np.random.Generator,
@@ -56,13 +58,15 @@ def signals(
 ) -> Signals:
     """The canvas's signals; `spread` is the relative standard deviation of a tissue's signal
     between patients."""
-    unevenness = Unevenness.over(canvas, rng)
+    unevenness = Unevenness.draw(canvas, rng)
     factors = {
         name: np.clip(1 + spread * rng.standard_normal(len(Tissue)), 0.6, 1.4)
         for name in ("t1", "t2")
     }
-    t1, t2 = (_uneven(canvas, appearance, name, factors[name], unevenness) for name in ("t1", "t2"))
-    percent = column(appearance, "fat_percent")
+    t1, t2 = (
+        _uneven_signal(canvas, appearance, name, factors[name], unevenness) for name in ("t1", "t2")
+    )
+    percent = tissue_values(appearance, "fat_percent")
     percent[list(FAT_BEARING)] = rng.uniform(*LIVER_FAT_PERCENT)
     percent = percent[canvas.tissue]
     total = (
@@ -72,7 +76,7 @@ def signals(
     return Signals(t1, t2, total * (1 - fraction), total * fraction)
 
 
-def _uneven(
+def _uneven_signal(
     canvas: Canvas,
     appearance: Mapping[Tissue, Appearance],
     image: str,
@@ -81,10 +85,10 @@ def _uneven(
 ) -> np.ndarray:
     """level · (1 + texture + mottle) ± variety; what varies towards bright in T1 varies towards
     dark in T2."""
-    values = 1 + column(appearance, "texture")[canvas.tissue] * unevenness.texture
-    values += column(appearance, "mottle")[canvas.tissue] * unevenness.mottle
-    values *= (column(appearance, image) * factors).astype(np.float32)[canvas.tissue]
-    variety = column(appearance, "variety")[canvas.tissue] * unevenness.variety
+    values = 1 + tissue_values(appearance, "texture")[canvas.tissue] * unevenness.texture
+    values += tissue_values(appearance, "mottle")[canvas.tissue] * unevenness.mottle
+    values *= (tissue_values(appearance, image) * factors).astype(np.float32)[canvas.tissue]
+    variety = tissue_values(appearance, "variety")[canvas.tissue] * unevenness.variety
     return np.maximum(values + variety if image == "t1" else values - variety, 0)
 
 

@@ -13,7 +13,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.study_files import (
     APPEARANCE_VERSION,
     PlannedStudy,
     check_request,
-    claim,
+    claim_folder,
     mark_lesions,
     plan_studies,
     write_table,
@@ -69,16 +69,16 @@ def write_image_studies(
         "difficulty": difficulty,
         "patients": patients,
     }
-    claim(folder, options | {"modality": modality, "lesions": lesions})
+    claim_folder(folder, options | {"modality": modality, "lesions": lesions})
     planned = plan_studies(images, seed, patients)
     files = [
         [folder / f"{study.name}_{part}{ending}" for part in (modality, "mask")]
         for study in planned
     ]
     todo = [
-        one
-        for one in zip(planned, files, strict=True)
-        if not all(path.is_file() for path in one[1])
+        planned_and_files
+        for planned_and_files in zip(planned, files, strict=True)
+        if not all(path.is_file() for path in planned_and_files[1])
     ]
     for study, (image, mask) in track(todo, "phantom images", disable=not progress):
         made = make_image(

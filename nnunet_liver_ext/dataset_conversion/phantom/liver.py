@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_liver_ext.dataset_conversion.phantom.body import VENA_CAVA_PATH, Body
+from nnunet_liver_ext.dataset_conversion.phantom.body import Body, vena_cava_path
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import Box, Canvas, ellipsoid, tube
 from nnunet_liver_ext.dataset_conversion.phantom.organs import kidney_centre
 from nnunet_liver_ext.dataset_conversion.phantom.tissues import Tissue
@@ -42,7 +42,7 @@ def paint_liver(
     depth = _liver_depth(canvas, body, box, shape)
     mask = np.zeros(canvas.shape, bool)
     mask[box] = largest_component(depth > 0, neighbours=6)
-    canvas.paint(Tissue.LIVER, canvas.everywhere, mask)
+    canvas.paint(Tissue.LIVER, canvas.whole, mask)
     for path, radii in _vessels(rng):
         near, inside = tube(canvas, path, radii)
         canvas.paint(Tissue.LIVER_VESSEL, near, (inside > 0) & mask[near])
@@ -55,7 +55,7 @@ def paint_liver(
 
 def _liver_depth(canvas: Canvas, body: Body, box: Box, shape: LiverShape) -> np.ndarray:
     """Distance to the nearest of the surfaces that bound the liver, in mm, with rounded edges."""
-    x, y, z = canvas.at(box)
+    x, y, z = canvas.coordinates(box)
     across = np.clip((x + 125) / (shape.left_x + 125), 0, 1.2)
     underside = shape.tip_z + (-30 - shape.tip_z) * across**0.75
     underside += 0.22 * (y + 10) - shape.thickness * np.exp(-(((x + 20) / 45) ** 2))
@@ -71,7 +71,7 @@ def _liver_depth(canvas: Canvas, body: Body, box: Box, shape: LiverShape) -> np.
         -1 - ellipsoid(canvas, box, (0, 36, -80), (30, 30, 200)),  # spine and crura
         _fissure(x, y, z),
     ]
-    near, cava = tube(canvas, VENA_CAVA_PATH(shape.tip_z - 30), [12, 12, 12, 12])
+    near, cava = tube(canvas, vena_cava_path(shape.tip_z - 30), [12, 12, 12, 12])
     outside_cava = np.full(canvas.shape, 1e3, np.float32)
     outside_cava[near] = -cava
     surfaces.append(outside_cava[box])
@@ -149,14 +149,14 @@ def _paint_lesions(
     number: int,
 ) -> None:
     """Bumpy spheres of 4-18 mm radius, anywhere in the liver, not into one another."""
-    bumps = canvas.field(12.0, rng)
+    bumps = canvas.random_field(12.0, rng)
     for index in range(1, number + 1):
         radius = 4 + 14 * rng.random() ** 2
         free = np.flatnonzero((depth > 0.6 * radius) & mask[box] & (labels[box] == 0))
         if len(free) == 0:
             radius, free = 4.0, np.flatnonzero(mask[box] & (labels[box] == 0))
         place = np.unravel_index(free[rng.integers(len(free))], depth.shape)
-        centre = [float(values[place]) for values in canvas.at(box)]
+        centre = [float(values[place]) for values in canvas.coordinates(box)]
         near = canvas.box_around(centre, 1.6 * radius)
         inside = (
             ellipsoid(canvas, near, centre, radius * rng.uniform(0.8, 1.2, 3))

@@ -41,8 +41,8 @@ def _paint_small_bowel(canvas: Canvas, body: Body, rng: np.random.Generator) -> 
     """Loops: the lobes of a random field of both signs, with fat where it is near zero, wall around
     the content."""
     box = canvas.box((-115, -95, canvas.axes[2][0]), (115, 32, -60))
-    field = canvas.field(17.0, rng)[box]
-    x, y, z = canvas.at(box)
+    field = canvas.random_field(17.0, rng)[box]
+    x, y, z = canvas.coordinates(box)
     low_enough = z < -96 - 0.35 * (y + 30) + 0.25 * np.abs(x - 30)
     in_room = _room(canvas, body, box, 4.0) & low_enough & (y < 26)
     lobe = np.abs(field)
@@ -69,7 +69,7 @@ def _paint_colon(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
     path[2:7] += rng.normal(0, 5, (5, 3))
     radii = rng.uniform(15, 20, len(path))
     box, depth = tube(canvas, path, list(radii))
-    x, y, z = canvas.at(box)
+    x, y, z = canvas.coordinates(box)
     depth = depth - 2.5 - 2.5 * np.cos((x + 1.3 * z + 0.6 * y) / 4.5)  # haustra
     room = _room(canvas, body, box, 3.0)
     canvas.paint(Tissue.VISCERAL_FAT, box, room & (depth > -3))
@@ -93,7 +93,7 @@ def _paint_pancreas(canvas: Canvas, body: Body, rng: np.random.Generator) -> Non
     )
     path += rng.normal(0, 2, 3)
     box, depth = tube(canvas, path, [13, 12, 8.5, 9, 9, 7])
-    depth = depth + 1.5 * canvas.field(9.0, rng)[box]
+    depth = depth + 1.5 * canvas.random_field(9.0, rng)[box]
     canvas.paint(Tissue.PANCREAS, box, _room(canvas, body, box) & (depth > 0))
 
 

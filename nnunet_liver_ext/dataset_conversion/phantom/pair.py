@@ -24,7 +24,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.contrast import (
     Signals,
     add_bias_field,
     add_rician_noise,
-    signals,
+    tissue_signals,
 )
 from nnunet_liver_ext.dataset_conversion.phantom.liver import Liver, LiverShape, paint_liver
 from nnunet_liver_ext.dataset_conversion.phantom.organs import paint_organs
@@ -128,7 +128,7 @@ class PhantomPair:
     def transform(self) -> sitk.Transform:
         """The deformation for SimpleITK: maps points of T2 to points of T1, so it resamples T1 onto
         T2's grid."""
-        return breathing.as_transform(self.deformation)
+        return breathing.to_transform(self.deformation)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def make_pair(
         "t2_size": t2_size,
         "t2_spacing": t2_spacing,
     }
-    protocol = _protocol(
+    protocol = _protocol_with(
         difficulty, {name: value for name, value in chosen.items() if value is not None}
     )
     check_numbers(seed, anatomy_seed, lesions)
@@ -224,13 +224,13 @@ def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> A
             float((CAVITY_RADII_MM[1] + shell) * scale[1]),
         ),
     )
-    look = signals(
+    look = tissue_signals(
         canvas, protocol.appearance, generator(seed, "signals"), spread=protocol.contrast_spread
     )
     return Anatomy(grid, canvas.tissue, look, liver, landmarks, float(centre_z))
 
 
-def _protocol(difficulty: str, chosen: dict[str, Any]) -> Protocol:
+def _protocol_with(difficulty: str, chosen: dict[str, Any]) -> Protocol:
     if difficulty not in PROTOCOLS:
         raise InputError(
             f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}."
@@ -274,7 +274,7 @@ def _scan(anatomy: Anatomy, protocol: Protocol, seed: int) -> PhantomPair:
         anatomy.grid, anatomy.landmarks, motion, generator(seed, "elastic")
     )
     first = Scanner(anatomy.grid, t1_grid, None, 2)
-    second = Scanner(anatomy.grid, t2_grid, breathing.as_transform(field), 4)
+    second = Scanner(anatomy.grid, t2_grid, breathing.to_transform(field), 4)
     rng = generator(seed, "scan")
     t1 = first.image(anatomy.signals.t1, rng, protocol.noise[0], protocol.bias[0])
     t2 = second.image(anatomy.signals.t2, rng, protocol.noise[1], protocol.bias[1])

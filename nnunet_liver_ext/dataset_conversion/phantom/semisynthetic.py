@@ -68,8 +68,8 @@ def pair_from_image(
             f"seed must not be negative and slice_mm must lie in 1..20, they are {seed} and"
             f" {slice_mm}."
         )
-    liver = _liver_on_grid_of(image, mask, liver_label)
-    body = _body(image)
+    liver = _put_liver_on_grid(image, mask, liver_label)
+    body = _body_mask(image)
     grid = Grid.from_image(image)
     landmarks = _landmarks(grid, body, array(liver) > 0)
     low, high = grid.corners()[:, 2].min(), grid.corners()[:, 2].max()
@@ -80,7 +80,7 @@ def pair_from_image(
     )
     field = breathing.displacement_field(grid, landmarks, motion, generator(seed, "elastic"))
     target = _t2_grid(grid, motion.dome_mm, slice_mm, generator(seed, "planning"))
-    scan = _Scan(target, breathing.as_transform(field))
+    scan = _Scan(target, breathing.to_transform(field))
     t2 = scan.image(
         _second_contrast(image, body, array(liver) > 0, generator(seed, "contrast")),
         generator(seed, "scan"),
@@ -120,7 +120,7 @@ class _Scan:
         return image_like(np.rint(UNIT * values).astype(np.int16), self.grid)
 
 
-def _liver_on_grid_of(image: sitk.Image, mask: sitk.Image, liver_label: int | None) -> sitk.Image:
+def _put_liver_on_grid(image: sitk.Image, mask: sitk.Image, liver_label: int | None) -> sitk.Image:
     grid, mask_grid = Grid.from_image(image), Grid.from_image(mask)
     if not grid.matches(mask_grid, tolerance=SAME_PLACE_VOXELS):
         raise InputError(
@@ -130,14 +130,14 @@ def _liver_on_grid_of(image: sitk.Image, mask: sitk.Image, liver_label: int | No
     labels = array(mask)
     liver = labels > 0 if liver_label is None else labels == liver_label
     if not liver.any():
-        found = ", ".join(str(value) for value in np.unique(labels)[:20])
+        present = ", ".join(str(value) for value in np.unique(labels)[:20])
         raise InputError(
-            f"the mask holds no liver (label {liver_label or '> 0'}); its labels are {found}."
+            f"the mask holds no liver (label {liver_label or '> 0'}); its labels are {present}."
         )
     return image_like(liver, grid)
 
 
-def _body(image: sitk.Image) -> np.ndarray:
+def _body_mask(image: sitk.Image) -> np.ndarray:
     """True where the image is brighter than air."""
     values = array(image).astype(np.float32)
     low, high = np.percentile(values, (1, 99))

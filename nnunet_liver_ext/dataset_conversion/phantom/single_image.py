@@ -21,7 +21,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.pair import (
     make_pair,
 )
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
-from nnunet_liver_ext.dataset_conversion.phantom.tomography import AIR_HU, hounsfield
+from nnunet_liver_ext.dataset_conversion.phantom.tomography import AIR_HU, hounsfield_units
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_like
 
@@ -74,17 +74,19 @@ def make_image(
     check_numbers(seed, anatomy_seed, lesions)
     patient = seed if anatomy_seed is None else anatomy_seed
     anatomy = make_anatomy(patient, PROTOCOLS[difficulty], lesions)
-    return _tomogram(anatomy, PROTOCOLS[difficulty], patient, seed, NOISE_HU[difficulty])
+    return _scan_ct(anatomy, PROTOCOLS[difficulty], patient, seed, NOISE_HU[difficulty])
 
 
-def _tomogram(
+def _scan_ct(
     anatomy: Anatomy, protocol: Protocol, patient: int, seed: int, noise_hu: float
 ) -> PhantomImage:
     rng = generator(seed, "ct")
     jitter = rng.uniform(-6, 6, 3) * (1, 1, 0.5)
     middle = (jitter[0], jitter[1], anatomy.liver_centre_z + 4 + jitter[2])
     grid = grid_around(middle, protocol.t1_size, protocol.t1_spacing)
-    units = hounsfield(anatomy.tissue, anatomy.grid.spacing_mm, generator(patient, "hounsfield"))
+    units = hounsfield_units(
+        anatomy.tissue, anatomy.grid.spacing_mm, generator(patient, "hounsfield")
+    )
     # what lies beyond the canvas is air: 0 once air is
     values = (
         acquire(image_like(units - np.float32(AIR_HU), anatomy.grid), grid, subslices=2) + AIR_HU

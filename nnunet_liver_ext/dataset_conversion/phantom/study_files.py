@@ -89,7 +89,7 @@ def write_studies(
         "patients": patients,
         "with_lesion_labels": with_lesion_labels,
     }
-    claim(folder, options)
+    claim_folder(folder, options)
     planned = plan_studies(pairs, seed, patients)
     missing = [
         study
@@ -123,7 +123,7 @@ def check_request(
         )
 
 
-def claim(folder: Path, options: dict[str, object]) -> None:
+def claim_folder(folder: Path, options: dict[str, object]) -> None:
     """Notes the options in the folder, or makes sure that they are the ones it was begun with."""
     path = folder / OPTIONS_FILE
     if not path.is_file():
@@ -153,14 +153,14 @@ def plan_studies(pairs: int, seed: int, patients: int | None) -> list[PlannedStu
             PlannedStudy(
                 patient=f"phantom{patient + 1:03d}",
                 study=f"visit{visit + 1}",
-                seed=_number(seed, "study", index),
-                anatomy_seed=_number(seed, "patient", patient),
+                seed=_derive_seed(seed, "study", index),
+                anatomy_seed=_derive_seed(seed, "patient", patient),
             )
         )
     return planned
 
 
-def _number(seed: int, kind: str, index: int) -> int:
+def _derive_seed(seed: int, kind: str, index: int) -> int:
     """A seed of its own for each study and each patient."""
     key = np.random.SeedSequence([seed, {"study": 1, "patient": 2}[kind], index])
     return int(key.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -112,6 +112,6 @@ bulky differs more."""
 LIVER_FAT_PERCENT = (2.0, 22.0)  # from a normal liver to a clearly fatty one
 
 
-def column(appearance: Mapping[Tissue, Appearance], quantity: str) -> np.ndarray:
+def tissue_values(appearance: Mapping[Tissue, Appearance], quantity: str) -> np.ndarray:
     """One quantity of all tissues as an array (float32) to be indexed by tissue."""
     return np.array([getattr(appearance[tissue], quantity) for tissue in Tissue], np.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import smooth_field
-from nnunet_liver_ext.dataset_conversion.phantom.tissues import APPEARANCE, Tissue, column
+from nnunet_liver_ext.dataset_conversion.phantom.tissues import APPEARANCE, Tissue, tissue_values
 
 AIR_HU = -1000.0
 HOUNSFIELD: dict[Tissue, float] = {
@@ -51,14 +51,14 @@ UNEVEN_HU = 110.0
 TEXTURE_MM = 5.0
 
 
-def hounsfield(
+def hounsfield_units(
     tissue: np.ndarray, spacing_mm: tuple[float, float, float], rng: np.random.Generator
 ) -> np.ndarray:
     """Hounsfield units (float32) of tissues (uint8, z y x), with a patient's own levels and
     texture."""
-    levels = np.array([HOUNSFIELD[one] for one in Tissue], np.float32)
+    levels = np.array([HOUNSFIELD[kind] for kind in Tissue], np.float32)
     levels[1:] += (SPREAD_HU * rng.standard_normal(len(levels) - 1)).astype(np.float32)
-    texture = np.minimum(column(APPEARANCE, "texture"), 0.1) * np.float32(UNEVEN_HU)
+    texture = np.minimum(tissue_values(APPEARANCE, "texture"), 0.1) * np.float32(UNEVEN_HU)
     return levels[tissue] + texture[tissue] * smooth_field(
         tissue.shape, spacing_mm, TEXTURE_MM, rng
     )

@@ -36,13 +36,14 @@ def draw_blobs(side: int, pixels: float, rng: np.random.Generator) -> np.ndarray
     Returns:
         bool (side, side), nothing at the outermost pixels.
     """
-    at = (np.arange(side) + 0.5) / side * 2 - 1
+    position = (np.arange(side) + 0.5) / side * 2 - 1
     height = (
-        smooth_noise(side, BLOB_SCALE * side, rng) - GATHERING * (at[:, None] ** 2 + at**2) ** 2
+        smooth_noise(side, BLOB_SCALE * side, rng)
+        - GATHERING * (position[:, None] ** 2 + position**2) ** 2
     )
     height[[0, -1]] = height[:, [0, -1]] = -np.inf
     mask = height > np.partition(height.ravel(), -round(pixels))[-round(pixels)]
-    return _without_small_parts(mask, SMALLEST_PART * pixels)
+    return _remove_small_parts(mask, SMALLEST_PART * pixels)
 
 
 def vary_border(mask: np.ndarray, difference: float, rng: np.random.Generator) -> np.ndarray:
@@ -63,11 +64,9 @@ def vary_border(mask: np.ndarray, difference: float, rng: np.random.Generator) -
     border = np.count_nonzero(np.abs(depth) <= 2) / 4  # the distances jump from -1 to 1
     sigma = difference * 2 * np.count_nonzero(mask) / (border * math.sqrt(2 / math.pi))
     side = len(mask)
-    changed = (
-        depth - 0.5 * np.sign(depth) + sigma * smooth_noise(side, BORDER_SCALE * side, rng) > 0
-    )
-    changed[[0, -1]] = changed[:, [0, -1]] = False
-    return _without_small_parts(changed, smallest=TINY_PART * np.count_nonzero(mask))
+    varied = depth - 0.5 * np.sign(depth) + sigma * smooth_noise(side, BORDER_SCALE * side, rng) > 0
+    varied[[0, -1]] = varied[:, [0, -1]] = False
+    return _remove_small_parts(varied, smallest=TINY_PART * np.count_nonzero(mask))
 
 
 def smooth_noise(side: int, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -78,12 +77,12 @@ def smooth_noise(side: int, scale: float, rng: np.random.Generator) -> np.ndarra
     return ndimage.gaussian_filter(white, scale, mode="wrap")
 
 
-def _without_small_parts(mask: np.ndarray, smallest: float) -> np.ndarray:
+def _remove_small_parts(mask: np.ndarray, smallest: float) -> np.ndarray:
     """The mask without islands and holes of fewer pixels."""
-    return ~_large_parts(~_large_parts(mask, smallest), smallest)
+    return ~_keep_large_parts(~_keep_large_parts(mask, smallest), smallest)
 
 
-def _large_parts(mask: np.ndarray, smallest: float) -> np.ndarray:
+def _keep_large_parts(mask: np.ndarray, smallest: float) -> np.ndarray:
     labels, _ = ndimage.label(mask)
     large = np.bincount(labels.ravel()) >= smallest
     large[0] = False

@@ -81,8 +81,10 @@ def make_pair(
     blobs_2 = vary_border(visible_2, annotation_noise, generator(seed, "toy annotation"))
     shift = rng.integers(-max_shift, max_shift, 2, endpoint=True)
     start = rng.integers(*_starts(size, side, shift), endpoint=True)
-    mask_1 = _placed(blobs_1, start, size)
-    mask_2, visible_mask_2 = (_placed(blobs, start + shift, size) for blobs in (blobs_2, visible_2))
+    mask_1 = _place_canvas(blobs_1, start, size)
+    mask_2, visible_mask_2 = (
+        _place_canvas(blobs, start + shift, size) for blobs in (blobs_2, visible_2)
+    )
     return ToyPair(
         image_1=angle_image(mask_1, noise, generator(seed, "toy image 1")),
         image_2=frequency_image(visible_mask_2, noise, generator(seed, "toy image 2")),
@@ -138,7 +140,7 @@ def _starts(size: int, side: int, shift: np.ndarray) -> tuple[np.ndarray, np.nda
     return margin - np.minimum(shift, 0), size - margin - side - np.maximum(shift, 0)
 
 
-def _placed(canvas: np.ndarray, start: np.ndarray, size: int) -> np.ndarray:
+def _place_canvas(canvas: np.ndarray, start: np.ndarray, size: int) -> np.ndarray:
     mask = np.zeros((size, size), bool)
     mask[start[0] : start[0] + len(canvas), start[1] : start[1] + len(canvas)] = canvas
     return mask

@@ -97,7 +97,7 @@ def write_toy_dataset(
     _check_numbers(pairs, test_pairs, seed)
     made_with = {"version": APPEARANCE_VERSION, "seed": seed, **options}
     if not overwrite:
-        _check_made_alike(nnunet_folder("raw") / f"Dataset{dataset_id:03d}_{name}", made_with)
+        _check_same_options(nnunet_folder("raw") / f"Dataset{dataset_id:03d}_{name}", made_with)
     with TemporaryDirectory(prefix="toy_") as recipes:
         training = _studies(Path(recipes), "pair", pairs, seed, options)
         test = _studies(Path(recipes), "test", test_pairs, seed, options)
@@ -128,11 +128,11 @@ class ToyReader:
     """Makes images and masks from recipes."""
 
     def read_image(self, path: Path) -> sitk.Image:
-        part, pair = _made(path.read_text())
+        part, pair = _make_part(path.read_text())
         return _single_slice(pair.image_1 if part == MODALITIES[0] else pair.image_2)
 
     def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
-        part, pair = _made(path.read_text())
+        part, pair = _make_part(path.read_text())
         return _single_slice(pair.mask_1 if part == MODALITIES[0] else pair.mask_2)
 
 
@@ -160,7 +160,7 @@ def _check_numbers(pairs: int, test_pairs: int, seed: int) -> None:
         )
 
 
-def _check_made_alike(folder: Path, made_with: Mapping[str, Any]) -> None:
+def _check_same_options(folder: Path, made_with: Mapping[str, Any]) -> None:
     """A dataset that is there was made with the same numbers: pairs that are added would be unlike
     the others."""
     path = folder / "dataset.json"
@@ -203,7 +203,7 @@ def _studies(
     return studies
 
 
-def _made(recipe: str) -> tuple[str, ToyPair]:
+def _make_part(recipe: str) -> tuple[str, ToyPair]:
     """(part, pair) of a recipe; the four parts of a pair are asked for one after the other."""
     content = json.loads(recipe)
     return content["part"], _cached_pair(content["seed"], tuple(content["options"].items()))

@@ -14,7 +14,7 @@ from nnunet_liver_ext.dataset_conversion.datasets.chaos_mr import (
     DATASET,
     ChaosReader,
     chaos_mr_studies,
-    in_phase,
+    find_in_phase_folder,
     organ_labels,
 )
 from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
@@ -131,8 +131,8 @@ def test_examinations_are_found_and_in_phase_is_the_longer_echo(chaos: Path):
         set(),
         {"T1", "T2"},
     ]
-    assert in_phase(studies[0].images["T1"]).name == "InPhase"
-    assert in_phase(studies[2].images["T1"]).name == "OutPhase"
+    assert find_in_phase_folder(studies[0].images["T1"]).name == "InPhase"
+    assert find_in_phase_folder(studies[2].images["T1"]).name == "OutPhase"
     np.testing.assert_array_equal(
         array(ChaosReader().read_image(studies[2].images["T1"])), intensities(T1_GRID, 300, seed=1)
     )
@@ -235,10 +235,10 @@ def test_echoes_that_cannot_be_told_apart_are_refused(tmp_path: Path):
     names = [f"{index}.dcm" for index in range(len(values))]
     write(tmp_path / "InPhase", values, T1_GRID, names, 4.6)
     with pytest.raises(InputError, match="expected two folders, InPhase and OutPhase, found 1"):
-        in_phase(tmp_path)
+        find_in_phase_folder(tmp_path)
     write(tmp_path / "OutPhase", values, T1_GRID, names, 4.6)
     with pytest.raises(InputError, match="echo times do not tell"):
-        in_phase(tmp_path)
+        find_in_phase_folder(tmp_path)
 
 
 def test_a_folder_without_chaos_data_is_refused(tmp_path: Path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.datasets.dixon import DATASET, modalities
+from nnunet_liver_ext.dataset_conversion.datasets.dixon import DATASET, parse_channels
 from nnunet_liver_ext.dataset_conversion.mask_erosion import erode_in_plane
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
@@ -214,7 +214,7 @@ def test_a_changed_fat_image_is_noticed(scans: Path, raw: Path):
 
 def test_channels_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="give two at most, the third follows from them"):
-        modalities(("fat-fraction", "water", "fat"))
+        parse_channels(("fat-fraction", "water", "fat"))
     for wrong in (("water", "water"), ("in-phase",)):
         with pytest.raises(InputError, match="choose from fat-fraction, water, fat, each once"):
-            modalities(wrong)
+            parse_channels(wrong)

@@ -11,12 +11,12 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.duke import (
     DATASET,
+    contrast_names,
     duke_images,
     duke_pairs,
-    modalities,
 )
-from nnunet_liver_ext.dataset_conversion.datasets.duke_masks import DukeReader, have_places
-from nnunet_liver_ext.dataset_conversion.datasets.duke_series import duke_series, sequences
+from nnunet_liver_ext.dataset_conversion.datasets.duke_masks import DukeReader, have_positions
+from nnunet_liver_ext.dataset_conversion.datasets.duke_series import find_series, read_letters
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import decode_pair
 from nnunet_liver_ext.space.dicom import read_series
@@ -113,7 +113,7 @@ def root(written_once: Path, tmp_path: Path) -> Path:
 
 def test_series_are_found_with_what_they_show(root: Path):
     found = [
-        (one.patient, one.name, one.letter, one.masks is not None) for one in duke_series(root)
+        (one.patient, one.name, one.letter, one.masks is not None) for one in find_series(root)
     ]
     assert found == [
         ("0001", "2", "A", False),
@@ -126,7 +126,7 @@ def test_series_are_found_with_what_they_show(root: Path):
         ("0010", "4", "G", True),
     ]
     # the keys lie beside the archives' folders
-    assert sequences(root / "Segmentation")["0002", "7"] == "K"
+    assert read_letters(root / "Segmentation")["0002", "7"] == "K"
 
 
 def test_pairs_of_two_contrasts(root: Path):
@@ -199,7 +199,7 @@ def test_images_of_some_sequences(root: Path):
 def test_mask_slices_find_their_image_slices(tmp_path: Path, names: str, placed: bool):
     write_images(tmp_path / "images", seed=1)
     write_masks(tmp_path / "masks", placed=placed, names=names)
-    assert have_places(sorted((tmp_path / "masks").iterdir())) is placed
+    assert have_positions(sorted((tmp_path / "masks").iterdir())) is placed
     image = DukeReader().read_image(tmp_path / "images")
     mask = DukeReader().read_mask(tmp_path / "masks", image, tmp_path / "images")
     np.testing.assert_array_equal(array(mask), LIVER)
@@ -306,7 +306,7 @@ def test_what_cannot_be_paired_is_said(root: Path, tmp_path: Path):
         duke_pairs(root, "B", "K")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no Duke Liver Dataset"):
-        duke_series(tmp_path / "empty")
+        find_series(tmp_path / "empty")
 
 
 def test_a_series_that_is_there_twice_is_refused(root: Path):
@@ -314,17 +314,17 @@ def test_a_series_that_is_there_twice_is_refused(root: Path):
     write_images(copy / "images", seed=1)
     write_masks(copy / "masks", placed=True)
     with pytest.raises(InputError, match="series 9 of patient 0001 is there twice"):
-        duke_series(root)
+        find_series(root)
 
 
 def test_names_and_options_of_pairs():
-    assert modalities("B", "A") == ("T1", "T2")
-    assert modalities("G", "K") == ("T1in", "T1pv")
+    assert contrast_names("B", "A") == ("T1", "T2")
+    assert contrast_names("G", "K") == ("T1in", "T1pv")
     assert DATASET.adapt_to({"t1": "G", "t2": "A"}).modalities == ("T1", "T2")
     assert DATASET.adapt_to({"layout": "images"}).modalities == ("MR",)
     with pytest.raises(
         InputError, match=r"--t1 K --t2 K: give two different ones of A \(T2\), B \(T1pre\)"
     ):
-        modalities("K", "K")
+        contrast_names("K", "K")
     with pytest.raises(InputError, match="--sequence goes with --layout images"):
         DATASET.adapt_to({"sequence": ("B",)})

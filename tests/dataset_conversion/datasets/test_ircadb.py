@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.dataset_conversion.datasets.ircadb import ircadb_studies, tumour_folders
+from nnunet_liver_ext.dataset_conversion.datasets.ircadb import find_tumour_folders, ircadb_studies
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array
@@ -101,7 +101,7 @@ def test_patients_are_found_in_nested_folders(ircadb: Path):
     studies = ircadb_studies(ircadb)
     assert [study.patient for study in studies] == ["3Dircadb1.1", "3Dircadb1.2", "3Dircadb1.19"]
     assert studies[0].masks["CT"].parent.name == "MASKS_DICOM"
-    assert [len(tumour_folders(study.masks["CT"])) for study in studies] == [3, 0, 1]
+    assert [len(find_tumour_folders(study.masks["CT"])) for study in studies] == [3, 0, 1]
     assert [study.patient for study in ircadb_studies(ircadb / "3Dircadb1.2")] == ["3Dircadb1.2"]
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from nnunet_liver_ext.dataset_conversion.datasets.liverhccseg import (
     LiverHccSegReader,
+    find_tumour_files,
     liverhccseg_studies,
     phases,
-    tumour_files,
 )
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
@@ -95,7 +95,7 @@ def test_examinations_with_their_raters(root: Path):
         name: {key: path.name for key, path in files.items()}
         for name, files in first.raters.items()
     } == {"rater2": {"art": "rater2_liver.nii.gz"}}
-    assert [path.name for path in tumour_files(first.masks["art"])] == [
+    assert [path.name for path in find_tumour_files(first.masks["art"])] == [
         "rater1_tumor2.nii.gz",
         "rater1_tumor10.nii.gz",
     ]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nnunet_liver_ext.dataset_conversion.datasets.slices2d import pixel_size, slices2d_studies
-from nnunet_liver_ext.dataset_conversion.datasets.slices2d_files import Place, patient_of
+from nnunet_liver_ext.dataset_conversion.datasets.slices2d_files import SlicePlace, guess_patient
 from nnunet_liver_ext.dataset_conversion.label_options import parse_label_options
 from nnunet_liver_ext.dataset_conversion.single_slice_files import (
     read_png,
@@ -139,7 +139,7 @@ def test_folders_of_patients_and_slices_without_masks(tmp_path: Path):
     ],
 )
 def test_whose_slice_it_is(below: tuple[str, ...], name: str, patient: str):
-    assert patient_of(Place("set", below, name)) == patient
+    assert guess_patient(SlicePlace("set", below, name)) == patient
 
 
 def test_a_csv_says_whose_slices_they_are(pngs: Path, tmp_path: Path):
