@@ -99,7 +99,9 @@ def marginal_metrics(trainer: LiverTrainer) -> Iterator[None]:
 
 def name_the_scores(trainer: LiverTrainer) -> str:
     """Names what `validation/summary.json` measured; returns the Dice of each class in a line."""
-    unmeasurable = {} if trainer.pair is None else trainer.incomplete.unmeasurable_classes(trainer.pair)
+    unmeasurable = (
+        {} if trainer.pair is None else trainer.incomplete.unmeasurable_classes(trainer.pair)
+    )
     return name_the_summary(
         Path(trainer.output_folder) / "validation" / "summary.json",
         regions_by_name(trainer),
