@@ -28,7 +28,7 @@ def find_usable_cases(
     training, validation = (list(cases) for cases in split)
     if not incomplete or STRATEGIES[strategy].takes_lone_images:
         return (training, validation), ""
-    usable = incomplete.complete_cases(training), incomplete.complete(validation)
+    usable = incomplete.complete_cases(training), incomplete.complete_cases(validation)
     for cases, what in zip(usable, ("training", "validation"), strict=True):
         if not cases:
             raise InputError(
