@@ -30,7 +30,8 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
 from nnunet_liver_ext.evaluation import surface
-from nnunet_liver_ext.evaluation.files.case_files import labels_on_one_grid, match_references
+from nnunet_liver_ext.evaluation.files.case_files import match_references
+from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.evaluation.measuring.one_case import evaluate_case
 from nnunet_liver_ext.evaluation.metrics import surface_distances
 from nnunet_liver_ext.evaluation.options import Options

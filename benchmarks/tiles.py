@@ -25,9 +25,9 @@ from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.study_prediction import predict_study
 from nnunet_liver_ext.space.images import array, read_image, read_mask
-from nnunet_liver_ext.studies.pair_studies import list_studies
-from nnunet_liver_ext.studies.pairs_or_images import select_studies
+from nnunet_liver_ext.studies.listed_files import list_files
 from nnunet_liver_ext.studies.study import Study
+from nnunet_liver_ext.studies.study_layouts import select_studies
 
 
 def masks_of(model: Model, study: Study, label: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def main() -> None:
         "Dice, tiled",
     ):
         table.add_column(column, justify="left" if column == "study" else "right")
-    for study in select_studies(list_studies(arguments.studies), model.modalities)[0]:
+    for study in select_studies(list_files(arguments.studies), model.modalities)[0]:
         named = dict(zip(model.modalities, study.images.values(), strict=True))
         masks = {
             model.segmented[0] if key in study.images else key: path

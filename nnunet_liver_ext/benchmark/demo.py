@@ -19,8 +19,8 @@ from nnunet_liver_ext.benchmark.workspace import Workspace
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
-from nnunet_liver_ext.studies.pair_studies import read_studies
 from nnunet_liver_ext.studies.study import Study
+from nnunet_liver_ext.studies.study_layouts import read_studies
 
 CONFIGURATION = "3d_fullres"
 COOPERATING = "cooperating"

@@ -56,7 +56,7 @@ def mismatch(
     from nnunet_liver_ext.benchmark.mismatch.experiment import mismatch_test, refuse_existing
     from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
     from nnunet_liver_ext.evaluation.options import Options
-    from nnunet_liver_ext.studies.pair_studies import read_studies
+    from nnunet_liver_ext.studies.study_layouts import read_studies
 
     options = Options(**measures.arguments(), **lesions.arguments())
     refuse_existing(out, overwrite=results.overwrite)

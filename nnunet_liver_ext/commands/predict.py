@@ -180,8 +180,7 @@ def predict(
 
 
 def _read_studies(ensemble: Ensemble, path: Path) -> list[Study]:
-    from nnunet_liver_ext.studies.image_studies import read_image_studies
-    from nnunet_liver_ext.studies.pair_studies import read_studies
+    from nnunet_liver_ext.studies.study_layouts import read_image_studies, read_studies
 
     read = read_image_studies if ensemble.is_of_single_images else read_studies
     return read(path, modalities=ensemble.modalities)

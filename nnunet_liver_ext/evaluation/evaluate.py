@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from nnunet_liver_ext.evaluation.evaluation_notes import (
 )
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, MatchedCases, match_references
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
-from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all
 from nnunet_liver_ext.evaluation.measuring.one_case import (
@@ -111,39 +109,39 @@ def run_evaluation(
     """
     predictions, out = Path(predictions), Path(out)
     _check_request(out, overwrite, processes, formats)
-    matched = match_references(predictions, references, reference_classes)
+    images, fat = (None if path is None else Path(path) for path in (images, fat))
+    matched = match_references(predictions, references, reference_classes, images=images, fat=fat)
     _check_lesion_classes(options, matched.classes)
-    cases = _add_images(matched, images, fat)
     settings = {"options": options.to_json(), "classes": matched.classes, "metrics": list(METRICS)}
     cache = CaseCache(out, settings, fresh=fresh)
     measure_case = partial(evaluate_case, classes=matched.classes, options=options)
-    outcomes = measure_all(measure_case, cases, cache, processes, "Evaluating")
+    outcomes = measure_all(measure_case, matched.cases, cache, processes, "Evaluating")
     results, failures = _split_outcomes(outcomes)
     failures = sorted(matched.missing + failures, key=lambda failure: failure.case)
-    total = len(cases) + len(matched.missing)
+    total = len(matched.cases) + len(matched.missing)
     if not results:
         raise SomeCasesFailed(failures, total)
     _check_labels_in_common(results, matched.classes, predictions)
     measured = {result.key for result in results}
-    measured_cases = [case for case in cases if case.key in measured]
+    measured_cases = [case for case in matched.cases if case.key in measured]
     of_pairs = _measure_pairs(measured_cases, matched, options, cache, processes)
     pair_results, pair_failures = _split_outcomes(of_pairs)
     results = add_missing_classes(results, options, raters=matched.raters, fat=fat is not None)
     table = results_table([*results, *add_missing_classes_of_pairs(pair_results)])
     notes = [
         *matched.notes,
-        *(missing_image_notes(cases, "image") if images else []),
-        *(missing_image_notes(cases, "fat") if fat else []),
+        *(missing_image_notes(matched.cases, "image") if images else []),
+        *(missing_image_notes(matched.cases, "fat") if fat else []),
         *(CaseFailure(str(result.key), note) for result in results for note in result.notes),
         *lesion_class_notes(results, options),
-        *(lone_image_notes(cases, matched.modalities) if of_pairs else []),
+        *(lone_image_notes(matched.cases, matched.modalities) if of_pairs else []),
         *pair_failures,
     ]
     evaluation = Evaluation(
         table=table,
         details=details_tables(results),
         pairs=summarise_pairs(table),
-        cases=cases,
+        cases=matched.cases,
         classes=matched.classes,
         options=options,
         raters=matched.raters,
@@ -188,16 +186,6 @@ def _check_labels_in_common(
             f"{predictions.name}: {NO_LABEL_IN_BOTH[:-1]} in any case; name the references' with"
             " --label."
         )
-
-
-def _add_images(matched: MatchedCases, images: Path | None, fat: Path | None) -> list[CaseFiles]:
-    """The cases with their images for pictures, and of the fat fraction, where there are any."""
-    pictures = find_images(Path(images), matched.modalities) if images else {}
-    fat_images = find_images(Path(fat), matched.modalities) if fat else {}
-    return [
-        replace(case, image=pictures.get(case.key, case.image), fat=fat_images.get(case.key))
-        for case in matched.cases
-    ]
 
 
 def _split_outcomes(

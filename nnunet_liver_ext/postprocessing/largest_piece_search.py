@@ -20,14 +20,11 @@ from rich.text import Text
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition, find_crossval
 from nnunet_liver_ext.evaluation.crossval.pooled_folds import References, pooled
-from nnunet_liver_ext.evaluation.files.case_files import (
-    CaseFiles,
-    labels_on_one_grid,
-    match_references,
-)
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, match_references
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
+from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metrics import dice

@@ -1,8 +1,4 @@
-"""Ordinary studies: an image of one or more channels, perhaps with its mask and a liver mask.
-
-Channels are named by the user: ("MR",), ("CT",), ("water", "fat"). The mask belongs to the first of
-them.
-"""
+"""The studies of a folder: pairs or single images, side by side or in sub-folders."""
 
 from __future__ import annotations
 
@@ -14,75 +10,75 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.listed_files import (
     ListedFile,
     ListedFolder,
-    add_file,
     is_mask_name,
     split_name,
 )
-from nnunet_liver_ext.studies.pair_studies import list_studies
-from nnunet_liver_ext.studies.study import LIVER, Study, sort_by_name
-from nnunet_liver_ext.studies.study_table import StudyTable
+from nnunet_liver_ext.studies.study import LIVER, Study
 
 IMAGE = "image"
 """What an only image may be called in the sub-folder of its study."""
 
 
-def read_image_studies(path: Path, *, modalities: Sequence[str]) -> list[Study]:
-    """Studies of a CSV or a folder, sorted by name.
-
-    A CSV has the columns patient, study (or one of them), one for each channel by its name (an only
-    image may be `image`), mask and liver_mask, with paths relative to the CSV; empty cells are
-    absent files. A folder holds NAME.nii.gz with NAME_mask.nii.gz (and NAME_liver_mask.nii.gz) side
-    by side, or NAME_0000.nii.gz or NAME_CHANNEL.nii.gz for each channel, or a sub-folder for each
-    study with `image` or CHANNEL, `mask` and `liver_mask` in it, or nnU-Net's imagesTr, labelsTr
-    and imagesTs. An image may be a folder of DICOM slices. In folders each study is a patient of
-    its own.
-
-    Args:
-        path: CSV file or folder.
-        modalities: names of the channels.
+def pairs_of_folder(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+    """The studies of pairs in a folder.
 
     Raises:
-        InputError: nothing there, missing columns or files, a mask without an image, or two studies
-            with one name.
+        InputError: a mask has no image, or two files are the same image's.
     """
-    return select_image_studies(list_studies(path), modalities)
-
-
-def select_image_studies(
-    files: ListedFolder | StudyTable, modalities: Sequence[str]
-) -> list[Study]:
-    """The ordinary studies among the files; layouts and errors as `read_image_studies`."""
-    if isinstance(files, StudyTable):
-        columns = {name.lower(): name for name in modalities}
-        if len(modalities) == 1:
-            columns[IMAGE] = modalities[0]
-        studies = files.studies(columns, {"mask": modalities[0], f"{LIVER}_mask": LIVER})
-    elif any(folder.path.name == "imagesTr" for folder in files.folders):
-        studies = _studies_of_nnunet(files, modalities)
-    else:
-        studies = _studies_in(files, modalities)
-    if not studies:
-        raise InputError(
-            f"{files.path}: holds no studies; expected NAME.nii.gz and NAME_mask.nii.gz, a"
-            " sub-folder for each study, or a CSV with patient, study,"
-            f" {', '.join(name.lower() for name in modalities)}, mask."
-        )
-    return sort_by_name(studies, files.path)
-
-
-def _studies_in(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
-    """Files side by side, and a sub-folder for each study."""
-    in_folders = (
-        _study_in(inner, modalities) for inner in folder.study_folders if not inner.is_series
-    )
-    side_by_side = _studies_side_by_side(folder.files_and_series, modalities)
+    in_folders = (_pair_in(inner, modalities) for inner in folder.study_folders)
+    side_by_side = _pairs_side_by_side(folder.files, modalities)
     return side_by_side + [study for study in in_folders if study.images]
 
 
-def _studies_of_nnunet(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+def images_of_folder(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+    """The studies of single images in a folder, or in a raw dataset of nnU-Net.
+
+    Raises:
+        InputError: a mask has no image, or two files are the same image's.
+    """
+    if any(inner.path.name == "imagesTr" for inner in folder.folders):
+        return _images_of_nnunet(folder, modalities)
+    in_folders = (
+        _image_in(inner, modalities) for inner in folder.study_folders if not inner.is_series
+    )
+    side_by_side = _images_side_by_side(folder.files_and_series, modalities)
+    return side_by_side + [study for study in in_folders if study.images]
+
+
+def _pairs_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str]) -> list[Study]:
+    """NAME_T1.nii.gz, NAME_T1_mask.nii.gz, or NAME_0000.nii.gz in one folder."""
+    images: dict[str, dict[str, Path]] = {}
+    masks: dict[str, dict[str, Path]] = {}
+    for file in files:
+        name, modality = split_name(file.bare_name, modalities, numbered=True)
+        if modality is not None and name:
+            of_kind = (masks if file.is_mask else images).setdefault(name, {})
+            _add_file(file.path, modality, of_kind, "mask" if file.is_mask else "image")
+    alone = sorted(masks.keys() - images.keys())
+    if alone:
+        raise InputError(
+            f"{next(iter(masks[alone[0]].values()))}: is a mask, but there is no image of"
+            f" {alone[0]}."
+        )
+    return [Study(name, name, paths, masks.get(name, {})) for name, paths in images.items()]
+
+
+def _pair_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
+    """A folder with T1.nii.gz, T1_mask.nii.gz, T2.nii.gz, ... or DICOM folders T1, T2."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for file in folder.files_and_folders:
+        modality = split_name(f"_{file.bare_name}", modalities, numbered=True).modality
+        if modality is not None:
+            of_kind = masks if file.is_mask else images
+            _add_file(file.path, modality, of_kind, "mask" if file.is_mask else "image")
+    return Study(folder.path.name, folder.path.name, images, masks)
+
+
+def _images_of_nnunet(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
     """A raw dataset of nnU-Net; what lies in imagesTs has no masks."""
     inner = {child.path.name: child for child in folder.folders}
-    studies = _studies_side_by_side(inner["imagesTr"].files_and_series, modalities)
+    studies = _images_side_by_side(inner["imagesTr"].files_and_series, modalities)
     labels: dict[str, Path] = {}
     if "labelsTr" in inner:
         labels = {file.name: file.path for file in inner["labelsTr"].files_and_series}
@@ -92,23 +88,23 @@ def _studies_of_nnunet(folder: ListedFolder, modalities: Sequence[str]) -> list[
     masks = {name: {modalities[0]: path} for name, path in labels.items()}
     studies = [replace(study, masks=masks.get(study.study, {})) for study in studies]
     if "imagesTs" in inner:
-        studies += _studies_side_by_side(inner["imagesTs"].files_and_series, modalities)
+        studies += _images_side_by_side(inner["imagesTs"].files_and_series, modalities)
     return studies
 
 
-def _studies_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str]) -> list[Study]:
+def _images_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str]) -> list[Study]:
     """NAME.nii.gz or NAME_CHANNEL.nii.gz, NAME_mask.nii.gz, NAME_liver_mask.nii.gz."""
     images: dict[str, dict[str, Path]] = {}
     masks: dict[str, Path] = {}
     for file in files:
         if file.is_mask:
-            add_file(file.path, file.bare_name, masks, "mask")
+            _add_file(file.path, file.bare_name, masks, "mask")
             continue
         name, modality = split_name(file.name, modalities, numbered=True)
         if modality is None and len(modalities) == 1:
             modality = modalities[0]
         if modality is not None and name:
-            add_file(file.path, modality, images.setdefault(name, {}), "image")
+            _add_file(file.path, modality, images.setdefault(name, {}), "image")
     return _with_masks(images, masks, modalities)
 
 
@@ -129,22 +125,29 @@ def _with_masks(
             key = LIVER
         if name not in images:
             raise InputError(f"{path}: is a mask, but there is no image of {name}.")
-        add_file(path, key, masks_by_study.setdefault(name, {}), "mask")
+        _add_file(path, key, masks_by_study.setdefault(name, {}), "mask")
     return [
         Study(name, name, files, masks_by_study.get(name, {})) for name, files in images.items()
     ]
 
 
-def _study_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
+def _image_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
     """A folder with image.nii.gz or MR.nii.gz (files or slices), mask and liver_mask."""
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     for file in folder.files_and_series:
         name = f"_{file.name}".lower()
         if is_mask_name(name):
-            add_file(file.path, LIVER if f"_{LIVER}_" in name else modalities[0], masks, "mask")
+            _add_file(file.path, LIVER if f"_{LIVER}_" in name else modalities[0], masks, "mask")
         elif name == f"_{IMAGE}" and len(modalities) == 1:
-            add_file(file.path, modalities[0], images, "image")
+            _add_file(file.path, modalities[0], images, "image")
         elif (modality := split_name(name, modalities, numbered=True).modality) is not None:
-            add_file(file.path, modality, images, "image")
+            _add_file(file.path, modality, images, "image")
     return Study(folder.path.name, folder.path.name, images, masks)
+
+
+def _add_file(path: Path, key: str, files: dict[str, Path], kind: str) -> None:
+    """Enters a file under its key; `kind` is "image" or "mask", for the message."""
+    if key in files:
+        raise InputError(f"{path}: is a second {key} {kind} beside {files[key].name}; keep one.")
+    files[key] = path

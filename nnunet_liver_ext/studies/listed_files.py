@@ -1,4 +1,4 @@
-"""The image files of a folder, listed once, and the one rule for what their names say.
+"""The files that a folder or a CSV names, listed once, and the one rule for what names say.
 
 CASE_T1 is the image T1 of CASE, whatever its capitals; where channels are numbered, as nnU-Net does
 it, so is CASE_0000. NAME_mask, NAME_seg and NAME_label are masks. What is a study, a prediction or
@@ -82,6 +82,49 @@ class ListedFolder:
         return _sort(self.files, [folder for folder in self.folders if folder.is_series])
 
 
+@dataclass(frozen=True)
+class StudyTable:
+    """The cells of a CSV of studies as text, by column name in small letters."""
+
+    path: Path
+    columns: list[str]
+    rows: list[dict[str, str]]
+
+    @classmethod
+    def read(cls, path: Path) -> StudyTable:
+        """Reads the CSV.
+
+        Raises:
+            InputError: it is no readable CSV.
+        """
+        import pandas as pd
+
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: is no readable CSV ({error}).") from None
+        columns = [str(column).strip().lower() for column in table.columns]
+        columns = ["" if column.startswith("unnamed: ") else column for column in columns]
+        rows = [dict(zip(columns, map(str.strip, row), strict=True)) for row in table.to_numpy()]
+        return cls(path, columns, rows)
+
+
+Files = ListedFolder | StudyTable
+
+
+def list_files(path: Path, what: str = "file or folder") -> Files:
+    """The files of a folder, or the rows of a CSV.
+
+    Raises:
+        InputError: there is nothing at `path` (the message says `what` is missing), or it is no
+            readable CSV.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such {what}.")
+    return ListedFolder(path) if path.is_dir() else StudyTable.read(path)
+
+
 class ImageName(NamedTuple):
     """The parts of an image's name; without a modality in it, `modality` is None."""
 
@@ -117,23 +160,6 @@ def deformation_files(case: str, modalities: tuple[str, ...]) -> tuple[str, str]
     """
     first, second = modalities
     return f"{case}_deformation.nii.gz", f"{case}_{first}_on_{second}.nii.gz"
-
-
-def add_file(path: Path, key: str, files: dict[str, Path], kind: str) -> None:
-    """Enters a file under its key.
-
-    Args:
-        path: the file.
-        key: such as its modality.
-        files: by key.
-        kind: "image" or "mask", for the message.
-
-    Raises:
-        InputError: there is a file with this key already.
-    """
-    if key in files:
-        raise InputError(f"{path}: is a second {key} {kind} beside {files[key].name}; keep one.")
-    files[key] = path
 
 
 def _sort(files: list[ListedFile], folders: list[ListedFolder]) -> list[ListedFile]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from nnunet_liver_ext.errors import InputError
 
 LIVER = "liver"
 """Key in `Study.masks` of a liver mask beside the label map: where the tumours are looked for."""
@@ -55,15 +52,3 @@ class Study:
 def safe_name(words: str) -> str:
     """The words with "-" in place of what a file name should not have."""
     return re.sub(r"[^\w.-]+", "-", words)
-
-
-def sort_by_name(studies: Sequence[Study], path: Path) -> list[Study]:
-    """The studies of a folder or CSV, sorted by name.
-
-    Raises:
-        InputError: two studies have one name.
-    """
-    twice = [name for name, count in Counter(study.name for study in studies).items() if count > 1]
-    if twice:
-        raise InputError(f"{path}: two studies have the same name {twice[0]!r}; names must differ.")
-    return sorted(studies, key=lambda study: study.name)

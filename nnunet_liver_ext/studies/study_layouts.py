@@ -1,14 +1,29 @@
-"""Studies of pairs: a T1 and a T2 image of each, with their masks if there are any."""
+"""The layouts in which users give studies: a CSV or a folder, of pairs or of single images.
+
+A pair is a T1 and a T2 image. Ordinary studies are one image of one or more channels, perhaps with
+a mask and a liver mask. Channels are named by the user: ("MR",), ("CT",), ("water", "fat"); the
+mask belongs to the first of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.listed_files import ListedFile, ListedFolder, add_file, split_name
-from nnunet_liver_ext.studies.study import Study, sort_by_name
-from nnunet_liver_ext.studies.study_table import StudyTable
+from nnunet_liver_ext.studies.folder_studies import IMAGE, images_of_folder, pairs_of_folder
+from nnunet_liver_ext.studies.listed_files import (
+    Files,
+    ListedFolder,
+    StudyTable,
+    list_files,
+    split_name,
+)
+from nnunet_liver_ext.studies.study import LIVER, Study
+from nnunet_liver_ext.studies.table_studies import studies_of_table
+
+OTHER_COLUMNS = ("patient", "study", "mask", f"{LIVER}_mask")
 
 
 def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> list[Study]:
@@ -27,66 +42,99 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
     Raises:
         InputError: nothing there, missing columns or files, or two studies with one name.
     """
-    return select_pair_studies(list_studies(path), modalities)
+    return _select_pairs(list_files(path), modalities)
 
 
-def list_studies(path: Path, what: str = "file or folder") -> ListedFolder | StudyTable:
-    """The files of a folder, or the rows of a CSV.
+def read_image_studies(path: Path, *, modalities: Sequence[str]) -> list[Study]:
+    """Studies of a CSV or a folder, sorted by name.
+
+    A CSV has the columns patient, study (or one of them), one for each channel by its name (an only
+    image may be `image`), mask and liver_mask, with paths relative to the CSV; empty cells are
+    absent files. A folder holds NAME.nii.gz with NAME_mask.nii.gz (and NAME_liver_mask.nii.gz) side
+    by side, or NAME_0000.nii.gz or NAME_CHANNEL.nii.gz for each channel, or a sub-folder for each
+    study with `image` or CHANNEL, `mask` and `liver_mask` in it, or nnU-Net's imagesTr, labelsTr
+    and imagesTs. An image may be a folder of DICOM slices. In folders each study is a patient of
+    its own.
+
+    Args:
+        path: CSV file or folder.
+        modalities: names of the channels.
 
     Raises:
-        InputError: there is nothing at `path` (the message says `what` is missing), or it is no
-            readable CSV.
+        InputError: nothing there, missing columns or files, a mask without an image, or two studies
+            with one name.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such {what}.")
-    return ListedFolder(path) if path.is_dir() else StudyTable.read(path)
+    return _select_images(list_files(path), modalities)
 
 
-def select_pair_studies(files: ListedFolder | StudyTable, modalities: Sequence[str]) -> list[Study]:
-    """The studies of pairs among the files; layouts and errors as `read_studies`."""
+def select_studies(files: Files, modalities: Sequence[str]) -> tuple[list[Study], bool]:
+    """The studies among the files, and whether they are single images rather than pairs.
+
+    A CSV with a column `mask`, and a folder in which nothing is named T1 or T2, are of single
+    images.
+
+    Args:
+        files: a folder, or a CSV.
+        modalities: names of image 1 and image 2 of pairs.
+
+    Raises:
+        InputError: as `read_studies` and `read_image_studies`.
+    """
+    if channels := _channels_of_single_images(files, modalities):
+        return _select_images(files, channels), True
+    return _select_pairs(files, modalities), False
+
+
+def _select_pairs(files: Files, modalities: Sequence[str]) -> list[Study]:
     if isinstance(files, StudyTable):
         images = {name.lower(): name for name in modalities}
         masks = {f"{column}_mask": name for column, name in images.items()}
-        studies = files.studies(images, masks)
+        studies = studies_of_table(files, images, masks)
     else:
-        in_folders = (_study_in(folder, modalities) for folder in files.study_folders)
-        studies = _studies_side_by_side(files.files, modalities)
-        studies += [study for study in in_folders if study.images]
+        studies = pairs_of_folder(files, modalities)
+    expected = (
+        f"NAME_{modalities[0]}.nii.gz and NAME_{modalities[1]}.nii.gz, a sub-folder for each study,"
+        " or a CSV with patient, study, t1, t2"
+    )
+    return _sort(studies, files.path, expected)
+
+
+def _select_images(files: Files, modalities: Sequence[str]) -> list[Study]:
+    columns = {name.lower(): name for name in modalities}
+    if isinstance(files, StudyTable):
+        images = columns | ({IMAGE: modalities[0]} if len(modalities) == 1 else {})
+        masks = {"mask": modalities[0], f"{LIVER}_mask": LIVER}
+        studies = studies_of_table(files, images, masks)
+    else:
+        studies = images_of_folder(files, modalities)
+    expected = (
+        "NAME.nii.gz and NAME_mask.nii.gz, a sub-folder for each study, or a CSV with patient,"
+        f" study, {', '.join(columns)}, mask"
+    )
+    return _sort(studies, files.path, expected)
+
+
+def _channels_of_single_images(files: Files, modalities: Sequence[str]) -> tuple[str, ...]:
+    """The channels of single images; none for pairs."""
+    if isinstance(files, StudyTable):
+        columns = [column for column in files.columns if column and column not in OTHER_COLUMNS]
+        return tuple(columns) if "mask" in files.columns else ()
+    names = (split_name(f"_{name}", modalities, numbered=False) for name in _bare_names(files))
+    return () if any(name.modality is not None for name in names) else (IMAGE,)
+
+
+def _bare_names(folder: ListedFolder) -> Iterator[str]:
+    """Names of the images and masks in a folder and in those of its studies."""
+    yield from (file.bare_name for file in folder.files)
+    for inner in folder.study_folders:
+        yield from (file.bare_name for file in inner.files_and_folders)
+
+
+def _sort(studies: Sequence[Study], path: Path, expected: str) -> list[Study]:
+    """The studies sorted by name; InputError if there are none, or two have one name."""
     if not studies:
-        raise InputError(
-            f"{files.path}: holds no studies; expected NAME_{modalities[0]}.nii.gz and"
-            f" NAME_{modalities[1]}.nii.gz, a sub-folder for each study, or a CSV with patient,"
-            " study, t1, t2."
-        )
-    return sort_by_name(studies, files.path)
-
-
-def _studies_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str]) -> list[Study]:
-    """NAME_T1.nii.gz, NAME_T1_mask.nii.gz, or NAME_0000.nii.gz in one folder."""
-    images: dict[str, dict[str, Path]] = {}
-    masks: dict[str, dict[str, Path]] = {}
-    for file in files:
-        name, modality = split_name(file.bare_name, modalities, numbered=True)
-        if modality is not None and name:
-            of_kind = (masks if file.is_mask else images).setdefault(name, {})
-            add_file(file.path, modality, of_kind, "mask" if file.is_mask else "image")
-    alone = sorted(masks.keys() - images.keys())
-    if alone:
-        raise InputError(
-            f"{next(iter(masks[alone[0]].values()))}: is a mask, but there is no image of"
-            f" {alone[0]}."
-        )
-    return [Study(name, name, paths, masks.get(name, {})) for name, paths in images.items()]
-
-
-def _study_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
-    """A folder with T1.nii.gz, T1_mask.nii.gz, T2.nii.gz, ... or DICOM folders T1, T2."""
-    images: dict[str, Path] = {}
-    masks: dict[str, Path] = {}
-    for file in folder.files_and_folders:
-        modality = split_name(f"_{file.bare_name}", modalities, numbered=True).modality
-        if modality is not None:
-            of_kind = masks if file.is_mask else images
-            add_file(file.path, modality, of_kind, "mask" if file.is_mask else "image")
-    return Study(folder.path.name, folder.path.name, images, masks)
+        raise InputError(f"{path}: holds no studies; expected {expected}.")
+    twice = [name for name, count in Counter(study.name for study in studies).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: two studies have the same name {twice[0]!r}; names must differ.")
+    return sorted(studies, key=lambda study: study.name)

@@ -26,8 +26,8 @@ from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
-from nnunet_liver_ext.studies.pair_studies import read_studies
 from nnunet_liver_ext.studies.study import Study
+from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.conftest import blob_pair
 from tests.trained_models import T1_GRID, T2_GRID
 

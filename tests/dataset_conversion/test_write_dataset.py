@@ -27,7 +27,7 @@ from nnunet_liver_ext.space.images import (
     write_image,
 )
 from nnunet_liver_ext.space.intensities import Intensities
-from nnunet_liver_ext.studies.pair_studies import read_studies
+from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, T2_GRID, ball, fingerprint
 
 SETTINGS = ConversionSettings(spacing=COARSE)
@@ -446,7 +446,7 @@ from pathlib import Path
 from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
 from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
-from nnunet_liver_ext.studies.pair_studies import read_studies
+from nnunet_liver_ext.studies.study_layouts import (read_studies)
 class SlowReader(PlainReader):
     def read_image(self, path):
         time.sleep(0.1)

@@ -12,8 +12,8 @@ from rich.console import Console
 from nnunet_liver_ext.benchmark.demo import Settings, hold_out_last_patients, run_demo, write_csv
 from nnunet_liver_ext.dataset_conversion.phantom import write_studies
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.pair_studies import read_studies
 from nnunet_liver_ext.studies.study import Study
+from nnunet_liver_ext.studies.study_layouts import read_studies
 
 
 def test_own_studies_from_beginning_to_end(tmp_path: Path, monkeypatch):

@@ -35,7 +35,7 @@ from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.inference.registors import load_registor
 from nnunet_liver_ext.networks.registor import ElasticRegistor, Registor
 from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
-from nnunet_liver_ext.studies.pair_studies import read_studies
+from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.trained_models import (
     OBLIQUE,
     T1_GRID,

@@ -20,7 +20,7 @@ from nnunet_liver_ext.inference.native import PreparedStudy
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.postprocessing.largest_piece import Rule, Rules
 from nnunet_liver_ext.space.images import array, read_image, read_mask
-from nnunet_liver_ext.studies.pair_studies import read_studies
+from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.trained_models import T1_GRID, T2_GRID, random_probabilities, write_study
 
 SINGLE, DUAL, PREREGISTERED = (

@@ -25,8 +25,8 @@ from nnunet_liver_ext.space.images import (
     read_mask,
     write_image,
 )
-from nnunet_liver_ext.studies.pair_studies import read_studies
 from nnunet_liver_ext.studies.study import Study
+from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.conftest import blob_pair
 from tests.trained_models import T1_GRID, T2_GRID, random_probabilities, write_study
 

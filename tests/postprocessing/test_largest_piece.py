@@ -26,7 +26,7 @@ from nnunet_liver_ext.postprocessing.largest_piece import (
 from nnunet_liver_ext.postprocessing.largest_piece_folder import apply_to_folder
 from nnunet_liver_ext.postprocessing.largest_piece_search import decide, find_rules, save_rules
 from nnunet_liver_ext.space.images import array, image_like, read_mask, write_image
-from nnunet_liver_ext.studies.pair_studies import read_studies
+from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.crossvalidations import CASES, GRID, PAIR, Root, block, block_and_speck, shifted
 from tests.trained_models import write_study
 

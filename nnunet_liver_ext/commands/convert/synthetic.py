@@ -56,8 +56,7 @@ def phantom(
 ) -> None:
     """Synthetic abdomens with known masks and deformations, for trying things."""
     from nnunet_liver_ext.dataset_conversion.phantom import write_image_studies, write_studies
-    from nnunet_liver_ext.studies.image_studies import read_image_studies
-    from nnunet_liver_ext.studies.pair_studies import read_studies
+    from nnunet_liver_ext.studies.study_layouts import read_image_studies, read_studies
 
     if layout not in ("pairs", "images"):
         raise typer.BadParameter(f"--layout is pairs or images, not {layout}.")

@@ -32,7 +32,7 @@ def pairs(
     normalisation: Normalisation,
 ) -> None:
     """Your own T1/T2 studies: NIfTI, NRRD, MetaImage or DICOM folders, from a CSV or a folder."""
-    from nnunet_liver_ext.studies.pair_studies import read_studies
+    from nnunet_liver_ext.studies.study_layouts import read_studies
 
     root = source if source.is_dir() else source.parent
     write(
@@ -78,8 +78,8 @@ def images(
     ] = None,
 ) -> None:
     """Your own images with one mask each: MR, CT or several channels, from a CSV or a folder."""
-    from nnunet_liver_ext.studies.image_studies import read_image_studies
     from nnunet_liver_ext.studies.study import LIVER
+    from nnunet_liver_ext.studies.study_layouts import read_image_studies
 
     studies = read_image_studies(source, modalities=modality)
     organ = _values(organ_values) if organ_values else None

@@ -2,8 +2,8 @@
 
 On disk: a CSV (patient, study, water, fat, mask), or a folder with `NAME_water.nii.gz`,
 `NAME_fat.nii.gz` and `NAME_mask.nii.gz` side by side or a sub-folder for each study, as files or
-DICOM folders (see `image_studies`). Water and fat have one grid. The fat fraction in percent is the
-channel by default; water or fat can be a channel beside it, or both without it. The raw dataset's
+DICOM folders (see `read_image_studies`). Water and fat have one grid. The fat fraction in percent
+is the channel by default; water or fat can be a channel beside it, or both without it. The raw dataset's
 images of the fat fraction are what `nnunet_liver evaluate --fat` reads.
 
 With a margin the masks are eroded within their slices, as those that the fat fraction is measured
@@ -36,8 +36,8 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image
-from nnunet_liver_ext.studies.image_studies import read_image_studies
 from nnunet_liver_ext.studies.study import LIVER, Study
+from nnunet_liver_ext.studies.study_layouts import read_image_studies
 
 WATER, FAT, FRACTION = "water", "fat", "fat fraction"
 CHANNELS = ("fat-fraction", WATER, FAT)

@@ -23,13 +23,13 @@ from nnunet_liver_ext.space.images import Grid, array, read_mask
 from nnunet_liver_ext.studies.listed_files import (
     ListedFile,
     ListedFolder,
+    StudyTable,
     deformation_files,
+    list_files,
     split_name,
 )
-from nnunet_liver_ext.studies.pair_studies import list_studies
-from nnunet_liver_ext.studies.pairs_or_images import select_studies
 from nnunet_liver_ext.studies.study import LIVER, Study
-from nnunet_liver_ext.studies.study_table import StudyTable
+from nnunet_liver_ext.studies.study_layouts import select_studies
 
 MODALITIES = ("T1", "T2")
 NO_MODALITY = "image"
@@ -116,7 +116,7 @@ def find_references(path: Path, pair: PairLabels | None) -> LabelMaps:
     Raises:
         InputError: as `find_predictions` and `read_studies`, or no study has a mask.
     """
-    files = list_studies(path, "folder or CSV of references")
+    files = list_files(path, "folder or CSV of references")
     if isinstance(files, StudyTable) or _holds_studies(files):
         return _select_masks_of_studies(files, pair)
     return _without_missing_masks(_select_label_maps(files, pair), describe_labels(path).incomplete)

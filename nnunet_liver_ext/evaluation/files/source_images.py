@@ -13,9 +13,8 @@ from nnunet_liver_ext.evaluation.files.label_maps import (
     image_key,
     images_of_studies,
 )
-from nnunet_liver_ext.studies.listed_files import ListedFile, ListedFolder
-from nnunet_liver_ext.studies.pair_studies import list_studies
-from nnunet_liver_ext.studies.pairs_or_images import select_studies
+from nnunet_liver_ext.studies.listed_files import ListedFile, ListedFolder, list_files
+from nnunet_liver_ext.studies.study_layouts import select_studies
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -32,7 +31,7 @@ def find_images(path: Path, modalities: tuple[str, ...]) -> dict[ImageKey, Path]
     Raises:
         InputError: there is nothing there, or the studies cannot be read.
     """
-    files = list_studies(path, "folder or CSV of images")
+    files = list_files(path, "folder or CSV of images")
     side_by_side = files.files if isinstance(files, ListedFolder) else []
     side_by_side = [file for file in side_by_side if not file.is_mask]
     if side_by_side:

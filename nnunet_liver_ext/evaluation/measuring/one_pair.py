@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.files.case_files import PREDICTION, CaseFiles, labels_on_one_grid
+from nnunet_liver_ext.evaluation.files.case_files import PREDICTION, CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult, class_mask, labels_in
 from nnunet_liver_ext.evaluation.metric_catalogue import pair_metrics
 from nnunet_liver_ext.evaluation.metrics import volume_ml
@@ -98,7 +99,7 @@ def evaluate_pair(
         pair: which files.
         classes: labels of each class by name; None measures each label that occurs.
         transforms: the class of relative similarity.
-        resample: as `case_files.labels_on_one_grid`.
+        resample: as `labels_on_one_grid`.
 
     Returns:
         One value for each of `pair_metrics` and class, nan where a mask is empty; those of

@@ -10,8 +10,8 @@ from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey, find_references
 from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.studies.pair_studies import list_studies
-from nnunet_liver_ext.studies.pairs_or_images import select_studies
+from nnunet_liver_ext.studies.listed_files import list_files
+from nnunet_liver_ext.studies.study_layouts import select_studies
 from tests.evaluation.conftest import block
 
 MODALITIES = ("T1", "T2")
@@ -29,7 +29,7 @@ def single(tmp_path: Path, put) -> Path:
 
 
 def test_a_csv_with_one_mask_is_of_single_images(single: Path):
-    (study,), is_single = select_studies(list_studies(single), MODALITIES)
+    (study,), is_single = select_studies(list_files(single), MODALITIES)
     assert is_single
     assert list(study.images) == ["water", "fat"]
     references = find_references(single, None)
@@ -45,7 +45,7 @@ def test_a_csv_of_pairs(tmp_path: Path, put):
         put(f"files/{name}", block())
     table = tmp_path / "files" / "studies.csv"
     table.write_text("study,t1,t2,t2_mask\nanna,a.nii.gz,b.nii.gz,a.nii.gz\n")
-    (study,), is_single = select_studies(list_studies(table), MODALITIES)
+    (study,), is_single = select_studies(list_files(table), MODALITIES)
     assert not is_single
     assert list(study.masks) == ["T2"]
     assert list(find_references(table, None).maps) == [ImageKey("anna", "T2")]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, labels_on_one_grid
+from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.masks import VoxelBox, bounding_box
+from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.space.images import Grid, image_like, read_image, resample
 
 MARGIN_MM = 35.0

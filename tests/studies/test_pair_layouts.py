@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.pair_studies import read_studies
 from nnunet_liver_ext.studies.study import Study
+from nnunet_liver_ext.studies.study_layouts import read_studies
 
 
 def touch(*paths: Path) -> None:

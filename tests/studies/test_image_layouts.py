@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.image_studies import read_image_studies
 from nnunet_liver_ext.studies.study import Study
+from nnunet_liver_ext.studies.study_layouts import read_image_studies
 
 
 def touch(folder: Path, *names: str) -> None:
