@@ -3,8 +3,8 @@
 On disk: a CSV (patient, study, water, fat, mask), or a folder with `NAME_water.nii.gz`,
 `NAME_fat.nii.gz` and `NAME_mask.nii.gz` side by side or a sub-folder for each study, as files or
 DICOM folders (see `read_image_studies`). Water and fat have one grid. The fat fraction in percent
-is the channel by default; water or fat can be a channel beside it, or both without it. The raw dataset's
-images of the fat fraction are what `nnunet_liver evaluate --fat` reads.
+is the channel by default; water or fat can be a channel beside it, or both without it. The raw
+dataset's images of the fat fraction are what `nnunet_liver evaluate --fat` reads.
 
 With a margin the masks are eroded within their slices, as those that the fat fraction is measured
 in (`margin`).
