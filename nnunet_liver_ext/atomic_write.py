@@ -1,12 +1,14 @@
-"""Writing files that are either complete or absent."""
+"""Writing files: complete or not at all, and over others only if that is asked for."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from nnunet_liver_ext.errors import InputError
 
 
 @contextmanager
@@ -32,6 +34,26 @@ def atomic_write(path: Path, suffix: str | None = None) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def refuse_existing(out: Path, names: Iterable[str], *, overwrite: bool) -> None:
+    """Refuses to replace files unasked, before the work for them begins.
+
+    Args:
+        out: folder that is to be written into; it need not exist.
+        names: of the files that are to be written.
+        overwrite: they may be replaced.
+
+    Raises:
+        InputError: `out` is a file, or holds one of the files.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; the results need a folder.")
+    there = [name for name in names if (out / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{out / there[0]} exists: choose another folder, or replace it with --overwrite."
+        )
 
 
 def _umask() -> int:

@@ -81,16 +81,17 @@ def compare(
     """
     from rich.console import Console
 
+    from nnunet_liver_ext.atomic_write import refuse_existing
     from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results
     from nnunet_liver_ext.evaluation.comparison.terminal_summary import (
         comparison_shown,
         ranking_table,
         run_table,
     )
-    from nnunet_liver_ext.evaluation.write_comparison import refuse_existing, write_comparison
+    from nnunet_liver_ext.evaluation.write_comparison import OWN_FILES, write_comparison
 
     smallest = _parse_differences(smallest_difference)
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, OWN_FILES, overwrite=overwrite)
     compared = compare_results(
         results,
         names=_entries(names),

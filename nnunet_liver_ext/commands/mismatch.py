@@ -52,14 +52,15 @@ def mismatch(
     """
     from rich.console import Console
 
+    from nnunet_liver_ext.atomic_write import refuse_existing
     from nnunet_liver_ext.benchmark.mismatch.drop_tables import drop_table
-    from nnunet_liver_ext.benchmark.mismatch.experiment import mismatch_test, refuse_existing
+    from nnunet_liver_ext.benchmark.mismatch.experiment import WRITTEN, mismatch_test
     from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
     from nnunet_liver_ext.evaluation.options import Options
     from nnunet_liver_ext.studies.study_layouts import read_studies
 
     options = Options(**measures.arguments(), **lesions.arguments())
-    refuse_existing(out, overwrite=results.overwrite)
+    refuse_existing(out, WRITTEN, overwrite=results.overwrite)
     loaded = {
         name: networks.load(path, postprocessing=False)
         for name, path in parse_models(models).items()

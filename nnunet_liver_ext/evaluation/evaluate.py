@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.atomic_write import refuse_existing
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.evaluation_notes import (
     lesion_class_notes,
@@ -158,12 +159,7 @@ def run_evaluation(
 def _check_request(
     out: Path, overwrite: bool, processes: int | None, formats: Sequence[str]
 ) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; the results need a folder.")
-    if (out / "results.csv").exists() and not overwrite:
-        raise InputError(
-            f"{out / 'results.csv'} exists: choose another folder, or replace it with --overwrite."
-        )
+    refuse_existing(out, [FORMATS["csv"]], overwrite=overwrite)
     if processes is not None and processes < 1:
         raise InputError(f"the number of processes must be 1 or more, not {processes}.")
     if unknown := sorted(set(formats) - set(FORMATS)):

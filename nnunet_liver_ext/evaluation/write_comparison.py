@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.atomic_write import atomic_write, refuse_existing
 from nnunet_liver_ext.evaluation.comparison.compare_models import ModelComparison
 from nnunet_liver_ext.evaluation.comparison.written_tables import latex, markdown
 from nnunet_liver_ext.evaluation.report import write_comparison_report
@@ -25,17 +24,6 @@ OWN_FILES = (
 OPTIONAL_FILES = ("ranking.csv", "run_to_run.csv")
 
 
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """InputError if `out` holds a comparison that is not to be replaced, or is a file."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; the comparison needs a folder.")
-    there = [name for name in OWN_FILES if (out / name).exists()]
-    if there and not overwrite:
-        raise InputError(
-            f"{out / there[0]} exists: choose another folder, or replace it with --overwrite."
-        )
-
-
 def write_comparison(
     comparison: ModelComparison, out: Path, *, overwrite: bool = False
 ) -> list[str]:
@@ -46,9 +34,9 @@ def write_comparison(
         Names of the files. comparison.csv is written last: where it is, the others are.
 
     Raises:
-        InputError: `refuse_existing`.
+        InputError: as `refuse_existing`.
     """
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, OWN_FILES, overwrite=overwrite)
     (out / "comparison.csv").unlink(missing_ok=True)
     optional = dict(zip(OPTIONAL_FILES, (comparison.ranking, comparison.runs), strict=True))
     for name, table in optional.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_liver_ext.atomic_write import atomic_write
+from nnunet_liver_ext.atomic_write import atomic_write, refuse_existing
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.described_labels import describe_labels
@@ -62,12 +62,7 @@ def apply_to_folder(
     for key, label_map in find_predictions(predictions, pair).maps.items():
         files.setdefault(label_map.path, []).append(key)
     _check(rules, files, predictions, rules_file)
-    there = [file.name for file in files if (out / file.name).exists()]
-    if there and not (overwrite or here):
-        raise InputError(
-            f"{out / there[0]} exists: choose another folder, or replace what is there with"
-            " --overwrite."
-        )
+    refuse_existing(out, [file.name for file in files], overwrite=overwrite or here)
     changed, failures = 0, []
     with progress_bar() as bar:
         for file, keys in bar.track(files.items(), description="postprocessing"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.atomic_write import refuse_existing
 from nnunet_liver_ext.benchmark.mismatch.drop_tables import Mismatch, drops, write_json
 from nnunet_liver_ext.benchmark.mismatch.mismatch_test import (
     KINDS,
@@ -18,7 +19,7 @@ from nnunet_liver_ext.benchmark.mismatch.mismatch_test import (
     Pairing,
     predict_both,
 )
-from nnunet_liver_ext.errors import CaseFailure, InputError
+from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.evaluate import run_evaluation
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_table import write_csv
@@ -59,7 +60,7 @@ def mismatch_test(
     Raises:
         InputError: there are results already, or as `mismatch.predict_both`.
     """
-    refuse_existing(out, overwrite=overwrite)
+    refuse_existing(out, WRITTEN, overwrite=overwrite)
     results = [
         _of_model(name, model, pairing, out / name, options, settings, overwrite=overwrite)
         for name, model in models.items()
@@ -75,15 +76,6 @@ def mismatch_test(
     write_json(result, described, pairing, out / "mismatch.json", options)
     write_csv(result.table, out / "mismatch.csv")  # last: where it is, all else is
     return result
-
-
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """InputError if `out` holds results that are not to be replaced."""
-    there = [name for name in WRITTEN if (out / name).exists()]
-    if there and not overwrite:
-        raise InputError(
-            f"{out / there[0]} exists: choose another folder, or replace it with --overwrite."
-        )
 
 
 def _of_model(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_liver_ext.atomic_write import refuse_existing
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.crossval.best_model import Best, find_best
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition, find_crossval
@@ -102,7 +103,10 @@ def evaluate_crossvals(
     _check_models(found)
     places = {name: _places(crossval, out / name) for name, crossval in found.items()}
     if not overwrite:
-        _refuse_existing([folder for own in places.values() for folder in own.values()], out)
+        for places_of_model in places.values():
+            for folder in places_of_model.values():
+                refuse_existing(folder, ["results.csv"], overwrite=False)
+        refuse_existing(out, [BEST], overwrite=False)
     evaluated = [
         _evaluate(
             name,
@@ -167,7 +171,7 @@ def _evaluate(
             folder,
             options,
             images=images or training_images(crossval.dataset),
-            overwrite=True,  # `_refuse_existing` was here
+            overwrite=True,  # `refuse_existing` was here
             more={CHOSEN: repetition.chosen_on_these_cases, "crossval": described},
             **settings,
         )
@@ -181,18 +185,6 @@ def _places(crossval: CrossValidation, folder: Path) -> dict[int, Path]:
         number: folder / f"repetition_{number}" if crossval.total > 1 else folder
         for number in numbers
     }
-
-
-def _refuse_existing(folders: Sequence[Path], out: Path) -> None:
-    there = [
-        path
-        for path in (*(folder / "results.csv" for folder in folders), out / BEST)
-        if path.exists()
-    ]
-    if there:
-        raise InputError(
-            f"{there[0]} exists: choose another folder, or replace it with --overwrite."
-        )
 
 
 def _check_models(found: Mapping[str, CrossValidation]) -> None:
