@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.environment import PLUGIN_FOLDER
 from nnunet_liver_ext.errors import InputError
 
@@ -75,7 +76,8 @@ class Workspace:
                 f"{self.out}: was begun with other settings ({path.name}); choose another --out or"
                 " delete it."
             )
-        path.write_text(text)
+        with atomic_write(path) as unfinished:
+            unfinished.write_text(text)
 
     def step(self, what: str, do: Callable[[], Result]) -> Result:
         """Does it, and shows what and how long it took."""

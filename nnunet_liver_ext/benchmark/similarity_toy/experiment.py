@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.similarity_toy.figure import write_results
 from nnunet_liver_ext.benchmark.workspace import Workspace
 from nnunet_liver_ext.console import progress_bar
@@ -230,7 +231,8 @@ class _Sweep:
                     scores = score_model(
                         folder, pairs, torch.device(self.settings.device), max_shift=max_shift
                     )
-                    scores.to_csv(done, index=False)
+                    with atomic_write(done) as unfinished:
+                        scores.to_csv(unfinished, index=False)
                 scores = pd.read_csv(done)
                 tables.append(scores.assign(seed=seed, lambda_r=round(1 - lambda_p, 3)))
         return pd.concat(tables, ignore_index=True)
