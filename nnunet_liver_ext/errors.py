@@ -1,5 +1,4 @@
-"""The one exception that users are meant to read: a sentence that names the file, what is wrong and
-what to do."""
+"""Errors that users read: a sentence that names the file, what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -8,8 +7,10 @@ from dataclasses import dataclass
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used. The message is one clear sentence; the command line prints
-    it and exits 1."""
+    """What the user gave cannot be used.
+
+    The message is one clear sentence; the command line prints it and exits 1.
+    """
 
 
 CASE_FAILURES = (InputError, OSError, RuntimeError, MemoryError)
@@ -32,8 +33,10 @@ def failure_reason(error: BaseException) -> str:
 
 
 class SomeCasesFailed(InputError):
-    """A batch ended with failures; the message lists them after everything else has been
-    processed."""
+    """A batch ended with failures, which the message lists.
+
+    Everything else has been processed before.
+    """
 
     def __init__(self, failures: Sequence[CaseFailure], total: int) -> None:
         self.failures = list(failures)
@@ -48,8 +51,7 @@ def last_line(error: BaseException) -> str:
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became nan or infinite: training stops, and the last checkpoint that was saved stays
-    as it is."""
+    """A loss became nan or infinite: training stops, and the last checkpoint stays as it is."""
 
     def __init__(self, term: str, value: float, epoch: int) -> None:
         super().__init__(

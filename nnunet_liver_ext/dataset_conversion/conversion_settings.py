@@ -126,8 +126,7 @@ class ConversionSettings:
         return self.num_images + (self.organ is not None)
 
     def to_json(self) -> dict[str, Any]:
-        """What dataset.json keeps as `conversion`; prediction puts new images onto their grid by
-        it."""
+        """The `conversion` entry of dataset.json, by which prediction puts images on their grid."""
         spacing = self.grid_spacing
         return {
             "layout": self.layout,
@@ -142,8 +141,10 @@ class ConversionSettings:
         }
 
     def dataset_json(self, num_training: int) -> dict[str, Any]:
-        """nnU-Net's dataset.json with our entries: `pair`, `preregistered` or `organ_mask`, and
-        `conversion`."""
+        """nnU-Net's dataset.json with our entries.
+
+        These are `pair`, `preregistered` or `organ_mask`, and `conversion`.
+        """
         content: dict[str, Any] = {
             "channel_names": {str(index): name for index, name in enumerate(self._channel_names())},
             "labels": {name: label for label, name in enumerate(self.classes)},

@@ -10,8 +10,9 @@ from nnunet_liver_ext.errors import InputError
 
 
 def read_csv_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The cells of some columns of a CSV, row by row, without white space around them; empty where
-    a row is short.
+    """The cells of some columns of a CSV, row by row, without white space around them.
+
+    Cells that a short row lacks are empty.
 
     Raises:
         InputError: it is no readable CSV, or lacks one of the columns.

@@ -1,5 +1,6 @@
-"""Masks that were mirrored against their image: flipped back, they would lie on much more even
-tissue.
+"""Finds masks that are mirrored against their image.
+
+Flipped back, they would lie on much more even tissue.
 
 Axes: Z slices, Y rows, X columns.
 """
@@ -33,8 +34,10 @@ class Evenness:
     """The spread is the standard deviation as a share of the mean, not in the image's unit."""
 
     def spread(self, image_ZYX: np.ndarray, mask_ZYX: np.ndarray) -> float:
-        """Of the intensities within a mask (bool); 0 if it is empty, infinite if relative to a mean
-        of 0 or less."""
+        """The spread of the intensities within a mask (bool), 0 if the mask is empty.
+
+        It is infinite if it is relative to a mean of 0 or less.
+        """
         values = image_ZYX[mask_ZYX].astype(float)
         if values.size == 0:
             return 0.0

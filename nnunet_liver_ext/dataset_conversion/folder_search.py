@@ -1,5 +1,4 @@
-"""What lies below a dataset's folder: files and folders at any depth, and names in the order of
-their numbers.
+"""Searches a dataset's folder: files and folders at any depth, and the order of numbered names.
 
 What unpacking leaves behind (`__MACOSX`, `._volume-5.nii`, `.DS_Store`) is passed over, folders may
 be doubled, and links are followed, each folder once.
@@ -20,8 +19,10 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def folders_below(root: Path, name: str) -> list[Path]:
-    """All folders of a name below a folder, that folder itself included, sorted; links must lead to
-    folders not yet seen."""
+    """All folders of a name below a folder, sorted; that folder itself counts, too.
+
+    Links are followed to folders that were not yet seen.
+    """
     return [folder for folder, _ in _folders_with_files(root) if folder.name == name]
 
 

@@ -1,5 +1,7 @@
-"""How the files of a dataset become images and masks; a dataset with quirks brings a reader of its
-own."""
+"""How the files of a dataset become images and masks.
+
+A dataset with quirks brings a reader of its own.
+"""
 
 from __future__ import annotations
 

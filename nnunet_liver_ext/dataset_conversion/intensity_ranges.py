@@ -1,5 +1,4 @@
-"""The range of intensities of a whole dataset: percentiles of the voxels of all its training
-images, pooled.
+"""The range of intensities of a dataset: percentiles of the voxels of all training images.
 
 Each image gives its voxels, in their order, at 10,000 evenly spaced ranks (all of them if there are
 fewer), each with the weight of the voxels that it stands for. A percentile is the smallest value

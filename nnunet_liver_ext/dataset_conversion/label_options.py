@@ -1,5 +1,4 @@
-"""Classes in a user's masks, as the option of a dataset gives them: "liver=1", "liver=1+2",
-"liver=#ff0000" in colour."""
+"""Classes in a user's masks, given as options: liver=1, liver=1+2, or liver=#ff0000 in colour."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""From the values in a mask file to a dataset's classes, and to the liver mask that some tasks need
-beside them."""
+"""From the values in a mask file to a dataset's classes, and to a liver mask beside them."""
 
 from __future__ import annotations
 

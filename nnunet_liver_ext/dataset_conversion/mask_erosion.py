@@ -21,8 +21,9 @@ ROUNDING_MM = 1e-9
 def erode_in_plane(
     mask_ZYX: np.ndarray, spacing_mm: Sequence[float], margin_mm: float
 ) -> np.ndarray:
-    """The mask without its margin: a voxel stays if every voxel of its slice within `margin_mm`
-    belongs to the mask.
+    """The mask without its margin.
+
+    A voxel stays if every voxel of its slice within `margin_mm` belongs to the mask.
 
     Distances are Euclidean, between voxel centres; beyond the image is background.
 

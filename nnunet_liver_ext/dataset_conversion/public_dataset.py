@@ -154,8 +154,7 @@ class PublicDataset:
         }
 
     def adapt_to(self, options: Mapping[str, Any] | None = None) -> PublicDataset:
-        """This entry for some options, "task" among them; `find` on what this gives takes the
-        same."""
+        """This dataset for some options, "task" among them; its `find` takes the same options."""
         return (
             self
             if self.adapt is None

@@ -81,8 +81,7 @@ def open_manifest(
 
 
 def _different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Names of settings that are not alike; what options tell a dataset's reader by the options'
-    names."""
+    """Names of settings that are not alike; those of a reader's options are the options' names."""
     unknown = [key for key in NOT_KNOWN if key not in before]
     different = _different_keys(before, now, but=("reading", *unknown))
     if "reading" in unknown or "dataset" in different:
@@ -100,8 +99,7 @@ def _different_keys(
 
 
 def _upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of pairs.json as this version writes them, without the ranges that were
-    measured."""
+    """Settings of pairs.json as this version writes them, without measured ranges."""
     complete = {**NOT_YET_WRITTEN, **settings}
     if complete["layout"] is None:
         complete["layout"] = "preregistered" if settings.get("preregistered") else "pairs"
@@ -139,8 +137,10 @@ def check_unchanged(
 
 
 def remove_dataset(folder: Path) -> None:
-    """Removes what a dataset consists of, nothing else; dataset.json first, so that a part is never
-    taken for a whole."""
+    """Removes the files of a dataset, nothing else.
+
+    dataset.json goes first, so that a part is never taken for a whole.
+    """
     for entry in FILES:
         (folder / entry).unlink(missing_ok=True)
     for entry in FOLDERS:
@@ -149,8 +149,10 @@ def remove_dataset(folder: Path) -> None:
 
 
 def remove_strays(folder: Path, manifest: Manifest) -> None:
-    """What a killed run left, half-written or unknown to pairs.json; nnU-Net would take such files
-    for cases."""
+    """Removes what a killed run left, half-written or unknown to pairs.json.
+
+    nnU-Net would take such files for cases.
+    """
     for place in (folder, *(folder / name for name in FOLDERS), *folder.glob("raters*/*")):
         for path in place.glob("*"):
             case = CASE_FILE.fullmatch(path.name)

@@ -97,8 +97,9 @@ def single_slice_grid(
 
 
 def read_single_slice_image(path: Path) -> sitk.Image:
-    """A NIfTI, NRRD or MetaImage file of one slice; a thickness that is not above its pixels' width
-    becomes 999 mm.
+    """A NIfTI, NRRD or MetaImage file of one slice.
+
+    A thickness that is not above its pixels' width becomes 999 mm.
 
     Raises:
         InputError: as `images.read_image`, or it has more than one slice.
@@ -151,8 +152,10 @@ def _has_two_axes(path: Path) -> bool:
 
 
 def _read_2d(path: Path) -> sitk.Image:
-    """A NIfTI file of two axes; ITK fills a truncated one with zeros and reads NaN as zero, so
-    nibabel looks at it first."""
+    """A NIfTI file of two axes.
+
+    ITK fills a truncated one with zeros and reads NaN as zero, so nibabel looks at it first.
+    """
     import nibabel
 
     try:

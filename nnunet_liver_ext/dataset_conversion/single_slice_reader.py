@@ -1,5 +1,7 @@
-"""How single slices become an image and a label map: PNG or NIfTI files, with classes by values,
-palette or colours."""
+"""How single slices become an image and a label map.
+
+They are PNG or NIfTI files, with classes by values, palette or colours.
+"""
 
 from __future__ import annotations
 

@@ -38,8 +38,9 @@ class Splitting:
 def make_splits(
     groups: Mapping[str, str], *, folds: int = 5, repeats: int = 1, seed: int = 0
 ) -> Splits:
-    """Cross-validation by patient, `repeats` times with other foldings; fold r·folds + f is fold f
-    of repetition r.
+    """Cross-validation by patient, `repeats` times with other foldings.
+
+    Fold r·folds + f is fold f of repetition r.
 
     Args:
         groups: patient of each case.
@@ -115,8 +116,7 @@ def choose_hold_out(
     seed: int = 0,
     others: bool = False,
 ) -> set[str]:
-    """Patients kept for the test set: by name, or so many of them, or such a share (below 1), drawn
-    by the seed.
+    """Patients kept for the test set, by name, or drawn by the seed: a number or a share below 1.
 
     Args:
         patients: to choose from.

@@ -1,5 +1,4 @@
-"""Converting many studies in several processes: each leaves a complete case, or a reason why not
-and no file."""
+"""Writes one converted study: a complete case, or a reason why not and no file."""
 
 from __future__ import annotations
 
@@ -45,8 +44,7 @@ class CaseJob:
         }
 
     def outputs(self) -> list[Path]:
-        """The files of the case: its channels, the label if there are masks, further raters'
-        labels."""
+        """The files of the case: channels, label if there are masks, labels of further raters."""
         label = [self._label(self.part)] if self.study.is_labelled else []
         return [*self._channels(self.part), *label, *self.rater_files().values()]
 

@@ -1,5 +1,6 @@
-"""The one writer of nnU-Net raw datasets: names, folders, manifest, splits; what the converters of
-single datasets share.
+"""The one writer of nnU-Net raw datasets: names, folders, manifest and splits.
+
+All converters share it.
 
 A run that was killed is repeated as it was and goes on: every file is complete or absent,
 pairs.json is written after each case, dataset.json last.
@@ -168,8 +169,10 @@ def _check_distinct(studies: Sequence[Study]) -> None:
 
 
 def _source_root(studies: Sequence[Study], wanted: Path | None) -> Path:
-    """Paths relative to it never lead out of it, so they do not tell where on this machine the
-    sources are."""
+    """The folder that paths of sources are relative to.
+
+    The paths never lead out of it, so they do not tell where on this machine the sources are.
+    """
     files = [path.absolute() for study in studies for path in study.files().values()]
     if wanted is not None and all(path.is_relative_to(wanted.absolute()) for path in files):
         return wanted.absolute()
@@ -180,8 +183,7 @@ def _source_root(studies: Sequence[Study], wanted: Path | None) -> Path:
 
 
 def _hold_out(manifest: Manifest, studies: Sequence[Study], splitting: Splitting) -> None:
-    """Chooses among the patients with masks that are new; those that are there stay on their
-    side."""
+    """Chooses among new patients with masks; those that are there stay on their side."""
     new = sorted({study.patient for study in studies if study.is_labelled} - manifest.names.keys())
     wanted = splitting.hold_out
     if not isinstance(wanted, (int, float)):
@@ -245,8 +247,10 @@ def _finish(
     notes: Mapping[str, Any],
     failures: Sequence[CaseFailure],
 ) -> None:
-    """Splits, then dataset.json; without enough converted patients neither, so that nobody trains
-    on random splits."""
+    """Writes the splits, then dataset.json.
+
+    Without enough converted patients neither is written, so that nobody trains on random splits.
+    """
     groups = manifest.training_groups()
     too_few = bool(groups) and len(set(groups.values())) < splitting.folds
     if not manifest.cases or too_few:

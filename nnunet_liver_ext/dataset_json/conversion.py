@@ -1,5 +1,4 @@
-"""How conversion brought a model's images onto a grid, as its dataset.json says it; prediction
-repeats it."""
+"""How conversion put a model's images onto a grid (dataset.json), for prediction to repeat it."""
 
 from __future__ import annotations
 

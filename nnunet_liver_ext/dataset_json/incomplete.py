@@ -61,8 +61,7 @@ class IncompleteCases:
         return [[self.has_mask(case, modality) for case in cases] for modality in modalities]
 
     def unmeasurable_classes(self, pair: PairLabels) -> dict[str, set[str]]:
-        """By case, the names such as "T2 liver" of the classes that cannot be measured for want of
-        a mask."""
+        """Names such as "T2 liver" of classes that cannot be measured without a mask, by case."""
         return {
             case: {
                 f"{modality} {name}"

@@ -1,5 +1,4 @@
-"""pairs.json of a converted dataset: which case came from which files, and the native grid of each
-image.
+"""pairs.json of a converted dataset: the source files and the native grids of each case.
 
 It stays in the raw dataset: case names are pseudonyms, but the relative paths of the sources may
 name a patient.
@@ -40,8 +39,10 @@ class SourceFile:
 
     @classmethod
     def from_path(cls, path: Path, root: Path) -> SourceFile:
-        """Size and SHA-256 of a file, or of all files in a folder with their names; detached voxels
-        have their own."""
+        """Size and SHA-256 of a file, or of all files in a folder with their names.
+
+        Detached voxels have a hash of their own.
+        """
         place = Path(os.path.relpath(path, root)).as_posix()
         if path.is_dir():
             return cls(
@@ -56,8 +57,10 @@ class SourceFile:
         )
 
     def has_content_of(self, other: SourceFile) -> bool:
-        """True if both have the same bytes, wherever they lie; earlier versions did not note
-        detached voxels."""
+        """Whether both have the same bytes, wherever they lie.
+
+        Earlier versions did not note detached voxels.
+        """
         if self.voxels_sha256 and other.voxels_sha256 and self.voxels_sha256 != other.voxels_sha256:
             return False
         return (self.size, self.sha256) == (other.size, other.sha256)
@@ -126,8 +129,7 @@ class Manifest:
     """Converted cases by pseudonym."""
 
     def add_names(self, studies: Sequence[Study]) -> None:
-        """Pseudonyms for studies that have none: P001_S1 is study 1 of patient 1. Those that are
-        there stay."""
+        """Gives pseudonyms to studies that have none: P001_S1 is study 1 of patient 1."""
         for study in sorted(studies, key=lambda study: (study.patient, study.study)):
             names = self.names.get(study.patient, {})
             if study.study not in names:
@@ -197,8 +199,10 @@ class Manifest:
 
 
 def _hash_files(files: Sequence[Path], named_from: Path | None = None) -> tuple[int, str]:
-    """Bytes and SHA-256 of files; with their names from a folder on if one is given, of a missing
-    file its name alone."""
+    """Bytes and SHA-256 of files.
+
+    With `named_from` their names from that folder on count too, of a missing file its name alone.
+    """
     digest, size = hashlib.sha256(), 0
     for file in files:
         if named_from is not None:

@@ -20,8 +20,7 @@ DEFAULT_SPACING = (1.5, 1.5, 3.0)
 
 
 def parse_spacing(entry: Any) -> GridSpacing:
-    """A spacing from the command line or from dataset.json: a name or three positive numbers (x, y,
-    z) in mm."""
+    """A spacing from the command line or dataset.json: a name, or (x, y, z) in mm."""
     if entry in ("native-t1", "native"):
         return entry
     try:
@@ -75,8 +74,9 @@ def common_grid(images: Sequence[sitk.Image], spacing: GridSpacing = DEFAULT_SPA
 def image_on_grid(
     image: sitk.Image, grid: Grid, interpolation: Interpolation = "bspline"
 ) -> sitk.Image:
-    """The image on another grid, float32, clipped to its own range, with background outside its
-    field of view.
+    """The image on another grid, float32, clipped to its own range.
+
+    Outside its field of view is background.
 
     B-splines of third order overshoot at edges, hence the clipping. The background is 0, as around
     any MR image, or the minimum of an image that has negative values (CT: air).
@@ -102,8 +102,9 @@ def image_on_grid(
 
 
 def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
-    """The label map on another grid: each label interpolated linearly, the largest share wins; 0
-    outside.
+    """The label map on another grid, 0 outside of its own.
+
+    Each label is interpolated linearly, and the largest share wins.
 
     Args:
         mask: labels 0..num_classes − 1.

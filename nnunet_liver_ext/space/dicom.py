@@ -1,5 +1,6 @@
-"""One DICOM series in a folder as one 3D image, sorted by the slices' positions, never by file
-names or instance numbers.
+"""One DICOM series in a folder as one 3D image, sorted by the slices' positions.
+
+File names and instance numbers do not matter.
 
 The spacing along z comes from the positions (SliceThickness is often another number). What cannot
 be one volume is refused: two series, a missing slice, slices whose distances vary, slices sheared
@@ -132,8 +133,7 @@ def grid_of_slices(slices: Sequence[SliceHeader]) -> Grid:
 
 
 def read_slice(path: Path | str) -> np.ndarray:
-    """The pixels (y, x) of one DICOM file, rescaled as it says; its place in space is not looked
-    at.
+    """The pixels (y, x) of one DICOM file, rescaled as it says, wherever it lies in space.
 
     Raises:
         InputError: it cannot be read, or is no single grey slice.
@@ -155,8 +155,10 @@ def read_slice(path: Path | str) -> np.ndarray:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file looks like a DICOM slice, by its ending or by what is in it; not if it is
-    hidden or a DICOMDIR."""
+    """Whether a file looks like a DICOM slice, by its ending or its content.
+
+    Hidden files and a DICOMDIR do not.
+    """
     if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     return (
@@ -279,8 +281,10 @@ def _check_regular(folder: Path, slices: Sequence[SliceHeader]) -> None:
 
 
 def _check_straight(folder: Path, slices: Sequence[SliceHeader], step: float) -> None:
-    """Slices must lie above each other along their normal (no gantry tilt), within a tenth of a
-    slice."""
+    """Refuses slices that do not lie above each other along their normal.
+
+    A tenth of a slice is tolerated.
+    """
     positions = np.array([header.position for header in slices])
     along = positions - positions[0]
     normal = slices[0].normal

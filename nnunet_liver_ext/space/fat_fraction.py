@@ -1,5 +1,4 @@
-"""The fat fraction of a Dixon scan from its water and fat images, for conversion, evaluation and
-the phantom alike.
+"""The fat fraction of a Dixon scan from its water and fat images.
 
 Source: the Antaros liver U-Net report, section 1.3.
 """

@@ -16,8 +16,7 @@ import SimpleITK as sitk
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of an image are: (x, y, z) size, spacing in mm, origin in mm (LPS),
-    row-major 3x3 direction."""
+    """Size (x, y, z), spacing in mm, origin in mm (LPS) and row-major 3x3 direction of an image."""
 
     size: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -65,8 +64,7 @@ class Grid:
         return np.array(self.origin) + steps @ axes.T
 
     def matches(self, other: Grid, tolerance: float = 0.1) -> bool:
-        """True if both grids have the same size and no corner voxel differs by more than
-        `tolerance` voxels."""
+        """Whether sizes are equal and no corner is more than `tolerance` voxels away."""
         if self.size != other.size:
             return False
         distance = np.linalg.norm(self.corners() - other.corners(), axis=1).max()

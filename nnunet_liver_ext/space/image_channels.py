@@ -1,5 +1,4 @@
-"""The images of a study as channels on one grid, with their intensities; conversion and prediction
-do the same."""
+"""The images of a study as channels on one grid, for conversion and prediction alike."""
 
 from __future__ import annotations
 

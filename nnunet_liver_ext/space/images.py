@@ -26,8 +26,7 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
 def read_image(path: Path | str) -> sitk.Image:
-    """Reads one 3D scalar image: a NIfTI, NRRD or MetaImage file, or a folder with one DICOM
-    series.
+    """Reads one 3D scalar image: NIfTI, NRRD or MetaImage, or a folder with one DICOM series.
 
     Raises:
         InputError: the file is missing or truncated, has no three spatial axes or several channels
@@ -88,8 +87,7 @@ def check_single_image(image: sitk.Image, source: Path | str) -> sitk.Image:
 
 
 def write_image(image: sitk.Image, path: Path | str) -> None:
-    """Writes an image (compressed) beside `path` and renames it, so that `path` is either complete
-    or absent.
+    """Writes an image (compressed); `path` is then either complete or absent.
 
     Raises:
         OSError: it cannot be written, or only in part: ITK does not notice that a disk is full.
@@ -137,8 +135,10 @@ def image_like(values: np.ndarray, grid: Grid) -> sitk.Image:
 def resample(
     image: sitk.Image, grid: Grid, *, interpolator: int = sitk.sitkLinear, outside: float = 0
 ) -> sitk.Image:
-    """The image on another grid, by scanner coordinates; `outside` where the image has no voxels.
-    Keeps the pixel type."""
+    """The image on another grid by scanner coordinates; its pixel type is kept.
+
+    Where it has no voxels the value is `outside`.
+    """
     return sitk.Resample(
         image, grid.empty_image(), sitk.Transform(), interpolator, outside, image.GetPixelID()
     )
@@ -164,8 +164,7 @@ def _read_file(path: Path) -> sitk.Image:
 
 
 def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
-    """ITK reads a truncated NIfTI file without complaint and fills it with zeros, so its length is
-    checked here."""
+    """Refuses a truncated file, which ITK fills with zeros without complaint."""
     voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
     expected = (
         int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
@@ -180,8 +179,7 @@ def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
 
 
 def _check_spacing_nifti(path: Path) -> None:
-    """ITK takes a spacing of NaN for 1 mm without complaint, so the header is looked at with
-    nibabel."""
+    """Refuses a spacing of NaN, which ITK takes for 1 mm without complaint."""
     import nibabel
 
     try:
@@ -201,16 +199,17 @@ def _check_spacing_nifti(path: Path) -> None:
 
 
 def _has_length(path: Path, unpacked_bytes: int) -> bool:
-    """Whether a NIfTI file is as long as it should be; a gzip file ends with its unpacked length.
-    Others are not judged."""
+    """Whether a NIfTI file is as long as it should be; other kinds are not judged.
+
+    A gzip file ends with its unpacked length.
+    """
     if image_ending(path) == ".nii":
         return path.stat().st_size >= unpacked_bytes
     return image_ending(path) != ".nii.gz" or _gzip_length(path) == unpacked_bytes % 2**32
 
 
 def _check_finite_nifti(path: Path, image: sitk.Image) -> None:
-    """ITK reads NaN and infinite values of a NIfTI file as zeros, so files of floats are looked at
-    with nibabel."""
+    """Refuses NaN and infinite values in files of floats, which ITK reads as zeros."""
     if image.GetMetaData("datatype") not in NIFTI_FLOATS:
         return
     import nibabel
@@ -235,8 +234,10 @@ def _refuse_infinite(finite: np.ndarray, path: Path | str) -> None:
 
 
 def _gzip_length(path: Path) -> int:
-    """What a gzip file's last four bytes say of its unpacked length (modulo 2^32); nonsense if it
-    was cut."""
+    """The unpacked length (modulo 2^32) in a gzip file's last four bytes.
+
+    It is nonsense if the file was cut.
+    """
     if path.stat().st_size < 4:
         return -1
     with path.open("rb") as file:
@@ -245,8 +246,10 @@ def _gzip_length(path: Path) -> int:
 
 
 def _unpacked_bytes(path: Path) -> int:
-    """How much a gzip file holds, 0 if it is damaged: the slow answer, for several members or
-    something after the voxels."""
+    """How much a gzip file holds, 0 if it is damaged.
+
+    This is slow, and right for several members or something after the voxels.
+    """
     total = 0
     try:
         with gzip.open(path) as file:

@@ -52,15 +52,13 @@ class Intensities:
 
     @classmethod
     def of_kind(cls, kind: str, percentiles: Sequence[float] | None = None) -> Intensities:
-        """Intensities of a kind with its own default percentiles: 2 and 98 for "organ", else 1 and
-        99."""
+        """Intensities of a kind; default percentiles are 2 and 98 for "organ", else 1 and 99."""
         low, high = percentiles or DEFAULT_PERCENTILES.get(kind, CLIPPED)
         return cls(kind, (float(low), float(high)))  # type: ignore[arg-type]
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any] | None) -> Intensities:
-        """What `to_json` wrote; datasets of earlier versions have no entry and are not
-        normalised."""
+        """What `to_json` wrote; without an entry (earlier versions) nothing is normalised."""
         if entry is None:
             return cls()
         intensities = cls.of_kind(entry["kind"], entry.get("percentiles"))
@@ -115,8 +113,10 @@ class Intensities:
         return np.clip(_scale(channel_ZYX, self._range_of(channel_ZYX)), 0, 1)
 
     def _slice_by_slice(self, channel_ZYX: np.ndarray) -> np.ndarray:
-        """A slice without contrast, such as one beyond the field of view, becomes 0; an image of
-        nothing else is refused."""
+        """Each slice in its own range; one without contrast becomes 0.
+
+        An image that has no slice with contrast is refused.
+        """
         limits_Z2 = np.percentile(channel_ZYX, self.percentiles, axis=(1, 2)).T
         if not (limits_Z2[:, 1] > limits_Z2[:, 0]).any():
             self._range_of(channel_ZYX[0])

@@ -1,5 +1,6 @@
-"""Image 1 warped onto image 2 before anything is segmented (the pre-registered strategy of Couteaux
-et al. 2021, 3.2).
+"""Image 1 warped onto image 2 before segmentation: the pre-registered strategy.
+
+Source: Couteaux et al. 2021, section 3.2.
 
 Affine, then B-spline, both by Mattes mutual information (SimpleITK) of image 2 resampled to 4 mm.
 The paper says only "non-linear registration"; metric, pitch and schedule are ours.
@@ -58,8 +59,7 @@ def preregister_pair(
 
 
 def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
-    """The transform that takes points of `fixed` to points of `moving`: affine, then a B-spline on
-    top.
+    """The transform of points of `fixed` to points of `moving`: affine, then a B-spline on top.
 
     Deterministic: the metric's voxels are drawn with a fixed seed, and everything runs on one
     thread.

@@ -59,8 +59,7 @@ FILES = NumberedFiles(
 
 
 def amos_studies(root: Path, *, modality: str = "mr", test_images: bool = False) -> list[Study]:
-    """The images of a modality below a folder, sorted by number; those of the test set without
-    masks on request.
+    """The images of a modality below a folder, sorted by number.
 
     Args:
         root: folder, searched at any depth.

@@ -1,5 +1,6 @@
-"""ATLAS 2023 (Quinton et al. 2023): contrast-enhanced T1 MRI of hepatocellular carcinoma, with
-liver and tumours.
+"""ATLAS 2023 (Quinton et al. 2023): T1 MRI of hepatocellular carcinoma, with liver and tumours.
+
+The images are contrast-enhanced.
 
 On disk: `train/imagesTr/imN.nii.gz` and `train/labelsTr/lbN.nii.gz`, N from 0 to 59. Labels exclude
 each other: 1 is the liver without its tumours, 2 the tumours, so the liver is 1 and 2 together. The

@@ -1,5 +1,4 @@
-"""BTCV, Beyond the Cranial Vault (Landman et al. 2015): portal-venous CT of the abdomen with 13
-organs.
+"""BTCV, Beyond the Cranial Vault (Landman et al. 2015): portal-venous CT with 13 organs.
 
 On disk: `RawData/Training/img/img0001.nii.gz` and `RawData/Training/label/label0001.nii.gz`,
 matched by number; the test images in `RawData/Testing/img` have no masks.

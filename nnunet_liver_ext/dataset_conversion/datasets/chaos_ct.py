@@ -36,8 +36,9 @@ MR_SEQUENCES = ("T1DUAL", "T2SPIR")
 
 
 def chaos_ct_studies(root: Path, *, test_images: bool = False) -> list[Study]:
-    """All examinations below a folder, sorted by number; those without masks (the challenge's test
-    set) on request.
+    """All examinations below a folder, sorted by number.
+
+    Those without masks (the challenge's test set) are taken on request.
 
     Raises:
         InputError: there are none.

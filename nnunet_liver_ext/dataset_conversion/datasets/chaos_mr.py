@@ -1,5 +1,4 @@
-"""CHAOS MR (Kavur et al. 2021): T1-DUAL in phase and T2-SPIR of one examination, each with its own
-masks.
+"""CHAOS MR (Kavur et al. 2021): in-phase T1 and T2-SPIR of one examination, with masks of both.
 
 On disk: `<id>/T1DUAL/DICOM_anon/{InPhase,OutPhase}/*.dcm`, `<id>/T1DUAL/Ground/*.png`,
 `<id>/T2SPIR/DICOM_anon/*.dcm`, `<id>/T2SPIR/Ground/*.png`. T1 masks exist for the in-phase echo
@@ -44,8 +43,9 @@ GREY_VALUES = {
 
 
 def chaos_mr_studies(root: Path) -> list[Study]:
-    """All examinations below a folder, sorted by number; those without masks (the challenge's test
-    set) are included.
+    """All examinations below a folder, sorted by number.
+
+    Those without masks (the challenge's test set) are included.
 
     Raises:
         InputError: there are none.

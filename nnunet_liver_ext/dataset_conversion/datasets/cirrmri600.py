@@ -1,5 +1,6 @@
-"""CirrMRI600+ (Jha et al. 2025): T1 and T2 of patients with cirrhosis, not registered, with a liver
-mask each.
+"""CirrMRI600+ (Jha et al. 2025): unregistered T1 and T2 of patients with cirrhosis.
+
+Each image has a liver mask.
 
 On disk: `Cirrhosis_{T1,T2}_3D/{train,valid,test}_{images,masks}/<pid>.nii.gz`, with folders that
 may be doubled by unpacking. The same pid in both is the same patient. The published splits may put

@@ -46,8 +46,7 @@ CHANNELS = ("fat-fraction", WATER, FAT)
 
 @dataclass
 class DixonReader(PlainReader):
-    """Reads images of the fat fraction where they are asked for, and masks with their margin taken
-    off."""
+    """Reads or computes images of the fat fraction, and masks without their margin."""
 
     margin_mm: float = 0.0
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -138,8 +137,7 @@ def parse_channels(channels: Sequence[str]) -> tuple[str, ...]:
 def _studies(
     root: Path, *, reader: DixonReader, names: tuple[str, ...], **reading: Any
 ) -> list[Study]:
-    """The studies with the channels asked for; tells the reader what images of the fat fraction are
-    made of."""
+    """The studies with the channels asked for; the reader learns which images a fraction needs."""
     return [_select_channels(study, reader, names) for study in dixon_studies(root)]
 
 

@@ -1,5 +1,6 @@
-"""Duke Liver Dataset, DLDS (Macdonald et al. 2023): 2146 MR series of 105 patients, 310 of them
-with liver masks.
+"""Duke Liver Dataset (DLDS, Macdonald et al. 2023): 2146 MR series of 105 patients.
+
+310 series have liver masks.
 
 On disk: `Segmentation/0001/<series>/images/*.dicom` and `.../masks/*.dicom` for the series with
 masks, and in an archive of its own `Series_Classification/0001/<series>/*.dicom` for all series;
@@ -34,8 +35,9 @@ from nnunet_liver_ext.studies.study import Study
 
 
 def duke_pairs(root: Path, t1: str, t2: str) -> list[Study]:
-    """Pairs of series by their letters; a series with a mask whose patient has none of the other
-    sort is a study by itself.
+    """Pairs of series, chosen by their letters.
+
+    A series with a mask whose patient has none of the other sort is a study by itself.
 
     Raises:
         InputError: there is no key, or no series of the two sorts has a mask.
@@ -98,8 +100,11 @@ def contrast_names(t1: str, t2: str) -> tuple[str, str]:
 def _match_series(
     first: Sequence[Series], second: Sequence[Series]
 ) -> Iterator[tuple[Series | None, Series | None]]:
-    """Matches one patient's series of two sorts: each of the first sort with a mask, else of the
-    second, with the nearest of the other sort."""
+    """Matches one patient's series of two sorts.
+
+    Each series of the first sort with a mask is matched with the nearest of the second sort; if
+    none has a mask, each of the second sort that has one is matched with the nearest of the first.
+    """
     for series in first:
         if series.masks:
             yield series, _nearest_series(series, second)

@@ -1,5 +1,4 @@
-"""Masks of the Duke Liver Dataset: a folder of DICOM files beside that of the images, one mask
-slice for each image slice.
+"""Masks of the Duke Liver Dataset: a DICOM file for each image slice, in a folder beside them.
 
 Mask slices are given to image slices by their place in space if their headers have one. Else by
 file name, or, if names differ, by rank in natural order (2 before 10); masks that look flipped are
@@ -82,8 +81,7 @@ def _read_by_position(path: Path, image: sitk.Image, image_path: Path) -> sitk.I
 
 
 def _order_by_name(files: list[Path], slices: list[SliceHeader]) -> list[Path]:
-    """The mask file of each image slice: the one of its name, else the one of its rank among the
-    names."""
+    """The mask file of each image slice, by equal names, else by rank among the sorted names."""
     by_stem = {file.stem: file for file in files}
     if by_stem.keys() == {header.path.stem for header in slices}:
         return [by_stem[header.path.stem] for header in slices]

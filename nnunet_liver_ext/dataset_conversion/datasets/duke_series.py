@@ -51,8 +51,9 @@ class Series:
 
 
 def find_series(root: Path) -> list[Series]:
-    """All series below a folder, sorted by patient and number; of one that is there twice the one
-    with masks.
+    """All series below a folder, sorted by patient and number.
+
+    Of a series that is there twice the copy with masks is taken.
 
     Raises:
         InputError: there are none, two with masks have one number, or a key has other columns.
@@ -87,8 +88,9 @@ def find_series(root: Path) -> list[Series]:
 
 
 def read_letters(root: Path) -> dict[tuple[str, str], str]:
-    """Letter of each series, by patient ("0001") and series ("12"), from the keys below the folder
-    and beside it.
+    """The letter of each series, by patient ("0001") and series ("12").
+
+    It is read from the keys below the folder and beside it.
 
     Raises:
         InputError: a key has other columns.

@@ -1,5 +1,4 @@
-"""3D-IRCADb-01 (Soler et al. 2010): CT of 20 patients with a mask of each structure, as DICOM
-files.
+"""3D-IRCADb-01 (Soler et al. 2010): CT of 20 patients with masks of all structures, as DICOM.
 
 On disk: `3Dircadb1.N/PATIENT_DICOM/image_0`, `image_1`, ... and
 `3Dircadb1.N/MASKS_DICOM/<structure>/image_0`, ...; unpacking the zip files may nest

@@ -1,5 +1,4 @@
-"""LiTS (Bilic et al. 2023) and Task03 of the Medical Segmentation Decathlon: CT with the liver (1)
-and its tumours (2).
+"""LiTS (Bilic et al. 2023) and Task03 of the Medical Segmentation Decathlon: CT of liver tumours.
 
 On disk: LiTS `volume-N.nii` and `segmentation-N.nii`, in folders that differ between copies; the
 decathlon `imagesTr/liver_N.nii.gz` and `labelsTr/liver_N.nii.gz`, the same cases under the same
@@ -89,8 +88,10 @@ def msd_liver_studies(
 
 
 class LitsReader:
-    """Reads files as they are; a mask with an identity affine is taken to lie on its image voxel by
-    voxel."""
+    """Reads files as they are.
+
+    A mask with an identity affine is taken to lie on its image voxel by voxel.
+    """
 
     def read_image(self, path: Path) -> sitk.Image:
         return read_image(path)
@@ -103,8 +104,10 @@ class LitsReader:
 
 
 def has_identity_affine(grid: Grid) -> bool:
-    """Whether a grid is what a header without the scanner's geometry gives: 1 mm voxels from (0, 0,
-    0), along the axes."""
+    """Whether a grid comes from a header without the scanner's geometry.
+
+    Such grids have voxels of 1 mm from (0, 0, 0) on, along the axes.
+    """
     return (
         np.allclose(grid.spacing, 1, atol=1e-6)
         and np.allclose(grid.origin, 0, atol=1e-6)

@@ -1,5 +1,6 @@
-"""LiverHccSeg (Gross et al. 2023): four-phase T1 MRI of 17 patients of TCGA-LIHC, segmented by two
-radiologists.
+"""LiverHccSeg (Gross et al. 2023): four-phase T1 MRI of 17 patients, segmented by two raters.
+
+The patients are of TCGA-LIHC, the raters are radiologists.
 
 On disk: `TCGA-XX-XXXX/MM-DD-YYYY/` with `pre.nii.gz`, `art.nii.gz`, `pv.nii.gz`, `del.nii.gz`, the
 other phases registered to the arterial one (`art_pre.nii.gz`, `art_pv.nii.gz`, `art_del.nii.gz`),
@@ -40,8 +41,9 @@ MASK = re.compile(r"(?P<rater>rater[12])_(?:liver|tumou?r(?P<number>[0-9]*))", r
 
 
 def liverhccseg_studies(root: Path, *, phase: tuple[str, ...] = ()) -> list[Study]:
-    """All examinations below a folder, sorted by patient and date; those without a liver mask of
-    rater 1 have no masks.
+    """All examinations below a folder, sorted by patient and date.
+
+    Those without a liver mask of rater 1 have no masks.
 
     Args:
         root: folder, searched at any depth.
@@ -90,8 +92,10 @@ def phases(chosen: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 
 class LiverHccSegReader(PlainReader):
-    """Reads all masks of the rater whose liver mask it is given as one label map: 1 liver, 2
-    tumour."""
+    """Reads all masks of a rater as one label map: 1 liver, 2 tumour.
+
+    The rater is that of the liver mask that is asked for.
+    """
 
     def read_mask(self, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
         labels = np.where(self._read_inside(path, image, image_path), LABELS["liver"], 0).astype(

@@ -1,5 +1,4 @@
-"""Datasets whose images and masks are numbered files: volume-5.nii and segmentation-5.nii, wherever
-they lie."""
+"""Datasets of numbered files, such as volume-5.nii and segmentation-5.nii, in any folders."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ from nnunet_liver_ext.studies.study import Study
 
 @dataclass(frozen=True, kw_only=True)
 class NumberedFiles:
-    """Patterns of a dataset's files; each is a regular expression with the number in its first
-    group.
+    """Patterns of a dataset's files, each a regular expression with the number in its first group.
 
     A pattern ends where the file's name ends, without its image ending, and may begin with folders:
     `imagesTr/liver_([0-9]+)`. Capital letters do not matter.
@@ -34,8 +32,9 @@ class NumberedFiles:
     """What should be there, for the error: "volume-N.nii and segmentation-N.nii"."""
 
     def studies(self, root: Path, *, modality: str, test_images: bool = False) -> list[Study]:
-        """All images with their masks, sorted by number; each is a patient of its own, named as the
-        image's file is.
+        """All images with their masks, sorted by number.
+
+        Each image is a patient of its own, named as the image's file is.
 
         Args:
             root: folder, searched at any depth.
@@ -85,8 +84,9 @@ class NumberedFiles:
 
 
 def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:
-    """Compares the numbers of the labels with those in the dataset.json beside the folders of these
-    files, if there is one.
+    """Compares numbers of labels with those in the dataset.json beside the folders of some files.
+
+    Without such a file there is nothing to compare.
 
     Args:
         paths: images, in a folder such as imagesTr beside dataset.json.
@@ -123,8 +123,10 @@ def _numbers_of_labels(path: Path) -> dict[str, int]:
 
 
 def _find_by_number(root: Path, files: Sequence[Path], pattern: str | None) -> dict[int, Path]:
-    """Files that a pattern fits, by their number, ascending. Folders above the root do not
-    matter."""
+    """Files that a pattern fits, by their number, ascending.
+
+    Folders above the root do not matter.
+    """
     if pattern is None:
         return {}
     by_number: dict[int, Path] = {}

@@ -1,5 +1,6 @@
-"""2D sets of one's own: slices with a mask each, as PNG or NIfTI files, with one class or several
-(liver; abdomen; thigh).
+"""A user's own 2D slices with a mask each, as PNG or NIfTI files, with one class or several.
+
+The classes may be liver, abdomen, thigh and others.
 
 On disk: `images/NAME.png` with `masks/NAME.png` (or `labels/`), also with sub-folders of the same
 names, or `NAME.png` with `NAME_mask.png` (`_seg`, `_label`) in any folder. Written as NIfTI of one
@@ -92,8 +93,9 @@ def slices2d_studies(
 
 
 def pixel_size(entry: str | None) -> tuple[tuple[float, float], float]:
-    """ "0.8,0.8" or "0.8,0.8,5": width, height and thickness of a pixel in mm; 1 mm and `SLICE_MM`
-    if nothing is given.
+    """Width and height of a pixel, and thickness of a slice, in mm, from "0.8,0.8" or "0.8,0.8,5".
+
+    They are 1 mm, 1 mm and `SLICE_MM` if nothing is given.
 
     Raises:
         InputError: not two or three positive numbers, or a slice that is not thicker than its

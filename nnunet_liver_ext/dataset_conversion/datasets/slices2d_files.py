@@ -59,8 +59,11 @@ def find_images_and_masks(root: Path) -> tuple[dict[SlicePlace, Path], dict[Slic
 
 
 def guess_patient(place: SlicePlace) -> str:
-    """The sub-folder of `images` that is no part of a split, else the name without the number at
-    its end, else the name."""
+    """Whose slice it is by its place.
+
+    The patient is the sub-folder of `images` that is no part of a split; else the name without the
+    number at its end; else the name.
+    """
     folders = [folder for folder in place.below if folder.lower() not in PARTS]
     if folders:
         return folders[0]

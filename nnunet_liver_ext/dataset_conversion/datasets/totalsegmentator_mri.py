@@ -1,5 +1,6 @@
-"""TotalSegmentator MRI (Akinci D'Antonoli et al. 2025): MR of all body regions and sequences, one
-mask file per structure.
+"""TotalSegmentator MRI (Akinci D'Antonoli et al. 2025): MR of all body regions and sequences.
+
+Each structure has a mask file of its own.
 
 On disk: `s0001/mri.nii.gz` and `s0001/segmentations/liver.nii.gz`. Most images show other parts of
 the body: there the liver's mask is empty, or the file is missing. A missing file says nothing of

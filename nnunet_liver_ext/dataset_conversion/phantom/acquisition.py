@@ -1,5 +1,4 @@
-"""Scanning: from the fine canvas to an image on a scanner's grid, with thick slices; and the grids
-themselves."""
+"""Scanning the fine canvas: an image with thick slices on a scanner's grid, and such grids."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ def grid_around(
     spacing: tuple[float, float, float],
     tilt_degrees: tuple[float, float, float] = (0, 0, 0),
 ) -> Grid:
-    """A grid of this (x, y, z) size and spacing whose middle is at `centre`, turned about x, y and
-    z."""
+    """A grid of a size and spacing (x, y, z) with its middle at `centre`, turned about the axes."""
     direction = rotation(tilt_degrees)
     half = (np.array(size) - 1) / 2 * np.array(spacing)
     origin = np.array(centre) - direction @ half
@@ -39,8 +37,7 @@ def acquire(
     *,
     subslices: int = SUBSLICES,
 ) -> np.ndarray:
-    """The volume as seen on `grid`: each slice is an average over its thickness with a trapezoidal
-    profile.
+    """The volume as seen on `grid`; a slice is an average with a trapezoidal profile.
 
     Args:
         volume: image on a finer grid.
@@ -71,8 +68,7 @@ def _sample(volume: sitk.Image, grid: Grid, transform: sitk.Transform | None) ->
 
 
 def _subdivide(grid: Grid, subslices: int) -> Grid:
-    """The grid with `subslices` samples per slice, from one slice before the first to one after the
-    last."""
+    """The grid with `subslices` samples per slice, and one slice more at both ends."""
     direction = np.array(grid.direction).reshape(3, 3)
     origin = np.array(grid.origin) - direction[:, 2] * grid.spacing[2]
     size = (*grid.size[:2], (grid.size[2] + 1) * subslices + 1)
@@ -81,8 +77,7 @@ def _subdivide(grid: Grid, subslices: int) -> Grid:
 
 
 def slice_profile(subslices: int) -> np.ndarray:
-    """Weights of samples 1/subslices of a thickness apart, from -1 to +1 thickness; they sum to
-    1."""
+    """Weights of samples 1/subslices of a thickness apart, from −1 to +1 thickness; sum 1."""
     distance = np.abs(np.arange(-subslices, subslices + 1)) / subslices
     weights = np.clip((0.5 + EDGE - distance) / (2 * EDGE), 0, 1)
     return weights / weights.sum()

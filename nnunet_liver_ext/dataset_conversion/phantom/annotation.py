@@ -54,8 +54,10 @@ def annotate(
 
 
 def _depth_mm(fraction: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Signed distance to the border, positive inside; within a border voxel it follows the voxel's
-    liver fraction."""
+    """Signed distance to the border, positive inside.
+
+    Within a border voxel it follows the voxel's liver fraction.
+    """
     half = 0.5 * min(spacing_mm)
     inside = fraction > 0.5
     depth = ndimage.distance_transform_edt(inside, spacing_mm) - ndimage.distance_transform_edt(

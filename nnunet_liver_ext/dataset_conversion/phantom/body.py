@@ -31,8 +31,10 @@ class Body:
 
 
 def paint_body(canvas: Canvas, rng: np.random.Generator, *, fat_mm: float) -> Body:
-    """Paints everything but the abdominal organs; `fat_mm` is the thickness of the fat below the
-    skin at the sides."""
+    """Paints everything but the abdominal organs.
+
+    `fat_mm` is the thickness of the fat below the skin at the sides.
+    """
     body = _paint_wall(canvas, fat_mm)
     _paint_ribs(canvas, body, rng)
     _paint_chest(canvas, body, rng)
@@ -59,8 +61,11 @@ def _paint_wall(canvas: Canvas, fat_mm: float) -> Body:
 
 
 def _diaphragm(canvas: Canvas, outline: np.ndarray) -> np.ndarray:
-    """Two domes, the left one lower, a saddle under the heart, falling to the wall and farther
-    behind than in front."""
+    """The height of the diaphragm.
+
+    It has two domes, the left one lower, and a saddle under the heart, and falls to the wall,
+    farther behind than in front.
+    """
     x, y = canvas.x, canvas.y
     height = -80 * np.clip(outline, 0, 1) ** 5
     height -= 12 * np.exp(-((x / 32) ** 2)) + 16 / (1 + np.exp(-x / 18))

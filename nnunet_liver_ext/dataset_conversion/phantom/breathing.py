@@ -1,5 +1,4 @@
-"""The deformation between the two scans: breathing, a shift of the patient, and a small random
-elastic part.
+"""The deformation between both scans: breathing, a shift of the patient, an elastic part.
 
 It maps points of T2 to points of T1: p1 = p2 + u(p2), in scanner coordinates (LPS, mm). That is the
 direction that SimpleITK's resampling wants to bring T1 onto T2's grid.
@@ -27,8 +26,7 @@ MAX_ELASTIC_STEEPNESS = 0.25  # of the elastic part's steepest gradient; keeps t
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where things are in T1, in mm (LPS): the liver's dome, and the trunk as an upright elliptic
-    cylinder."""
+    """The liver's dome and the trunk (an upright elliptic cylinder) in T1, in mm (LPS)."""
 
     dome_z: float
     centre: tuple[float, float]
@@ -51,8 +49,7 @@ class Motion:
 def sample_motion(
     rng: np.random.Generator, *, dome_mm: tuple[float, float], elastic_mm: float, shift_mm: float
 ) -> Motion:
-    """Draws the amplitude's size from `dome_mm` with either sign, and shift and turn with the given
-    spread."""
+    """Draws a motion: amplitude from `dome_mm` with either sign, shift and turn by spread."""
     size = rng.uniform(*dome_mm) * (1 if rng.random() < 0.5 else -1)
     shift, turn = rng.normal(0, shift_mm, 3), np.clip(rng.normal(0, 1.0, 3), -2.5, 2.5)
     return Motion(size, tuple(shift), tuple(turn), elastic_mm)
@@ -61,8 +58,10 @@ def sample_motion(
 def displacement_field(
     grid: Grid, landmarks: Landmarks, motion: Motion, rng: np.random.Generator
 ) -> sitk.Image:
-    """u on nodes 6 mm apart that cover `grid` with a margin, as a vector image (float64, mm): p1 =
-    p2 + u(p2)."""
+    """u on nodes 6 mm apart that cover `grid` with a margin: p1 = p2 + u(p2).
+
+    It is an image of vectors (float64, mm).
+    """
     nodes = _node_grid(grid)
     z, y, x = np.meshgrid(
         *(
@@ -85,14 +84,12 @@ def displacement_field(
 
 
 def to_transform(field: sitk.Image) -> sitk.Transform:
-    """The field as a SimpleITK transform (of points of T2 to points of T1); zero displacement
-    outside of it."""
+    """The field as a SimpleITK transform of points of T2 to points of T1, zero outside of it."""
     return sitk.DisplacementFieldTransform(sitk.Image(field))
 
 
 def jacobian_determinant(field: sitk.Image) -> np.ndarray:
-    """det(1 + ∇u) at the field's nodes, (z, y, x); positive everywhere where the map can be
-    inverted."""
+    """det(1 + ∇u) at the field's nodes, (z, y, x); positive where the map can be inverted."""
     return sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field))
 
 

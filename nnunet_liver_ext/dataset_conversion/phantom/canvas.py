@@ -22,8 +22,7 @@ WARP_LIMIT_MM = 12.0
 
 
 class Canvas:
-    """Tissues (uint8, z y x) on a grid, and the bent coordinates `x`, `y`, `z` (float32, mm) of its
-    voxels."""
+    """Tissues (uint8, z y x) on a grid, and bent coordinates `x`, `y`, `z` (float32, mm)."""
 
     def __init__(
         self,
@@ -33,8 +32,7 @@ class Canvas:
         scale: Point = (1, 1, 1),
         warp_mm: float = 3.0,
     ) -> None:
-        """`scale` enlarges the anatomy along (x, y, z); `warp_mm` is the standard deviation of the
-        bending."""
+        """`scale` enlarges along (x, y, z); `warp_mm` is the standard deviation of the bending."""
         self.grid = grid
         self.shape = grid.size[::-1]
         self.tissue = np.zeros(self.shape, np.uint8)
@@ -84,7 +82,9 @@ def ellipsoid(
     canvas: Canvas, box: Box, centre: Point, radii: Point, axes: np.ndarray | None = None
 ) -> np.ndarray:
     """Depth below an ellipsoid's surface in mm (roughly; exact for a sphere), negative outside.
-    Rows of `axes`: its axes."""
+
+    The rows of `axes` are its axes.
+    """
     offsets = [
         values - np.float32(c) for values, c in zip(canvas.coordinates(box), centre, strict=True)
     ]
@@ -98,8 +98,7 @@ def ellipsoid(
 def segment(
     canvas: Canvas, box: Box, start: Point, end: Point, radii: tuple[float, float]
 ) -> np.ndarray:
-    """Depth below the surface of a round, tapering tube from `start` to `end` in mm, negative
-    outside."""
+    """Depth in mm below the surface of a round, tapering tube, negative outside."""
     a, direction = np.asarray(start, np.float32), np.subtract(end, start).astype(np.float32)
     length_2 = max(float(np.dot(direction, direction)), 1e-6)
     offsets = [values - c for values, c in zip(canvas.coordinates(box), a, strict=True)]
@@ -113,8 +112,10 @@ def segment(
 def tube(
     canvas: Canvas, points: Sequence[Point] | np.ndarray, radii: Sequence[float]
 ) -> tuple[Box, np.ndarray]:
-    """Depth below the surface of a tube through `points` (x, y, z mm), with a radius at each; and
-    the box it is in."""
+    """Depth in mm below the surface of a tube, and the box that the tube is in.
+
+    The tube leads through `points` (x, y, z mm), with a radius at each.
+    """
     margin = max(radii)
     corners = np.array([list(point) for point in points])
     low, high = corners.min(0) - margin, corners.max(0) + margin

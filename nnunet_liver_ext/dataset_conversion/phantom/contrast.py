@@ -24,8 +24,10 @@ FAT_BEARING = (Tissue.LIVER, Tissue.LESION)
 
 @dataclass(frozen=True)
 class Signals:
-    """Signals over the canvas (float32, z y x): T1 and T2 in 0..about 1, water and fat in the same
-    unit."""
+    """Signals over the canvas (float32, z y x): T1, T2, water and fat.
+
+    T1 and T2 are 0 to about 1, water and fat are in the same unit.
+    """
 
     t1: np.ndarray
     t2: np.ndarray
@@ -35,8 +37,10 @@ class Signals:
 
 @dataclass(frozen=True)
 class Unevenness:
-    """Three random fields of variance 1, shared by all contrasts: what is coarse in T1 is coarse in
-    T2."""
+    """Three random fields of variance 1 that all contrasts share.
+
+    What is coarse in T1 is coarse in T2.
+    """
 
     texture: np.ndarray
     mottle: np.ndarray
@@ -56,8 +60,10 @@ def tissue_signals(
     *,
     spread: float,
 ) -> Signals:
-    """The canvas's signals; `spread` is the relative standard deviation of a tissue's signal
-    between patients."""
+    """The canvas's signals.
+
+    `spread` is the relative standard deviation of a tissue's signal between patients.
+    """
     unevenness = Unevenness.draw(canvas, rng)
     factors = {
         name: np.clip(1 + spread * rng.standard_normal(len(Tissue)), 0.6, 1.4)
@@ -83,8 +89,7 @@ def _uneven_signal(
     factors: np.ndarray,
     unevenness: Unevenness,
 ) -> np.ndarray:
-    """level · (1 + texture + mottle) ± variety; what varies towards bright in T1 varies towards
-    dark in T2."""
+    """level · (1 + texture + mottle) ± variety; variety is added in T1 and subtracted in T2."""
     values = 1 + tissue_values(appearance, "texture")[canvas.tissue] * unevenness.texture
     values += tissue_values(appearance, "mottle")[canvas.tissue] * unevenness.mottle
     values *= (tissue_values(appearance, image) * factors).astype(np.float32)[canvas.tissue]
@@ -95,8 +100,7 @@ def _uneven_signal(
 def add_bias_field(
     values: np.ndarray, spacing_mm: tuple[float, ...], rng: np.random.Generator, strength: float
 ) -> np.ndarray:
-    """Multiplied by a smooth positive field, exp(strength · field), of about 15 cm correlation
-    length."""
+    """Values times a smooth positive field, exp(strength · field), of 15 cm correlation length."""
     return values * np.exp(strength * smooth_field(values.shape, spacing_mm, 150.0, rng))
 
 

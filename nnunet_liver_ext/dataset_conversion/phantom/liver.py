@@ -18,8 +18,7 @@ VENOUS_CONFLUENCE = np.array([-19.0, 9.0, -26.0])
 
 @dataclass(frozen=True)
 class Liver:
-    """Over the canvas: the liver with vessels and lesions (bool), and the lesions (uint8, 0 or
-    1..number)."""
+    """The liver with vessels and lesions (bool), and its lesions (0 or their number 1, ...)."""
 
     mask: np.ndarray
     lesions: np.ndarray
@@ -27,8 +26,10 @@ class Liver:
 
 @dataclass(frozen=True)
 class LiverShape:
-    """What differs between patients, in mm: where the right lobe ends below and the left lobe at
-    the left."""
+    """What differs between patients, in mm.
+
+    The right lobe ends below at `tip_z`, the left lobe at the left at `left_x`.
+    """
 
     tip_z: float
     left_x: float
@@ -120,8 +121,7 @@ def _vessels(rng: np.random.Generator) -> list[Vessel]:
 def _branches(
     rng: np.random.Generator, start: np.ndarray, end: np.ndarray, radius: float, generations: int
 ) -> list[Vessel]:
-    """A vessel from start to end, slightly bent, that forks there into two thinner and shorter
-    ones, and so on."""
+    """A slightly bent vessel that forks at its end into two thinner and shorter ones, and so on."""
     length = float(np.linalg.norm(end - start))
     middle = (start + end) / 2 + rng.normal(0, 0.08 * length, 3)
     vessels: list[Vessel] = [([start, middle, end], [radius, 0.92 * radius, 0.85 * radius])]

@@ -26,8 +26,7 @@ def paint_organs(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
 
 
 def _room(canvas: Canvas, body: Body, box: Box, margin_mm: float = 2.0) -> np.ndarray:
-    """True inside the abdominal cavity, `margin_mm` away from wall and diaphragm, where no bone or
-    muscle is."""
+    """True within the cavity, `margin_mm` from wall and diaphragm, without bone and muscle."""
     below = body.diaphragm[box] - canvas.z[box]
     free = np.isin(
         canvas.tissue[box],
@@ -38,8 +37,10 @@ def _room(canvas: Canvas, body: Body, box: Box, margin_mm: float = 2.0) -> np.nd
 
 
 def _paint_small_bowel(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
-    """Loops: the lobes of a random field of both signs, with fat where it is near zero, wall around
-    the content."""
+    """Paints loops of bowel with fat between them and wall around their content.
+
+    The loops are lobes of a random field of both signs.
+    """
     box = canvas.box((-115, -95, canvas.axes[2][0]), (115, 32, -60))
     field = canvas.random_field(17.0, rng)[box]
     x, y, z = canvas.coordinates(box)

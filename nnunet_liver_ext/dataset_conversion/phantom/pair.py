@@ -47,8 +47,10 @@ FIELD_MARGIN_MM = 62.0  # canvas beyond the fields of view: breathing, tilt, pla
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a difficulty scans; sizes and spacings in (x, y, z), mm. Standard deviations are relative
-    to signal 1."""
+    """How a difficulty scans: sizes and spacings in (x, y, z), mm.
+
+    Standard deviations are relative to signal 1.
+    """
 
     t1_size: tuple[int, int, int]
     t1_spacing: tuple[float, float, float]
@@ -100,8 +102,10 @@ PROTOCOLS: dict[str, Protocol] = {
 
 @dataclass(frozen=True)
 class PhantomPair:
-    """Two images of one patient on two grids, and what is known about them. Masks and labels are
-    uint8 images."""
+    """Two images of one patient on two grids, and what is known about them.
+
+    Masks and labels are uint8 images.
+    """
 
     t1: sitk.Image
     t2: sitk.Image
@@ -126,8 +130,10 @@ class PhantomPair:
     fat_fraction: sitk.Image | None = None
 
     def transform(self) -> sitk.Transform:
-        """The deformation for SimpleITK: maps points of T2 to points of T1, so it resamples T1 onto
-        T2's grid."""
+        """The deformation as a SimpleITK transform of points of T2 to points of T1.
+
+        It resamples T1 onto the grid of T2.
+        """
         return breathing.to_transform(self.deformation)
 
 
@@ -200,8 +206,10 @@ def check_numbers(seed: int, anatomy_seed: int | None, lesions: int | None) -> N
 
 
 def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> Anatomy:
-    """The patient of a seed. The canvas depends on the protocol alone, so that every visit meets
-    the same patient."""
+    """The patient of a seed.
+
+    The canvas depends on the protocol alone, so that every visit meets the same patient.
+    """
     rng = generator(seed, "patient")
     scale = rng.uniform(0.95, 1.06, 3)
     shape = LiverShape(

@@ -17,8 +17,7 @@ SPLINE_FIELD_STD = (
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """An independent generator for each (seed, purpose); numpy's global state is neither read nor
-    changed."""
+    """A generator of its own for each (seed, purpose), apart from numpy's global state."""
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]))
 
 
@@ -28,8 +27,9 @@ def smooth_field(
     scale_mm: float | Sequence[float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """A smooth random field of mean 0 and variance 1: cubic B-splines over white noise on nodes
-    `scale_mm` apart.
+    """A smooth random field of mean 0 and variance 1.
+
+    It is made of cubic B-splines over white noise on nodes `scale_mm` apart.
 
     Args:
         shape: (z, y, x) voxels.
@@ -53,8 +53,7 @@ def smooth_field(
 
 
 def _interpolate(values: np.ndarray, position: np.ndarray, axis: int) -> np.ndarray:
-    """Uniform cubic B-spline along one axis; elementwise, so the result does not depend on the
-    number of threads."""
+    """Uniform cubic B-spline along one axis, element by element, so that threads do not matter."""
     first = position.astype(int)
     t = position - first
     weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)

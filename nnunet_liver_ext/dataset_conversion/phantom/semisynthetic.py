@@ -44,8 +44,7 @@ def pair_from_image(
     slice_mm: float = 7.0,
     dome_mm: tuple[float, float] = (6.0, 28.0),
 ) -> PhantomPair:
-    """A pair whose T1 is `image` itself, untouched, and whose T2 is made from it; the same to the
-    bit for one seed.
+    """A pair whose T1 is `image` itself and whose T2 is made from it, the same bits for a seed.
 
     Args:
         image: 3D, any orientation and intensities (huge ones of scl_slope, RAS, CT numbers).
@@ -145,8 +144,7 @@ def _body_mask(image: sitk.Image) -> np.ndarray:
 
 
 def _landmarks(grid: Grid, body: np.ndarray, liver: np.ndarray) -> breathing.Landmarks:
-    """The trunk's middle and radii from where the body is, the dome from the liver's highest
-    voxels."""
+    """The trunk's middle and radii by the body, and the dome by the liver's highest voxels."""
     x, y, _ = _positions(grid, body)
     (left, right), (front, back) = (np.percentile(values, (1, 99)) for values in (x, y))
     dome = float(np.percentile(_positions(grid, liver)[2], 99.8))
@@ -162,8 +160,7 @@ def _positions(grid: Grid, where: np.ndarray) -> np.ndarray:
 
 
 def _t2_grid(grid: Grid, dome_mm: float, slice_mm: float, rng: np.random.Generator) -> Grid:
-    """Axial slices over the image's extent, less what moves out of it, a little oblique, finer
-    in-plane."""
+    """Axial slices, a little oblique and finer in-plane, over what stays in the image's extent."""
     low, high = grid.corners().min(0), grid.corners().max(0)
     in_plane = float(np.clip(0.85 * min(grid.spacing), 0.7, 3.0))
     extent = high - low - np.array([0, 0, abs(dome_mm)])
@@ -177,8 +174,7 @@ def _t2_grid(grid: Grid, dome_mm: float, slice_mm: float, rng: np.random.Generat
 def _second_contrast(
     image: sitk.Image, body: np.ndarray, liver: np.ndarray, rng: np.random.Generator
 ) -> sitk.Image:
-    """Intensities through a random curve: air stays 0, the liver becomes rather dark, the rest goes
-    up and down."""
+    """Intensities through a random curve: air stays 0, the liver becomes rather dark."""
     values = array(
         sitk.CurvatureFlow(sitk.Cast(image, sitk.sitkFloat32), 0.06, DENOISING_STEPS)
     ).astype(np.float64)

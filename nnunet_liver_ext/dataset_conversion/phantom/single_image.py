@@ -1,5 +1,4 @@
-"""One image of a synthetic abdomen with one mask: the T1 of a pair as MR, or a CT of the same
-anatomy."""
+"""One image of a synthetic abdomen with its mask: the T1 of a pair, or a CT of that anatomy."""
 
 from __future__ import annotations
 

@@ -144,8 +144,10 @@ def claim_folder(folder: Path, options: dict[str, object]) -> None:
 
 
 def plan_studies(pairs: int, seed: int, patients: int | None) -> list[PlannedStudy]:
-    """Study i belongs to patient i modulo their number: independent of how many studies there will
-    be."""
+    """The studies to make; study i belongs to patient i modulo the number of patients.
+
+    So it does not depend on how many studies there will be.
+    """
     planned = []
     for index in range(pairs):
         patient, visit = (index, 0) if patients is None else (index % patients, index // patients)

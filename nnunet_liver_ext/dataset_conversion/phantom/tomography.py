@@ -1,5 +1,6 @@
-"""CT of the phantom: Hounsfield units of its tissues in the portal venous phase, about as textbooks
-give them.
+"""CT of the phantom: Hounsfield units of its tissues in the portal venous phase.
+
+They are about as textbooks give them.
 
 The anatomy is that of the T1/T2 pairs; what a CT scanner adds is Gaussian noise, and nothing is
 biased.
@@ -54,8 +55,7 @@ TEXTURE_MM = 5.0
 def hounsfield_units(
     tissue: np.ndarray, spacing_mm: tuple[float, float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Hounsfield units (float32) of tissues (uint8, z y x), with a patient's own levels and
-    texture."""
+    """Hounsfield units (float32) of tissues (uint8, z y x), with a patient's levels and texture."""
     levels = np.array([HOUNSFIELD[kind] for kind in Tissue], np.float32)
     levels[1:] += (SPREAD_HU * rng.standard_normal(len(levels) - 1)).astype(np.float32)
     texture = np.minimum(tissue_values(APPEARANCE, "texture"), 0.1) * np.float32(UNEVEN_HU)

@@ -1,5 +1,6 @@
-"""The toy: pairs of textured images whose masks are random blobs, equal up to a shift and a little
-more.
+"""The toy: pairs of textured images whose masks are random blobs, equal but for a shift.
+
+The masks may differ a little more.
 
 `make_pair` gives a pair in memory, `write_toy_dataset` an nnU-Net raw dataset. What is simulated,
 and how hard it is: docs/toy.md.

@@ -70,8 +70,10 @@ def vary_border(mask: np.ndarray, difference: float, rng: np.random.Generator) -
 
 
 def smooth_noise(side: int, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A random field (side, side) of mean 0 and variance 1: white noise filtered with a Gaussian of
-    `scale` pixels."""
+    """A random field (side, side) of mean 0 and variance 1: white noise through a Gaussian.
+
+    The Gaussian has a standard deviation of `scale` pixels.
+    """
     # the Gaussian's squares sum up to 1 / (4π scale²)
     white = rng.standard_normal((side, side)) * 2 * math.sqrt(math.pi) * scale
     return ndimage.gaussian_filter(white, scale, mode="wrap")

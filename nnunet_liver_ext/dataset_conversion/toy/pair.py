@@ -134,8 +134,7 @@ def _canvas_side(size: int, max_shift: int) -> int:
 
 
 def _starts(size: int, side: int, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest place of mask 1's canvas such that both canvases keep their distance from
-    the image's edges."""
+    """Lowest and highest place of mask 1's canvas that keep both canvases off the image's edges."""
     margin = round(MARGIN * size)
     return margin - np.minimum(shift, 0), size - margin - side - np.maximum(shift, 0)
 

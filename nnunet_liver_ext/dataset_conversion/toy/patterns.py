@@ -1,5 +1,4 @@
-"""The toy's images: sine patterns whose angle (image 1) or frequency (image 2) says what is
-foreground.
+"""The toy's images: sine patterns whose angle (image 1) or frequency (image 2) shows the mask.
 
 Both patterns of an image have the same mean and the same variance, so that no grey value tells one
 from the other. The angles are 0° and 90°, which mirroring along an axis does not change; rotation
@@ -23,8 +22,7 @@ STRETCH_JITTER = 0.04
 
 
 def period_px(size: int) -> float:
-    """Period of image 1's patterns in pixels: 10 of 240 (our choice, the paper gives none), never
-    below 5."""
+    """Period of image 1's patterns in pixels: 10 of 240 (the paper gives none), never below 5."""
     return max(5.0, size / 24)
 
 
@@ -39,8 +37,10 @@ def angle_image(mask: np.ndarray, noise: float, rng: np.random.Generator) -> np.
 
 
 def frequency_image(mask: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Image 2: one angle, any for each image; the frequency says what is foreground; float32 of the
-    mask's shape."""
+    """Image 2, float32 of the mask's shape: one angle, and the frequency shows the foreground.
+
+    The angle differs between images.
+    """
     period, angle = period_px(len(mask)), rng.uniform(0, 180)
     background, foreground = (
         _wave(len(mask), angle, period * stretch * _jitter(rng), rng)

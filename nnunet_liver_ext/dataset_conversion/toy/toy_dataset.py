@@ -63,8 +63,9 @@ def write_toy_dataset(
     overwrite: bool = False,
     add: bool = False,
 ) -> Path:
-    """Writes `DatasetNNN_Name` into nnUNet_raw: single-slice images of modalities "angle" and
-    "frequency", class "blob".
+    """Writes `DatasetNNN_Name` into nnUNet_raw.
+
+    Its images are single slices of the modalities "angle" and "frequency", its class is "blob".
 
     Args:
         dataset_id: NNN, 1..999.
@@ -161,8 +162,7 @@ def _check_numbers(pairs: int, test_pairs: int, seed: int) -> None:
 
 
 def _check_same_options(folder: Path, made_with: Mapping[str, Any]) -> None:
-    """A dataset that is there was made with the same numbers: pairs that are added would be unlike
-    the others."""
+    """Refuses a dataset that was made with other numbers: new pairs would be unlike its own."""
     path = folder / "dataset.json"
     if not path.is_file():
         return
