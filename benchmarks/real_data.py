@@ -21,8 +21,6 @@ from rich.console import Console
 
 from nnunet_liver_ext.benchmark.demo import Settings, run_demo, write_csv
 from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
-from nnunet_liver_ext.evaluation.files.case_files import match_references
-from nnunet_liver_ext.evaluation.report.pictures.case_picture import overlay_png
 from nnunet_liver_ext.space.images import (
     Grid,
     array,
@@ -68,7 +66,6 @@ def main() -> None:
         )
         hd95 = table[table["metric"] == "hd95"].groupby("modality")["value"].mean()
         sys.stdout.write(f"{trainer}\n{dice.round(3)}\nHD95 mm {hd95.round(1).to_dict()}\n")
-        draw_overlays(out, trainer)
 
 
 def make_studies(real: Path, folder: Path, *, by_study: bool) -> Path:
@@ -96,14 +93,6 @@ def make_studies(real: Path, folder: Path, *, by_study: bool) -> Path:
     csv = folder / "studies.csv"
     write_csv(studies, csv)
     return csv
-
-
-def draw_overlays(out: Path, trainer: str) -> None:
-    """A picture of each held-out image with its masks."""
-    found = match_references(out / trainer / "predictions", out / "held_out.csv")
-    for case in found.cases:
-        name = f"{trainer}_{case.key.case}_{case.key.modality}.png"
-        (out / name).write_bytes(overlay_png(case, found.classes))
 
 
 if __name__ == "__main__":

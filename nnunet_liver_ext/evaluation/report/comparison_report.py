@@ -24,10 +24,10 @@ from nnunet_liver_ext.evaluation.report.html_page import write_page
 from nnunet_liver_ext.evaluation.report.plots.box_plots import box_plots
 from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import BOX_NOTE, choose_colours
 from nnunet_liver_ext.evaluation.report.plots.forest_plots import forest_plots
-from nnunet_liver_ext.evaluation.report.sections.comparison_methods import comparison_methods
+from nnunet_liver_ext.evaluation.report.sections.comparison_methods import describe_comparison
 from nnunet_liver_ext.evaluation.report.sections.comparison_tables import (
-    at_a_glance,
-    comparison_case_table,
+    make_comparison_table,
+    summarise_verdicts,
 )
 from nnunet_liver_ext.evaluation.results.flags import ORGAN
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import compared_values
@@ -60,10 +60,10 @@ def write_comparison_report(
         notes: what else the reader should know.
         settings: of the comparison; "resamples" and "seed" are named among the methods.
     """
-    table = _organ_first(
-        pd.concat([own.assign(model=model) for model, own in tables.items()], ignore_index=True)
+    table = _put_organ_first(
+        pd.concat([table.assign(model=model) for model, table in tables.items()], ignore_index=True)
     )
-    comparison = _organ_first(comparison)
+    comparison = _put_organ_first(comparison)
     metrics = list(dict.fromkeys(comparison["metric"]))
     values = compared_values(table, [METRICS[name] for name in metrics])
     pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
@@ -77,9 +77,9 @@ def write_comparison_report(
         modalities=[name for name in values["modality"].unique() if name != NO_MODALITY],
         sentences=[
             (heading, [(row["verdict"], sentence(row)) for row in rows.to_dict("records")])
-            for heading, rows in _by_models(comparison)
+            for heading, rows in _split_by_models(comparison)
         ],
-        glance=at_a_glance(comparison, values, list(tables)),
+        glance=summarise_verdicts(comparison, values, list(tables)),
         forests=forest_plots(comparison),
         forest_note=_forest_note(comparison),
         comparison=_text_table(comparison, COMPARISON),
@@ -89,8 +89,8 @@ def write_comparison_report(
         plots=box_plots(table, metrics, choose_colours(list(tables))),
         models_legend=list(zip(choose_colours(list(tables)).values(), tables, strict=True)),
         box_note=BOX_NOTE,
-        case_table=comparison_case_table(values, metrics, list(tables), pairs, anchors),
-        methods=comparison_methods(
+        case_table=make_comparison_table(values, metrics, list(tables), pairs, anchors),
+        methods=describe_comparison(
             tables, comparison, settings or {}, with_ranking=len(ranking) > 0
         ),
         notes=notes,
@@ -98,7 +98,7 @@ def write_comparison_report(
     )
 
 
-def _by_models(comparison: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _split_by_models(comparison: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [
         (f"{b} compared with {a}", rows)
         for (a, b), rows in group_rows(comparison, ["model_a", "model_b"])
@@ -116,14 +116,14 @@ def _ranks(
         " (–)", ""
     )
     rows = []
-    for (measure, name), own in group_rows(text, ["Measure", "Object"]):
-        ranks = dict(zip(own["Model"], own["Cell"], strict=True))
+    for (measure, name), ranked in group_rows(text, ["Measure", "Object"]):
+        ranks = dict(zip(ranked["Model"], ranked["Cell"], strict=True))
         rows.append(
             [
                 measure,
                 name,
                 *(ranks.get(model, "–") for model in models),
-                own["Kendall's tau"].iloc[0],
+                ranked["Kendall's tau"].iloc[0],
             ]
         )
     return ["Measure", "Object", *models, "Kendall's τ"], rows, 2
@@ -148,7 +148,7 @@ def _forest_note(comparison: pd.DataFrame) -> str:
     ).replace("%", " %")
 
 
-def _organ_first(rows: pd.DataFrame) -> pd.DataFrame:
+def _put_organ_first(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the liver before all others, otherwise in their order."""
     return rows.iloc[np.argsort(rows["class"].str.lower() != ORGAN, kind="stable")].reset_index(
         drop=True

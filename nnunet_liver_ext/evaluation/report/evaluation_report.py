@@ -25,17 +25,20 @@ from nnunet_liver_ext.evaluation.report.pictures.picture_plan import (
     plan_pictures,
 )
 from nnunet_liver_ext.evaluation.report.plots.evaluation_plots import plot_groups
-from nnunet_liver_ext.evaluation.report.sections.case_sections import CaseView, case_views
-from nnunet_liver_ext.evaluation.report.sections.case_table import (
-    anchors_of,
-    case_table,
-    ranked_cases,
+from nnunet_liver_ext.evaluation.report.sections.case_sections import (
+    CaseSection,
+    make_case_sections,
 )
-from nnunet_liver_ext.evaluation.report.sections.evaluation_methods import evaluation_methods
+from nnunet_liver_ext.evaluation.report.sections.case_table import (
+    make_anchors,
+    make_case_table,
+    rank_cases,
+)
+from nnunet_liver_ext.evaluation.report.sections.evaluation_methods import describe_evaluation
 from nnunet_liver_ext.evaluation.report.sections.summary_cards import (
-    all_measures,
-    cards,
-    pair_cards,
+    collect_spreads,
+    make_cards,
+    make_pair_cards,
 )
 from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, find_flags
 from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
@@ -43,7 +46,7 @@ from nnunet_liver_ext.evaluation.results.results_json import conventions, versio
 from nnunet_liver_ext.evaluation.tidy_table import empty_masks, group_rows, image_rows, pair_rows
 
 Pictures = list[tuple[str, str, Picture | str]]
-"""Of one case: modality, headline, and the picture or why there is none."""
+"""What stands in a case's section: modality, headline, and the picture or why there is none."""
 
 
 def write_report(
@@ -77,12 +80,12 @@ def write_report(
     Raises:
         InputError: a process that drew pictures was killed.
     """
-    table, details = in_order(table, options), details or {}
+    table, details = sort_rows(table, options), details or {}
     images, of_pairs = image_rows(table), pair_rows(table)
     flags = find_flags(table, failures, options)
-    anchors = anchors_of(table, flags)
-    views = case_views(table, flags, anchors, notes, details)
-    plan = _plan(images, cases, flags)
+    anchors = make_anchors(table, flags)
+    sections = make_case_sections(table, flags, anchors, notes, details)
+    plan = _plan_pictures(images, cases, flags)
     drawn = draw_pictures(plan, classes, processes)
     write_page(
         "evaluation.html.j2",
@@ -92,32 +95,31 @@ def write_report(
         modalities=[name for name in images.modality.unique() if name != NO_MODALITY],
         tolerance_mm=f"{options.tolerance_mm:g}" if "surface_dice" in set(images.metric) else "",
         similarity=options.similarity,
-        cards=cards(table, failures, flags),
-        measures=all_measures(images),
+        cards=make_cards(table, failures, flags),
+        measures=collect_spreads(images),
         pairs=[(label(row["modality"], row["class"]), pair_cells(row)) for row in pairs],
-        pair_cards=pair_cards(table, pairs),
-        pair_table=case_table(of_pairs, [], anchors, "pairs"),
+        pair_cards=make_pair_cards(table, pairs),
+        pair_table=make_case_table(of_pairs, [], anchors, "pairs"),
         plot_groups=plot_groups(table, details),
-        case_table=case_table(images, flags, anchors, "cases"),
+        case_table=make_case_table(images, flags, anchors, "cases"),
         look_first=_look_first(images),
         number_flagged=len({flag.key.case for flag in flags}),
-        case_sections=[(view, _pictures_of(view, images, drawn)) for view in views],
+        case_sections=[(section, _choose_pictures(section, images, drawn)) for section in sections],
         picture_note=plan.note,
         several_raters=any(len(one.references) > 1 for one in cases),
-        methods=evaluation_methods(table, options, failures, details),
+        methods=describe_evaluation(table, options, failures, details),
         conventions=conventions(options),
-        options={name: _plain(value) for name, value in options.to_json().items()},
+        options={name: _option_text(value) for name, value in options.to_json().items()},
         versions=versions(),
         failures=failures,
-        notes=_grouped_notes(notes, empty_masks(table)),
+        notes=_group_notes(notes, empty_masks(table)),
         anchors=anchors,
         label=label,
     )
 
 
-def in_order(table: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """Rows by modality, pairs last, then by class, the liver first and lesions last; cases stay in
-    their order."""
+def sort_rows(table: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """Rows by modality (pairs last), then class (liver first, lesions last), then as they were."""
 
     def rank(modality: str, name: str) -> tuple[bool, str, bool, bool]:
         return modality in pairs, modality, name in options.lesions, name.lower() != ORGAN
@@ -131,7 +133,7 @@ def in_order(table: pd.DataFrame, options: Options) -> pd.DataFrame:
     return table.iloc[np.argsort(places, kind="stable")].reset_index(drop=True)
 
 
-def _grouped_notes(
+def _group_notes(
     notes: Sequence[CaseFailure], empty: Sequence[Mapping[str, str]]
 ) -> list[tuple[list[str], str]]:
     """What there is to say, and of which cases."""
@@ -149,37 +151,39 @@ def _grouped_notes(
     return [(cases, text) for text, cases in said.items()]
 
 
-def _plan(images: pd.DataFrame, cases: Sequence[CaseFiles], flags: Sequence[Flag]) -> PicturePlan:
+def _plan_pictures(
+    images: pd.DataFrame, cases: Sequence[CaseFiles], flags: Sequence[Flag]
+) -> PicturePlan:
     measured = {ImageKey(*names) for names, _ in group_rows(images, ["case", "modality"])}
     ranked = {
         ImageKey(case, modality)
         for modality in images.modality.unique()
-        for _, case, _ in ranked_cases(images, modality)
+        for _, case, _ in rank_cases(images, modality)
     }
     return plan_pictures(
         [one for one in cases if one.key in measured], ranked, {flag.key for flag in flags}
     )
 
 
-def _pictures_of(
-    view: CaseView, images: pd.DataFrame, drawn: Mapping[ImageKey, Picture | str]
+def _choose_pictures(
+    section: CaseSection, images: pd.DataFrame, drawn: Mapping[ImageKey, Picture | str]
 ) -> Pictures:
-    own = images[images["case"] == view.name]
+    rows_of_case = images[images["case"] == section.name]
     return [
         (
             "" if modality == NO_MODALITY else modality,
-            _headline(rows),
+            _write_headline(rows),
             drawn[ImageKey(case, modality)],
         )
-        for (case, modality), rows in group_rows(own, ["case", "modality"])
+        for (case, modality), rows in group_rows(rows_of_case, ["case", "modality"])
         if ImageKey(case, modality) in drawn
     ]
 
 
-def _headline(rows: pd.DataFrame) -> str:
+def _write_headline(rows: pd.DataFrame) -> str:
     parts = []
-    for name, own in rows.groupby("class", sort=False):
-        values = dict(zip(own["metric"], own["value"], strict=True))
+    for name, measured in rows.groupby("class", sort=False):
+        values = dict(zip(measured["metric"], measured["value"], strict=True))
         numbers = [
             f"{METRICS[metric].title} {METRICS[metric].format(values[metric])}{unit}"
             for metric, unit in (("dice", ""), ("hd95", " mm"))
@@ -189,7 +193,7 @@ def _headline(rows: pd.DataFrame) -> str:
     return " · ".join(parts)
 
 
-def _plain(value: object) -> str:
+def _option_text(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value)) or "none"
     if value is None:
@@ -203,7 +207,7 @@ def _look_first(images: pd.DataFrame) -> list[tuple[str, list[tuple[str, str, st
             "" if modality == NO_MODALITY else modality,
             [
                 (rank, case, METRICS["dice"].format(dice))
-                for rank, case, dice in ranked_cases(images, modality)
+                for rank, case, dice in rank_cases(images, modality)
             ],
         )
         for modality in images.modality.unique()

@@ -11,7 +11,7 @@ from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.label_maps import ImageKey, LabelMap
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.report.sections.case_table import ranked_cases
+from nnunet_liver_ext.evaluation.report.sections.case_table import rank_cases
 from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS
 from nnunet_liver_ext.evaluation.results.pair_summary import summarise_pairs
 from nnunet_liver_ext.space.images import image_like, write_image
@@ -163,7 +163,7 @@ def test_worst_median_and_best_cases_are_named(page):
 )
 def test_ranks_of_few_cases(cases, ranks):
     table = livers({f"P{n}": (n / 10,) for n in range(cases)})
-    assert [(rank, case) for rank, case, _ in ranked_cases(table, "T1")] == [
+    assert [(rank, case) for rank, case, _ in rank_cases(table, "T1")] == [
         (r, f"P{n}") for n, r in enumerate(ranks)
     ]
 

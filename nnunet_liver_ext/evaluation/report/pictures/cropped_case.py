@@ -1,5 +1,4 @@
-"""What the picture of one case shows: label maps and image, in the patient's axes, cut to the
-surroundings of the object."""
+"""What a picture shows: label maps and image in the patient's axes, cut to the object's box."""
 
 # Z Y X voxels: towards the head, towards the back, towards the patient's left
 
@@ -20,7 +19,7 @@ MARGIN_MM = 35.0
 
 
 @dataclass(frozen=True)
-class Scene:
+class CroppedCase:
     """Label maps (Z, Y, X) of prediction and references, and the image or None."""
 
     pred: np.ndarray
@@ -28,7 +27,7 @@ class Scene:
     image: np.ndarray | None
     spacing_mm: tuple[float, float, float]
     other_refs: tuple[np.ndarray, ...] = ()
-    """Of further raters."""
+    """References of further raters."""
 
     @property
     def everything(self) -> np.ndarray:
@@ -47,8 +46,8 @@ class Scene:
         return z, y, x
 
 
-def read_scene(case: CaseFiles, classes: Classes | None) -> Scene:
-    """The scene of one case, on the reference's grid.
+def read_cropped_case(case: CaseFiles, classes: Classes | None) -> CroppedCase:
+    """What the picture of one case shows, on the reference's grid.
 
     Args:
         case: which files.
@@ -59,18 +58,20 @@ def read_scene(case: CaseFiles, classes: Classes | None) -> Scene:
     """
     pred, references, grid = labels_on_one_grid(case, resample=True)
     maps = [
-        _in_patient_axes(image_like(_classes_only(labels, classes), grid))
+        _turn_to_patient_axes(image_like(_keep_classes(labels, classes), grid))
         for labels in (pred, *references.values())
     ]
     image = None
     if case.image is not None:
-        image = _in_patient_axes(_on(grid, sitk.Cast(read_image(case.image), sitk.sitkFloat32)))
+        image = _turn_to_patient_axes(
+            _put_on_grid(grid, sitk.Cast(read_image(case.image), sitk.sitkFloat32))
+        )
     spacing_mm = Grid.from_image(sitk.DICOMOrient(grid.empty_image(), "LPS")).spacing_mm
     box = box_with_margin(
         np.logical_or.reduce([labels != 0 for labels in maps]), spacing_mm, MARGIN_MM
     )
     pred, ref, *others = (labels[box] for labels in maps)
-    return Scene(pred, ref, None if image is None else image[box], spacing_mm, tuple(others))
+    return CroppedCase(pred, ref, None if image is None else image[box], spacing_mm, tuple(others))
 
 
 def box_with_margin(
@@ -87,7 +88,7 @@ def box_with_margin(
     )
 
 
-def _classes_only(labels: np.ndarray, classes: Classes | None) -> np.ndarray:
+def _keep_classes(labels: np.ndarray, classes: Classes | None) -> np.ndarray:
     """Label maps without what no class names."""
     if classes is None:
         return labels.astype(np.int32)
@@ -95,9 +96,9 @@ def _classes_only(labels: np.ndarray, classes: Classes | None) -> np.ndarray:
     return np.where(np.isin(labels, known), labels, 0).astype(np.int32)
 
 
-def _in_patient_axes(image: sitk.Image) -> np.ndarray:
+def _turn_to_patient_axes(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
 
 
-def _on(grid: Grid, image: sitk.Image) -> sitk.Image:
+def _put_on_grid(grid: Grid, image: sitk.Image) -> sitk.Image:
     return image if Grid.from_image(image).matches(grid) else resample(image, grid)

@@ -1,5 +1,4 @@
-"""Outlines of masks as SVG paths: sharp at every size, in the colours of the page, and far smaller
-than pixels."""
+"""Outlines of masks as SVG paths: sharp at every size, and far smaller than pixels."""
 
 from __future__ import annotations
 
@@ -13,11 +12,10 @@ UNITS = 4  # of a path in a pixel of the picture: whole numbers are short
 TOLERANCE = 0.6  # pixels; a path leaves out the points that are no farther than this from it
 
 
-def outlines(
+def trace_outlines(
     mask: np.ndarray, left: float, top: float, pixels_per_voxel: tuple[float, float]
 ) -> list[np.ndarray]:
-    """The borders between the voxels of a mask and all others as closed lines, holes wound the
-    other way round.
+    """Closed lines between the voxels of a mask and all others; holes are wound the other way.
 
     Args:
         mask: bool (rows, columns).
@@ -43,21 +41,19 @@ def outlines(
     # the centre of the first voxel is at (1, 1) of the padded mask
     origin = np.array([left + (first_column - 0.5) * width, top + (first_row - 0.5) * height])
     in_pixels = (np.asarray(line) * (width, height) + origin for line in lines)
-    return [points[_kept(points)] for points in in_pixels]
+    return [points[_needed_points(points)] for points in in_pixels]
 
 
-def as_path(lines: Iterable[np.ndarray]) -> str:
-    """Closed lines as the attribute `d` of an SVG path, in `UNITS` of a pixel; empty without
-    lines."""
-    return "".join(_written(points) for points in lines)
+def svg_path(lines: Iterable[np.ndarray]) -> str:
+    """Closed lines as the attribute `d` of an SVG path in 1/`UNITS` pixel; empty without lines."""
+    return "".join(_line_as_path(points) for points in lines)
 
 
-def _kept(points: np.ndarray) -> np.ndarray:
-    """Which points of a closed line (N, 2) are needed, bool (N,): Douglas and Peucker 1973, from
-    two far ends on."""
-    kept = np.zeros(len(points), bool)
+def _needed_points(points: np.ndarray) -> np.ndarray:
+    """Which points of a closed line (N, 2) are needed, bool (N,): Douglas and Peucker 1973."""
+    needed = np.zeros(len(points), bool)
     farthest = int(np.argmax(((points - points[0]) ** 2).sum(axis=1)))
-    kept[[0, farthest, -1]] = True
+    needed[[0, farthest, -1]] = True
     waiting = [(0, farthest), (farthest, len(points) - 1)]
     while waiting:
         start, end = waiting.pop()
@@ -74,12 +70,12 @@ def _kept(points: np.ndarray) -> np.ndarray:
         index = int(np.argmax(away))
         if away[index] > TOLERANCE:
             middle = start + 1 + index
-            kept[middle] = True
+            needed[middle] = True
             waiting += [(start, middle), (middle, end)]
-    return kept
+    return needed
 
 
-def _written(points: np.ndarray) -> str:
+def _line_as_path(points: np.ndarray) -> str:
     whole = np.rint(points * UNITS).astype(int)
     steps = np.diff(whole[:-1], axis=0)  # the last point is the first one again
     text = " ".join(f"{x} {y}" for x, y in steps.tolist()).replace(" -", "-")

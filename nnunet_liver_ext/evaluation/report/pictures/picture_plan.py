@@ -1,5 +1,4 @@
-"""Which pictures the report has, within a budget of bytes, and drawing them in several
-processes."""
+"""Which pictures the report has, within a budget of bytes; they are drawn in several processes."""
 
 from __future__ import annotations
 
@@ -32,14 +31,13 @@ class PicturePlan:
     cases: Sequence[CaseFiles]
     size: PictureSize
     note: str
-    """For the reader, if not every image has a large picture."""
+    """What the reader should know; empty if every image has a large picture."""
 
 
 def plan_pictures(
     cases: Sequence[CaseFiles], ranked: Collection[ImageKey], flagged: Collection[ImageKey]
 ) -> PicturePlan:
-    """Large pictures of all images if there are few, small ones if there are more; of many only
-    those that matter.
+    """Large pictures of few images, small ones of more; of many only those that matter.
 
     Args:
         cases: all of them.
@@ -54,8 +52,8 @@ def plan_pictures(
             SMALL,
             f"The pictures of more than {LARGE_UP_TO} images are small, to keep this file small.",
         )
-    first = [one for one in cases if one.key in ranked]
-    more = [one for one in cases if one.key in flagged and one.key not in ranked]
+    first = [case for case in cases if case.key in ranked]
+    more = [case for case in cases if case.key in flagged and case.key not in ranked]
     chosen = [*first, *more[: max(0, SMALL_UP_TO - len(first))]]
     note = (
         f"There are pictures of {len(chosen)} of the {len(cases)} images, to keep this file"
@@ -87,7 +85,7 @@ def draw_pictures(
     with progress_bar() as progress:
         task = progress.add_task("Drawing pictures", total=len(plan.cases))
         pictures = run_in_processes(
-            partial(picture_or_reason, classes=classes, size=plan.size),
+            partial(draw_or_say_why, classes=classes, size=plan.size),
             plan.cases,
             choose_processes(processes, len(plan.cases)),
             threads=1,
@@ -98,7 +96,7 @@ def draw_pictures(
     return drawn
 
 
-def picture_or_reason(case: CaseFiles, classes: Classes | None, size: PictureSize) -> Picture | str:
+def draw_or_say_why(case: CaseFiles, classes: Classes | None, size: PictureSize) -> Picture | str:
     """The picture, or why it cannot be drawn (`CaseFiles.reason`)."""
     try:
         return draw_picture(case, classes, size)

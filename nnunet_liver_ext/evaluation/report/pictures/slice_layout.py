@@ -1,5 +1,4 @@
-"""Where the slices of a picture stand: three orthogonal planes at one scale, below them a montage
-of axial slices."""
+"""Where the slices of a picture stand: three orthogonal planes, below them axial slices."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_liver_ext.evaluation.report.pictures.cropped_case import Scene, box_with_margin
+from nnunet_liver_ext.evaluation.report.pictures.cropped_case import CroppedCase, box_with_margin
 
 PLANES = ("axial", "coronal", "sagittal")
 MONTAGE_MARGIN_MM = 12.0
@@ -23,12 +22,12 @@ class PictureSize:
     montage: tuple[int, int]
     """Rows and columns."""
     quality: int
-    """Of WebP, 0..100."""
+    """How well WebP keeps the image, 0 to 100."""
 
 
 @dataclass(frozen=True)
-class View:
-    """One slice of a scene: which part of it, and where in the picture, in pixels."""
+class PlacedSlice:
+    """One slice of a case: which part of it, and where in the picture, in pixels."""
 
     axis: int
     """0 axial, 1 coronal, 2 sagittal."""
@@ -45,7 +44,7 @@ class View:
         values = np.take(volume, self.index, axis=self.axis)[self.rows, self.columns]
         return values if self.axis == 0 else values[::-1]
 
-    def box(self, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int, int]:
+    def pixel_box(self, spacing_mm: tuple[float, float, float]) -> tuple[int, int, int, int]:
         """Left, top, width and height in whole pixels."""
         rows_mm, columns_mm = np.delete(spacing_mm, self.axis)
         width = (self.columns.stop - self.columns.start) * columns_mm * self.pixels_per_mm
@@ -54,73 +53,75 @@ class View:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SliceLayout:
     """All slices of a picture."""
 
-    views: list[View]
+    slices: list[PlacedSlice]
     width: int
     height: int
 
 
-def lay_out(scene: Scene, size: PictureSize) -> Layout:
+def lay_out_slices(case: CroppedCase, size: PictureSize) -> SliceLayout:
     """The three planes through the centre, then axial slices from the highest to the lowest, evenly
     spaced.
 
-    A scene with fewer axial slices than the montage has places shows each of them once.
+    A case with fewer axial slices than the montage has places shows each of them once.
     """
-    planes, height = _planes(scene, size.width)
-    montage, bottom = _montage(scene, size, height + GAP)
-    return Layout(planes + montage, size.width, round(bottom))
+    planes, height = _planes(case, size.width)
+    montage, bottom = _montage(case, size, height + GAP)
+    return SliceLayout(planes + montage, size.width, round(bottom))
 
 
-def _planes(scene: Scene, width: int) -> tuple[list[View], float]:
-    z_mm, y_mm, x_mm = (n * step for n, step in zip(scene.ref.shape, scene.spacing_mm, strict=True))
+def _planes(case: CroppedCase, width: int) -> tuple[list[PlacedSlice], float]:
+    z_mm, y_mm, x_mm = (n * step for n, step in zip(case.ref.shape, case.spacing_mm, strict=True))
     widths_mm, heights_mm = (x_mm, x_mm, y_mm), (y_mm, z_mm, z_mm)
     scale = (width - 2 * GAP) / sum(widths_mm)
     height = max(heights_mm) * scale
-    views, left = [], 0.0
+    slices, left = [], 0.0
     for axis, title in enumerate(PLANES):
-        rows, columns = (slice(0, n) for n in np.delete(scene.ref.shape, axis))
+        rows, columns = (slice(0, n) for n in np.delete(case.ref.shape, axis))
         top = (height - heights_mm[axis] * scale) / 2
-        views.append(View(axis, scene.centre[axis], rows, columns, left, top, scale, title))
+        slices.append(PlacedSlice(axis, case.centre[axis], rows, columns, left, top, scale, title))
         left += widths_mm[axis] * scale + GAP
-    return views, height
+    return slices, height
 
 
-def _montage(scene: Scene, size: PictureSize, top: float) -> tuple[list[View], float]:
+def _montage(case: CroppedCase, size: PictureSize, top: float) -> tuple[list[PlacedSlice], float]:
     z, y, x = (
-        _whole(part, n) for part, n in zip(_montage_box(scene), scene.ref.shape, strict=True)
+        _whole_slice(part, n) for part, n in zip(_montage_box(case), case.ref.shape, strict=True)
     )
     rows, columns = size.montage
     width = (size.width - (columns - 1) * GAP) / columns
-    scale = width / ((x.stop - x.start) * scene.spacing_mm[2])
-    height = (y.stop - y.start) * scene.spacing_mm[1] * scale
-    slices = _evenly(z, rows * columns)
-    views = []
-    for number, index in enumerate(slices):
+    scale = width / ((x.stop - x.start) * case.spacing_mm[2])
+    height = (y.stop - y.start) * case.spacing_mm[1] * scale
+    indices = _spread_evenly(z, rows * columns)
+    slices = []
+    for number, index in enumerate(indices):
         row, column = divmod(number, columns)
-        title = _above((index - scene.centre[0]) * scene.spacing_mm[0])
-        views.append(
-            View(0, index, y, x, column * (width + GAP), top + row * (height + GAP), scale, title)
+        title = _distance_text((index - case.centre[0]) * case.spacing_mm[0])
+        slices.append(
+            PlacedSlice(
+                0, index, y, x, column * (width + GAP), top + row * (height + GAP), scale, title
+            )
         )
-    return views, top + -(-len(slices) // columns) * (height + GAP) - GAP
+    return slices, top + -(-len(indices) // columns) * (height + GAP) - GAP
 
 
-def _montage_box(scene: Scene) -> tuple[slice, ...]:
-    everything = scene.everything
-    z = box_with_margin(everything, scene.spacing_mm, 0)[0]
-    return (z, *box_with_margin(everything, scene.spacing_mm, MONTAGE_MARGIN_MM)[1:])
+def _montage_box(case: CroppedCase) -> tuple[slice, ...]:
+    everything = case.everything
+    z = box_with_margin(everything, case.spacing_mm, 0)[0]
+    return (z, *box_with_margin(everything, case.spacing_mm, MONTAGE_MARGIN_MM)[1:])
 
 
-def _evenly(part: slice, number: int) -> list[int]:
+def _spread_evenly(part: slice, number: int) -> list[int]:
     """Indices from the last to the first, in the middles of equal shares; each once."""
     middles = part.start + (np.arange(number) + 0.5) * (part.stop - part.start) / number
     return sorted(set(middles.astype(int).tolist()), reverse=True)
 
 
-def _whole(part: slice, n: int) -> slice:
+def _whole_slice(part: slice, n: int) -> slice:
     return slice(*part.indices(n)[:2])
 
 
-def _above(mm: float) -> str:
+def _distance_text(mm: float) -> str:
     return f"{mm:+.0f} mm".replace("-", "−") if round(mm) else "0 mm"

@@ -102,7 +102,7 @@ def box_plot(metric: Metric, groups: Sequence[BoxGroup], title: str) -> Plot:
         highest=best if math.isfinite(best) else None,
     )
     distance = max(BOX_DISTANCE, (WIDTH - AROUND) / len(groups))
-    names = ["\n".join(_wrapped(group.lines, int(distance / LETTER))) for group in groups]
+    names = ["\n".join(_wrap(group.lines, int(distance / LETTER))) for group in groups]
     more_lines = max(name.count("\n") for name in names)
     figure, axes = new_figure(AROUND + distance * len(groups), HEIGHT - 8 + LINE * more_lines)
     set_ticks(axes, y=ticks)
@@ -120,7 +120,9 @@ def box_plot(metric: Metric, groups: Sequence[BoxGroup], title: str) -> Plot:
         for place, group in enumerate(groups)
         for mark in _points(group, place, BOX_WIDTH / distance, metric, ticks)
     ]
-    caption = " ".join(filter(None, (metric.reference_note, _beyond(metric, groups, ticks))))
+    caption = " ".join(
+        filter(None, (metric.reference_note, _list_values_beyond(metric, groups, ticks)))
+    )
     points = add_points(axes, marks)
     return Plot(title, _description(metric, groups), figure, points, caption)
 
@@ -135,7 +137,7 @@ def _groups(rows: pd.DataFrame, colours: Mapping[str, str]) -> Iterator[BoxGroup
             yield BoxGroup((label(modality, name), model), of_model, colours.get(model, "c0"))
 
 
-def _wrapped(lines: Sequence[str], letters: int) -> list[str]:
+def _wrap(lines: Sequence[str], letters: int) -> list[str]:
     return [part for line in lines for part in textwrap.wrap(line, letters)]
 
 
@@ -152,7 +154,7 @@ def _axis_range(groups: Sequence[BoxGroup]) -> tuple[float, ...]:
     return max(lowest, low - (high - low) / 2), min(highest, high + (high - low) / 2)
 
 
-def _beyond(metric: Metric, groups: Sequence[BoxGroup], ticks: Sequence[float]) -> str:
+def _list_values_beyond(metric: Metric, groups: Sequence[BoxGroup], ticks: Sequence[float]) -> str:
     """Which finite values the axis leaves out."""
     left_out = [
         (float(value), f"{' '.join(group.lines)} {case} {metric.format(value)}")

@@ -83,7 +83,7 @@ class Plot:
     """What it shows, with the numbers, for those who do not see it."""
     figure: Figure
     marks: Mapping[str, Sequence[Mark]]
-    """By the `gid` of the artist that draws them, in its order."""
+    """For each artist, by its `gid`, what it draws, in its order."""
     caption: str = ""
     legend: Sequence[tuple[str, str]] = ()
     """(Name in `COLOURS`, what it stands for)."""

@@ -31,7 +31,7 @@ OUTCOMES = {
     "missed": ("missed", "bad"),
     "false": ("false", "c1"),
 }
-"""By `found` in the table of lesions: what it is called, and its colour."""
+"""What each `found` in the table of lesions is called, and its colour."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def size_plot(lesions: pd.DataFrame, title: str) -> Plot:
     bars: dict[str, list[Mark]] = {}
     for place, size in enumerate(classes):
         bars |= _draw_bars(axes, size, place)
-    text = "; ".join(_in_words(size) for size in classes)
+    text = "; ".join(_describe_size(size) for size in classes)
     raters = lesions["rater"].nunique() if "rater" in lesions else 1
     caption = "Diameter of the sphere of the same volume."
     caption += f" Counts are sums over {raters} raters." if raters > 1 else ""
@@ -163,7 +163,7 @@ def _write_above(axes: Axes, x: float, height: float, text: str) -> None:
     axes.annotate(text, (x, height), (0, 3), color=INK, **place)
 
 
-def _in_words(size: SizeClass) -> str:
+def _describe_size(size: SizeClass) -> str:
     recall = f" (recall {size.true_positives / size.lesions:.2f})" if size.lesions else ""
     return (
         f"{size.name} {size.true_positives} found, {size.false_negatives} missed{recall},"

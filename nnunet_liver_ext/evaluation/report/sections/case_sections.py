@@ -12,30 +12,30 @@ from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.report.sections.case_table import ranked_cases
+from nnunet_liver_ext.evaluation.report.sections.case_table import rank_cases
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     FAMILIES,
     metric_cell,
-    metrics_by_family,
+    sort_by_family,
 )
 from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
 
-Grid = list[list[str]]
+TextRows = list[list[str]]
 """Rows of text."""
 
 
 @dataclass(frozen=True)
-class Numbers:
+class ObjectValues:
     """All values of some objects."""
 
     objects: list[str]
     families: list[tuple[str, list[tuple[str, list[str]]]]]
-    """By family: the title of each metric and its values, one for each object."""
+    """For each family the title of each metric and its values, one for each object."""
 
 
 @dataclass(frozen=True)
-class CaseView:
+class CaseSection:
     """One case, with all of its images."""
 
     name: str
@@ -49,10 +49,10 @@ class CaseView:
     ranks: list[str]
     """Such as "worst T1"."""
     notes: list[str]
-    numbers: list[Numbers]
-    """Of the images, and of the pair."""
-    lesions: Grid = field(default_factory=list)
-    raters: Grid = field(default_factory=list)
+    numbers: list[ObjectValues]
+    """Those of the images, and those of the pair."""
+    lesions: TextRows = field(default_factory=list)
+    raters: TextRows = field(default_factory=list)
 
     @property
     def chips(self) -> list[tuple[str, bool]]:
@@ -60,23 +60,23 @@ class CaseView:
         return list({flag.short: flag.severe for _, flag in self.flags}.items())
 
 
-def case_views(
+def make_case_sections(
     table: pd.DataFrame,
     flags: Sequence[Flag],
     anchors: Mapping[str, str],
     notes: Sequence[CaseFailure],
     details: Mapping[str, pd.DataFrame],
-) -> list[CaseView]:
-    """A view of each case, in the order of `anchors`."""
+) -> list[CaseSection]:
+    """A section for each case, in the order of `anchors`."""
     modalities = [modality for modality in table.modality.unique() if modality != NO_MODALITY]
     ranks: dict[str, list[str]] = {}
     for modality in image_rows(table).modality.unique():
-        for rank, case, _ in ranked_cases(table, modality):
+        for rank, case, _ in rank_cases(table, modality):
             ranks.setdefault(case, []).append(
                 f"{rank} {modality}" if modality != NO_MODALITY else rank
             )
     said = [
-        (key, _of_image(key, note.reason))
+        (key, _name_image(key, note.reason))
         for note in notes
         for key in [key_of_text(note.case, modalities)]
     ]
@@ -87,7 +87,7 @@ def case_views(
 
     by_case = {str(case): rows for case, rows in table.groupby("case", sort=False)}
     return [
-        _view(
+        _make_section(
             case,
             anchor,
             by_case.get(case, table.iloc[:0]),
@@ -100,7 +100,7 @@ def case_views(
     ]
 
 
-def _view(
+def _make_section(
     case: str,
     anchor: str,
     rows: pd.DataFrame,
@@ -108,10 +108,10 @@ def _view(
     ranks: list[str],
     notes: list[str],
     details: Mapping[str, pd.DataFrame],
-) -> CaseView:
+) -> CaseSection:
     patient = str(rows["patient"].iloc[0]) if len(rows) else ""
     dice = rows[rows.metric == "dice"]
-    return CaseView(
+    return CaseSection(
         case,
         anchor,
         "" if patient == case else patient,
@@ -121,37 +121,39 @@ def _view(
                 dice["modality"], dice["class"], dice["value"], strict=True
             )
         ],
-        [(_object(flag), flag) for flag in flags],
+        [(_name_object(flag), flag) for flag in flags],
         ranks,
         notes,
-        [_numbers(own) for own in (image_rows(rows), pair_rows(rows)) if len(own)],
+        [_numbers(part) for part in (image_rows(rows), pair_rows(rows)) if len(part)],
         _lesions(details["lesions"]) if "lesions" in details else [],
         _raters(details["raters"]) if "raters" in details else [],
     )
 
 
-def _numbers(rows: pd.DataFrame) -> Numbers:
+def _numbers(rows: pd.DataFrame) -> ObjectValues:
     objects = group_rows(rows, ["modality", "class"])
-    values = [dict(zip(own["metric"], own["value"], strict=True)) for _, own in objects]
+    values = [
+        dict(zip(measured["metric"], measured["value"], strict=True)) for _, measured in objects
+    ]
     families: dict[str, list[tuple[str, list[str]]]] = {}
-    for metric in metrics_by_family(rows["metric"].unique()):
-        cells = [metric_cell(metric, own.get(metric.name)).text for own in values]
+    for metric in sort_by_family(rows["metric"].unique()):
+        cells = [metric_cell(metric, by_metric.get(metric.name)).text for by_metric in values]
         title = metric.title + (f" [{metric.unit}]" if metric.unit != "1" else "")
         families.setdefault(FAMILIES[metric.family], []).append((title, cells))
-    return Numbers([label(*key) for key, _ in objects], list(families.items()))
+    return ObjectValues([label(*key) for key, _ in objects], list(families.items()))
 
 
-def _of_image(key: ImageKey, text: str) -> str:
+def _name_image(key: ImageKey, text: str) -> str:
     return text if key.modality == NO_MODALITY else f"{key.modality}: {text}"
 
 
-def _object(flag: Flag) -> str:
+def _name_object(flag: Flag) -> str:
     if not flag.class_name:
         return "" if flag.key.modality == NO_MODALITY else flag.key.modality
     return label(flag.key.modality, flag.class_name)
 
 
-def _lesions(rows: pd.DataFrame) -> Grid:
+def _lesions(rows: pd.DataFrame) -> TextRows:
     return [
         [
             label(row["modality"], row["class"]),
@@ -165,7 +167,7 @@ def _lesions(rows: pd.DataFrame) -> Grid:
     ]
 
 
-def _raters(rows: pd.DataFrame) -> Grid:
+def _raters(rows: pd.DataFrame) -> TextRows:
     return [
         [
             label(row["modality"], row["class"]),

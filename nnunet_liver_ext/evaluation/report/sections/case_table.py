@@ -9,25 +9,25 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
-    DataTable,
-    Row,
-    choices_of,
+    SortableTable,
+    TableRow,
+    list_choices,
     metric_cell,
     metric_columns,
-    metrics_by_family,
+    sort_by_family,
 )
 from nnunet_liver_ext.evaluation.results.flags import Flag
 from nnunet_liver_ext.evaluation.tidy_table import OBJECT, group_rows
 
 
-def anchors_of(table: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, str]:
+def make_anchors(table: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, str]:
     """Where each case is on the page: those of the table and those that failed, in the order of
     their names."""
     cases = sorted({*table["case"], *(flag.key.case for flag in flags)})
     return {case: f"case-{number}" for number, case in enumerate(cases, start=1)}
 
 
-def ranked_cases(table: pd.DataFrame, modality: str) -> list[tuple[str, str, float]]:
+def rank_cases(table: pd.DataFrame, modality: str) -> list[tuple[str, str, float]]:
     """Worst, median and best case of one modality by Dice (mean over the classes): (rank, case,
     Dice), fewer if there are.
 
@@ -44,55 +44,48 @@ def ranked_cases(table: pd.DataFrame, modality: str) -> list[tuple[str, str, flo
     ]
 
 
-def case_table(
+def make_case_table(
     table: pd.DataFrame, flags: Sequence[Flag], anchors: Mapping[str, str], name: str
-) -> DataTable:
+) -> SortableTable:
     """A row for each object, and one for each image that failed.
 
     Args:
         table: of single images, or of pairs.
         flags: of the cases.
-        anchors: as `anchors_of`.
+        anchors: as `make_anchors`.
         name: of the table.
     """
-    metrics = metrics_by_family(table["metric"].unique())
+    metrics = sort_by_family(table["metric"].unique())
+    measured = {
+        key: (str(rows["patient"].iloc[0]), dict(zip(rows["metric"], rows["value"], strict=True)))
+        for key, rows in group_rows(table, OBJECT)
+    }
+    images = {key[:2] for key in measured}
+    failed = [flag for flag in flags if flag.key not in images and not flag.class_name]
+    objects = [(key, *measured[key]) for key in measured]
+    objects += [((*flag.key, ""), "", {}) for flag in failed]
     rows = [
-        Row(
+        TableRow(
             case,
             anchors[case],
-            str(own["patient"].iloc[0]),
+            patient,
             "" if modality == NO_MODALITY else modality,
             class_name,
             [metric_cell(metric, values.get(metric.name)) for metric in metrics],
             [
-                _shown(flag)
+                _flag_chip(flag)
                 for flag in flags
                 if flag.key == (case, modality) and flag.class_name in (class_name, "")
             ],
         )
-        for (case, modality, class_name), own in group_rows(table, OBJECT)
-        for values in [dict(zip(own["metric"], own["value"], strict=True))]
-    ]
-    there = {(case, modality) for (case, modality), _ in group_rows(table, ["case", "modality"])}
-    absent = [flag for flag in flags if flag.key not in there and not flag.class_name]
-    rows += [
-        Row(
-            flag.key.case,
-            anchors[flag.key.case],
-            "",
-            "" if flag.key.modality == NO_MODALITY else flag.key.modality,
-            "",
-            [metric_cell(metric, None) for metric in metrics],
-            [_shown(flag)],
-        )
-        for flag in absent
+        for (case, modality, class_name), patient, values in objects
     ]
     rows.sort(key=lambda row: list(anchors).index(row.case))
     with_patients = any(row.patient not in ("", row.case) for row in rows)
-    return DataTable(
-        name, metric_columns(metrics), rows, choices_of(rows), with_patients, bool(flags)
+    return SortableTable(
+        name, metric_columns(metrics), rows, list_choices(rows), with_patients, bool(flags)
     )
 
 
-def _shown(flag: Flag) -> tuple[str, str, bool]:
+def _flag_chip(flag: Flag) -> tuple[str, str, bool]:
     return flag.short, flag.text, flag.severe

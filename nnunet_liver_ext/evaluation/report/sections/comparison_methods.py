@@ -9,20 +9,20 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.sections.evaluation_methods import (
-    Methods,
-    software,
-    with_references,
+    MethodsText,
+    name_software,
+    number_references,
 )
 from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
 
 
-def comparison_methods(
+def describe_comparison(
     tables: Mapping[str, pd.DataFrame],
     comparison: pd.DataFrame,
     settings: Mapping[str, Any],
     *,
     with_ranking: bool,
-) -> Methods:
+) -> MethodsText:
     """What the numbers of a comparison are.
 
     Args:
@@ -45,7 +45,7 @@ def comparison_methods(
         (
             f"The models {', '.join(tables)} were compared on the same cases"
             f" ({_range(comparison['cases'])} cases of {_range(comparison['patients'])} patients)"
-            f" with {software()}."
+            f" with {name_software()}."
         ),
         (
             f"We report the mean difference over the cases with its {confidence} confidence"
@@ -59,17 +59,17 @@ def comparison_methods(
             f" discovery rate of {rate} was allowed. The effect size is the matched-pairs"
             " rank-biserial correlation [rank_biserial]."
         ),
-        *_smallest(comparison),
-        *_left_out(comparison),
+        *_say_smallest(comparison),
+        *_say_left_out(comparison),
     ]
     if with_ranking:
         sentences.append(
             "The stability of the ranking was found by bootstrap over patients [ranking]."
         )
-    return with_references([" ".join(sentences)])
+    return number_references([" ".join(sentences)])
 
 
-def _smallest(comparison: pd.DataFrame) -> list[str]:
+def _say_smallest(comparison: pd.DataFrame) -> list[str]:
     smallest = {}
     for row in comparison[comparison["smallest_difference"] > 0].to_dict("records"):
         unit = "" if row["unit"] == "1" else f" {row['unit']}"
@@ -81,7 +81,7 @@ def _smallest(comparison: pd.DataFrame) -> list[str]:
     return [f"Smaller differences than these were not considered meaningful [strategies]: {text}."]
 
 
-def _left_out(comparison: pd.DataFrame) -> list[str]:
+def _say_left_out(comparison: pd.DataFrame) -> list[str]:
     most = int(comparison["not_finite"].max())
     return (
         [

@@ -15,9 +15,9 @@ from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     Cell,
     Column,
-    DataTable,
-    Row,
-    choices_of,
+    SortableTable,
+    TableRow,
+    list_choices,
     metric_cell,
 )
 from nnunet_liver_ext.evaluation.statistics.sentences import number
@@ -33,15 +33,15 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class MetricRow(Row):
+class MetricTableRow(TableRow):
     """A row of one metric, by whose title the reader can filter."""
 
     metric: str = ""
     is_first: bool = False
-    """Of its case: where links to the case lead."""
+    """Whether links to the case lead to this row, the first of its case."""
 
 
-def at_a_glance(
+def summarise_verdicts(
     comparison: pd.DataFrame, values: pd.DataFrame, models: Sequence[str]
 ) -> tuple[list[str], list[tuple[str, int, list[str], list[Verdict]]]]:
     """Names of the differences; for each measure and object the cases, the models' means, and the
@@ -50,13 +50,13 @@ def at_a_glance(
     Means are over the cases in which the value is finite for all models.
     """
     pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
-    found = []
+    lines = []
     for (metric, modality, name), rows in group_rows(comparison, ["metric", "modality", "class"]):
         decimals = METRICS[metric].compared_decimals
-        own = values[
+        rows_of_object = values[
             (values.metric == metric) & (values.modality == modality) & (values["class"] == name)
         ]
-        wide = own.pivot(index="case", columns="model", values="value").reindex(
+        wide = rows_of_object.pivot(index="case", columns="model", values="value").reindex(
             columns=list(models)
         )
         wide = wide.loc[np.isfinite(wide.to_numpy(float)).all(axis=1)]
@@ -68,17 +68,17 @@ def at_a_glance(
         }
         means = [number(float(wide[model].mean()), decimals) for model in models]
         cells = [verdicts.get(pair, Verdict("–", "")) for pair in pairs]
-        found.append((f"{_heading(metric)}, {label(modality, name)}", len(wide), means, cells))
-    return [f"{b} − {a}" for a, b in pairs], found
+        lines.append((f"{_heading(metric)}, {label(modality, name)}", len(wide), means, cells))
+    return [f"{b} − {a}" for a, b in pairs], lines
 
 
-def comparison_case_table(
+def make_comparison_table(
     values: pd.DataFrame,
     metrics: Sequence[str],
     models: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     anchors: Mapping[str, str],
-) -> DataTable:
+) -> SortableTable:
     """A row for each metric, case, modality and class; `values` as
     `comparable_metrics.compared_values`."""
     columns = [Column(model, "", "Models", shown=True) for model in models]
@@ -87,15 +87,15 @@ def comparison_case_table(
     objects = sorted(
         group_rows(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0])
     )
-    rows: list[MetricRow] = []
+    rows: list[MetricTableRow] = []
     seen: set[str] = set()
-    for (case, modality, name, metric), own in objects:
-        by_model = dict(zip(own["model"], own["value"], strict=True))
+    for (case, modality, name, metric), measured in objects:
+        by_model = dict(zip(measured["model"], measured["value"], strict=True))
         rows.append(
-            MetricRow(
+            MetricTableRow(
                 case,
                 anchors[case],
-                str(own["patient"].iloc[0]) if "patient" in own else "",
+                str(measured["patient"].iloc[0]) if "patient" in measured else "",
                 "" if modality == NO_MODALITY else modality,
                 name,
                 _cells(metric, by_model, models, pairs),
@@ -104,9 +104,9 @@ def comparison_case_table(
             )
         )
         seen.add(anchors[case])
-    choices = {"metric": [_heading(metric) for metric in metrics], **choices_of(rows)}
+    choices = {"metric": [_heading(metric) for metric in metrics], **list_choices(rows)}
     with_patients = any(row.patient not in ("", row.case) for row in rows)
-    return DataTable("cases", columns, rows, choices, with_patients)
+    return SortableTable("cases", columns, rows, choices, with_patients)
 
 
 def _cells(
@@ -115,15 +115,15 @@ def _cells(
     models: Sequence[str],
     pairs: Sequence[tuple[str, str]],
 ) -> list[Cell]:
-    own = METRICS[metric]
-    cells = [metric_cell(own, by_model.get(model)) for model in models]
+    entry = METRICS[metric]
+    cells = [metric_cell(entry, by_model.get(model)) for model in models]
     for a, b in pairs:
         if a not in by_model or b not in by_model:
-            cells.append(metric_cell(own, None))
+            cells.append(metric_cell(entry, None))
             continue
         difference = by_model[b] - by_model[a]
         gain = difference if METRICS[metric].higher_is_better else -difference
-        cell = metric_cell(own, difference)
+        cell = metric_cell(entry, difference)
         cells.append(
             Cell(
                 cell.text,

@@ -1,5 +1,4 @@
-"""The paragraph about methods, to be pasted into a paper: what was measured, how, with which
-software, and whom to cite."""
+"""The paragraph about methods for a paper: what was measured, how, and whom to cite."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from nnunet_liver_ext.evaluation.tidy_table import image_rows
 
 
 @dataclass(frozen=True)
-class Methods:
+class MethodsText:
     """Paragraphs with citations in brackets, and the list of these."""
 
     paragraphs: list[str]
@@ -31,20 +30,19 @@ class Methods:
         return "\n\n".join([*self.paragraphs, "References\n" + "\n".join(self.references)])
 
 
-def evaluation_methods(
+def describe_evaluation(
     table: pd.DataFrame,
     options: Options,
     failures: Sequence[CaseFailure],
     details: Mapping[str, pd.DataFrame],
-) -> Methods:
-    """What an evaluation's numbers are, as its options say; only what is in the table is
-    described."""
-    return with_references(
+) -> MethodsText:
+    """What an evaluation's numbers are; only what is in the table is described."""
+    return number_references(
         [" ".join(part) for part in _parts(table, options, failures, details) if part]
     )
 
 
-def with_references(paragraphs: list[str]) -> Methods:
+def number_references(paragraphs: list[str]) -> MethodsText:
     """The paragraphs with "[name]" replaced by "[1]", in the order in which the names of
     `CITATIONS` first come."""
     text = "\n".join(paragraphs)
@@ -54,19 +52,17 @@ def with_references(paragraphs: list[str]) -> Methods:
     )
     for number, name in enumerate(order, start=1):
         paragraphs = [paragraph.replace(f"[{name}]", f"[{number}]") for paragraph in paragraphs]
-    return Methods(
+    return MethodsText(
         paragraphs, [f"{number}. {CITATIONS[name]}" for number, name in enumerate(order, start=1)]
     )
 
 
-def software() -> str:
+def name_software() -> str:
     """Name and versions of what measured."""
-    found = versions()
-    own = found.pop("nnunet_liver_ext")
-    return (
-        f"nnunet_liver_ext {own}"
-        f" ({', '.join(f'{name} {number}' for name, number in found.items())})"
-    )
+    others = versions()
+    version = others.pop("nnunet_liver_ext")
+    numbers = ", ".join(f"{name} {number}" for name, number in others.items())
+    return f"nnunet_liver_ext {version} ({numbers})"
 
 
 def _parts(
@@ -85,8 +81,8 @@ def _material(table: pd.DataFrame, failures: Sequence[CaseFailure]) -> Iterator[
     images = image_rows(table)
     cases, patients = images["case"].nunique(), images["patient"].nunique()
     counts = [
-        f"{modality}: {own['case'].nunique()}"
-        for modality, own in images.groupby("modality", sort=False)
+        f"{modality}: {rows['case'].nunique()}"
+        for modality, rows in images.groupby("modality", sort=False)
     ]
     of_modality = f" ({', '.join(counts)})" if set(images["modality"]) != {NO_MODALITY} else ""
     of_patients = f" of {patients} patients" if patients != cases else ""
@@ -95,8 +91,8 @@ def _material(table: pd.DataFrame, failures: Sequence[CaseFailure]) -> Iterator[
     )
     yield (
         f"Predicted masks of {cases} case{'s' * (cases != 1)}{of_patients}{of_modality} were"
-        f" compared with their references on the references' grids with {software()}, following"
-        f" Metrics Reloaded [metrics_reloaded]. Classes: {classes}."
+        f" compared with their references on the references' grids with {name_software()},"
+        f" following Metrics Reloaded [metrics_reloaded]. Classes: {classes}."
     )
     if failures:
         yield (

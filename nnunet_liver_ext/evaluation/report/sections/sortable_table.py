@@ -45,12 +45,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row; what it is filtered by stands in `case` to `flags`."""
 
     case: str
     anchor: str
-    """Of what its name leads to."""
+    """Id of the element that its name leads to."""
     patient: str
     modality: str
     class_name: str
@@ -60,13 +60,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class DataTable:
+class SortableTable:
     """A whole table with what its toolbar offers."""
 
     name: str
-    """Of the element, such as "cases"."""
+    """Name of the element, such as "cases"."""
     columns: Sequence[Column]
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What can be selected: by "modality" and "class", where there is more than one."""
     with_patients: bool = False
@@ -75,18 +75,18 @@ class DataTable:
     @property
     def families(self) -> list[tuple[str, list[tuple[int, Column]]]]:
         """The columns of each family with their numbers, in order."""
-        found: dict[str, list[tuple[int, Column]]] = {}
+        families: dict[str, list[tuple[int, Column]]] = {}
         for number, column in enumerate(self.columns):
-            found.setdefault(column.family, []).append((number, column))
-        return list(found.items())
+            families.setdefault(column.family, []).append((number, column))
+        return list(families.items())
 
 
-def metrics_by_family(names: Iterable[str]) -> list[Metric]:
+def sort_by_family(names: Iterable[str]) -> list[Metric]:
     """The metrics, those of a family together."""
     there = set(names)
     order = list(FAMILIES)
-    found = [metric for metric in METRICS.values() if metric.name in there]
-    return sorted(found, key=lambda metric: order.index(metric.family))
+    metrics = [metric for metric in METRICS.values() if metric.name in there]
+    return sorted(metrics, key=lambda metric: order.index(metric.family))
 
 
 def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
@@ -117,10 +117,10 @@ def metric_cell(metric: Metric, value: float | None) -> Cell:
     )  # no minus before a zero
 
 
-def choices_of(rows: Sequence[Row]) -> dict[str, list[str]]:
+def list_choices(rows: Sequence[TableRow]) -> dict[str, list[str]]:
     """What the rows can be filtered by, where there is more than one."""
     values = {"modality": [row.modality for row in rows], "class": [row.class_name for row in rows]}
     unique = {
-        name: [value for value in dict.fromkeys(own) if value] for name, own in values.items()
+        name: [value for value in dict.fromkeys(column) if value] for name, column in values.items()
     }
-    return {name: own for name, own in unique.items() if len(own) > 1}
+    return {name: choices for name, choices in unique.items() if len(choices) > 1}

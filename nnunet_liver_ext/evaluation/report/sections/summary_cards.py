@@ -15,7 +15,7 @@ from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import AS_GOOD_AS_A_RATER, METRICS
-from nnunet_liver_ext.evaluation.report.sections.sortable_table import FAMILIES, metrics_by_family
+from nnunet_liver_ext.evaluation.report.sections.sortable_table import FAMILIES, sort_by_family
 from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
 from nnunet_liver_ext.evaluation.results.results_table import summarise
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
@@ -52,7 +52,7 @@ class Spread:
     warning: str
 
 
-def cards(
+def make_cards(
     table: pd.DataFrame, failures: Sequence[CaseFailure], flags: Sequence[Flag]
 ) -> list[Card]:
     """A card for each modality and class, in the order of the table."""
@@ -61,7 +61,7 @@ def cards(
     return [
         Card(
             label(modality, name),
-            own["case"].nunique(),
+            rows["case"].nunique(),
             sum(key.modality in (modality, NO_MODALITY) for key in failed),
             len(
                 {
@@ -70,13 +70,13 @@ def cards(
                     if flag.key.modality == modality and flag.class_name == name
                 }
             ),
-            _facts(own),
+            _facts(rows),
         )
-        for (modality, name), own in group_rows(images, ["modality", "class"])
+        for (modality, name), rows in group_rows(images, ["modality", "class"])
     ]
 
 
-def pair_cards(table: pd.DataFrame, pairs: Sequence[dict[str, Any]]) -> list[Card]:
+def make_pair_cards(table: pd.DataFrame, pairs: Sequence[dict[str, Any]]) -> list[Card]:
     """A card for the pairs of each class."""
     rows = pair_rows(table)
     return [
@@ -97,20 +97,18 @@ def pair_cards(table: pd.DataFrame, pairs: Sequence[dict[str, Any]]) -> list[Car
     ]
 
 
-def all_measures(
+def collect_spreads(
     table: pd.DataFrame,
 ) -> tuple[list[str], list[tuple[str, list[tuple[str, list[Spread | None]]]]]]:
     """Names of the objects, and by family the title of each measure with its spread in each
     object."""
     summary = summarise(table)
     objects = [key for key, _ in group_rows(summary, ["modality", "class"])]
-    found = {
-        key: rows.iloc[0] for key, rows in group_rows(summary, ["modality", "class", "metric"])
-    }
+    rows = {key: rows.iloc[0] for key, rows in group_rows(summary, ["modality", "class", "metric"])}
     families: dict[str, list[tuple[str, list[Spread | None]]]] = {}
-    for metric in metrics_by_family(table["metric"].unique()):
+    for metric in sort_by_family(table["metric"].unique()):
         cells = [
-            _spread(found[*key, metric.name]) if (*key, metric.name) in found else None
+            _spread(rows[*key, metric.name]) if (*key, metric.name) in rows else None
             for key in objects
         ]
         families.setdefault(FAMILIES[metric.family], []).append((metric.heading, cells))
@@ -118,7 +116,9 @@ def all_measures(
 
 
 def _facts(rows: pd.DataFrame) -> list[Fact]:
-    by_metric = {str(name): own["value"] for name, own in rows.groupby("metric", sort=False)}
+    by_metric = {
+        str(name): measured["value"] for name, measured in rows.groupby("metric", sort=False)
+    }
     facts = [
         _fact(metric.name, by_metric[metric.name])
         for metric in METRICS.values()
@@ -128,13 +128,13 @@ def _facts(rows: pd.DataFrame) -> list[Fact]:
         facts.append(_volume_bias(by_metric))
     if "uncertainty_aware_score" in by_metric:
         as_good = int((by_metric["uncertainty_aware_score"] >= AS_GOOD_AS_A_RATER - 1e-9).sum())
-        own = _fact("uncertainty_aware_score", by_metric["uncertainty_aware_score"])
+        score = _fact("uncertainty_aware_score", by_metric["uncertainty_aware_score"])
         facts.append(
             Fact(
-                own.name,
-                own.value,
+                score.name,
+                score.value,
                 f"{as_good} of {len(rows['case'].unique())} as good as a rater",
-                own.warning,
+                score.warning,
             )
         )
     if "lesion_f1" in by_metric:
@@ -147,33 +147,33 @@ def _facts(rows: pd.DataFrame) -> list[Fact]:
 
 
 def _fact(metric: str, values: pd.Series, name: str = "") -> Fact:
-    own = METRICS[metric]
+    entry = METRICS[metric]
     finite = values[values.map(math.isfinite)]
-    unit = "" if own.unit == "1" else f" {own.unit}"
+    unit = "" if entry.unit == "1" else f" {entry.unit}"
     if finite.empty:
-        return Fact(name or own.title, "–", "", _not_finite(values))
-    std = f" ± {own.format(float(finite.std()))}" if len(finite) > 1 else ""
+        return Fact(name or entry.title, "–", "", _not_finite(values))
+    std = f" ± {entry.format(float(finite.std()))}" if len(finite) > 1 else ""
     more = (
-        f"median {own.format(float(finite.median()))}, {own.format(finite.min())} to"
-        f" {own.format(finite.max())}"
+        f"median {entry.format(float(finite.median()))}, {entry.format(finite.min())} to"
+        f" {entry.format(finite.max())}"
     )
     return Fact(
-        name or own.title,
-        f"{own.format(float(finite.mean()))}{std}{unit}",
+        name or entry.title,
+        f"{entry.format(float(finite.mean()))}{std}{unit}",
         more,
         _not_finite(values),
     )
 
 
 def _volume_bias(by_metric: dict[str, pd.Series]) -> Fact:
-    own, relative = METRICS["volume_difference"], METRICS["relative_volume_difference"]
+    entry, relative = METRICS["volume_difference"], METRICS["relative_volume_difference"]
     limits = limits_of_agreement(by_metric["volume_difference"])
     percent = by_metric.get("relative_volume_difference", pd.Series(dtype=float))
     finite = percent[percent.map(math.isfinite)]
-    more = f"95 % limits {own.format(limits.lower)} to {own.format(limits.upper)} ml"
+    more = f"95 % limits {entry.format(limits.lower)} to {entry.format(limits.upper)} ml"
     if len(finite):
         more += f"; mean {relative.format(float(finite.mean()))} %"
-    return Fact("Volume, bias", f"{own.format(limits.mean)} ml", more)
+    return Fact("Volume, bias", f"{entry.format(limits.mean)} ml", more)
 
 
 def _lesions(by_metric: dict[str, pd.Series]) -> Fact:
@@ -182,18 +182,20 @@ def _lesions(by_metric: dict[str, pd.Series]) -> Fact:
         for name in ("true_positives", "false_positives", "false_negatives")
     )
     pooled = 2 * found / (2 * found + false + missed) if found + false + missed else math.nan
-    own = METRICS["lesion_f1"]
-    mean = own.format(float(by_metric["lesion_f1"].mean()))
+    entry = METRICS["lesion_f1"]
+    mean = entry.format(float(by_metric["lesion_f1"].mean()))
     more = f"{found:g} found, {missed:g} missed, {false:g} false; mean of cases {mean}"
-    return Fact("Lesion F1, all cases", own.format(pooled), more)
+    return Fact("Lesion F1, all cases", entry.format(pooled), more)
 
 
 def _pair_facts(row: dict[str, Any], rows: pd.DataFrame) -> list[Fact]:
-    own = METRICS["relative_similarity_prediction"]
-    gain, against = own.format(float(row["gain"])), own.format(float(row["reference"]))
+    entry = METRICS["relative_similarity_prediction"]
+    gain, against = entry.format(float(row["gain"])), entry.format(float(row["reference"]))
     excluded = f"{row['excluded']} excluded" if row["excluded"] else ""
     more = f"references {against}, difference {gain}"
-    facts = [Fact("Relative similarity D_S", own.format(float(row["prediction"])), more, excluded)]
+    facts = [
+        Fact("Relative similarity D_S", entry.format(float(row["prediction"])), more, excluded)
+    ]
     for name, title in (
         ("prediction", "Volume, first − second"),
         ("reference", "the same, references"),
