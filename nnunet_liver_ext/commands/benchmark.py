@@ -50,7 +50,7 @@ def similarity_toy(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.benchmark.similarity_toy.experiment import (
+    from nnunet_liver_ext.benchmark.similarity_toy.sweep import (
         PAPER,
         QUICK,
         Settings,

@@ -67,8 +67,8 @@ def import_weights(
     """
     from rich.console import Console
 
+    from nnunet_liver_ext.weights.import_table import import_table, next_steps
     from nnunet_liver_ext.weights.import_weights import import_weights as run_import
-    from nnunet_liver_ext.weights.terminal import import_table, next_steps
 
     imported = run_import(
         kind,

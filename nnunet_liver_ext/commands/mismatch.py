@@ -54,8 +54,8 @@ def mismatch(
 
     from nnunet_liver_ext.atomic_write import refuse_existing
     from nnunet_liver_ext.benchmark.mismatch.drop_tables import drop_table
-    from nnunet_liver_ext.benchmark.mismatch.experiment import WRITTEN, mismatch_test
-    from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
+    from nnunet_liver_ext.benchmark.mismatch.mismatch_test import WRITTEN, mismatch_test
+    from nnunet_liver_ext.benchmark.mismatch.predict_both import Pairing
     from nnunet_liver_ext.evaluation.options import Options
     from nnunet_liver_ext.studies.study_layouts import read_studies
 

@@ -82,7 +82,7 @@ class JointMaps:
                 " grids."
             )
         from nnunet_liver_ext.environment import dataset_folder
-        from nnunet_liver_ext.inference.split import split_folder
+        from nnunet_liver_ext.inference.split_joint_maps import split_folder
 
         split_folder(self.split, dataset_folder(self.dataset, "raw"), out, overwrite=overwrite)
         typer.echo(f"Native masks: {out}")

@@ -7,6 +7,6 @@
     study_prediction.py  all of that for one study, in memory: `load_model`, `predict_study`
     predict.py           the same for many studies, with files
 
-Beside that way: `deformation.py` with `registors.py` (how image 1 is moved onto image 2),
-`split.py` (joint maps of nnUNetv2_predict), `prediction_json.py` (what a folder's masks are of).
+Beside that way: `pair_deformation.py` with `registors.py` (how image 1 is moved onto image 2),
+`split_joint_maps.py` (joint maps of nnUNetv2_predict), `prediction_json.py` (what a folder's masks are of).
 """

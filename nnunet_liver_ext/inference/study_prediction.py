@@ -15,12 +15,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import CASE_FAILURES, InputError, failure_reason
-from nnunet_liver_ext.inference.deformation import Deformation, find_deformation
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import PreparedStudy, probabilities_on_common_grid
 from nnunet_liver_ext.inference.organ import OrganFinder
+from nnunet_liver_ext.inference.pair_deformation import Deformation, find_deformation
 from nnunet_liver_ext.postprocessing.border_lesions import PAPER, postprocess_label_map
 from nnunet_liver_ext.postprocessing.largest_piece import keep_largest
 from nnunet_liver_ext.space.images import (

@@ -10,12 +10,12 @@ from typing import Any
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
+from nnunet_liver_ext.weights.import_record import origin, record_of, write_import
 from nnunet_liver_ext.weights.kinds import KINDS, NNUNET, Kind
 from nnunet_liver_ext.weights.matching import Matches, import_into
-from nnunet_liver_ext.weights.record import origin, record_of, write_import
 from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint, read_checkpoint
 from nnunet_liver_ext.weights.stock_plans import architecture_differences
-from nnunet_liver_ext.weights.target import Target, build_target
+from nnunet_liver_ext.weights.target_network import Target, build_target
 
 LEAST_SHARE = 0.5
 """Of the numbers in the network's encoder; an import of less is refused unless it is forced."""

@@ -15,10 +15,10 @@ from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from typer.testing import CliRunner
 
 from nnunet_liver_ext.benchmark.mismatch.drop_tables import drops
-from nnunet_liver_ext.benchmark.mismatch.experiment import mismatch_test
-from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing, predict_both
+from nnunet_liver_ext.benchmark.mismatch.mismatch_test import mismatch_test
 from nnunet_liver_ext.benchmark.mismatch.partners import covered_share, other_studies, placed
-from nnunet_liver_ext.benchmark.mismatch.prediction import SeparateViews, in_the_same_frame
+from nnunet_liver_ext.benchmark.mismatch.predict_both import Pairing, predict_both
+from nnunet_liver_ext.benchmark.mismatch.view_predictor import SeparateViews, in_the_same_frame
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.options import Options

@@ -10,7 +10,9 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from nnunet_liver_ext.benchmark.similarity_toy.experiment import (
+from nnunet_liver_ext.benchmark.similarity_toy.figure import as_markdown, summarise, write_results
+from nnunet_liver_ext.benchmark.similarity_toy.scores import read_test_pairs, scores_of
+from nnunet_liver_ext.benchmark.similarity_toy.sweep import (
     DATASET,
     PAPER,
     QUICK,
@@ -21,8 +23,6 @@ from nnunet_liver_ext.benchmark.similarity_toy.experiment import (
     quicker,
     run_similarity_toy,
 )
-from nnunet_liver_ext.benchmark.similarity_toy.figure import as_markdown, summarise, write_results
-from nnunet_liver_ext.benchmark.similarity_toy.scores import read_test_pairs, scores_of
 from nnunet_liver_ext.errors import InputError
 
 TINY = Scale(

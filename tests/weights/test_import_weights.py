@@ -205,7 +205,7 @@ def test_rgb_becomes_slices_of_one_channel(tmp_path: Path):
 
 def stock(path: Path, plans_file: Path, **init_args: Any) -> Path:
     """A checkpoint with the keys of nnU-Net's own trainers, of the network of these plans."""
-    from nnunet_liver_ext.weights.target import build_target
+    from nnunet_liver_ext.weights.target_network import build_target
 
     target = build_target(str(plans_file), configuration="3d_fullres", seed=8)
     dataset_json = json.loads((plans_file.parent / "dataset.json").read_text())

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.benchmark.mismatch.mismatch_test import Pairing
+from nnunet_liver_ext.benchmark.mismatch.predict_both import Pairing
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.options import Options

@@ -17,19 +17,19 @@ from typer.testing import CliRunner
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.deformation import warp
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.inference.deformation import (
+from nnunet_liver_ext.inference.load_model import load_model
+from nnunet_liver_ext.inference.native import (
+    decide_on_native_grid,
+    prepare_study,
+    probabilities_on_common_grid,
+)
+from nnunet_liver_ext.inference.pair_deformation import (
     displacement_image,
     field_on,
     find_deformation,
     moved_mask,
     network_grid,
     vectors_in_mm,
-)
-from nnunet_liver_ext.inference.load_model import load_model
-from nnunet_liver_ext.inference.native import (
-    decide_on_native_grid,
-    prepare_study,
-    probabilities_on_common_grid,
 )
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.inference.registors import load_registor

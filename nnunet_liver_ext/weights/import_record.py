@@ -26,7 +26,7 @@ from nnunet_liver_ext.trainers.warm_start import IMPORTED
 from nnunet_liver_ext.weights.kinds import Kind
 from nnunet_liver_ext.weights.matching import Matches
 from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint
-from nnunet_liver_ext.weights.target import Target
+from nnunet_liver_ext.weights.target_network import Target
 
 
 def record_of(
