@@ -55,7 +55,7 @@ def mismatch(
     from nnunet_liver_ext.atomic_write import refuse_existing
     from nnunet_liver_ext.benchmark.mismatch.drop_tables import drop_table
     from nnunet_liver_ext.benchmark.mismatch.mismatch_test import WRITTEN, mismatch_test
-    from nnunet_liver_ext.benchmark.mismatch.predict_both import Pairing
+    from nnunet_liver_ext.benchmark.mismatch.partners import Partners
     from nnunet_liver_ext.evaluation.options import Options
     from nnunet_liver_ext.studies.study_layouts import read_studies
 
@@ -66,9 +66,9 @@ def mismatch(
         for name, path in parse_models(models).items()
     }
     modalities = _common_modalities(list(loaded.values()))
-    pairing = Pairing.of(read_studies(studies, modalities=modalities), modalities, seed=seed)
+    partners = Partners.draw(read_studies(studies, modalities=modalities), modalities, seed=seed)
     result = mismatch_test(
-        loaded, pairing, out, options, reference_classes=classes.parse(), **results.arguments()
+        loaded, partners, out, options, reference_classes=classes.parse(), **results.arguments()
     )
     console = Console()
     console.print(drop_table(result.summary))

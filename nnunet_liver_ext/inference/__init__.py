@@ -8,5 +8,6 @@
     predict.py           the same for many studies, with files
 
 Beside that way: `pair_deformation.py` with `registors.py` (how image 1 is moved onto image 2),
-`split_joint_maps.py` (joint maps of nnUNetv2_predict), `prediction_json.py` (what a folder's masks are of).
+`split_joint_maps.py` (joint maps of nnUNetv2_predict), `prediction_json.py` (what a folder's masks
+are of).
 """

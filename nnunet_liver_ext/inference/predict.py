@@ -43,7 +43,7 @@ def predict_studies(
     """Predicts every study and writes NAME_T1.nii.gz and NAME_T2.nii.gz (or NAME.nii.gz) to `out`.
 
     A model that was loaded with its registors also gives NAME_deformation.nii.gz, which moves T1
-    onto T2, and NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.deformation`).
+    onto T2, and NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.pair_deformation`).
 
     A tumour model needs an organ mask: `Study.masks["liver"]`, or `organ_model` finds it
     (liver/NAME.nii.gz). Lesions are then restricted to the organ (`postprocessing.border_lesions`).

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.benchmark.mismatch.drop_tables import drops
 from nnunet_liver_ext.benchmark.mismatch.mismatch_test import mismatch_test
-from nnunet_liver_ext.benchmark.mismatch.partners import covered_share, other_studies, placed
-from nnunet_liver_ext.benchmark.mismatch.predict_both import Pairing, predict_both
-from nnunet_liver_ext.benchmark.mismatch.view_predictor import SeparateViews, in_the_same_frame
+from nnunet_liver_ext.benchmark.mismatch.partners import Partners, draw_lenders
+from nnunet_liver_ext.benchmark.mismatch.placement import covered_share, place_image
+from nnunet_liver_ext.benchmark.mismatch.predict_both import predict_both
+from nnunet_liver_ext.benchmark.mismatch.view_predictor import SeparateViews, replace_channel
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.options import Options
@@ -94,9 +95,9 @@ def models(model_folders) -> dict[str, Model]:
 def tested(models, csv, tmp_path_factory: pytest.TempPathFactory):
     """The whole test with two models: its folder and what came out."""
     out = tmp_path_factory.mktemp("tested")
-    pairing = Pairing.of(read_studies(csv), ("T1", "T2"), seed=5)
+    partners = Partners.draw(read_studies(csv), ("T1", "T2"), seed=5)
     given = {"single": models[SINGLE], "dual": models[DUAL]}
-    return out, mismatch_test(given, pairing, out, ONLY_OVERLAP, **QUICKLY)
+    return out, mismatch_test(given, partners, out, ONLY_OVERLAP, **QUICKLY)
 
 
 def study(patient: str, name: str, *images: str, masks: bool = True) -> Study:
@@ -111,7 +112,7 @@ def study(patient: str, name: str, *images: str, masks: bool = True) -> Study:
 def test_nobody_gets_his_own_image_and_everybodys_is_given(number: int):
     studies = [study(f"p{n}", visit) for n in range(number) for visit in ("a", "b")]
     for seed in range(10):
-        others = other_studies(studies, seed=seed)
+        others = draw_lenders(studies, seed=seed)
         pairs = {own.patient: others[own.name].patient for own in studies}
         assert all(own != other for own, other in pairs.items())
         assert set(pairs.values()) == set(pairs)
@@ -120,14 +121,14 @@ def test_nobody_gets_his_own_image_and_everybodys_is_given(number: int):
 
 def test_the_draw_depends_on_seed_and_studies_only():
     studies = [study(f"p{n}", "a") for n in range(6)]
-    draws = [other_studies(studies, seed=seed) for seed in range(5)]
-    assert other_studies(studies[::-1], seed=3) == draws[3]
+    draws = [draw_lenders(studies, seed=seed) for seed in range(5)]
+    assert draw_lenders(studies[::-1], seed=3) == draws[3]
     assert len({tuple(own.patient for own in draw.values()) for draw in draws}) > 1
 
 
 def test_of_a_patient_with_fewer_studies_some_come_twice():
     studies = [study("p1", name) for name in "abc"] + [study("p2", "x"), study("p2", "y")]
-    others = other_studies(studies, seed=0)
+    others = draw_lenders(studies, seed=0)
     assert [others[f"p1_{name}"].study for name in "abc"] == ["x", "y", "x"]
     assert [others[f"p2_{name}"].study for name in "xy"] == ["a", "b"]
 
@@ -136,18 +137,18 @@ def test_one_patient_is_too_few():
     with pytest.raises(
         InputError, match="there is one patient with both images; mismatched pairs need two"
     ):
-        Pairing.of([study("p1", "a"), study("p1", "b"), study("p2", "a", "T1")], ("T1", "T2"))
+        Partners.draw([study("p1", "a"), study("p1", "b"), study("p2", "a", "T1")], ("T1", "T2"))
     with pytest.raises(InputError, match="no study with both images has a mask"):
-        Pairing.of([study("p1", "a", masks=False), study("p2", "a", masks=False)], ("T1", "T2"))
+        Partners.draw([study("p1", "a", masks=False), study("p2", "a", masks=False)], ("T1", "T2"))
 
 
 def test_a_study_without_masks_lends_its_images():
-    pairing = Pairing.of(
+    partners = Partners.draw(
         [study("p1", "a"), study("p2", "a", masks=False), study("p3", "a", "T2")], ("T1", "T2")
     )
-    assert [own.name for own in pairing.studies] == ["p1_a"]
-    assert pairing.others["p1_a"].patient == "p2"
-    assert pairing.left_out == ("p2_a", "p3_a")
+    assert [study.name for study in partners.studies] == ["p1_a"]
+    assert partners.lender["p1_a"].patient == "p2"
+    assert partners.left_out == ("p2_a", "p3_a")
 
 
 # ---------------------------------------------------------------- where it is put
@@ -167,10 +168,10 @@ def test_scanner_coordinates_decide_unless_they_are_too_far_apart():
     image = image_like(
         np.arange(np.prod(T1_GRID.size), dtype=np.float32).reshape(T1_GRID.size[::-1]), T1_GRID
     )
-    beside = placed(image, T2_GRID)
+    beside = place_image(image, T2_GRID)
     assert (beside.alignment, beside.image is image) == ("scanner", True)
     assert beside.covered > 0.7
-    far = placed(image_like(array(image), moved(T1_GRID, FAR_AWAY_MM)), T2_GRID)
+    far = place_image(image_like(array(image), moved(T1_GRID, FAR_AWAY_MM)), T2_GRID)
     assert far.alignment == "centre"
     np.testing.assert_allclose(
         Grid.from_image(far.image).corners().mean(0), T2_GRID.corners().mean(0), atol=1e-4
@@ -188,7 +189,7 @@ def test_the_crop_stays_that_of_the_matching_pair():
         rng.random((8, 9, 10)),
         np.pad(np.ones((1, 1, 1)), ((4, 3), (4, 4), (4, 5))),
     ):
-        changed = in_the_same_frame(matching, 1, other.astype(np.float32))
+        changed = replace_channel(matching, 1, other.astype(np.float32))
         assert (
             crop_to_nonzero(changed)[2] == crop_to_nonzero(matching)[2] == [[2, 7], [2, 7], [1, 8]]
         )
@@ -196,7 +197,7 @@ def test_the_crop_stays_that_of_the_matching_pair():
         box = (slice(2, 7), slice(2, 7), slice(1, 8))
         np.testing.assert_allclose(changed[1][box], other[box], atol=1e-30)
     with pytest.raises(InputError, match="both images are empty"):
-        in_the_same_frame(np.zeros((2, 3, 3, 3), np.float32), 1, np.ones((3, 3, 3), np.float32))
+        replace_channel(np.zeros((2, 3, 3, 3), np.float32), 1, np.ones((3, 3, 3), np.float32))
 
 
 def test_views_are_those_of_the_strategy(models):
@@ -295,9 +296,9 @@ def test_the_files_say_who_stood_in_and_how(tested, csv):
 
 
 def test_a_preregistered_model_is_tested_on_its_fixed_image(models, csv, tmp_path: Path):
-    pairing = Pairing.of(read_studies(csv), ("T1", "T2"))
+    partners = Partners.draw(read_studies(csv), ("T1", "T2"))
     result = mismatch_test(
-        {"pre": models[PREREGISTERED]}, pairing, tmp_path, ONLY_OVERLAP, **QUICKLY
+        {"pre": models[PREREGISTERED]}, partners, tmp_path, ONLY_OVERLAP, **QUICKLY
     )
     assert set(result.table.modality) == {"T2"}
     matched, mismatched = masks(tmp_path, "pre", "matched"), masks(tmp_path, "pre", "mismatched")
@@ -307,32 +308,35 @@ def test_a_preregistered_model_is_tested_on_its_fixed_image(models, csv, tmp_pat
 
 
 def test_what_is_there_is_kept_and_other_partners_are_not_mixed_in(models, csv, tmp_path: Path):
-    pairing = Pairing.of(read_studies(csv), ("T1", "T2"), seed=5)
-    assert predict_both(models[SINGLE], pairing, tmp_path) == []
+    partners = Partners.draw(read_studies(csv), ("T1", "T2"), seed=5)
+    assert predict_both(models[SINGLE], partners, tmp_path) == []
     files = sorted(tmp_path.rglob("*.nii.gz"))
     before = {path: path.stat().st_mtime_ns for path in files}
     gone = tmp_path / "mismatched" / "predictions" / "carl_1_T2.nii.gz"
     gone.unlink()
-    predict_both(models[SINGLE], pairing, tmp_path)
+    predict_both(models[SINGLE], partners, tmp_path)
     again = {path for path in files if path.stat().st_mtime_ns != before[path]}
     assert again == {path for path in files if path.name.startswith("carl_1")}
     other = next(
-        one
+        drawn
         for seed in range(20)
-        if (one := Pairing.of(read_studies(csv), ("T1", "T2"), seed=seed)).others != pairing.others
+        if (drawn := Partners.draw(read_studies(csv), ("T1", "T2"), seed=seed)).lender
+        != partners.lender
     )
-    for model, with_pairing in ((models[SINGLE], other), (models[DUAL], pairing)):
+    for model, their_partners in ((models[SINGLE], other), (models[DUAL], partners)):
         with pytest.raises(
             InputError, match="of another model, of other studies or with other options"
         ):
-            predict_both(model, with_pairing, tmp_path)
+            predict_both(model, their_partners, tmp_path)
     predict_both(models[SINGLE], other, tmp_path, overwrite=True)
 
 
 def test_results_are_not_overwritten_unasked(tested, models, csv):
     out, _ = tested
     with pytest.raises(InputError, match=r"mismatch.csv exists"):
-        mismatch_test({"single": models[SINGLE]}, Pairing.of(read_studies(csv), ("T1", "T2")), out)
+        mismatch_test(
+            {"single": models[SINGLE]}, Partners.draw(read_studies(csv), ("T1", "T2")), out
+        )
 
 
 def test_a_study_that_cannot_be_predicted_is_listed(models, csv, tmp_path: Path):
@@ -340,19 +344,21 @@ def test_a_study_that_cannot_be_predicted_is_listed(models, csv, tmp_path: Path)
     broken = tmp_path / "broken_T1.nii.gz"
     broken.write_bytes(studies[0].images["T1"].read_bytes()[:3000])
     bad = Study("dora", "1", {**studies[0].images, "T1": broken}, studies[0].masks)
-    pairing = Pairing.of([*studies, bad], ("T1", "T2"), seed=1)
-    borrower = next(own for own in pairing.studies if pairing.others[own.name].patient == "dora")
+    partners = Partners.draw([*studies, bad], ("T1", "T2"), seed=1)
+    borrower = next(
+        study for study in partners.studies if partners.lender[study.name].patient == "dora"
+    )
     result = mismatch_test(
-        {"single": models[SINGLE]}, pairing, tmp_path / "out", ONLY_OVERLAP, **QUICKLY
+        {"single": models[SINGLE]}, partners, tmp_path / "out", ONLY_OVERLAP, **QUICKLY
     )
     failed = {failure.case for failure in result.failures}
     assert failed >= {"single: dora_1", f"single: {borrower.name}"}
-    assert set(result.table.case) == {own.name for own in pairing.studies} - {
+    assert set(result.table.case) == {study.name for study in partners.studies} - {
         case.split(": ")[1] for case in failed
     }
     with pytest.raises(SomeCasesFailed, match="damaged or incomplete"):
         result.raise_for_failures()
-    only_bad = Pairing((bad,), {bad.name: studies[0]}, 0, ())
+    only_bad = Partners((bad,), {bad.name: studies[0]}, 0, ())
     with pytest.raises(SomeCasesFailed, match="1 of 1"):
         predict_both(models[SINGLE], only_bad, tmp_path / "bad")
 
@@ -367,7 +373,7 @@ def test_a_model_of_another_trainer_is_refused(models, csv, tmp_path: Path):
         trainer="nnUNetTrainer",
     )
     with pytest.raises(InputError, match="a model of nnUNetTrainer cannot be asked"):
-        predict_both(foreign, Pairing.of(read_studies(csv), ("T1", "T2")), tmp_path / "out")
+        predict_both(foreign, Partners.draw(read_studies(csv), ("T1", "T2")), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

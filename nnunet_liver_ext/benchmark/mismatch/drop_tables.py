@@ -1,5 +1,4 @@
-"""Tables of the mismatch test: the drop of each case, their means, and both for files and a
-terminal.
+"""Tables of the mismatch test: the drop of each case and their means, for files and a terminal.
 
 A drop is the value with the matching auxiliary image minus that with another patient's: positive
 where Dice falls, negative where a distance grows. Of signed differences (of volume) the absolute
@@ -20,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.benchmark.mismatch.predict_both import Pairing
+from nnunet_liver_ext.benchmark.mismatch.partners import Partners
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.options import Options
@@ -62,7 +61,7 @@ SUMMARY = {
 
 
 @dataclass(frozen=True)
-class Mismatch:
+class MismatchResult:
     """What came out of the mismatch test."""
 
     table: pd.DataFrame
@@ -81,20 +80,21 @@ class Mismatch:
 
 
 def drops(matched: pd.DataFrame, mismatched: pd.DataFrame) -> pd.DataFrame:
-    """case, patient, modality, class, metric, unit, matched, mismatched and drop, of the cases that
-    both tables have.
+    """What each case of both tables loses with another patient's auxiliary image.
 
-    A drop is nan where both values are infinite or one does not exist.
+    Columns: case, patient, modality, class, metric, unit, matched, mismatched and drop. A drop is
+    nan where both values are infinite or one does not exist.
 
     Args:
         matched: results with the matching auxiliary image.
         mismatched: those with another patient's.
     """
     metrics = comparable_metrics(matched["metric"])
-    own, other = (compared_values(table, metrics) for table in (matched, mismatched))
-    both = own.rename(columns={"value": "matched"}).merge(
-        other.rename(columns={"value": "mismatched"}), on=OBJECT
+    values = (
+        compared_values(table, metrics).rename(columns={"value": kind})
+        for kind, table in (("matched", matched), ("mismatched", mismatched))
     )
+    both = pd.merge(*values, on=OBJECT)
     return both.assign(drop=both["matched"] - both["mismatched"])[
         [*OBJECT, "matched", "mismatched", "drop"]
     ]
@@ -135,16 +135,20 @@ def drop_table(summary: pd.DataFrame) -> Table:
 
 
 def write_json(
-    result: Mismatch, models: Mapping[str, Any], pairing: Pairing, path: Path, options: Options
+    result: MismatchResult,
+    models: Mapping[str, Any],
+    partners: Partners,
+    path: Path,
+    options: Options,
 ) -> None:
     """How it was done, and the summary; numbers that do not exist are null."""
     content = {
         "conventions": CONVENTIONS,
         "options": options.to_json(),
-        "seed": pairing.seed,
-        "others": {study.name: pairing.others[study.name].name for study in pairing.studies},
+        "seed": partners.seed,
+        "others": partners.lender_names(),
         "models": models,
-        "summary": [_renamed(row) for row in result.summary.to_dict("records")],
+        "summary": [_rename_columns(row) for row in result.summary.to_dict("records")],
         "notes": result.notes,
         "failures": [vars(failure) for failure in result.failures],
         "versions": versions(),
@@ -154,7 +158,7 @@ def write_json(
         unfinished.write_text(text + "\n", encoding="utf-8")
 
 
-def _renamed(row: Mapping[Any, Any]) -> dict[str, Any]:
+def _rename_columns(row: Mapping[Any, Any]) -> dict[str, Any]:
     values = {
         new: row[old].item() if hasattr(row[old], "item") else row[old]
         for old, new in SUMMARY.items()

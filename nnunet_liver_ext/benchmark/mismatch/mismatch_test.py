@@ -1,5 +1,7 @@
-"""The mismatch test from loaded models to files: the predictions of `mismatch` measured, and what
-they drop by."""
+"""How much a model relies on the auxiliary image: the drop in Dice when that is another patient's.
+
+Couteaux et al. 2021, "Comparison of strategies", section 4, table 3.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.atomic_write import refuse_existing
-from nnunet_liver_ext.benchmark.mismatch.drop_tables import Mismatch, drops, write_json
+from nnunet_liver_ext.benchmark.mismatch.drop_tables import MismatchResult, drops, write_json
+from nnunet_liver_ext.benchmark.mismatch.partners import Partners
 from nnunet_liver_ext.benchmark.mismatch.predict_both import (
     KINDS,
     PLACEMENTS,
     PREDICTIONS,
-    Pairing,
     predict_both,
 )
 from nnunet_liver_ext.errors import CaseFailure
@@ -34,22 +36,21 @@ WRITTEN = ("mismatch.csv", "mismatch.json")
 
 def mismatch_test(
     models: Mapping[str, Model],
-    pairing: Pairing,
+    partners: Partners,
     out: Path,
     options: Options = Options(),
     *,
     overwrite: bool = False,
     **settings: Any,
-) -> Mismatch:
-    """Predicts and measures every study with its own and with another patient's auxiliary image,
-    with each model.
+) -> MismatchResult:
+    """Predicts and measures every study beside its own and beside another patient's other image.
 
     Writes OUT/mismatch.csv and mismatch.json, and for each model OUT/MODEL/matched and
     OUT/MODEL/mismatched with predictions, results and report. An interrupted run continues.
 
     Args:
         models: loaded models by the name that their results get, all with the same images.
-        pairing: who takes whose images.
+        partners: who takes whose images.
         out: folder, made if it does not exist.
         options: what is measured and how; the similarity of a pair's masks is not, as each was
             predicted on its own.
@@ -58,44 +59,46 @@ def mismatch_test(
             (of the studies' masks).
 
     Raises:
-        InputError: there are results already, or as `mismatch.predict_both`.
+        InputError: there are results already, or as `predict_both.predict_both`.
     """
     refuse_existing(out, WRITTEN, overwrite=overwrite)
     results = [
-        _of_model(name, model, pairing, out / name, options, settings, overwrite=overwrite)
+        _test_model(name, model, partners, out / name, options, settings, overwrite=overwrite)
         for name, model in models.items()
     ]
-    result = Mismatch(
-        pd.concat([own.table for own in results], ignore_index=True),
-        pd.concat([own.summary for own in results], ignore_index=True),
-        [failure for own in results for failure in own.failures],
-        _notes(pairing),
-        sum(own.total for own in results),
+    all_models = MismatchResult(
+        pd.concat([result.table for result in results], ignore_index=True),
+        pd.concat([result.summary for result in results], ignore_index=True),
+        [failure for result in results for failure in result.failures],
+        _notes(partners),
+        sum(result.total for result in results),
     )
     described = {name: model.describe() for name, model in models.items()}
-    write_json(result, described, pairing, out / "mismatch.json", options)
-    write_csv(result.table, out / "mismatch.csv")  # last: where it is, all else is
-    return result
+    write_json(all_models, described, partners, out / "mismatch.json", options)
+    write_csv(all_models.table, out / "mismatch.csv")  # last: where it is, all else is
+    return all_models
 
 
-def _of_model(
+def _test_model(
     name: str,
     model: Model,
-    pairing: Pairing,
+    partners: Partners,
     folder: Path,
     options: Options,
     settings: Mapping[str, Any],
     *,
     overwrite: bool,
-) -> Mismatch:
-    failed = predict_both(model, pairing, folder, overwrite=overwrite)
+) -> MismatchResult:
+    failed = predict_both(model, partners, folder, overwrite=overwrite)
     failures = [CaseFailure(f"{name}: {failure.case}", failure.reason) for failure in failed]
     done = [
-        study for study in pairing.studies if study.name not in {failure.case for failure in failed}
+        study
+        for study in partners.studies
+        if study.name not in {failure.case for failure in failed}
     ]
     tables = []
     for kind in KINDS:
-        evaluation = _measured(done, model, folder / kind, options, settings)
+        evaluation = _measure(done, model, folder / kind, options, settings)
         failures += [
             CaseFailure(f"{name}, {kind}: {failure.case}", failure.reason)
             for failure in evaluation.failures
@@ -110,21 +113,21 @@ def _of_model(
     table = pd.concat([table, pd.DataFrame(rows, index=table.index)], axis=1)
     table.insert(0, "model", name)
     both = pd.concat(
-        [own.assign(model=kind) for kind, own in zip(KINDS, tables, strict=True)], ignore_index=True
+        [measured.assign(model=kind) for kind, measured in zip(KINDS, tables, strict=True)],
+        ignore_index=True,
     )
     summary = compare_paired(both, "mismatched").assign(model=name)
-    return Mismatch(table, summary, failures, [], len(pairing.studies))
+    return MismatchResult(table, summary, failures, [], len(partners.studies))
 
 
-def _measured(
+def _measure(
     studies: Sequence[Study],
     model: Model,
     folder: Path,
     options: Options,
     settings: Mapping[str, Any],
 ) -> Evaluation:
-    """The predictions of one kind against the studies' masks of the images that the model
-    segments."""
+    """One kind of predictions against the studies' masks of the images that the model segments."""
     rows = [
         {"patient": study.patient, "study": study.study}
         | {name.lower(): str(image.resolve()) for name, image in study.images.items()}
@@ -143,9 +146,9 @@ def _measured(
         )
 
 
-def _notes(pairing: Pairing) -> list[str]:
-    some = ", ".join(pairing.left_out[:3]) + (" ..." if len(pairing.left_out) > 3 else "")
-    number = len(pairing.left_out)
+def _notes(partners: Partners) -> list[str]:
+    some = ", ".join(partners.left_out[:3]) + (" ..." if len(partners.left_out) > 3 else "")
+    number = len(partners.left_out)
     return (
         [f"{number} studies without both images or a mask were left out ({some})."]
         if number

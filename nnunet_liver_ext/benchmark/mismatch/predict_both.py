@@ -1,33 +1,30 @@
-"""How much a model relies on the auxiliary image: the drop in Dice when that is another patient's.
+"""Masks of each study beside its own and beside another patient's auxiliary image.
 
-Couteaux et al. 2021, "Comparison of strategies", section 4, table 3. The paper does not say how the
-mismatched image is put beside the other one; as its pairs are "aligned with their DICOM metadata",
-the scanner coordinates decide here too, unless the two fields of view lie too far apart for that
-(`mismatch.pairing.placed`). All else stays as it was with the matching image, see
-`mismatch.prediction`. Nothing is post-processed.
+The paper does not say how the mismatched image is put beside the other one; as its pairs are
+"aligned with their DICOM metadata", the scanner coordinates decide here too, unless the two fields
+of view lie too far apart for that (`placement`). All else stays as it was with the matching image,
+see `view_predictor`. Nothing is post-processed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.benchmark.mismatch.partners import exchanged, other_studies
+from nnunet_liver_ext.benchmark.mismatch.partners import Partners
+from nnunet_liver_ext.benchmark.mismatch.placement import exchange_image
 from nnunet_liver_ext.benchmark.mismatch.view_predictor import (
     ViewPredictor,
     auxiliary_channel,
-    channel_of,
-    in_the_same_frame,
+    channel_index,
+    replace_channel,
 )
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import (
     CASE_FAILURES,
     CaseFailure,
-    InputError,
     SomeCasesFailed,
     failure_reason,
 )
@@ -43,43 +40,8 @@ PREDICTIONS = "predictions"
 PLACEMENTS = "placements.json"
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """The studies that are predicted, and whose images take the places of theirs; the same for
-    every model."""
-
-    studies: tuple[Study, ...]
-    """With both images and at least one mask, sorted by name."""
-    others: Mapping[str, Study]
-    """By name of the study."""
-    seed: int
-    left_out: tuple[str, ...]
-    """Names of the studies without both images or without a mask."""
-
-    @classmethod
-    def of(cls, studies: Sequence[Study], modalities: Sequence[str], *, seed: int = 0) -> Pairing:
-        """Who takes whose images.
-
-        Args:
-            studies: all that there are; those without a mask are none to predict, but lend their
-                images.
-            modalities: names of image 1 and image 2.
-            seed: of the draw, 0 or more.
-
-        Raises:
-            InputError: fewer than two patients have both images, or no study has a mask.
-        """
-        paired = [study for study in studies if all(name in study.images for name in modalities)]
-        others = other_studies(paired, seed=seed)
-        used = sorted((study for study in paired if study.masks), key=lambda study: study.name)
-        if not used:
-            raise InputError("no study with both images has a mask to measure against.")
-        left_out = sorted({study.name for study in studies} - {study.name for study in used})
-        return cls(tuple(used), others, seed, tuple(left_out))
-
-
 def predict_both(
-    model: Model, pairing: Pairing, out: Path, *, overwrite: bool = False
+    model: Model, partners: Partners, out: Path, *, overwrite: bool = False
 ) -> list[CaseFailure]:
     """Predicts every study with its own and with another patient's auxiliary image.
 
@@ -89,7 +51,7 @@ def predict_both(
 
     Args:
         model: a loaded model.
-        pairing: who takes whose images.
+        partners: who takes whose images.
         out: folder of this model's results.
         overwrite: predict again what is there.
 
@@ -102,61 +64,60 @@ def predict_both(
     """
     predictor = ViewPredictor(model)
     for kind in KINDS:
-        _describe(model, pairing, out / kind / PREDICTIONS, kind, overwrite=overwrite)
+        _describe(model, partners, out / kind / PREDICTIONS, kind, overwrite=overwrite)
     placements: dict[str, Any] = {} if overwrite else _read_placements(out)
     failures = []
     with progress_bar() as bar:
-        for study in bar.track(pairing.studies, description=f"predicting {model.trainer}"):
+        for study in bar.track(partners.studies, description=f"predicting {model.trainer}"):
             if not overwrite and study.name in placements and _is_done(model, study, out):
                 continue
             try:
                 placements[study.name] = _predict_study(
-                    predictor, study, pairing.others[study.name], out
+                    predictor, study, partners.lender[study.name], out
                 )
             except CASE_FAILURES as error:
                 failures.append(CaseFailure(study.name, failure_reason(error)))
                 continue
             with atomic_write(out / PLACEMENTS) as unfinished:
                 unfinished.write_text(json.dumps(placements, indent=1), encoding="utf-8")
-    if len(failures) == len(pairing.studies):
-        raise SomeCasesFailed(failures, len(pairing.studies))
+    if len(failures) == len(partners.studies):
+        raise SomeCasesFailed(failures, len(partners.studies))
     return failures
 
 
 def _predict_study(
-    predictor: ViewPredictor, study: Study, other: Study, out: Path
+    predictor: ViewPredictor, study: Study, lender: Study, out: Path
 ) -> dict[str, Any]:
-    """Writes the masks of one study; by image that was segmented, what stood in for the auxiliary
-    one."""
+    """Writes the masks of one study, and says by segmented image what stood in for the other."""
     model = predictor.model
     images = {name: read_image(study.images[name]) for name in model.modalities}
     prepared = prepare_study(model, images)
-    matching, properties = predictor.preprocessed(prepared.channels, prepared)
-    found = {
-        ("matched", name): one
-        for name, one in predictor.probabilities(matching, properties).items()
-    }
-    placements = {}
+    matching, properties = predictor.preprocess(prepared.channels, prepared)
+    matched = predictor.predict_views(matching, properties)
+    mismatched, placements = {}, {}
     for name in model.segmented:
-        auxiliary = next(own for own in model.modalities if own != name)
-        changed, put = exchanged(images, auxiliary, read_image(other.images[auxiliary]))
-        channel = channel_of(model, auxiliary)
-        replacement = auxiliary_channel(model, changed, auxiliary, prepared)
-        data, _ = predictor.preprocessed(
-            in_the_same_frame(prepared.channels, channel, replacement), prepared
+        auxiliary = next(other for other in model.modalities if other != name)
+        exchanged, placement = exchange_image(
+            images, auxiliary, read_image(lender.images[auxiliary])
         )
+        channel = channel_index(model, auxiliary)
+        replacement = auxiliary_channel(model, exchanged, auxiliary, prepared)
+        channels = replace_channel(prepared.channels, channel, replacement)
+        data, _ = predictor.preprocess(channels, prepared)
         mismatching = matching.clone()
         mismatching[channel] = data[channel]
-        found["mismatched", name] = predictor.probabilities(mismatching, properties)[name]
+        mismatched[name] = predictor.predict_views(mismatching, properties)[name]
         placements[name] = {
-            "other_case": other.name,
-            "other_patient": other.patient,
-            "alignment": put.alignment,
-            "covered": round(put.covered, 4),
+            "other_case": lender.name,
+            "other_patient": lender.patient,
+            "alignment": placement.alignment,
+            "covered": round(placement.covered, 4),
         }
-    for (kind, name), probabilities in found.items():
-        mask = decide_on_native_grid(probabilities, prepared.grid, prepared.native[name]).mask
-        write_image(mask, out / kind / PREDICTIONS / f"{study.name}_{name}.nii.gz")
+    for kind, views in zip(KINDS, (matched, mismatched), strict=True):
+        for name, probabilities in views.items():
+            native = prepared.native[name]
+            mask = decide_on_native_grid(probabilities, prepared.grid, native).mask
+            write_image(mask, out / kind / PREDICTIONS / f"{study.name}_{name}.nii.gz")
     return placements
 
 
@@ -165,11 +126,12 @@ def _is_done(model: Model, study: Study, out: Path) -> bool:
     return all((out / kind / PREDICTIONS / name).exists() for kind in KINDS for name in names)
 
 
-def _describe(model: Model, pairing: Pairing, folder: Path, kind: str, *, overwrite: bool) -> None:
+def _describe(
+    model: Model, partners: Partners, folder: Path, kind: str, *, overwrite: bool
+) -> None:
     """Writes what the masks are of, and refuses to mix them with others."""
-    others = {study.name: pairing.others[study.name].name for study in pairing.studies}
-    description = {**model.describe(), "auxiliary_image": kind, "seed": pairing.seed}
-    description |= {"others": others} if kind == "mismatched" else {}
+    description = {**model.describe(), "auxiliary_image": kind, "seed": partners.seed}
+    description |= {"others": partners.lender_names()} if kind == "mismatched" else {}
     describe_predictions(description, model.class_names, folder, overwrite=overwrite)
 
 

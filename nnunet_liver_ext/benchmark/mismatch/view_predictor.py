@@ -1,5 +1,4 @@
-"""One image of a pair segmented beside its own and beside another patient's auxiliary image, all
-else equal.
+"""One image of a pair, segmented beside its own and beside another patient's auxiliary image.
 
 The common grid, the crop and the voxels of the segmented image stay those of the matching pair, bit
 for bit; and nnU-Net adds up the logits of each image on their own instead of the joint ones, which
@@ -80,7 +79,7 @@ class ViewPredictor:
             {"background": 0} | {str(n): n for n in range(1, heads)}, None
         )
 
-    def preprocessed(
+    def preprocess(
         self, channels: np.ndarray, prepared: PreparedStudy
     ) -> tuple[Tensor, dict[str, Any]]:
         """nnU-Net's input (C, a, b, c) of channels (C, z, y, x), and what it needs to undo that."""
@@ -97,9 +96,8 @@ class ViewPredictor:
             )
         return torch.from_numpy(np.ascontiguousarray(data)), properties
 
-    def probabilities(self, data: Tensor, properties: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Class probabilities (K, z, y, x) on the common grid of each image that gets a mask, by
-        modality name."""
+    def predict_views(self, data: Tensor, properties: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Class probabilities (K, z, y, x) on the common grid of each image that gets a mask."""
         with quiet():
             logits = self.predictor.predict_logits_from_preprocessed_data(data).cpu()
             views = logits.chunk(len(self.model.segmented))
@@ -117,7 +115,7 @@ class ViewPredictor:
         return dict(zip(self.model.segmented, converted, strict=True))
 
 
-def channel_of(model: Model, name: str) -> int:
+def channel_index(model: Model, name: str) -> int:
     """Which channel of the model's input an image is: pre-registered pairs have image 2 first."""
     place = model.modalities.index(name)
     return place if model.pair is not None else 1 - place
@@ -126,8 +124,7 @@ def channel_of(model: Model, name: str) -> int:
 def auxiliary_channel(
     model: Model, images: Mapping[str, sitk.Image], name: str, prepared: PreparedStudy
 ) -> np.ndarray:
-    """The image `name` of a study as the channel (z, y, x) that conversion would make of it on the
-    matching pair's grid.
+    """The auxiliary image as conversion's channel (z, y, x) on the matching pair's grid.
 
     Args:
         model: says how.
@@ -150,9 +147,8 @@ def auxiliary_channel(
     return normalise_channel(model, channel, model.modalities.index(name))
 
 
-def in_the_same_frame(matching: np.ndarray, channel: int, auxiliary: np.ndarray) -> np.ndarray:
-    """The channels with another auxiliary image, such that nnU-Net crops them as it crops the
-    matching ones.
+def replace_channel(matching: np.ndarray, channel: int, auxiliary: np.ndarray) -> np.ndarray:
+    """The channels with another auxiliary image, which nnU-Net crops as it crops the matching ones.
 
     nnU-Net crops to where any channel is not zero. Beyond that box the other image is cut off, and
     two opposite corners of the box hold the smallest number that is not zero if there is nothing
@@ -163,7 +159,7 @@ def in_the_same_frame(matching: np.ndarray, channel: int, auxiliary: np.ndarray)
         channel: which one is replaced.
         auxiliary: what by, (z, y, x).
     """
-    box = _box(matching)
+    box = _nonzero_box(matching)
     channels = matching.copy()
     channels[channel] = 0
     channels[channel][box] = auxiliary[box]
@@ -173,7 +169,7 @@ def in_the_same_frame(matching: np.ndarray, channel: int, auxiliary: np.ndarray)
     return channels
 
 
-def _box(channels: np.ndarray) -> tuple[slice, ...]:
+def _nonzero_box(channels: np.ndarray) -> tuple[slice, ...]:
     nonzero = (channels != 0).any(0)
     if not nonzero.any():
         raise InputError("both images are empty: every voxel is zero.")
