@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from nnunet_liver_ext.benchmark.demo import Settings, run_demo, write_csv
+from nnunet_liver_ext.benchmark.demo import DemoSettings, run_demo, write_csv
 from nnunet_liver_ext.dataset_conversion.phantom import pair_from_image
 from nnunet_liver_ext.space.images import (
     Grid,
@@ -56,7 +56,7 @@ def main() -> None:
     by_study = {"patient": False, "study": True}[held_out]
     csv = make_studies(real, out / "studies", by_study=by_study)
     results = run_demo(
-        Settings(out=out, source=csv, hold_out=3 if by_study else 1, epochs=10), Console()
+        DemoSettings(out=out, source=csv, hold_out=3 if by_study else 1, epochs=10), Console()
     )
     for trainer, table in results.items():
         dice = (

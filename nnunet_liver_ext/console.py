@@ -64,7 +64,6 @@ def progress_bar() -> Progress:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """nnU-Net prints whole plans, and some lines for every case; what matters of it is shown by our
-    commands."""
+    """Drops what nnU-Net prints, whole plans and lines for every case."""
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield

@@ -1,5 +1,4 @@
-"""nnU-Net's environment variables: where its folders are, and the plugin folder that makes it find
-our trainers.
+"""nnU-Net's environment variables: its folders, and the plugin folder for our trainers.
 
 nnU-Net searches every folder in `nnUNet_extTrainer` for a trainer class by its name. Ours is
 `plugin/`, a folder with one file; it must not be `trainers/` itself, because nnU-Net imports what
@@ -19,8 +18,7 @@ TRAINER_VARIABLE = "nnUNet_extTrainer"
 
 
 def trainer_search_path() -> str:
-    """The value for `nnUNet_extTrainer`: whatever is set now, with our plugin folder appended
-    once."""
+    """The value for `nnUNet_extTrainer`: what is set now, with our plugin folder appended once."""
     folders = [
         folder
         for folder in os.environ.get(TRAINER_VARIABLE, "").split(os.pathsep)
@@ -60,17 +58,15 @@ def dataset_folder(dataset: int | str, kind: Literal["raw", "preprocessed", "res
     root = nnunet_folder(kind)
     name = str(dataset)
     pattern = name if name.startswith("Dataset") else f"Dataset{_dataset_number(name):03d}_*"
-    found = sorted(path for path in root.glob(pattern) if path.is_dir())
-    if not found:
+    folders = sorted(path for path in root.glob(pattern) if path.is_dir())
+    if not folders:
         raise InputError(
             f"{root} holds no dataset {dataset}: convert it first (nnunet_liver convert --help)."
         )
-    if len(found) > 1:
-        raise InputError(
-            f"{root} holds {len(found)} datasets {dataset} ({', '.join(p.name for p in found)}):"
-            " keep one."
-        )
-    return found[0]
+    if len(folders) > 1:
+        names = ", ".join(path.name for path in folders)
+        raise InputError(f"{root} holds {len(folders)} datasets {dataset} ({names}): keep one.")
+    return folders[0]
 
 
 def _dataset_number(name: str) -> int:

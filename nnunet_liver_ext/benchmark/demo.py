@@ -1,5 +1,4 @@
-"""The main job from beginning to end: studies in, three models trained by stock nnU-Net, native
-masks and a report out."""
+"""The main job from beginning to end: studies in; three models, native masks and a report out."""
 
 from __future__ import annotations
 
@@ -35,8 +34,10 @@ LANES = (
     ("nnUNetTrainerDualOutputSpecialized", "nnUNetTrainerSimilarity"),
     ("nnUNetTrainerSingleInput",),
 )
-"""Trainings of which each lane does one after the other; lanes run side by side on a CPU, where
-tiny networks leave one of two cores idle."""
+"""Each lane does its trainings one after the other; on a CPU the lanes run side by side.
+
+Tiny networks would leave one of two cores idle.
+"""
 GOALS = {"T1": 0.90, "T2": 0.85}
 """Mean Dice of held-out phantom pairs that single input must reach with the default settings."""
 SPACING = (6.0, 6.0, 8.0)
@@ -44,7 +45,7 @@ SPACING = (6.0, 6.0, 8.0)
 
 
 @dataclass(frozen=True)
-class Settings:
+class DemoSettings:
     """What the demo does; the defaults fit two CPU cores and ten minutes."""
 
     out: Path
@@ -63,7 +64,7 @@ class Settings:
     dataset: int = 501
 
 
-def run_demo(settings: Settings, console: Console) -> dict[str, pd.DataFrame]:
+def run_demo(settings: DemoSettings, console: Console) -> dict[str, pd.DataFrame]:
     """Runs every step that is not done yet.
 
     Args:
@@ -80,28 +81,27 @@ def run_demo(settings: Settings, console: Console) -> dict[str, pd.DataFrame]:
             with masks.
     """
     job = _Job(settings, console)
-    folder = settings.source or job.step("making phantom pairs", job.make_phantom)
+    folder = settings.source or job.run_step("making phantom pairs", job.make_phantom)
     studies = read_studies(folder)
     held_out = hold_out_last_patients(studies, settings.hold_out)
-    job.step(
+    job.run_step(
         "converting both images of each pair to one grid", lambda: job.convert(studies, held_out)
     )
-    job.step("planning", job.plan)
-    job.step("nnUNetv2_preprocess", job.preprocess)
-    job.step("nnUNetv2_train", job.train_models)
+    job.run_step("planning", job.plan)
+    job.run_step("nnUNetv2_preprocess", job.preprocess)
+    job.run_step("nnUNetv2_train", job.train_models)
     unseen = [study for study in studies if study.patient in held_out]
     results = {}
     for trainer in MODELS:
-        job.step(
+        job.run_step(
             "predicting held-out pairs on their native grids", partial(job.predict, trainer, unseen)
         )
-        results[trainer] = job.step("evaluating", partial(job.evaluate, trainer, unseen))
+        results[trainer] = job.run_step("evaluating", partial(job.evaluate, trainer, unseen))
     return results
 
 
 def hold_out_last_patients(studies: Sequence[Study], count: int) -> list[str]:
-    """The last patients by name, and InputError if fewer than two would be left to train and
-    validate on."""
+    """The last patients by name; InputError if fewer than two would be left to train on."""
     patients = sorted({study.patient for study in studies})
     if len(patients) < count + 2:
         raise InputError(
@@ -112,13 +112,13 @@ def hold_out_last_patients(studies: Sequence[Study], count: int) -> list[str]:
 
 
 class _Job:
-    def __init__(self, settings: Settings, console: Console) -> None:
+    def __init__(self, settings: DemoSettings, console: Console) -> None:
         self.settings = settings
         self.workspace = Workspace(
             settings.out, console, {**vars(settings), "out": "", "source": str(settings.source)}
         )
         self.out = self.workspace.out
-        self.step = self.workspace.step
+        self.run_step = self.workspace.run_step
 
     def make_phantom(self) -> Path:
         from nnunet_liver_ext.dataset_conversion.phantom import write_studies
@@ -157,7 +157,7 @@ class _Job:
             processes=2,
         )
         if COOPERATING not in read_json(path)["configurations"]:
-            model = self.workspace.model(
+            model = self.workspace.model_folder(
                 dataset, "nnUNetTrainerDualOutputSpecialized", CONFIGURATION
             )
             numbers = {
@@ -223,7 +223,7 @@ class _Job:
         from nnunet_liver_ext.inference.predict import predict_studies
 
         out = self.out / trainer / "predictions"
-        folder = self.workspace.model(self.settings.dataset, trainer, MODELS[trainer])
+        folder = self.workspace.model_folder(self.settings.dataset, trainer, MODELS[trainer])
         model = load_model(folder, device=torch.device(self.settings.device))
         predict_studies(model, studies, out)
         return out

@@ -1,5 +1,4 @@
-"""A folder in which a chain of stock nnU-Net commands runs: its three folders, its log, its
-settings, its steps."""
+"""A folder in which a chain of stock nnU-Net commands runs: nnU-Net's folders, log, settings."""
 
 from __future__ import annotations
 
@@ -31,8 +30,10 @@ EPOCH_BEGINS = re.compile(rb": Epoch (\d+) *$", re.MULTILINE)
 
 
 class Workspace:
-    """nnU-Net's folders below one folder, and the commands that are run there. Makes them this
-    process's folders, too."""
+    """nnU-Net's folders below one folder, and the commands that are run there.
+
+    They become this process's folders, too.
+    """
 
     def __init__(self, folder: Path, console: Console, settings: Mapping[str, Any]) -> None:
         """
@@ -54,10 +55,10 @@ class Workspace:
             f"nnUNet_{kind}": self.out / f"nnUNet_{kind}"
             for kind in ("raw", "preprocessed", "results")
         }
-        for one in folders.values():
-            one.mkdir(exist_ok=True)
+        for path in folders.values():
+            path.mkdir(exist_ok=True)
         defaults = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "1", "MPLBACKEND": "agg"}
-        here = {variable: str(one) for variable, one in folders.items()}
+        here = {variable: str(path) for variable, path in folders.items()}
         self.environment = {
             **defaults,
             **os.environ,
@@ -79,15 +80,15 @@ class Workspace:
         with atomic_write(path) as unfinished:
             unfinished.write_text(text)
 
-    def step(self, what: str, do: Callable[[], Result]) -> Result:
-        """Does it, and shows what and how long it took."""
+    def run_step(self, what: str, do: Callable[[], Result]) -> Result:
+        """Does a step, and shows what it was and how long it took."""
         start = time.monotonic()
         with self.console.status(what):
             result = do()
         self.console.print(f"[green]done[/] {what} [dim]({time.monotonic() - start:.0f} s)[/]")
         return result
 
-    def model(
+    def model_folder(
         self, dataset: int, trainer: str, configuration: str, plans: str = "nnUNetPlans"
     ) -> Path:
         """The folder of a trained model."""
@@ -132,7 +133,7 @@ class Workspace:
         Raises:
             InputError: training failed (the message names the log).
         """
-        folder = self.model(dataset, trainer, configuration)
+        folder = self.model_folder(dataset, trainer, configuration)
         fold = folder / "fold_0"
         if not (fold / "validation" / "summary.json").exists():
             again = ["--c"] if any(fold.glob("checkpoint_*.pth")) else []

@@ -53,18 +53,18 @@ def similarity_toy(
     from nnunet_liver_ext.benchmark.similarity_toy.sweep import (
         PAPER,
         QUICK,
-        Settings,
-        evenly_spaced,
-        quicker,
+        ToySettings,
+        change_scale,
+        lambda_p_values,
         run_similarity_toy,
     )
 
-    lambda_p = None if models is None else evenly_spaced(models)
-    scale = quicker(
+    lambda_p = None if models is None else lambda_p_values(models)
+    scale = change_scale(
         QUICK if quick else PAPER, lambda_p=lambda_p, size=size, pairs=pairs, difference=difference
     )
     console = Console()
-    settings = Settings(
+    settings = ToySettings(
         out, scale, seeds=seeds, device=device or ("cpu" if quick else "cuda"), jobs=jobs
     )
     run_similarity_toy(settings, console)

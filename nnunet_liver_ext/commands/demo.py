@@ -41,11 +41,11 @@ def demo(
     """
     from rich.console import Console
 
-    from nnunet_liver_ext.benchmark.demo import Settings, run_demo
+    from nnunet_liver_ext.benchmark.demo import DemoSettings, run_demo
 
     console = Console()
     options = {"labels": parse_labels(label)} if label else {}
-    settings = Settings(
+    settings = DemoSettings(
         out=out,
         source=source,
         pairs=pairs,

@@ -1,2 +1,1 @@
-"""Foreign checkpoints as the start of our trainings: read safely, match by name and shape, write
-what trainers read."""
+"""Foreign checkpoints as the start of our trainings: read safely, matched by name and shape."""

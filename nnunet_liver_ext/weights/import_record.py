@@ -3,10 +3,11 @@
 It has the form in which the trainers' own checkpoints hold a segmentor, so that the same code
 starts from both:
 
-    network_weights      all weights of the strategy's networks, by name; what the checkpoint lacks
-    is initialised trainer_name         a trainer of the strategy they are for init_args
-    {"fold": the fold of the same dataset that the weights were trained on, else None}
-    nnunet_liver_ext     {"version", "recipe": {"strategy"}, "imported": the record}
+    network_weights   all weights of the strategy's networks, by name; what the checkpoint lacks
+                      is initialised
+    trainer_name      a trainer of the strategy they are for
+    init_args         {"fold": that of the same dataset that the weights were trained on, or None}
+    nnunet_liver_ext  {"version", "recipe": {"strategy"}, "imported": the record}
 
 Nothing in it needs more than torch's `weights_only` reader, and no folder of this machine is in it.
 """
@@ -23,14 +24,18 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
 from nnunet_liver_ext.trainers.warm_start import IMPORTED
-from nnunet_liver_ext.weights.kinds import Kind
-from nnunet_liver_ext.weights.matching import Matches
+from nnunet_liver_ext.weights.kinds import CheckpointKind
+from nnunet_liver_ext.weights.matching import WeightMatches
 from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint
-from nnunet_liver_ext.weights.target_network import Target
+from nnunet_liver_ext.weights.target_network import TargetNetwork
 
 
-def record_of(
-    kind: Kind, checkpoint: ForeignCheckpoint, target: Target, matches: Matches, share: float
+def make_record(
+    kind: CheckpointKind,
+    checkpoint: ForeignCheckpoint,
+    target: TargetNetwork,
+    matches: WeightMatches,
+    share: float,
 ) -> dict[str, Any]:
     """Where the weights are from, which network they are for, and what became of each.
 
@@ -42,7 +47,7 @@ def record_of(
         "file": checkpoint.path.name,
         "sha256": checkpoint.sha256,
         "licence": kind.licence,
-        "origin": origin(checkpoint),
+        "origin": training_origin(checkpoint),
         "trainer": target.trainer,
         "dataset_name": target.dataset_name,
         "plans_name": target.plans_name,
@@ -50,17 +55,16 @@ def record_of(
         "network": type(target.networks[0]).__name__,
         "networks": len(target.networks),
         "seed": target.seed,
-        "share": {"of": kind.counted_as, "imported": share},
-        "weights": [match.to_json() for match in matches.own],
+        "share": {"of": kind.counted_part, "imported": share},
+        "weights": [match.to_json() for match in matches.of_network],
         "unused": list(matches.unused),
     }
 
 
-def origin(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
-    """What an nnU-Net checkpoint says of its training: trainer, dataset, configuration, fold and
-    classes."""
+def training_origin(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
+    """What an nnU-Net checkpoint says of its training: trainer, dataset, fold, classes ..."""
     arguments = _mapping(checkpoint.content.get("init_args"))
-    found = {
+    said = {
         "trainer": checkpoint.content.get("trainer_name"),
         "dataset_name": _mapping(arguments.get("plans")).get("dataset_name"),
         "configuration": arguments.get("configuration"),
@@ -69,11 +73,11 @@ def origin(checkpoint: ForeignCheckpoint) -> dict[str, Any]:
     classes = [
         str(name) for name in _mapping(_mapping(arguments.get("dataset_json")).get("labels"))
     ]
-    known = {key: value for key, value in found.items() if isinstance(value, str | int)}
+    known = {key: value for key, value in said.items() if isinstance(value, str | int)}
     return {**known, "classes": classes} if classes else known
 
 
-def write_import(path: Path, target: Target, record: dict[str, Any]) -> None:
+def write_import(path: Path, target: TargetNetwork, record: dict[str, Any]) -> None:
     """Writes the file beside `path` and renames it."""
     trained_on = record["origin"]
     same_data = trained_on.get("dataset_name") == target.dataset_name

@@ -1,4 +1,4 @@
-"""What an import did, for a terminal."""
+"""What an import of weights did, and how to go on, for a terminal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rich.text import Text
 
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.weights.import_weights import Imported
+from nnunet_liver_ext.weights.import_weights import WeightsImport
 from nnunet_liver_ext.weights.kinds import KINDS
-from nnunet_liver_ext.weights.matching import Match, Matches
+from nnunet_liver_ext.weights.matching import WeightMatch, WeightMatches
 
 NAMED = 3
 """How many names a row gives."""
 
 
-def import_table(imported: Imported) -> Table:
+def import_table(imported: WeightsImport) -> Table:
     """A row for each thing that can become of a weight, and why."""
     record, networks = imported.record, len(imported.target.networks)
     copies = f", the same in each of its {networks} networks" if networks > 1 else ""
@@ -32,52 +32,54 @@ def import_table(imported: Imported) -> Table:
     )
     for column in ("", "Weights", "Numbers", "Which", "Why"):
         shown.add_column(column, justify="right" if column in ("Weights", "Numbers") else "left")
-    for outcome, reason, matches in _groups(imported.matches):
+    for outcome, reason, matches in _group_by_reason(imported.matches):
         numbers = sum(match.numbers for match in matches)
         names = [match.name for match in matches]
-        shown.add_row(outcome, str(len(matches)), f"{numbers:,}", Text(_first(names)), Text(reason))
+        shown.add_row(
+            outcome, str(len(matches)), f"{numbers:,}", Text(_first_names(names)), Text(reason)
+        )
     if imported.matches.unused:
         unused = imported.matches.unused
         shown.add_row(
-            "not used", str(len(unused)), "", Text(_first(unused)), "unknown in this network"
+            "not used", str(len(unused)), "", Text(_first_names(unused)), "unknown in this network"
         )
     return shown
 
 
-def _groups(matches: Matches) -> Iterator[tuple[str, str, list[Match]]]:
+def _group_by_reason(matches: WeightMatches) -> Iterator[tuple[str, str, list[WeightMatch]]]:
     """(outcome, reason, weights); used first, initialised last."""
     for outcome in ("used", "inflated", "initialised"):
-        reasons: dict[str, list[Match]] = {}
-        for match in matches.own:
+        reasons: dict[str, list[WeightMatch]] = {}
+        for match in matches.of_network:
             if match.outcome == outcome:
                 reasons.setdefault(match.reason, []).append(match)
         for reason, group in reasons.items():
             yield outcome, reason, group
 
 
-def _first(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
-def _named(path: Path) -> str:
-    """Relative to nnUNet_results where it lies there: the name goes into plans and checkpoints,
-    which may be shared."""
+def _path_to_name(path: Path) -> str:
+    """Relative to nnUNet_results where it lies there: plans and checkpoints may be shared."""
     try:
         return path.relative_to(nnunet_folder("results").resolve()).as_posix()
     except (InputError, ValueError):
         return str(path)
 
 
-def next_steps(imported: Imported) -> list[str]:
-    """The weights' licence if it restricts their use, and the command that makes a training start
-    from them."""
+def next_steps(imported: WeightsImport) -> list[str]:
+    """The weights' licence if it restricts their use, and the command to start from them."""
     record, target = imported.record, imported.target
     licence = (
         [f"{KINDS[record['kind']].title} weights: {record['licence']}."]
         if record["licence"] is not None
         else []
     )
-    setting = shlex.quote(f"segmentor_checkpoint={_named(imported.path.expanduser().resolve())}")
+    setting = shlex.quote(
+        f"segmentor_checkpoint={_path_to_name(imported.path.expanduser().resolve())}"
+    )
     return [
         *licence,
         (

@@ -1,5 +1,4 @@
-"""`import_weights`: a foreign checkpoint becomes a file that our trainers start from (`record` has
-its form)."""
+"""A foreign checkpoint becomes a file that our trainers start from (`import_record`)."""
 
 from __future__ import annotations
 
@@ -10,12 +9,12 @@ from typing import Any
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
-from nnunet_liver_ext.weights.import_record import origin, record_of, write_import
-from nnunet_liver_ext.weights.kinds import KINDS, NNUNET, Kind
-from nnunet_liver_ext.weights.matching import Matches, import_into
+from nnunet_liver_ext.weights.import_record import make_record, training_origin, write_import
+from nnunet_liver_ext.weights.kinds import KINDS, NNUNET, CheckpointKind
+from nnunet_liver_ext.weights.matching import WeightMatches, copy_matching_weights
 from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint, read_checkpoint
 from nnunet_liver_ext.weights.stock_plans import architecture_differences
-from nnunet_liver_ext.weights.target_network import Target, build_target
+from nnunet_liver_ext.weights.target_network import TargetNetwork, build_target
 
 LEAST_SHARE = 0.5
 """Of the numbers in the network's encoder; an import of less is refused unless it is forced."""
@@ -24,13 +23,13 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Imported:
+class WeightsImport:
     """What was written, for the terminal."""
 
     path: Path
     record: dict[str, Any]
-    matches: Matches
-    target: Target
+    matches: WeightMatches
+    target: TargetNetwork
     notes: tuple[str, ...]
 
 
@@ -46,7 +45,7 @@ def import_weights(
     seed: int = 0,
     force: bool = False,
     overwrite: bool = False,
-) -> Imported:
+) -> WeightsImport:
     """Writes `out`, a start for trainings of the plans' network with weights from `source`.
 
     Args:
@@ -63,23 +62,32 @@ def import_weights(
         InputError: `out` is there, the checkpoint cannot be read safely, the plans' network is none
             that this kind of weights is for, or hardly anything fits.
     """
-    known = KINDS[kind]
+    checkpoint_kind = KINDS[kind]
     _check_out(out, source, overwrite=overwrite)
     target = build_target(
         plans, configuration=configuration, dataset=dataset, trainer=trainer, seed=seed
     )
-    known.check(target.networks[0], target.where)
+    checkpoint_kind.check(target.networks[0], target.description)
     checkpoint = read_checkpoint(source)
-    notes = _check_origin(known, checkpoint, target, force=force)
+    notes = _check_origin(checkpoint_kind, checkpoint, target, force=force)
     for network in target.networks:  # they are alike, so the matches of the last are those of all
-        matches = import_into(network, checkpoint.weights, known.sources(network), known.heads)
-    share = matches.share(known.counted(target.networks[0]))
-    if share < LEAST_SHARE and not (force and matches.imported()):
-        raise InputError(f"{source}: {_misfit(known, target, matches, share)}")
-    record = record_of(known, checkpoint, target, matches, share)
+        matches = copy_matching_weights(
+            network,
+            checkpoint.weights,
+            checkpoint_kind.source_names(network),
+            checkpoint_kind.heads,
+        )
+    share = matches.share(checkpoint_kind.is_counted(target.networks[0]))
+    if share < LEAST_SHARE and not (force and matches.imported_weights):
+        raise InputError(f"{source}: {_describe_misfit(checkpoint_kind, target, matches, share)}")
+    record = make_record(checkpoint_kind, checkpoint, target, matches, share)
     write_import(out, target, record)
-    return Imported(
-        out, record, matches, target, (*notes, *_about_classes(known, checkpoint, target, matches))
+    return WeightsImport(
+        out,
+        record,
+        matches,
+        target,
+        (*notes, *_notes_on_classes(checkpoint_kind, checkpoint, target, matches)),
     )
 
 
@@ -95,10 +103,9 @@ def _check_out(out: Path, source: Path, *, overwrite: bool) -> None:
 
 
 def _check_origin(
-    kind: Kind, checkpoint: ForeignCheckpoint, target: Target, *, force: bool
+    kind: CheckpointKind, checkpoint: ForeignCheckpoint, target: TargetNetwork, *, force: bool
 ) -> list[str]:
-    """Notes on an nnU-Net checkpoint's network; InputError where it is another one, or the file is
-    one of ours."""
+    """Notes on an nnU-Net checkpoint's network; InputError if it is another one, or one of ours."""
     path, content = checkpoint.path, checkpoint.content
     if PLANS_KEY in content:
         written_by = content.get("trainer_name")
@@ -111,8 +118,8 @@ def _check_origin(
     )
     if differences and not force:
         raise InputError(
-            f"{path}: its network differs from that of {target.where} in {', '.join(differences)};"
-            " plan with the same network, or take what fits with --force."
+            f"{path}: its network differs from that of {target.description} in"
+            f" {', '.join(differences)}; plan with the same network, or take what fits with --force."
         )
     return (
         [f"The network of the checkpoint differs in {', '.join(differences)}."]
@@ -121,40 +128,47 @@ def _check_origin(
     )
 
 
-def _misfit(kind: Kind, target: Target, matches: Matches, share: float) -> str:
+def _describe_misfit(
+    kind: CheckpointKind, target: TargetNetwork, matches: WeightMatches, share: float
+) -> str:
     """What does not fit, with names."""
     network = type(target.networks[0]).__name__
     parts = [
-        _named(
-            f"of {len(matches.own)} weights missing", [match.name for match in matches.missing()]
+        _count_and_name(
+            f"of {len(matches.of_network)} weights missing",
+            [match.name for match in matches.missing_weights],
         ),
-        _named(
-            "of another shape", [f"{match.name} ({match.reason})" for match in matches.misshapen()]
+        _count_and_name(
+            "of another shape",
+            [f"{match.name} ({match.reason})" for match in matches.misshapen_weights],
         ),
-        _named("unknown in the file", matches.unused),
+        _count_and_name("unknown in the file", matches.unused),
     ]
     mend = (
-        "take what fits with --force, or another checkpoint"
-        if matches.imported()
+        "take what fits with --force, or another checkpoint."
+        if matches.imported_weights
         else f"is it one of {kind.title}?"
     )
-    return (
-        f"fits {share:.0%} of the {kind.counted_as} of {network}"
-        f" ({'; '.join(part for part in parts if part)}); {mend}{'.' if matches.imported() else ''}"
-    )
+    reasons = "; ".join(part for part in parts if part)
+    return f"fits {share:.0%} of the {kind.counted_part} of {network} ({reasons}); {mend}"
 
 
-def _named(what: str, names: Sequence[str]) -> str:
+def _count_and_name(what: str, names: Sequence[str]) -> str:
     more = ", ..." if len(names) > NAMED else ""
     return f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}" if names else ""
 
 
-def _about_classes(
-    kind: Kind, checkpoint: ForeignCheckpoint, target: Target, matches: Matches
+def _notes_on_classes(
+    kind: CheckpointKind,
+    checkpoint: ForeignCheckpoint,
+    target: TargetNetwork,
+    matches: WeightMatches,
 ) -> list[str]:
     """A note where heads were trained on classes of other names."""
-    theirs = origin(checkpoint).get("classes")
-    heads_used = any(part in match.name for match in matches.imported() for part in kind.heads)
+    theirs = training_origin(checkpoint).get("classes")
+    heads_used = any(
+        part in match.name for match in matches.imported_weights for part in kind.heads
+    )
     if not heads_used or theirs is None or tuple(theirs) == target.class_names:
         return []
     return [

@@ -11,21 +11,20 @@ from nnunet_liver_ext.errors import InputError
 
 
 @dataclass(frozen=True)
-class Kind:
+class CheckpointKind:
     """What is known of one kind of checkpoint."""
 
     name: str
     title: str
     heads: tuple[str, ...]
     """Parts of the names of segmentation heads."""
-    sources: Callable[[nn.Module], Mapping[str, str]]
+    source_names: Callable[[nn.Module], Mapping[str, str]]
     """A network's names -> the checkpoint's names, for everything that the kind can give."""
-    counted: Callable[[nn.Module], Callable[[str], bool]]
+    is_counted: Callable[[nn.Module], Callable[[str], bool]]
     """Whether a weight of the network, by its name, is one of those that an import is for."""
-    counted_as: str
+    counted_part: str
     check: Callable[[nn.Module, str], None]
-    """InputError if the network is not one that this kind of weights is for; the text says which
-    plans it is of."""
+    """InputError if these weights are not for this network; the text says which plans it is of."""
     licence: str | None = None
 
 
@@ -66,39 +65,39 @@ def _vgg11_names(network: nn.Module) -> Mapping[str, str]:
     return network.vgg11_names()  # type: ignore[operator]
 
 
-MODELS_GENESIS = Kind(
+MODELS_GENESIS = CheckpointKind(
     name="models-genesis",
     title="Models Genesis",
     heads=("out_tr.",),
-    sources=_same_names,
-    counted=lambda network: lambda name: name.startswith("down_tr"),
-    counted_as="encoder",
+    source_names=_same_names,
+    is_counted=lambda network: lambda name: name.startswith("down_tr"),
+    counted_part="encoder",
     check=_check_models_genesis,
     licence="non-commercial licence",
 )
 """Zhou et al. 2019, "Models Genesis": self-supervised on chest CT. The names are the network's
 own."""
 
-VGG11 = Kind(
+VGG11 = CheckpointKind(
     name="vgg11",
     title="VGG11",
     heads=(),
-    sources=lambda network: {own: name for name, own in _vgg11_names(network).items()},
-    counted=lambda network: set(_vgg11_names(network).values()).__contains__,
-    counted_as="VGG11 encoder",
+    source_names=lambda network: {ours: theirs for theirs, ours in _vgg11_names(network).items()},
+    is_counted=lambda network: set(_vgg11_names(network).values()).__contains__,
+    counted_part="VGG11 encoder",
     check=_check_vgg11,
 )
 """Simonyan & Zisserman 2015, configuration A, by torchvision's names: ImageNet, RGB."""
 
-NNUNET = Kind(
+NNUNET = CheckpointKind(
     name="nnunet",
     title="nnU-Net",
     heads=(".seg_layers.",),
-    sources=_same_names,
-    counted=_encoder,
-    counted_as="encoder",
+    source_names=_same_names,
+    is_counted=_encoder,
+    counted_part="encoder",
     check=lambda network, where: None,
 )
 """A checkpoint of one of nnU-Net's own trainers, of the same network."""
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (MODELS_GENESIS, VGG11, NNUNET)}
+KINDS: dict[str, CheckpointKind] = {kind.name: kind for kind in (MODELS_GENESIS, VGG11, NNUNET)}

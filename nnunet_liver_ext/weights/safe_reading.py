@@ -22,8 +22,7 @@ from torch import Tensor
 from nnunet_liver_ext.errors import InputError
 
 PLACES = ("network_weights", "state_dict", "model_state_dict", "model")
-"""Where checkpoints hold their weights, the first that is there; otherwise the file itself must be
-names and tensors."""
+"""Where checkpoints hold their weights: the first that is there, else the file itself."""
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel, DistributedDataParallel and torch.compile put before every name."""
 
@@ -40,8 +39,7 @@ class ForeignCheckpoint:
 
 
 def read_checkpoint(path: Path) -> ForeignCheckpoint:
-    """Reads a .pt, .pth or .safetensors file on the CPU. Wrappers' prefixes (`module.`) are taken
-    off the names.
+    """Reads a .pt, .pth or .safetensors file on the CPU, names without wrappers' prefixes.
 
     Raises:
         InputError: no such file, no checkpoint, one that needs more than tensors and numbers
@@ -55,18 +53,18 @@ def read_checkpoint(path: Path) -> ForeignCheckpoint:
     content = (
         _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
     )
-    weights = without_wrappers(_weights_in(content, path))
+    weights = strip_wrappers(_find_weights(content, path))
     _check_finite(weights, path)
     return ForeignCheckpoint(
         path, digest, weights, content if path.suffix.lower() != ".safetensors" else {}
     )
 
 
-def without_wrappers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip_wrappers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights by the names that they have in the bare network."""
     weights = dict(weights)
     while prefix := next(
-        (w for w in WRAPPERS if all(name.startswith(w) for name in weights)), None
+        (wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper) for name in weights)), None
     ):
         weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     return weights
@@ -110,7 +108,7 @@ def _numpy_scalars() -> list[Any]:
     return [*names, np.dtype, *kinds]
 
 
-def _weights_in(content: Any, path: Path) -> dict[str, Tensor]:
+def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         place = next((key for key in PLACES if isinstance(content.get(key), Mapping)), None)
         named = content if place is None else content[place]
@@ -121,13 +119,13 @@ def _weights_in(content: Any, path: Path) -> dict[str, Tensor]:
         }
         if weights:
             return weights
-    found = (
+    content_text = (
         ", ".join(map(str, list(content)[:5]))
         if isinstance(content, Mapping)
         else type(content).__name__
     )
     raise InputError(
-        f"{path}: holds no weights by name (found: {found or 'nothing'}); save a state_dict."
+        f"{path}: holds no weights by name (found: {content_text or 'nothing'}); save a state_dict."
     )
 
 

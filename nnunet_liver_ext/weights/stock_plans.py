@@ -15,8 +15,7 @@ NOT_IN_WEIGHTS = ("deep_supervision",)
 def architecture_differences(
     checkpoint: ForeignCheckpoint, architecture: Mapping[str, Any]
 ) -> list[str]:
-    """In what the network of an nnU-Net checkpoint differs from the plans' one; empty if the file
-    does not say.
+    """How the network of an nnU-Net checkpoint differs from the plans'; empty if it does not say.
 
     The strides of an encoder, for example, are in no weight's shape, but its weights were learnt
     for them.
@@ -25,7 +24,7 @@ def architecture_differences(
         checkpoint: of one of nnU-Net's trainers, with the plans in `init_args`.
         architecture: `network_class_name` and `arch_kwargs` of the plans.
     """
-    theirs = _architecture_of(checkpoint)
+    theirs = _find_architecture(checkpoint)
     if theirs is None:
         return []
     if theirs["network_class_name"] != architecture["network_class_name"]:
@@ -33,22 +32,26 @@ def architecture_differences(
     there, here = theirs["arch_kwargs"], architecture["arch_kwargs"]
     names = [name for name in {**there, **here} if name not in NOT_IN_WEIGHTS]
     return [
-        f"{name} ({_short(there.get(name))})" for name in names if there.get(name) != here.get(name)
+        f"{name} ({_shorten(there.get(name))})"
+        for name in names
+        if there.get(name) != here.get(name)
     ]
 
 
-def _architecture_of(checkpoint: ForeignCheckpoint) -> Mapping[str, Any] | None:
+def _find_architecture(checkpoint: ForeignCheckpoint) -> Mapping[str, Any] | None:
     arguments = checkpoint.content.get("init_args")
     if not isinstance(arguments, Mapping):
         return None
     try:
-        architecture = _inherited(arguments["plans"]["configurations"], arguments["configuration"])
+        architecture = _inherited_architecture(
+            arguments["plans"]["configurations"], arguments["configuration"]
+        )
     except (KeyError, TypeError, AttributeError):
         return None
     return architecture if all(key in architecture for key in SAME_NETWORK) else None
 
 
-def _inherited(configurations: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _inherited_architecture(configurations: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The architecture of a configuration or of what it inherits from."""
     for _ in configurations:
         if "architecture" in configurations[name]:
@@ -57,6 +60,6 @@ def _inherited(configurations: Mapping[str, Any], name: str) -> Mapping[str, Any
     return configurations[name]["architecture"]
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

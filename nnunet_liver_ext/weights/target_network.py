@@ -1,5 +1,4 @@
-"""The network that weights are imported for: that of a configuration of the plans inside a
-trainer's strategy."""
+"""The network that weights are imported for: a configuration's, inside a trainer's strategy."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetNetwork:
     """Where the weights go, and what is known of it."""
 
     network: Strategy
@@ -44,7 +43,7 @@ class Target:
     seed: int
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         return f"{self.plans_name} of {self.dataset_name}, configuration {self.configuration}"
 
     @property
@@ -60,7 +59,7 @@ def build_target(
     dataset: str | None = None,
     trainer: str | None = None,
     seed: int = 0,
-) -> Target:
+) -> TargetNetwork:
     """Builds the network that a training would begin with.
 
     Args:
@@ -75,7 +74,7 @@ def build_target(
     Raises:
         InputError: no such plans, configuration, dataset or trainer, or they do not go together.
     """
-    plans_path, dataset_path = _find(plans, dataset)
+    plans_path, dataset_path = _find_files(plans, dataset)
     content, dataset_json = _read_json(plans_path), _read_json(dataset_path)
     if not isinstance(content.get("configurations"), dict):
         raise InputError(
@@ -98,7 +97,7 @@ def build_target(
             manager.get_label_manager(dataset_json).num_segmentation_heads,
             enable_deep_supervision=recipe.deep_supervision,
         )
-    return Target(
+    return TargetNetwork(
         network=cast(Strategy, network),
         recipe=recipe,
         trainer=kind.__name__,
@@ -134,7 +133,7 @@ def default_trainer(dataset_json: Mapping[str, Any]) -> type[LiverTrainer]:
     return next((kind for kind in fitting if kind.recipe.architecture is None), fitting[0])
 
 
-def _find(plans: str, dataset: str | None) -> tuple[Path, Path]:
+def _find_files(plans: str, dataset: str | None) -> tuple[Path, Path]:
     """(plans file, dataset.json)."""
     is_file = dataset is not None and dataset.endswith(".json")
     path = Path(plans).expanduser()

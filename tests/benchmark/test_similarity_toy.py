@@ -10,22 +10,22 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from nnunet_liver_ext.benchmark.similarity_toy.figure import as_markdown, summarise, write_results
-from nnunet_liver_ext.benchmark.similarity_toy.scores import read_test_pairs, scores_of
+from nnunet_liver_ext.benchmark.similarity_toy.figure import summarise, to_markdown, write_results
+from nnunet_liver_ext.benchmark.similarity_toy.scores import read_test_pairs, score_pair
 from nnunet_liver_ext.benchmark.similarity_toy.sweep import (
     DATASET,
     PAPER,
     QUICK,
     TRAINER,
-    Scale,
-    Settings,
-    evenly_spaced,
-    quicker,
+    ToyScale,
+    ToySettings,
+    change_scale,
+    lambda_p_values,
     run_similarity_toy,
 )
 from nnunet_liver_ext.errors import InputError
 
-TINY = Scale(
+TINY = ToyScale(
     size=64,
     pairs=12,
     test_pairs=3,
@@ -48,7 +48,7 @@ def square(top: int, left: int, side: int = 10) -> np.ndarray:
 def test_scores_of_known_masks():
     reference = (square(5, 5), square(9, 8) & ~square(9, 8, side=5))
     predicted = (square(5, 5), square(9, 8))
-    scores = scores_of(reference, predicted, np.array([-4.0, -3.0 + 1.0]), max_shift=8)
+    scores = score_pair(reference, predicted, np.array([-4.0, -3.0 + 1.0]), max_shift=8)
     assert scores["dice_t1"] == 1
     assert scores["dice_t2"] == pytest.approx(2 * 75 / (100 + 75))
     assert scores["similarity"] == 1
@@ -58,7 +58,7 @@ def test_scores_of_known_masks():
 
 
 def test_an_empty_prediction_has_no_gain():
-    scores = scores_of(
+    scores = score_pair(
         (square(5, 5), square(9, 8)), (square(5, 5), square(0, 0, side=0)), np.zeros(2), max_shift=8
     )
     assert np.isnan(scores["gain"])
@@ -89,7 +89,7 @@ def test_the_summary_has_a_row_for_each_weight():
     assert summary["excluded"].tolist() == [0, 1]
     assert summary["accurate"].tolist() == [True, True]
     assert not summarise(table({1.0: [0.0] * 4}, dice_t2=0.79))["accurate"].any()
-    text = as_markdown(summary)
+    text = to_markdown(summary)
     assert "| 0.200 | +0.2000 | +0.200 +0.200 | +0.2000 | 100% |" in text
     assert "1 pairs are excluded" in text
 
@@ -107,8 +107,8 @@ def test_scales():
     assert len(PAPER.lambda_p) == 30
     assert (PAPER.lambda_p[0], PAPER.lambda_p[-1], PAPER.size) == (0, 1, 240)
     assert {0.0, 1.0} < set(QUICK.lambda_p)
-    assert evenly_spaced(3) == (0, 0.5, 1)
-    assert quicker(QUICK, size=96, pairs=None) == Scale(**{**vars(QUICK), "size": 96})
+    assert lambda_p_values(3) == (0, 0.5, 1)
+    assert change_scale(QUICK, size=96, pairs=None) == ToyScale(**{**vars(QUICK), "size": 96})
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory):
         for kind in ("raw", "preprocessed", "results"):
             patch.setenv(f"nnUNet_{kind}", "")  # the sweep sets its own; put back afterwards
         return run_similarity_toy(
-            Settings(out, TINY, device="cpu", jobs=2), Console(file=io.StringIO())
+            ToySettings(out, TINY, device="cpu", jobs=2), Console(file=io.StringIO())
         ), out
 
 
@@ -168,9 +168,9 @@ def test_a_second_run_trains_nothing_and_other_settings_are_refused(swept, monke
     before = [path.stat().st_mtime_ns for path in models]
     assert len(before) == 3
     again = run_similarity_toy(
-        Settings(out, TINY, device="cpu", jobs=1), Console(file=io.StringIO())
+        ToySettings(out, TINY, device="cpu", jobs=1), Console(file=io.StringIO())
     )
     assert [path.stat().st_mtime_ns for path in models] == before
     pd.testing.assert_frame_equal(scores, again)
     with pytest.raises(InputError, match="was begun with other settings"):
-        run_similarity_toy(Settings(out, QUICK, device="cpu"), Console(file=io.StringIO()))
+        run_similarity_toy(ToySettings(out, QUICK, device="cpu"), Console(file=io.StringIO()))

@@ -9,7 +9,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from nnunet_liver_ext.benchmark.demo import Settings, hold_out_last_patients, run_demo, write_csv
+from nnunet_liver_ext.benchmark.demo import (
+    DemoSettings,
+    hold_out_last_patients,
+    run_demo,
+    write_csv,
+)
 from nnunet_liver_ext.dataset_conversion.phantom import write_studies
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.study import Study
@@ -20,7 +25,7 @@ def test_own_studies_from_beginning_to_end(tmp_path: Path, monkeypatch):
     for kind in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{kind}", "")  # the demo sets its own; put back afterwards
     source = write_studies(tmp_path / "studies", pairs=5, seed=3, difficulty="demo")
-    settings = Settings(
+    settings = DemoSettings(
         out=tmp_path / "out", source=source, hold_out=1, epochs=1, spacing=(9.0, 9.0, 12.0)
     )
     results = run_demo(settings, Console(file=io.StringIO()))
@@ -45,7 +50,7 @@ def test_own_studies_from_beginning_to_end(tmp_path: Path, monkeypatch):
         pd.testing.assert_frame_equal(table, again[trainer])
     with pytest.raises(InputError, match="was begun with other settings"):
         run_demo(
-            Settings(out=tmp_path / "out", source=source, hold_out=1, epochs=2),
+            DemoSettings(out=tmp_path / "out", source=source, hold_out=1, epochs=2),
             Console(file=io.StringIO()),
         )
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.weights.import_weights import Imported, import_weights
+from nnunet_liver_ext.weights.import_weights import WeightsImport, import_weights
 from tests.weights.checkpoints import (
     PAIRS,
     TINY,
@@ -26,7 +26,9 @@ from tests.weights.checkpoints import (
 )
 
 
-def run(kind: str, source: Path, plans: Path, **options: Any) -> tuple[Imported, dict[str, Tensor]]:
+def run(
+    kind: str, source: Path, plans: Path, **options: Any
+) -> tuple[WeightsImport, dict[str, Tensor]]:
     """The import, and the weights in the written file; nothing in that needs pickle."""
     out = plans.parent / "start.pth"
     imported = import_weights(kind, source, out, plans=str(plans), **options)
@@ -72,9 +74,9 @@ def test_the_published_models_genesis_network(tmp_path: Path):
         torch.equal(written[f"networks.0.{name}"], weights[name]) for name in weights.keys() - heads
     )
     assert written["networks.0.out_tr.final_conv.weight"].shape == (2, 64, 1, 1, 1)
-    assert {match.name: match.reason for match in imported.matches.misshapen()} == dict.fromkeys(
-        sorted(heads, reverse=True), "a head for 1 classes in the file, for 2 here"
-    )
+    assert {
+        match.name: match.reason for match in imported.matches.misshapen_weights
+    } == dict.fromkeys(sorted(heads, reverse=True), "a head for 1 classes in the file, for 2 here")
     assert imported.record["share"] == {"of": "encoder", "imported": 1.0}
     assert imported.record["licence"] == "non-commercial licence"
 
@@ -84,7 +86,7 @@ def test_several_channels_share_the_first_convolution(genesis: Path, tmp_path: P
         "models-genesis", genesis, genesis_plans(tmp_path / "plans", images(channels=2))
     )
     network = imported.target.networks[0]
-    assert [match.outcome for match in imported.matches.own][:2] == ["inflated", "used"]
+    assert [match.outcome for match in imported.matches.of_network][:2] == ["inflated", "used"]
     name = "down_tr64.ops.0.conv1"
     before = nn.Conv3d(1, 2, 3, padding=1)
     before.load_state_dict(
@@ -118,7 +120,7 @@ def test_a_head_of_as_many_classes_is_used(genesis: Path, tmp_path: Path):
     }
     source = save_models_genesis(tmp_path / "two.pt", models_genesis(TINY, classes=2))
     imported, written = run("models-genesis", source, genesis_plans(tmp_path / "plans", dataset))
-    assert len(imported.matches.imported()) == 106
+    assert len(imported.matches.imported_weights) == 106
     assert torch.equal(
         written["networks.0.out_tr.final_conv.bias"],
         models_genesis(TINY, classes=2)["out_tr.final_conv.bias"],
@@ -137,12 +139,12 @@ def test_what_the_file_lacks_is_initialised_from_the_seed(tmp_path: Path):
     again = run("models-genesis", source, plans, seed=4, overwrite=True)
     other = run("models-genesis", source, plans, seed=5, overwrite=True)
     assert first[0].record["seed"] == 4
-    assert len(first[0].matches.missing()) == 106 - len(encoder)
+    assert len(first[0].matches.missing_weights) == 106 - len(encoder)
     assert all(torch.equal(value, again[1][name]) for name, value in first[1].items())
     differing = {name for name, value in first[1].items() if not torch.equal(value, other[1][name])}
     assert differing == {
         f"networks.0.{match.name}"
-        for match in first[0].matches.missing()
+        for match in first[0].matches.missing_weights
         if match.name.endswith(
             ("conv.weight", "conv1.weight")
         )  # all else begins with zeros or ones
@@ -181,9 +183,11 @@ def test_vgg11_computes_what_torchvision_computes(tmp_path: Path):
         torch.testing.assert_close(seen[0], reference(image[:, :, 0]))
     assert imported.matches.unused == ("classifier.0.weight", "classifier.0.bias")
     assert imported.record["share"] == {"of": "VGG11 encoder", "imported": 1.0}
-    assert len(imported.matches.imported()) == 16
+    assert len(imported.matches.imported_weights) == 16
     assert all(
-        match.reason == "not in the file" for match in imported.matches.own if not match.imported
+        match.reason == "not in the file"
+        for match in imported.matches.of_network
+        if not match.imported
     )
     assert all(name.startswith("networks.0.") for name in written)
 
@@ -193,7 +197,7 @@ def test_rgb_becomes_slices_of_one_channel(tmp_path: Path):
     torch.save(vgg11(), source)
     plans = slice_plans(tmp_path / "plans", PAIRS, encoder="vgg11", neighbours=2)
     imported, _ = run("vgg11", source, plans)
-    first = imported.matches.own[0]
+    first = imported.matches.of_network[0]
     assert (first.outcome, first.reason) == ("inflated", "3 input channels in the file, 5 here")
     network = imported.target.networks[0]
     own = network.state_dict()[network.vgg11_names()["features.0.weight"]]
@@ -238,7 +242,7 @@ def test_a_model_of_stock_nnunet(tmp_path: Path):
     imported, written = run("nnunet", source, unet_plans(tmp_path / "ours", PAIRS))
     assert written.keys() == {f"networks.0.{name}" for name in theirs}
     by_outcome = {
-        name: [m.name for m in imported.matches.own if m.outcome == name]
+        name: [m.name for m in imported.matches.of_network if m.outcome == name]
         for name in ("inflated", "initialised")
     }
     assert by_outcome["inflated"] == ["encoder.stages.0.0.convs.0.conv.weight"]
@@ -265,7 +269,7 @@ def test_a_model_of_stock_nnunet(tmp_path: Path):
 def test_heads_of_as_many_classes_are_used_and_their_names_noted(tmp_path: Path):
     source = stock(tmp_path / "stock.pth", unet_plans(tmp_path / "theirs", images()))
     imported, _ = run("nnunet", source, unet_plans(tmp_path / "ours", PAIRS))
-    assert imported.matches.misshapen() == imported.matches.missing() == []
+    assert imported.matches.misshapen_weights == imported.matches.missing_weights == []
     assert imported.notes == (
         "Its heads were trained on background, class 1, this dataset has background, liver.",
     )
@@ -283,7 +287,7 @@ def test_a_stock_model_with_other_strides_needs_force(tmp_path: Path):
     )
     assert "in strides ([[1, 1, 1], [1, 2, 2], [2, 2, 2]]); plan with the same network" in message
     imported, _ = run("nnunet", source, plans, force=True)
-    assert [match.name for match in imported.matches.misshapen()] == [
+    assert [match.name for match in imported.matches.misshapen_weights] == [
         "decoder.transpconvs.1.weight"
     ]
     assert imported.notes == (
@@ -407,7 +411,7 @@ def test_a_file_with_hardly_anything_of_the_network(tmp_path: Path):
     )
     assert "1 unknown in the file: projection.weight); take what fits with --force" in message
     imported, _ = run("models-genesis", source, plans, force=True)
-    assert len(imported.matches.imported()) == 27
+    assert len(imported.matches.imported_weights) == 27
 
 
 def test_weights_of_another_kind(tmp_path: Path):
@@ -494,4 +498,6 @@ def test_plans_by_name(genesis: Path, tmp_path: Path, monkeypatch):
     imported = import_weights(
         "models-genesis", genesis, tmp_path / "start.pth", plans="nnUNetPlans", dataset="501"
     )
-    assert imported.target.where == "nnUNetPlans of Dataset501_Blobs, configuration 3d_fullres"
+    assert (
+        imported.target.description == "nnUNetPlans of Dataset501_Blobs, configuration 3d_fullres"
+    )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nnunet_liver_ext.weights.inflation import inflate
-from nnunet_liver_ext.weights.matching import MISSING, Matches, import_into
+from nnunet_liver_ext.weights.matching import MISSING, WeightMatches, copy_matching_weights
 
 
 @settings(deadline=None, max_examples=30)
@@ -56,8 +56,8 @@ class Network(nn.Module):
 
 def imported(
     network: nn.Module, weights: dict[str, Tensor], sources: dict[str, str] | None = None
-) -> Matches:
-    return import_into(
+) -> WeightMatches:
+    return copy_matching_weights(
         network, weights, sources or {name: name for name in network.state_dict()}, ("head.",)
     )
 
@@ -73,7 +73,7 @@ def test_everything_fits():
     network, weights = Network(), foreign()
     weights["again.weight"] = weights["second.weight"]
     matches = imported(network, weights)
-    assert [(match.name, match.outcome) for match in matches.own] == [
+    assert [(match.name, match.outcome) for match in matches.of_network] == [
         ("first.weight", "used"),
         ("first.bias", "used"),
         ("second.weight", "used"),
@@ -91,7 +91,7 @@ def test_one_of_the_names_of_a_shared_weight_is_enough(kept: str):
     matches = imported(
         network, {name: value for name, value in weights.items() if name not in dropped}
     )
-    assert len(matches.imported()) == len(matches.own) == 5
+    assert len(matches.imported_weights) == len(matches.of_network) == 5
     assert torch.equal(network.second.weight, weights[kept])
 
 
@@ -104,12 +104,12 @@ def test_missing_unknown_and_misshapen_weights_leave_the_network_as_it_is():
     )  # inputs differ, but not of the image
     weights["third.weight"] = torch.randn(3)
     matches = imported(network, weights)
-    assert {match.name: match.reason for match in matches.own if not match.imported} == {
+    assert {match.name: match.reason for match in matches.of_network if not match.imported} == {
         "first.bias": MISSING,
         "second.weight": "shape 4x5x3x3x3 in the file, 4x4x3x3x3 here",
     }
-    assert [match.name for match in matches.missing()] == ["first.bias"]
-    assert [match.name for match in matches.misshapen()] == ["second.weight"]
+    assert [match.name for match in matches.missing_weights] == ["first.bias"]
+    assert [match.name for match in matches.misshapen_weights] == ["second.weight"]
     assert matches.unused == ("third.weight",)
     after = network.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in ("first.bias", "second.weight"))
@@ -119,7 +119,7 @@ def test_missing_unknown_and_misshapen_weights_leave_the_network_as_it_is():
 def test_the_first_convolution_alone_is_inflated():
     network, weights = Network(channels=3), foreign(channels=2)
     matches = imported(network, weights)
-    (match,) = [match for match in matches.own if match.outcome == "inflated"]
+    (match,) = [match for match in matches.of_network if match.outcome == "inflated"]
     assert (match.name, match.reason) == ("first.weight", "2 input channels in the file, 3 here")
     torch.testing.assert_close(network.first.weight.sum(1), weights["first.weight"].sum(1))
     assert torch.equal(network.first.weight[:, 0], network.first.weight[:, 2])
@@ -127,7 +127,7 @@ def test_the_first_convolution_alone_is_inflated():
 
 def test_a_first_convolution_of_another_width_is_not():
     weights = {**foreign(), "first.weight": torch.randn(5, 1, 3, 3, 3)}
-    match = imported(Network(), weights).own[0]
+    match = imported(Network(), weights).of_network[0]
     assert (match.outcome, match.reason) == (
         "initialised",
         "shape 5x1x3x3x3 in the file, 4x2x3x3x3 here",
@@ -136,7 +136,7 @@ def test_a_first_convolution_of_another_width_is_not():
 
 def test_heads_of_other_classes():
     matches = imported(Network(classes=2), foreign(classes=3))
-    reasons = {match.name: match.reason for match in matches.misshapen()}
+    reasons = {match.name: match.reason for match in matches.misshapen_weights}
     assert reasons == dict.fromkeys(
         ["head.weight", "head.bias"], "a head for 3 classes in the file, for 2 here"
     )
@@ -150,7 +150,7 @@ def test_names_are_translated():
         {"first.bias": "features.0"},
     )
     assert network.first.bias.tolist() == [7.0] * 4
-    assert [match.source for match in matches.imported()] == ["features.0"]
+    assert [match.source for match in matches.imported_weights] == ["features.0"]
     assert matches.unused == ("rest",)
 
 
@@ -171,7 +171,7 @@ def test_half_precision_and_integers_take_the_networks_types():
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     weights["0.weight"] = torch.full((2, 1, 1, 1, 1), 0.5, dtype=torch.float16)
     weights["1.num_batches_tracked"] = torch.tensor(5)
-    import_into(network, weights, {name: name for name in weights}, ())
+    copy_matching_weights(network, weights, {name: name for name in weights}, ())
     assert network[0].weight.dtype == torch.float32
     assert network[0].weight.flatten().tolist() == [0.5, 0.5]
     assert network[1].num_batches_tracked.item() == 5

@@ -1,5 +1,4 @@
-"""The picture and the table of the toy experiment (Couteaux et al. 2021, "Cooperating networks",
-figure 3)."""
+"""The picture and the table of the toy experiment ("Cooperating networks", figure 3)."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ def write_results(table: pd.DataFrame, out: Path) -> None:
     with atomic_write(out / "results.csv") as unfinished:
         table.to_csv(unfinished, index=False)
     with atomic_write(out / "results.md") as unfinished:
-        unfinished.write_text(as_markdown(summarise(table)))
+        unfinished.write_text(to_markdown(summarise(table)))
     with atomic_write(out / "figure.png") as unfinished:
-        draw(table, unfinished)
+        draw_figure(table, unfinished)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +55,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("lambda_r", ascending=False, ignore_index=True)
 
 
-def as_markdown(summary: pd.DataFrame) -> str:
+def to_markdown(summary: pd.DataFrame) -> str:
     """The summary as a Markdown table."""
     lines = [
         (
@@ -78,7 +77,7 @@ def as_markdown(summary: pd.DataFrame) -> str:
     )
 
 
-def draw(table: pd.DataFrame, path: Path) -> None:
+def draw_figure(table: pd.DataFrame, path: Path) -> None:
     """Gain in similarity by λr as boxes over the test pairs (figure 3), and below it what it costs.
 
     Models that are not accurate (`ACCURATE`) are left out and named: one that segments nothing
@@ -91,17 +90,17 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     with style.context("default"):
         figure = Figure(figsize=(9, 8.5), layout="constrained")
         FigureCanvasAgg(figure)
-        shown, left_out = _accurate(table)
+        shown, left_out = _select_accurate(table)
         gain, dice, error = figure.subplots(3, 1, sharex=True, height_ratios=(2.2, 1, 1))
-        _boxes(gain, shown)
+        _draw_boxes(gain, shown)
         gain.set_title(left_out, fontsize="small")
-        _means(dice, shown, {"dice_t1": "T1", "dice_t2": "T2"}, "Dice with the annotation")
-        _means(error, shown, {"registor_error_px": "registor"}, "error of the shift (px)")
+        _draw_means(dice, shown, {"dice_t1": "T1", "dice_t2": "T2"}, "Dice with the annotation")
+        _draw_means(error, shown, {"registor_error_px": "registor"}, "error of the shift (px)")
         error.set(xlabel="λr = 1 − λp", xlim=(-0.03, 1.03))
         figure.savefig(path, dpi=120, format="png")
 
 
-def _accurate(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _select_accurate(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of accurate models (all if there are none), and a line on the others."""
     summary = summarise(table)
     inaccurate = summary.loc[~summary["accurate"], "lambda_r"]
@@ -114,7 +113,7 @@ def _accurate(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     )
 
 
-def _boxes(axes: Any, table: pd.DataFrame) -> None:
+def _draw_boxes(axes: Any, table: pd.DataFrame) -> None:
     gains = table[table.metric == "gain"].dropna()
     groups = {
         float(lambda_r): pairs["value"].to_numpy()  # type: ignore[arg-type]
@@ -133,7 +132,7 @@ def _boxes(axes: Any, table: pd.DataFrame) -> None:
     axes.grid(alpha=0.3, axis="y")
 
 
-def _means(axes: Any, table: pd.DataFrame, metrics: dict[str, str], label: str) -> None:
+def _draw_means(axes: Any, table: pd.DataFrame, metrics: dict[str, str], label: str) -> None:
     for metric, name in metrics.items():
         means = (
             table[table.metric == metric].groupby(["lambda_r", "seed"])["value"].mean().unstack()

@@ -63,10 +63,9 @@ def score_model(
 
     Returns:
         Tidy: case, metric, value. Metrics: dice_t1, dice_t2; similarity and similarity_reference
-            (D_S of predicted and
-        annotated masks), gain (their difference; nan if a predicted mask is empty or full);
-        registor_error_px, the distance between the registor's shift, given the predictions, and the
-        best shift between the annotations.
+        (D_S of predicted and annotated masks), gain (their difference; nan if a predicted mask is
+        empty or full); registor_error_px, the distance between the registor's shift, given the
+        predictions, and the best shift between the annotations.
     """
     from nnunet_liver_ext.inference.load_model import load_model
     from nnunet_liver_ext.inference.registors import load_registor
@@ -80,33 +79,33 @@ def score_model(
                 pair.channels[:, None], {"spacing": [999.0, *SPACING_MM]}, None, None, True
             )
         probabilities = [marginal[1, 0] for marginal in split_probabilities(joint)]
-        shift = _shift_of(registor, probabilities, device)
+        shift = _registor_shift(registor, probabilities, device)
         rows += [
             {"case": pair.case, "metric": metric, "value": value}
-            for metric, value in scores_of(
-                pair.masks, [one > 0.5 for one in probabilities], shift, max_shift
+            for metric, value in score_pair(
+                pair.masks, [liver > 0.5 for liver in probabilities], shift, max_shift
             ).items()
         ]
     return pd.DataFrame(rows)
 
 
-def scores_of(
+def score_pair(
     reference: Sequence[np.ndarray],
     predicted: Sequence[np.ndarray],
     shift: np.ndarray,
     max_shift: float,
 ) -> dict[str, float]:
     """The scores of one pair by metric; see `score_model`."""
-    found, true = (
+    of_prediction, of_reference = (
         _similarity(first, second, max_shift) for first, second in (predicted, reference)
     )
     return {
         "dice_t1": dice(predicted[0], reference[0]),
         "dice_t2": dice(predicted[1], reference[1]),
-        "similarity": found.dice,
-        "similarity_reference": true.dice,
-        "gain": found.dice - true.dice,
-        "registor_error_px": float(np.linalg.norm(shift - true.displacement[:, 0, 0])),
+        "similarity": of_prediction.dice,
+        "similarity_reference": of_reference.dice,
+        "gain": of_prediction.dice - of_reference.dice,
+        "registor_error_px": float(np.linalg.norm(shift - of_reference.displacement[:, 0, 0])),
     }
 
 
@@ -117,11 +116,11 @@ def _similarity(first: np.ndarray, second: np.ndarray, max_shift: float) -> Rela
 
 
 @torch.no_grad()
-def _shift_of(
+def _registor_shift(
     registor: torch.nn.Module, probabilities: Sequence[np.ndarray], device: torch.device
 ) -> np.ndarray:
     """The registor's displacement of the whole image, (2,) pixels."""
     first, second = (
-        torch.from_numpy(one.astype(np.float32))[None, None].to(device) for one in probabilities
+        torch.from_numpy(liver.astype(np.float32))[None, None].to(device) for liver in probabilities
     )
     return registor(first, second)[0, :, 0, 0].cpu().numpy()

@@ -1,5 +1,4 @@
-"""Figure 3 of Couteaux et al. 2021, "Cooperating networks" (section 3.1): how λr tunes similarity
-against accuracy.
+"""Figure 3 of Couteaux et al. 2021, "Cooperating networks": λr tunes similarity against accuracy.
 
 A segmentor and a registor are trained once for each seed; from them one model for each λp is
 trained with λr = 1 − λp and λg = 1. For every test pair the gain is D_S(prediction) −
@@ -30,15 +29,17 @@ TRAINER = "nnUNetTrainerSimilarityTranslation"
 DATASET = 601
 
 
-def evenly_spaced(models: int) -> tuple[float, ...]:
+def lambda_p_values(models: int) -> tuple[float, ...]:
     """λp from 0 to 1 for so many models."""
     return tuple(float(value) for value in np.linspace(0, 1, models).round(3))
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How large the experiment is. The paper gives the image size, the shift and the number of
-    models, nothing else."""
+class ToyScale:
+    """How large the experiment is.
+
+    The paper gives the image size, the shift and the number of models, nothing else.
+    """
 
     size: int = 240
     """Pixels; the largest shift is the paper's 32 of 240, in smaller images the same share."""
@@ -46,7 +47,7 @@ class Scale:
     test_pairs: int = 100
     difference: float | None = None
     """How unlike the two masks of a pair are (`dataset_conversion.toy`); None: its default."""
-    lambda_p: tuple[float, ...] = evenly_spaced(30)
+    lambda_p: tuple[float, ...] = lambda_p_values(30)
     """A model for each."""
     batch_size: int = 8
     warmup_epochs: int = 40
@@ -58,8 +59,8 @@ class Scale:
     """Tiny networks instead of those that nnU-Net plans."""
 
 
-PAPER = Scale()
-QUICK = Scale(
+PAPER = ToyScale()
+QUICK = ToyScale(
     size=64,
     difference=0.12,
     test_pairs=60,
@@ -73,18 +74,17 @@ QUICK = Scale(
 
 
 @dataclass(frozen=True)
-class Settings:
+class ToySettings:
     out: Path
-    scale: Scale = PAPER
+    scale: ToyScale = PAPER
     seeds: int = 1
     device: str = "cuda"
     jobs: int = 1
     """Trainings at a time."""
 
 
-def run_similarity_toy(settings: Settings, console: Console) -> pd.DataFrame:
-    """Runs every step that is not done yet, and writes results.csv, results.md and figure.png into
-    the folder.
+def run_similarity_toy(settings: ToySettings, console: Console) -> pd.DataFrame:
+    """Runs every step that is not done yet; writes results.csv, results.md and figure.png.
 
     Returns:
         Tidy: seed, lambda_r, case, metric, value.
@@ -93,13 +93,13 @@ def run_similarity_toy(settings: Settings, console: Console) -> pd.DataFrame:
         InputError: a step failed, or the folder was begun with other settings.
     """
     sweep = _Sweep(settings, console)
-    step = sweep.workspace.step
+    step = sweep.workspace.run_step
     step("writing the toy dataset", sweep.convert)
     step("planning", sweep.plan)
     step("nnUNetv2_preprocess", lambda: sweep.workspace.preprocess(DATASET, "2d"))
-    sweep.train("segmentor and registor", [sweep.pretraining(seed) for seed in sweep.seeds])
+    sweep.train("segmentor and registor", [sweep.pretraining_name(seed) for seed in sweep.seeds])
     sweep.train(
-        "a model for each λp", [name for seed in sweep.seeds for name in sweep.models(seed)]
+        "a model for each λp", [name for seed in sweep.seeds for name in sweep.model_names(seed)]
     )
     table = step("evaluating the test pairs", sweep.evaluate)
     write_results(table, settings.out)
@@ -107,7 +107,7 @@ def run_similarity_toy(settings: Settings, console: Console) -> pd.DataFrame:
 
 
 class _Sweep:
-    def __init__(self, settings: Settings, console: Console) -> None:
+    def __init__(self, settings: ToySettings, console: Console) -> None:
         self.settings, self.scale = settings, settings.scale
         described = {
             **vars(settings.scale),
@@ -159,18 +159,18 @@ class _Sweep:
         plan_dataset(DATASET, tiny=self.scale.tiny, numbers=numbers, base="2d", processes=2)
         known = read_json(path)["configurations"]
         for seed in self.seeds:
-            for name, own in {
-                self.pretraining(seed): self._pretraining_numbers(seed),
+            for name, variant in {
+                self.pretraining_name(seed): self._pretraining_numbers(seed),
                 **self._sweep_numbers(seed),
             }.items():
                 if name not in known:
-                    plan_dataset(DATASET, numbers=own, name=name, base="2d")
+                    plan_dataset(DATASET, numbers=variant, name=name, base="2d")
         return path
 
-    def pretraining(self, seed: int) -> str:
+    def pretraining_name(self, seed: int) -> str:
         return f"pretraining_seed{seed}"
 
-    def models(self, seed: int) -> list[str]:
+    def model_names(self, seed: int) -> list[str]:
         return [model_name(lambda_p, seed) for lambda_p in self.scale.lambda_p]
 
     def _pretraining_numbers(self, seed: int) -> dict[str, Any]:
@@ -183,9 +183,9 @@ class _Sweep:
         }
 
     def _sweep_numbers(self, seed: int) -> dict[str, dict[str, Any]]:
-        model = self.workspace.model(DATASET, TRAINER, self.pretraining(seed)).relative_to(
-            self.workspace.results
-        )
+        model = self.workspace.model_folder(
+            DATASET, TRAINER, self.pretraining_name(seed)
+        ).relative_to(self.workspace.results)
         start = str(model / "fold_{fold}" / "checkpoint_final.pth")
         common: dict[str, Any] = {
             "num_epochs": self.scale.joint_epochs,
@@ -224,8 +224,8 @@ class _Sweep:
         max_shift = float(scaled_max_shift(self.scale.size))
         tables = []
         for seed in self.seeds:
-            for lambda_p, name in zip(self.scale.lambda_p, self.models(seed), strict=True):
-                folder = self.workspace.model(DATASET, TRAINER, name)
+            for lambda_p, name in zip(self.scale.lambda_p, self.model_names(seed), strict=True):
+                folder = self.workspace.model_folder(DATASET, TRAINER, name)
                 done = folder / "toy_scores.csv"
                 if not done.exists():
                     scores = score_model(
@@ -243,6 +243,6 @@ def model_name(lambda_p: float, seed: int) -> str:
     return f"lambda_p_{lambda_p:.3f}_seed{seed}"
 
 
-def quicker(scale: Scale, **changes: Any) -> Scale:
+def change_scale(scale: ToyScale, **changes: Any) -> ToyScale:
     """The scale with other numbers; what is None stays."""
     return replace(scale, **{name: value for name, value in changes.items() if value is not None})
