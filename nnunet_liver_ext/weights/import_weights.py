@@ -119,7 +119,8 @@ def _check_origin(
     if differences and not force:
         raise InputError(
             f"{path}: its network differs from that of {target.description} in"
-            f" {', '.join(differences)}; plan with the same network, or take what fits with --force."
+            f" {', '.join(differences)}; plan with the same network, or take what fits with"
+            " --force."
         )
     return (
         [f"The network of the checkpoint differs in {', '.join(differences)}."]
