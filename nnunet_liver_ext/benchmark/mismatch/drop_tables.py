@@ -90,11 +90,11 @@ def drops(matched: pd.DataFrame, mismatched: pd.DataFrame) -> pd.DataFrame:
         mismatched: those with another patient's.
     """
     metrics = comparable_metrics(matched["metric"])
-    values = (
+    beside_own, beside_other = (
         compared_values(table, metrics).rename(columns={"value": kind})
         for kind, table in (("matched", matched), ("mismatched", mismatched))
     )
-    both = pd.merge(*values, on=OBJECT)
+    both = beside_own.merge(beside_other, on=OBJECT)
     return both.assign(drop=both["matched"] - both["mismatched"])[
         [*OBJECT, "matched", "mismatched", "drop"]
     ]
