@@ -122,8 +122,9 @@ def split_logits(joint: Tensor) -> tuple[Tensor, Tensor]:
         InputError: the number of channels is no square number.
     """
     num_classes = classes_of_joint(joint.shape[1])
-    logits_B22 = joint.unflatten(1, (num_classes, num_classes))  # axis 1 is c2, axis 2 is c1
-    return logits_B22.logsumexp(1), logits_B22.logsumexp(2)
+    by_class = (joint.shape[0], num_classes, num_classes, *joint.shape[2:])
+    logits_BKK = joint.reshape(by_class)  # axis 1 is c2, axis 2 is c1
+    return logits_BKK.logsumexp(1), logits_BKK.logsumexp(2)
 
 
 def split_probabilities(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -168,7 +168,8 @@ class AnisotropicUNet(SegmentationNetwork):
         skips: list[Tensor] = []
         for block, stride in zip(self.encoder, self.stages.strides, strict=True):
             skips.append(block(x if not skips else functional.max_pool3d(skips[-1], stride)))
-        return self.decoder(skips)
+        outputs: list[Tensor] = self.decoder(skips)
+        return outputs
 
 
 class _Decoder(Decoder):

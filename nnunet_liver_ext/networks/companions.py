@@ -19,8 +19,9 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import (
     get_pool_and_conv_props,
 )
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
+
+from nnunet_liver_ext.networks.network import pad_behind
 
 SMALLEST_AXIS = 4
 MOST_HALVINGS = 4
@@ -69,7 +70,8 @@ class Discriminator(nn.Module):
 
     def forward(self, masks: Tensor) -> Tensor:
         """Logits (B, 1, ...) for masks (B, C, ...): one-hot annotations or probabilities."""
-        return self.answer(self.features(masks, len(self.layers)))
+        logits: Tensor = self.answer(self.features(masks, len(self.layers)))
+        return logits
 
     def features(self, masks: Tensor, layer: int) -> Tensor:
         """D_k: what comes out of layer k, the first is 1."""
@@ -101,13 +103,9 @@ class Gambler(PlainConvUNet):
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
-        missing = [-n % multiple for n, multiple in zip(size, self.multiple, strict=True)]
-        padded = (
-            functional.pad(x, [number for n in reversed(missing) for number in (0, n)])
-            if any(missing)
-            else x
-        )
-        return super().forward(padded)[(slice(None), slice(None), *(slice(n) for n in size))]
+        padded = [-(-n // step) * step for n, step in zip(size, self.multiple, strict=True)]
+        logits: Tensor = super().forward(pad_behind(x, padded))
+        return logits[(slice(None), slice(None), *(slice(n) for n in size))]
 
 
 def build_gambler(

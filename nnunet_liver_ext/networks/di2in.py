@@ -110,7 +110,8 @@ class DI2IN(SegmentationNetwork):
         for block in self.encoder:
             x = block(x)
             skips.append(x)
-        return self.decoder(skips)
+        outputs: list[Tensor] = self.decoder(skips)
+        return outputs
 
 
 class _Decoder(Decoder):

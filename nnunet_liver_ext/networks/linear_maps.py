@@ -64,7 +64,7 @@ def linear_map(rotation: Tensor, stretch: Tensor | None, *, spacing_mm: Sequence
         (B, D, D).
     """
     dims = len(spacing_mm)
-    matrix = torch.linalg.matrix_exp(
+    matrix: Tensor = torch.linalg.matrix_exp(
         _filled(rotation, list(combinations(range(dims), 2)), dims, mirrored=-1)
     )
     if stretch is not None:

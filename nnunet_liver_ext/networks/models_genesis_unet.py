@@ -159,7 +159,8 @@ class _Down(nn.Module):
         self.ops = nn.Sequential(_Unit(inputs, features // 2), _Unit(features // 2, features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ops(x)
+        features: Tensor = self.ops(x)
+        return features
 
 
 class _Up(nn.Module):
@@ -169,7 +170,8 @@ class _Up(nn.Module):
         self.ops = nn.Sequential(_Unit(below + features, features), _Unit(features, features))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.ops(torch.cat([self.up_conv(x), skip], 1))
+        features: Tensor = self.ops(torch.cat([self.up_conv(x), skip], 1))
+        return features
 
 
 class _Out(nn.Module):
@@ -178,7 +180,8 @@ class _Out(nn.Module):
         self.final_conv = nn.Conv3d(features, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.final_conv(x)
+        logits: Tensor = self.final_conv(x)
+        return logits
 
 
 def _check_fixed(strides: Sequence[Sequence[int]], features: Sequence[int]) -> None:

@@ -104,7 +104,8 @@ class ElasticRegistor(Registor):
         masks = padded_to_multiple(torch.cat([first, second], 1), self.pitch)
         features = self.blocks(masks)
         with _float32(features):
-            return self.vectors(features.float())
+            vectors: Tensor = self.vectors(features.float())
+        return vectors
 
     def describe(self) -> str:
         return f"elastic, a vector every {_times(self.pitch)} voxels ({_times(self.pitch_mm)} mm)"
@@ -122,10 +123,9 @@ class TranslationRegistor(Registor):
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
         with _float32(first):
-            shift_BD = self.shift(first, second)
-        return shift_BD.view(*shift_BD.shape, *[1] * shift_BD.shape[1]).expand(
-            -1, -1, *first.shape[2:]
-        )
+            shift_BD: Tensor = self.shift(first, second)
+        dims = shift_BD.shape[1]
+        return shift_BD.view(-1, dims, *[1] * dims).expand(-1, -1, *first.shape[2:])
 
     def describe(self) -> str:
         return f"translation by at most {_times(self.max_shift_voxels)} voxels"

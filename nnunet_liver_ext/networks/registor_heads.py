@@ -120,7 +120,8 @@ class CentredLook(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Masks (B, C, ...), float32 -> (B, outputs), near zero at first."""
-        return self.layers(torch.cat([self._centred(first), self._centred(second)], 1))
+        answer: Tensor = self.layers(torch.cat([self._centred(first), self._centred(second)], 1))
+        return answer
 
     def _centred(self, masks: Tensor) -> Tensor:
         """(B, C, *self.size): the masks around their centroid."""
@@ -166,7 +167,7 @@ def cross_correlation(first: Tensor, second: Tensor, *, reach: Sequence[int]) ->
         for n, cells in zip(first.shape[2:], reach, strict=True)
     ]
     product = torch.fft.rfftn(first, padded, axes) * torch.fft.rfftn(second, padded, axes).conj()
-    correlation = torch.fft.irfftn(product.sum(1), padded, tuple(range(1, first.ndim - 1)))
+    correlation: Tensor = torch.fft.irfftn(product.sum(1), padded, tuple(range(1, first.ndim - 1)))
     for axis, cells in enumerate(reach, start=1):
         correlation = correlation.roll(cells, axis).narrow(axis, 0, 2 * cells + 1)
     norms = first.flatten(1).square().sum(1) * second.flatten(1).square().sum(1)

@@ -175,8 +175,8 @@ class SliceUNet(SegmentationNetwork):
         for block, (_, y, x_) in zip(self.encoder, self.stages.strides, strict=True):
             slices = block(slices if not skips else functional.max_pool2d(slices, (y, x_)))
             skips.append(slices)
-        logits = self.decoder(skips)
-        return logits.unflatten(0, seen.shape[:2]).movedim(1, 2)
+        logits: Tensor = self.decoder(skips)
+        return logits.reshape(*seen.shape[:2], *logits.shape[1:]).movedim(1, 2)
 
 
 def with_neighbours(x: Tensor, first: int, last: int, neighbours: int) -> Tensor:
@@ -224,7 +224,8 @@ class _Block(nn.Module):
             features = unit(features)
         if self.shortcut is not None:
             features = features + self.shortcut(x)
-        return self.dropout(self.activation(features))
+        output: Tensor = self.dropout(self.activation(features))
+        return output
 
 
 class _Decoder(Decoder):
@@ -248,7 +249,8 @@ class _Decoder(Decoder):
         x = skips[-1]
         for stage in reversed(range(len(self.blocks))):
             x = self.blocks[stage](torch.cat([self.transposed[stage](x), skips[stage]], 1))
-        return self.seg_layers[0](x)
+        logits: Tensor = self.seg_layers[0](x)
+        return logits
 
 
 def _encoder_blocks(

@@ -128,7 +128,7 @@ class _Decoders:
 
     @property
     def deep_supervision(self) -> bool:
-        return self._networks[0].decoder.deep_supervision
+        return bool(self._networks[0].decoder.deep_supervision)
 
     @deep_supervision.setter
     def deep_supervision(self, enabled: bool) -> None:
