@@ -35,7 +35,7 @@ def warp(images: Tensor, displacement: Tensor) -> Tensor:
         (B, C, ...) on the displacement's grid, of the images' type.
     """
     size = images.shape[2:]
-    precise = at_least_float32(images)
+    precise = promote_to_float32(images)
     displacement = displacement.to(precise.dtype)
     positions_BD = voxel_positions(displacement.shape[2:], displacement) + displacement
     scale = positions_BD.new_tensor(size).view(1, -1, *[1] * len(size))
@@ -71,7 +71,7 @@ def upsample_control_grid(control: Tensor, pitch: Sequence[int], size: Sequence[
     fine = functional.interpolate(
         control,
         size=[n * step for n, step in zip(control.shape[2:], pitch, strict=True)],
-        mode=_mode(control),
+        mode=_interpolation_mode(control),
     )
     for axis, n in enumerate(size, start=2):
         fine = fine.narrow(axis, 0, n)
@@ -99,7 +99,7 @@ def affine_displacement(
         (B, D, ...).
     """
     matrix, translation, centre = (
-        at_least_float32(tensor) for tensor in (matrix, translation, centre)
+        promote_to_float32(tensor) for tensor in (matrix, translation, centre)
     )
     dims = len(size)
     ones = [1] * dims
@@ -129,10 +129,10 @@ def blur(images: Tensor) -> Tensor:
     return images
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
+def promote_to_float32(tensor: Tensor) -> Tensor:
     """Half-precision tensors as float32, all others as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _mode(tensor: Tensor) -> str:
+def _interpolation_mode(tensor: Tensor) -> str:
     return INTERPOLATION[tensor.ndim - 2]

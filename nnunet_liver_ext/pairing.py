@@ -121,7 +121,7 @@ def split_logits(joint: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: the number of channels is no square number.
     """
-    num_classes = classes_of_joint(joint.shape[1])
+    num_classes = num_marginal_classes(joint.shape[1])
     by_class = (joint.shape[0], num_classes, num_classes, *joint.shape[2:])
     logits_BKK = joint.reshape(by_class)  # axis 1 is c2, axis 2 is c1
     return logits_BKK.logsumexp(1), logits_BKK.logsumexp(2)
@@ -129,12 +129,12 @@ def split_logits(joint: Tensor) -> tuple[Tensor, Tensor]:
 
 def split_probabilities(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The two marginal distributions of joint probabilities (K², ...): two arrays (K, ...)."""
-    num_classes = classes_of_joint(joint.shape[0])
+    num_classes = num_marginal_classes(joint.shape[0])
     probabilities = joint.reshape(num_classes, num_classes, *joint.shape[1:])  # (c2, c1, ...)
     return probabilities.sum(0), probabilities.sum(1)
 
 
-def classes_of_joint(num_joint_classes: int) -> int:
+def num_marginal_classes(num_joint_classes: int) -> int:
     """K for K² joint classes; InputError if that is no square of a number ≥ 2."""
     num_classes = math.isqrt(num_joint_classes)
     if num_classes**2 != num_joint_classes or num_classes < 2:

@@ -16,10 +16,10 @@ from torch.nn.functional import interpolate
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import (
     PairLabels,
-    classes_of_joint,
     decode_pair,
     encode_pair,
     join_logits,
+    num_marginal_classes,
     split_logits,
     split_probabilities,
 )
@@ -201,7 +201,7 @@ def test_what_cannot_be_joined_or_split():
             split_logits(torch.zeros(1, channels, 3))
         with pytest.raises(InputError, match="no pair code"):
             split_probabilities(np.zeros((channels, 3)))
-    assert [classes_of_joint(n) for n in (4, 9, 16)] == [2, 3, 4]
+    assert [num_marginal_classes(n) for n in (4, 9, 16)] == [2, 3, 4]
 
 
 def test_codes_and_regions_of_one_organ():

@@ -27,7 +27,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.layers import Style
 from nnunet_liver_ext.networks.network import Decoder, PatchSizes, SegmentationNetwork, Size
 from nnunet_liver_ext.networks.stages import Stages, resolve_stages
-from nnunet_liver_ext.networks.valid_convolutions import Axis, ValidGeometry, crop
+from nnunet_liver_ext.networks.valid_convolutions import ValidAxis, ValidGeometry, crop
 
 Padding = Literal["valid", "same"]
 
@@ -158,7 +158,7 @@ class AnisotropicUNet(SegmentationNetwork):
             self.geometry.check_input("AnisotropicUNet", x.shape[2:])
             return self.segment(x)
         return [
-            self.geometry.whole_volume(
+            self.geometry.segment_whole_volume(
                 lambda tile: self.segment(tile)[0], x, largest=self.largest_tile
             )
         ]
@@ -201,7 +201,7 @@ class _Decoder(Decoder):
             self.transposed.append(
                 nn.ConvTranspose3d(below, wide, stride, stride, bias=style.conv_bias)
             )
-            self.blocks.append(_block(style, stages, stage, wide + skip, wide, padding))
+            self.blocks.append(_build_block(style, stages, stage, wide + skip, wide, padding))
             self.dropouts.append(nn.Identity() if dropout is None else dropout[0](**dropout[1]))
         supervised = stages.features[1:] if padding == "same" else stages.features[1:2]
         self.seg_layers = nn.ModuleList(
@@ -225,11 +225,11 @@ def _encoder_blocks(
     style: Style, stages: Stages, inputs: int, padding: Padding
 ) -> Iterator[nn.Module]:
     for stage, features in enumerate(stages.features):
-        yield _block(style, stages, stage, inputs, features, padding)
+        yield _build_block(style, stages, stage, inputs, features, padding)
         inputs = features
 
 
-def _block(
+def _build_block(
     style: Style, stages: Stages, stage: int, inputs: int, features: int, padding: Padding
 ) -> nn.Sequential:
     """The convolutions of one stage: in-plane, then through-plane where the stage's kernel has an
@@ -245,7 +245,7 @@ def _block(
 
 def _axes(
     encoder: nn.ModuleList, decoder: nn.ModuleList, stages: Stages
-) -> tuple[Axis, Axis, Axis]:
+) -> tuple[ValidAxis, ValidAxis, ValidAxis]:
     def losses(blocks: nn.ModuleList, axis: int) -> tuple[int, ...]:
         return tuple(
             sum(
@@ -257,7 +257,7 @@ def _axes(
         )
 
     z, y, x = (
-        Axis(
+        ValidAxis(
             losses(encoder, axis),
             losses(decoder, axis),
             tuple(stride[axis] for stride in stages.strides),

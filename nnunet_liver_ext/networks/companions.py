@@ -90,7 +90,7 @@ def _strided_stages(
 ) -> list[tuple[list[int], list[int]]]:
     """(stride, kernel size) of each layer; the first strides already, unless the patch is too small
     for any."""
-    stages = list(zip(*topology(patch_size, spacing_mm), strict=True))
+    stages = list(zip(*strides_and_kernels(patch_size, spacing_mm), strict=True))
     return stages[1:] or stages
 
 
@@ -113,7 +113,7 @@ def build_gambler(
 ) -> nn.Module:
     """A small U-Net (nnU-Net's) from image and probabilities (B, C, ...) to a betting logit for
     each voxel (B, 1, ...)."""
-    strides, kernels = topology(patch_size, spacing_mm)
+    strides, kernels = strides_and_kernels(patch_size, spacing_mm)
     if len(strides) == 1:  # a U-Net has two stages at least
         strides, kernels = 2 * strides, 2 * kernels
     stages = len(strides)
@@ -138,7 +138,7 @@ def build_gambler(
     return gambler
 
 
-def topology(
+def strides_and_kernels(
     patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Strides (the first is 1) and kernel sizes of each stage; the strides divide the patch."""

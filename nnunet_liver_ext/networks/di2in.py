@@ -132,24 +132,25 @@ class _Decoder(Decoder):
         self.factors = stages.strides[1:]
         self.branches = sorted({0, last // 2, last})
         self.blocks = nn.ModuleList(
-            _block(style, stages, stage, features[stage + 1] + features[stage])
+            _build_block(style, stages, stage, features[stage + 1] + features[stage])
             for stage in range(last)
         )
         self.seg_layers = nn.ModuleList(
-            _same(features[stage], num_classes, kernels[stage]) for stage in self.branches
+            _padded_convolution(features[stage], num_classes, kernels[stage])
+            for stage in self.branches
         )
         self.activation = style.activation()
-        self.final = _same(len(self.branches) * num_classes, num_classes, kernels[0])
+        self.final = _padded_convolution(len(self.branches) * num_classes, num_classes, kernels[0])
 
     def forward(self, skips: list[Tensor]) -> list[Tensor]:
         """[final, branch of the finest stage, …, of the coarsest], each (B, K, Z, Y, X)."""
         stages = [skips[-1]]
         for stage in reversed(range(len(self.blocks))):
-            up = _upsampled(stages[0], skips[stage].shape[2:])
+            up = _upsample(stages[0], skips[stage].shape[2:])
             stages.insert(0, self.blocks[stage](torch.cat([up, skips[stage]], 1)))
         size = skips[0].shape[2:]
         branches = [
-            _upsampled(layer(stages[i]), size)
+            _upsample(layer(stages[i]), size)
             for i, layer in zip(self.branches, self.seg_layers, strict=True)
         ]
         return [self.final(self.activation(torch.cat(branches, 1))), *branches]
@@ -157,11 +158,11 @@ class _Decoder(Decoder):
 
 def _encoder_blocks(style: Style, stages: Stages, inputs: int) -> Iterator[nn.Module]:
     for stage, features in enumerate(stages.features):
-        yield _block(style, stages, stage, inputs, stride=stages.strides[stage])
+        yield _build_block(style, stages, stage, inputs, stride=stages.strides[stage])
         inputs = features
 
 
-def _block(
+def _build_block(
     style: Style, stages: Stages, stage: int, inputs: int, stride: Sequence[int] = (1, 1, 1)
 ) -> nn.Sequential:
     units, features = [], stages.features[stage]
@@ -173,12 +174,12 @@ def _block(
     return nn.Sequential(*units)
 
 
-def _same(inputs: int, outputs: int, kernel: Size) -> nn.Conv3d:
+def _padded_convolution(inputs: int, outputs: int, kernel: Size) -> nn.Conv3d:
     z, y, x = kernel
     return nn.Conv3d(inputs, outputs, kernel, padding=(z // 2, y // 2, x // 2))
 
 
-def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
+def _upsample(x: Tensor, size: Sequence[int]) -> Tensor:
     if x.shape[2:] == tuple(size):
         return x
     return functional.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)

@@ -31,7 +31,7 @@ class Bounds:
     """Of each entry of S: lengths change by at most a factor of exp(±0.2) along an axis, angles by
     about 0.4."""
 
-    def shift_in(self, patch_size: Sequence[int]) -> tuple[float, ...]:
+    def max_shift_in(self, patch_size: Sequence[int]) -> tuple[float, ...]:
         """The bound along each axis, in voxels. Beyond a third of the patch too little of an organ
         is left in it."""
         return tuple(min(self.max_shift_voxels, n / 3) for n in patch_size)
@@ -65,16 +65,16 @@ def linear_map(rotation: Tensor, stretch: Tensor | None, *, spacing_mm: Sequence
     """
     dims = len(spacing_mm)
     matrix: Tensor = torch.linalg.matrix_exp(
-        _filled(rotation, list(combinations(range(dims), 2)), dims, mirrored=-1)
+        _fill_matrix(rotation, list(combinations(range(dims), 2)), dims, mirrored=-1)
     )
     if stretch is not None:
         pairs = list(combinations_with_replacement(range(dims), 2))
-        matrix = matrix @ torch.linalg.matrix_exp(_filled(stretch, pairs, dims, mirrored=1))
+        matrix = matrix @ torch.linalg.matrix_exp(_fill_matrix(stretch, pairs, dims, mirrored=1))
     spacing = matrix.new_tensor(spacing_mm)
     return matrix * spacing / spacing[:, None]
 
 
-def bounded_rotation(raw: Tensor, max_rotation_deg: float) -> Tensor:
+def bound_rotation(raw: Tensor, max_rotation_deg: float) -> Tensor:
     """The same direction with the angle max · tanh(norm), so never beyond the bound; (B, 1 or 3),
     in radian."""
     squared = raw.square().sum(1, keepdim=True)
@@ -82,7 +82,7 @@ def bounded_rotation(raw: Tensor, max_rotation_deg: float) -> Tensor:
     return raw * (math.radians(max_rotation_deg) * norm.tanh() / norm)
 
 
-def _filled(
+def _fill_matrix(
     entries: Tensor, places: list[tuple[int, int]], dims: int, *, mirrored: float
 ) -> Tensor:
     """(B, D, D) with the entries at their places and, times `mirrored`, at the transposed ones."""

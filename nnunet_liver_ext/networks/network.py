@@ -195,8 +195,8 @@ def _check_arguments(
         )
     if conv_op is not nn.Conv3d:
         raise InputError(
-            f"{name} needs conv_op torch.nn.Conv3d, but it is {_name(conv_op)}: take nnU-Net's own"
-            " network for 2D images."
+            f"{name} needs conv_op torch.nn.Conv3d, but it is {_display_name(conv_op)}: take"
+            " nnU-Net's own network for 2D images."
         )
     if input_channels < 1 or num_classes < 1:
         raise InputError(
@@ -205,5 +205,5 @@ def _check_arguments(
         )
 
 
-def _name(thing: Any) -> str:
+def _display_name(thing: Any) -> str:
     return getattr(thing, "__qualname__", repr(thing))

@@ -76,10 +76,10 @@ def random_displacement(
     if transforms == "elastic":
         if pitch is None:
             raise InputError("an elastic deformation needs the pitch of its control grid.")
-        return _elastic(noise, size, spacing_mm, pitch, bend_mm, shift_mm)
+        return _elastic_displacement(noise, size, spacing_mm, pitch, bend_mm, shift_mm)
     shift_BD = _uniform_shift(noise, size, bounds)
     if transforms == "translation":
-        return _expanded(shift_BD, size)
+        return _expand_to_grid(shift_BD, size)
     if transforms in ("rigid", "affine"):
         matrix_BDD = _random_matrix(noise, spacing_mm, bounds, stretches=transforms == "affine")
         middle = shift_BD.new_tensor([(n - 1) / 2 for n in size]).expand(batch, -1)
@@ -105,7 +105,7 @@ class _Noise:
         )
 
 
-def _elastic(
+def _elastic_displacement(
     noise: _Noise,
     size: Sequence[int],
     spacing_mm: Sequence[float],
@@ -159,7 +159,7 @@ def _steepness(vectors_mm: Tensor, pitch_mm: Sequence[float]) -> Tensor:
 def _uniform_shift(noise: _Noise, size: Sequence[int], bounds: Bounds) -> Tensor:
     """(B, D) in voxels."""
     uniform = noise.uniform(len(size))
-    return uniform * uniform.new_tensor(bounds.shift_in(size))
+    return uniform * uniform.new_tensor(bounds.max_shift_in(size))
 
 
 def _random_matrix(
@@ -174,5 +174,5 @@ def _random_matrix(
     return linear_map(direction * angle, stretch, spacing_mm=spacing_mm)
 
 
-def _expanded(vectors_BD: Tensor, size: Sequence[int]) -> Tensor:
+def _expand_to_grid(vectors_BD: Tensor, size: Sequence[int]) -> Tensor:
     return vectors_BD.view(*vectors_BD.shape, *[1] * len(size)).expand(-1, -1, *size)

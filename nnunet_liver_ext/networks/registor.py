@@ -26,7 +26,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.linear_maps import (
     DEFAULT_BOUNDS,
     Bounds,
-    bounded_rotation,
+    bound_rotation,
     linear_map,
     num_rotations,
     num_stretches,
@@ -38,8 +38,8 @@ from nnunet_liver_ext.networks.registor_heads import (
     CorrelationShift,
     centroid,
     initialise_he,
-    near_zero,
-    padded_to_multiple,
+    initialise_near_zero,
+    pad_to_multiple,
 )
 from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 
@@ -85,13 +85,13 @@ class ElasticRegistor(Registor):
             n * spacing for n, spacing in zip(self.pitch, spacing_mm, strict=True)
         )
         blocks, width = [], 2 * channels
-        for features, pooling in zip(BLOCK_FEATURES, pooling_of_blocks(self.pitch), strict=True):
-            blocks.append(_block(dims, width, features, pooling))
+        for features, pooling in zip(BLOCK_FEATURES, block_poolings(self.pitch), strict=True):
+            blocks.append(_build_block(dims, width, features, pooling))
             width = features
         self.blocks = nn.Sequential(*blocks)
         self.vectors = CONVOLUTION[dims](width, dims, 1)
         initialise_he(self.blocks)
-        near_zero(self.vectors)
+        initialise_near_zero(self.vectors)
         nn.init.zeros_(self.vectors.get_parameter("bias"))
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
@@ -101,14 +101,15 @@ class ElasticRegistor(Registor):
 
     def control_vectors(self, first: Tensor, second: Tensor) -> Tensor:
         """Displacement in voxels on the control grid, (B, D, ceil(size/pitch)), float32."""
-        masks = padded_to_multiple(torch.cat([first, second], 1), self.pitch)
+        masks = pad_to_multiple(torch.cat([first, second], 1), self.pitch)
         features = self.blocks(masks)
-        with _float32(features):
+        with _without_autocast(features):
             vectors: Tensor = self.vectors(features.float())
         return vectors
 
     def describe(self) -> str:
-        return f"elastic, a vector every {_times(self.pitch)} voxels ({_times(self.pitch_mm)} mm)"
+        pitch, pitch_mm = _join_numbers(self.pitch), _join_numbers(self.pitch_mm)
+        return f"elastic, a vector every {pitch} voxels ({pitch_mm} mm)"
 
 
 class TranslationRegistor(Registor):
@@ -116,19 +117,19 @@ class TranslationRegistor(Registor):
 
     def __init__(self, channels: int, *, patch_size: Sequence[int], bounds: Bounds) -> None:
         super().__init__()
-        self.max_shift_voxels = bounds.shift_in(patch_size)
+        self.max_shift_voxels = bounds.max_shift_in(patch_size)
         self.shift = CorrelationShift(
             channels, patch_size=patch_size, max_shift_voxels=self.max_shift_voxels
         )
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
-        with _float32(first):
+        with _without_autocast(first):
             shift_BD: Tensor = self.shift(first, second)
         dims = shift_BD.shape[1]
         return shift_BD.view(-1, dims, *[1] * dims).expand(-1, -1, *first.shape[2:])
 
     def describe(self) -> str:
-        return f"translation by at most {_times(self.max_shift_voxels)} voxels"
+        return f"translation by at most {_join_numbers(self.max_shift_voxels)} voxels"
 
 
 class AffineRegistor(Registor):
@@ -155,7 +156,7 @@ class AffineRegistor(Registor):
             num_rotations(dims),
             num_stretches(dims) if stretches else 0,
         )
-        self.max_shift_voxels = bounds.shift_in(patch_size)
+        self.max_shift_voxels = bounds.max_shift_in(patch_size)
         outputs = self.rotations + self.stretches
         self.look = CentredLook(channels, outputs, patch_size=patch_size, spacing_mm=spacing_mm)
         self.shift = CorrelationShift(
@@ -164,7 +165,7 @@ class AffineRegistor(Registor):
 
     def displacement(self, first: Tensor, second: Tensor) -> Tensor:
         size = first.shape[2:]
-        with _float32(first):
+        with _without_autocast(first):
             centre_BD = centroid(first)
             matrix_BDD = self.matrix(first, second)
             turned = warp(
@@ -177,7 +178,7 @@ class AffineRegistor(Registor):
     def matrix(self, first: Tensor, second: Tensor) -> Tensor:
         """A, (B, D, D), acting on voxel coordinates."""
         raw = self.look(first, second)
-        rotation = bounded_rotation(raw[:, : self.rotations], self.bounds.max_rotation_deg)
+        rotation = bound_rotation(raw[:, : self.rotations], self.bounds.max_rotation_deg)
         stretch = (
             raw[:, self.rotations :].tanh() * self.bounds.max_log_stretch
             if self.stretches
@@ -192,7 +193,7 @@ class AffineRegistor(Registor):
             else ""
         )
         rotation = f"a rotation by at most {self.bounds.max_rotation_deg:g}°"
-        shift = f"a shift by at most {_times(self.max_shift_voxels)} voxels"
+        shift = f"a shift by at most {_join_numbers(self.max_shift_voxels)} voxels"
         return f"{'affine' if stretch else 'rigid'}, {rotation}, {stretch}{shift}"
 
 
@@ -217,7 +218,7 @@ def build_registor(
         InputError: a class of transforms that does not exist, or a patch with fewer than four
             voxels along an axis.
     """
-    check_patch(patch_size)
+    check_registor_patch(patch_size)
     if transforms == "elastic":
         return ElasticRegistor(channels, patch_size=patch_size, spacing_mm=spacing_mm)
     if transforms == "translation":
@@ -244,7 +245,7 @@ def control_grid_pitch(patch_size: Sequence[int], spacing_mm: Sequence[float]) -
     Raises:
         InputError: the patch has fewer than four voxels along an axis.
     """
-    check_patch(patch_size)
+    check_registor_patch(patch_size)
     widest_mm = 2 * 16 * min(spacing_mm)
 
     def fits(pitch: int, n: int, spacing: float) -> bool:
@@ -256,7 +257,7 @@ def control_grid_pitch(patch_size: Sequence[int], spacing_mm: Sequence[float]) -
     )
 
 
-def pooling_of_blocks(pitch: Sequence[int]) -> list[tuple[int, ...]]:
+def block_poolings(pitch: Sequence[int]) -> list[tuple[int, ...]]:
     """What each of the four blocks pools. Axes that are pooled less often are pooled in the last
     blocks.
 
@@ -270,15 +271,15 @@ def pooling_of_blocks(pitch: Sequence[int]) -> list[tuple[int, ...]]:
     ]
 
 
-def check_patch(patch_size: Sequence[int]) -> None:
+def check_registor_patch(patch_size: Sequence[int]) -> None:
     if min(patch_size) < MIN_AXIS:
         raise InputError(
             f"A registor needs patches of at least {MIN_AXIS} voxels along each axis, but the patch"
-            f" is {_times(patch_size)}: plan larger patches."
+            f" is {_join_numbers(patch_size)}: plan larger patches."
         )
 
 
-def _block(dims: int, inputs: int, features: int, pooling: tuple[int, ...]) -> nn.Sequential:
+def _build_block(dims: int, inputs: int, features: int, pooling: tuple[int, ...]) -> nn.Sequential:
     convolution = CONVOLUTION[dims]
     return nn.Sequential(
         convolution(inputs, features, 3, padding=1),
@@ -289,10 +290,10 @@ def _block(dims: int, inputs: int, features: int, pooling: tuple[int, ...]) -> n
     )
 
 
-def _float32(like: Tensor) -> torch.autocast:
+def _without_autocast(like: Tensor) -> torch.autocast:
     """Switches autocast off: positions and correlations need float32."""
     return torch.autocast(like.device.type, enabled=False)
 
 
-def _times(numbers: Sequence[float]) -> str:
+def _join_numbers(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:.4g}" for number in numbers)

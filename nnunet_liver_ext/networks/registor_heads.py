@@ -48,7 +48,7 @@ class CorrelationShift(nn.Module):
     ) -> None:
         super().__init__()
         convolution = CONVOLUTION[len(patch_size)]
-        self.stride = tuple(_cell(n, self.finest_grid) for n in patch_size)
+        self.stride = tuple(_cell_size(n, self.finest_grid) for n in patch_size)
         self.reach = tuple(
             math.ceil(bound / cell) + 1
             for bound, cell in zip(max_shift_voxels, self.stride, strict=True)
@@ -71,7 +71,7 @@ class CorrelationShift(nn.Module):
         coarse = _average(torch.cat([first, second]), self.stride)
         correlation = cross_correlation(*self.extract(coarse).chunk(2), reach=self.reach)
         likely = (correlation.flatten(1) * (self.sharpness * self.sharpness_per_weight)).softmax(1)
-        cells = voxel_positions(correlation.shape[1:], likely) - _column(
+        cells = voxel_positions(correlation.shape[1:], likely) - _as_column(
             likely.new_tensor(self.reach)
         )
         shift = (likely[:, None] * cells.flatten(2)).sum(2) * likely.new_tensor(self.stride)
@@ -116,20 +116,21 @@ class CentredLook(nn.Module):
             nn.Linear(128, outputs),
         )
         initialise_he(self.layers)
-        near_zero(self.layers[-1], std=2e-4)  # far from the centroid, angles become voxels
+        # far from the centroid, small angles are many voxels
+        initialise_near_zero(self.layers[-1], std=2e-4)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Masks (B, C, ...), float32 -> (B, outputs), near zero at first."""
-        answer: Tensor = self.layers(torch.cat([self._centred(first), self._centred(second)], 1))
+        answer: Tensor = self.layers(torch.cat([self._centre(first), self._centre(second)], 1))
         return answer
 
-    def _centred(self, masks: Tensor) -> Tensor:
+    def _centre(self, masks: Tensor) -> Tensor:
         """(B, C, *self.size): the masks around their centroid."""
         averaged = _average(masks, self.stride)
         stride, pitch = averaged.new_tensor(self.stride), averaged.new_tensor(self.pitch)
         cells = voxel_positions(self.size, averaged)
-        offset = (cells - _column(averaged.new_tensor(self.size) - 1) / 2) * _column(pitch)
-        wanted = (offset + _column(centroid(masks)) + 0.5) / _column(stride) - 0.5
+        offset = (cells - _as_column(averaged.new_tensor(self.size) - 1) / 2) * _as_column(pitch)
+        wanted = (offset + _as_column(centroid(masks)) + 0.5) / _as_column(stride) - 0.5
         return warp(averaged, wanted - cells)
 
 
@@ -142,7 +143,7 @@ def centroid(masks: Tensor) -> Tensor:
     """
     weight = masks.sum(1, keepdim=True)
     size = masks.new_tensor(masks.shape[2:])
-    positions = voxel_positions(masks.shape[2:], masks) - _column(
+    positions = voxel_positions(masks.shape[2:], masks) - _as_column(
         (size - 1) / 2
     )  # about the centre: zero over zero is zero
     offset = (weight * positions).flatten(2).sum(2) / (weight.flatten(2).sum(2) + 1e-3)
@@ -163,7 +164,7 @@ def cross_correlation(first: Tensor, second: Tensor, *, reach: Sequence[int]) ->
     """
     axes = tuple(range(2, first.ndim))
     padded = [
-        _smooth_number(max(n, cells + 1) + cells)
+        _next_smooth_number(max(n, cells + 1) + cells)
         for n, cells in zip(first.shape[2:], reach, strict=True)
     ]
     product = torch.fft.rfftn(first, padded, axes) * torch.fft.rfftn(second, padded, axes).conj()
@@ -183,13 +184,13 @@ def initialise_he(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def near_zero(layer: nn.Module, std: float = 1e-3) -> None:
+def initialise_near_zero(layer: nn.Module, std: float = 1e-3) -> None:
     """Small weights in a last layer: nearly the identity at first, yet not the plateau that exact
     zeros are."""
     nn.init.normal_(layer.get_parameter("weight"), std=std)
 
 
-def padded_to_multiple(masks: Tensor, steps: Sequence[int]) -> Tensor:
+def pad_to_multiple(masks: Tensor, steps: Sequence[int]) -> Tensor:
     """Zeros at the far end of each axis, up to a multiple of its step."""
     reversed_axes = zip(masks.shape[:1:-1], steps[::-1], strict=True)
     return functional.pad(masks, [amount for n, step in reversed_axes for amount in (0, -n % step)])
@@ -198,28 +199,28 @@ def padded_to_multiple(masks: Tensor, steps: Sequence[int]) -> Tensor:
 def _average(masks: Tensor, stride: Sequence[int]) -> Tensor:
     """Mean over cells of `stride` voxels, zero beyond the far end."""
     pool = functional.avg_pool2d if masks.ndim == 4 else functional.avg_pool3d
-    return pool(padded_to_multiple(masks, stride), tuple(stride))
+    return pool(pad_to_multiple(masks, stride), tuple(stride))
 
 
-def _cell(n: int, finest: int) -> int:
+def _cell_size(n: int, finest: int) -> int:
     return max(step for step in (1, 2, 4) if step == 1 or n // step >= finest)
 
 
-def _smooth_number(n: int) -> int:
+def _next_smooth_number(n: int) -> int:
     """The next even number with no prime factor beyond 5, which Fourier transforms like."""
-    while n % 2 or _without_factors(n, (2, 3, 5)) > 1:
+    while n % 2 or _divide_out(n, (2, 3, 5)) > 1:
         n += 1
     return n
 
 
-def _without_factors(n: int, factors: Sequence[int]) -> int:
+def _divide_out(n: int, factors: Sequence[int]) -> int:
     for factor in factors:
         while n % factor == 0:
             n //= factor
     return n
 
 
-def _column(vector: Tensor) -> Tensor:
+def _as_column(vector: Tensor) -> Tensor:
     """(D,) or (B, D) -> (1 or B, D, 1, ...), to be added to fields."""
     dims = vector.shape[-1]
     return vector.reshape(-1, dims, *[1] * dims)

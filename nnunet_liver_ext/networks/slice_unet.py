@@ -108,12 +108,12 @@ class SliceUNet(SegmentationNetwork):
         if neighbours < 0:
             raise InputError(f"SliceUNet needs neighbours of 0 or more, but has {neighbours}.")
         self.neighbours, self.encoder_kind = neighbours, encoder
-        own_features, own_convolutions = _own_encoder(encoder, features_per_stage, n_conv_per_stage)
+        features, convolutions = _encoder_sizes(encoder, features_per_stage, n_conv_per_stage)
         self.stages = resolve_stages(
             "SliceUNet",
             strides=strides,
-            features_per_stage=own_features,
-            n_conv_per_stage=own_convolutions,
+            features_per_stage=features,
+            n_conv_per_stage=convolutions,
             n_stages=n_stages,
         )
         _check_in_plane(self.stages, norm_op)
@@ -169,7 +169,7 @@ class SliceUNet(SegmentationNetwork):
 
     def _segment_slices(self, x: Tensor, first: int, last: int) -> Tensor:
         """Logits (B, K, S, Y, X) of the slices from `first` to before `last`."""
-        seen = with_neighbours(x, first, last, self.neighbours)
+        seen = gather_neighbours(x, first, last, self.neighbours)
         slices = seen.flatten(0, 1)
         skips: list[Tensor] = []
         for block, (_, y, x_) in zip(self.encoder, self.stages.strides, strict=True):
@@ -179,7 +179,7 @@ class SliceUNet(SegmentationNetwork):
         return logits.reshape(*seen.shape[:2], *logits.shape[1:]).movedim(1, 2)
 
 
-def with_neighbours(x: Tensor, first: int, last: int, neighbours: int) -> Tensor:
+def gather_neighbours(x: Tensor, first: int, last: int, neighbours: int) -> Tensor:
     """Slices of (B, C, Z, Y, X) from `first` to before `last`, each with its neighbours: (B, S,
     W·C, Y, X).
 
@@ -269,7 +269,7 @@ def _encoder_blocks(
         inputs = features
 
 
-def _own_encoder(
+def _encoder_sizes(
     kind: EncoderKind, features: Sequence[int] | None, convolutions: Sequence[int] | int | None
 ) -> tuple[Sequence[int], Sequence[int] | int]:
     """Features and number of convolutions in each stage."""

@@ -58,26 +58,26 @@ def resolve_stages(
     if number < 2 or n_stages not in (None, number):
         raise InputError(
             f"{network} needs two stages at least and as many strides as stages, but has n_stages"
-            f" {n_stages} and strides {_listed(strides)}."
+            f" {n_stages} and strides {_as_text(strides)}."
         )
     stages = Stages(
-        strides=tuple(_axes(network, "strides", stride) for stride in strides),
-        features=_each(network, "features_per_stage", features_per_stage, number),
-        kernels=_kernels(network, kernel_sizes, number),
-        convolutions=_each(network, "n_conv_per_stage", n_conv_per_stage, number),
+        strides=tuple(_check_axes(network, "strides", stride) for stride in strides),
+        features=_spread_over_stages(network, "features_per_stage", features_per_stage, number),
+        kernels=_resolve_kernels(network, kernel_sizes, number),
+        convolutions=_spread_over_stages(network, "n_conv_per_stage", n_conv_per_stage, number),
     )
     if stages.strides[0] != (1, 1, 1):
         raise InputError(
-            f"{network} needs [1, 1, 1] as its first stride, but it is {_listed(strides)}."
+            f"{network} needs [1, 1, 1] as its first stride, but it is {_as_text(strides)}."
         )
     if any(size % 2 == 0 for kernel in stages.kernels for size in kernel):
         raise InputError(
-            f"{network} needs odd kernel_sizes, but they are {_listed(stages.kernels)}."
+            f"{network} needs odd kernel_sizes, but they are {_as_text(stages.kernels)}."
         )
     return stages
 
 
-def _kernels(
+def _resolve_kernels(
     network: str, kernel_sizes: Sequence[Sequence[int] | int] | int, number: int
 ) -> tuple[Size, ...]:
     listed = [kernel_sizes] * number if isinstance(kernel_sizes, int) else list(kernel_sizes)
@@ -87,11 +87,12 @@ def _kernels(
             " stage."
         )
     return tuple(
-        _axes(network, "kernel_sizes", [one] * 3 if isinstance(one, int) else one) for one in listed
+        _check_axes(network, "kernel_sizes", [size] * 3 if isinstance(size, int) else size)
+        for size in listed
     )
 
 
-def _axes(network: str, what: str, values: Sequence[int]) -> Size:
+def _check_axes(network: str, what: str, values: Sequence[int]) -> Size:
     if len(values) != 3 or min(values) < 1:
         raise InputError(
             f"{network} needs {what} of three numbers (z, y, x) from 1, but one is {list(values)}."
@@ -100,7 +101,9 @@ def _axes(network: str, what: str, values: Sequence[int]) -> Size:
     return z, y, x
 
 
-def _each(network: str, what: str, values: Sequence[int] | int, number: int) -> tuple[int, ...]:
+def _spread_over_stages(
+    network: str, what: str, values: Sequence[int] | int, number: int
+) -> tuple[int, ...]:
     listed = [values] * number if isinstance(values, int) else [int(value) for value in values]
     if len(listed) != number or min(listed) < 1:
         raise InputError(
@@ -110,5 +113,5 @@ def _each(network: str, what: str, values: Sequence[int] | int, number: int) -> 
     return tuple(listed)
 
 
-def _listed(values: Sequence[Sequence[int]]) -> str:
+def _as_text(values: Sequence[Sequence[int]]) -> str:
     return str([list(value) for value in values])

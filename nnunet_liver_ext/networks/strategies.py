@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.pairing import classes_of_joint, join_logits
+from nnunet_liver_ext.pairing import join_logits, num_marginal_classes
 
 Levels = Any
 """A tensor (B, K, ...), or with deep supervision a list of them from the finest resolution to the
@@ -69,7 +69,7 @@ class Strategy(nn.Module, ABC):
         up tiles in float16, where the confidence in one image would otherwise round away what is
         known of the other.
         """
-        return each_level(lambda u, v: join_logits(u.log_softmax(1), v.log_softmax(1)), *views)
+        return map_levels(lambda u, v: join_logits(u.log_softmax(1), v.log_softmax(1)), *views)
 
     @property
     def decoder(self) -> _Decoders:
@@ -183,14 +183,14 @@ class ImageAlone(OneView):
         return super().views(x[:, : self.image_channels])
 
     def forward(self, x: Tensor) -> list[Levels] | Levels:
-        found = super().forward(x)
+        logits = super().forward(x)
         if self.training or x.shape[1] == self.image_channels:
-            return found
+            return logits
         inside = x[:, self.image_channels :] > 0.5  # nnU-Net has interpolated the mask
-        return each_level(lambda level: _background_outside(level, inside), found)
+        return map_levels(lambda level: _force_background(level, inside), logits)
 
 
-def _background_outside(logits: Tensor, inside: Tensor) -> Tensor:
+def _force_background(logits: Tensor, inside: Tensor) -> Tensor:
     """Logits (B, K, ...) with certain background where a mask (B, 1, ...) is False; coarser levels
     stay as they are."""
     if logits.shape[2:] != inside.shape[2:]:
@@ -210,7 +210,7 @@ class SingleInput(Strategy):
     @classmethod
     def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
         _check_channels(cls, num_inputs)
-        return cls([build(cls.inputs_per_image, classes_of_joint(num_outputs))])
+        return cls([build(cls.inputs_per_image, num_marginal_classes(num_outputs))])
 
     def __init__(self, networks: list[nn.Module]) -> None:
         super().__init__(networks)
@@ -219,7 +219,7 @@ class SingleInput(Strategy):
         )
 
     def views(self, x: Tensor) -> list[Levels]:
-        inputs = images_seen(x, self.inputs_per_image)
+        inputs = select_inputs(x, self.inputs_per_image)
         network = self.networks[0]
         if self.mixes_batch and not self.training:
             return [network(image) for image in inputs]
@@ -236,14 +236,17 @@ class SingleInputSpecialized(Strategy):
     def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
         _check_channels(cls, num_inputs)
         return cls(
-            [build(cls.inputs_per_image, classes_of_joint(num_outputs)) for _ in range(num_inputs)]
+            [
+                build(cls.inputs_per_image, num_marginal_classes(num_outputs))
+                for _ in range(num_inputs)
+            ]
         )
 
     def views(self, x: Tensor) -> list[Levels]:
         return [
             network(image)
             for network, image in zip(
-                self.networks, images_seen(x, self.inputs_per_image), strict=True
+                self.networks, select_inputs(x, self.inputs_per_image), strict=True
             )
         ]
 
@@ -270,7 +273,7 @@ class DualOutputSpecialized(Strategy):
     @classmethod
     def build(cls, build: BuildNetwork, num_inputs: int, num_outputs: int) -> Strategy:
         _check_channels(cls, num_inputs)
-        return cls([build(num_inputs, num_inputs * classes_of_joint(num_outputs))])
+        return cls([build(num_inputs, num_inputs * num_marginal_classes(num_outputs))])
 
     def views(self, x: Tensor) -> list[Levels]:
         return split_levels(lambda level: level.chunk(2, dim=1), self.networks[0](x))
@@ -288,10 +291,10 @@ class DualOutput(DualOutputSpecialized):
         if not self.training:
             return super().views(x)
         swap_B = torch.rand(x.shape[0], device=x.device) < 0.5
-        first, second = super().views(_where(swap_B, x.flip(1), x))
+        first, second = super().views(_select_cases(swap_B, x.flip(1), x))
         return [
-            each_level(lambda u, v: _where(swap_B, v, u), first, second),
-            each_level(lambda u, v: _where(swap_B, u, v), first, second),
+            map_levels(lambda u, v: _select_cases(swap_B, v, u), first, second),
+            map_levels(lambda u, v: _select_cases(swap_B, u, v), first, second),
         ]
 
 
@@ -307,7 +310,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 
-def images_seen(x: Tensor, images: int) -> list[Tensor]:
+def select_inputs(x: Tensor, images: int) -> list[Tensor]:
     """What is seen for each image of (B, 2, ...): itself alone, or itself and then the other."""
     return [x[:, 0:1], x[:, 1:2]] if images == 1 else [x, x.flip(1)]
 
@@ -320,7 +323,7 @@ def _check_channels(strategy: type[Strategy], num_inputs: int) -> None:
         )
 
 
-def each_level(function: Callable[..., Any], *levels: Levels) -> Levels:
+def map_levels(function: Callable[..., Any], *levels: Levels) -> Levels:
     """Applies a function of tensors at each level of deep supervision."""
     if isinstance(levels[0], Tensor):
         return function(*levels)
@@ -330,7 +333,7 @@ def each_level(function: Callable[..., Any], *levels: Levels) -> Levels:
 def split_levels(split: Callable[[Tensor], Any], levels: Levels) -> list[Levels]:
     """Splits each level of deep supervision into two: the levels of image 1, and those of image
     2."""
-    halves = each_level(split, levels)
+    halves = map_levels(split, levels)
     return (
         list(halves)
         if isinstance(levels, Tensor)
@@ -338,11 +341,11 @@ def split_levels(split: Callable[[Tensor], Any], levels: Levels) -> list[Levels]
     )
 
 
-def _where(condition_B: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _select_cases(condition_B: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(condition_B.view(-1, *[1] * (a.ndim - 1)), a, b)
 
 
-def unwrapped(network: Any) -> Any:
+def unwrap(network: Any) -> Any:
     """The network inside DistributedDataParallel and torch.compile."""
     network = getattr(network, "module", network)
     return getattr(network, "_orig_mod", network)

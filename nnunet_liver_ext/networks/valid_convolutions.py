@@ -1,7 +1,7 @@
 """Unpadded encoder-decoder networks: how much they lose, which sizes fit, and how a whole volume is
 computed in tiles.
 
-Everything of one axis is in an `Axis`; the three together make a `ValidGeometry`. A stage's encoder
+A `ValidAxis` holds what concerns one axis; three of them make a `ValidGeometry`. A stage's encoder
 and decoder block lose `loss` voxels in all at that stage's resolution. Sizes fit when every pooling
 and every transposed convolution divides without a rest (Hänsch et al. 2022, figure 1: 236 x 236 x
 72 in, 52 x 52 x 32 out).
@@ -25,7 +25,7 @@ from nnunet_liver_ext.networks.network import Size
 
 
 @dataclass(frozen=True)
-class Axis:
+class ValidAxis:
     """One axis of an unpadded network.
 
     encoder_loss[0] … [n-1] and decoder_loss[0] … [n-2] in voxels of the stage, both sides together;
@@ -112,7 +112,7 @@ class Axis:
 class ValidGeometry:
     """The three axes (z, y, x) of an unpadded network."""
 
-    axes: tuple[Axis, Axis, Axis]
+    axes: tuple[ValidAxis, ValidAxis, ValidAxis]
 
     @property
     def margin(self) -> Size:
@@ -133,12 +133,12 @@ class ValidGeometry:
             for axis, n in zip(self.axes, size, strict=True)
         ]
         raise InputError(
-            f"{name} with padding='valid' cannot take patches of {_times(size)} voxels (z y x):"
-            f" take sizes such as {_times(fitting)}, which are"
-            f" {_times([2 * n for n in self.margin])} larger than its output."
+            f"{name} with padding='valid' cannot take patches of {_join_numbers(size)} voxels"
+            f" (z y x): take sizes such as {_join_numbers(fitting)}, which are"
+            f" {_join_numbers([2 * n for n in self.margin])} larger than its output."
         )
 
-    def whole_volume(
+    def segment_whole_volume(
         self, network: Callable[[Tensor], Tensor], x: Tensor, *, largest: Sequence[int]
     ) -> Tensor:
         """Logits of the size of the volume: zeros around it, and the network on tiles of it.
@@ -165,15 +165,15 @@ class ValidGeometry:
                 start + output + 2 * n
                 for start, (_, _, output), n in zip(starts, tilings, self.margin, strict=True)
             ]
-            tile = network(padded[_box(starts, ends)])
+            tile = network(padded[_region(starts, ends)])
             if logits is None:
                 logits = tile.new_empty((*tile.shape[:2], *size))
             kept = [min(tile.shape[2 + axis], n - starts[axis]) for axis, n in enumerate(size)]
-            logits[_box(starts, [start + n for start, n in zip(starts, kept, strict=True)])] = tile[
-                _box((0, 0, 0), kept)
-            ]
+            logits[_region(starts, [start + n for start, n in zip(starts, kept, strict=True)])] = (
+                tile[_region((0, 0, 0), kept)]
+            )
         if logits is None:
-            raise InputError(f"A volume of {_times(size)} voxels has nothing to segment.")
+            raise InputError(f"A volume of {_join_numbers(size)} voxels has nothing to segment.")
         return logits
 
     def _padded(self, x: Tensor, tilings: Sequence[tuple[int, int, int]]) -> Tensor:
@@ -189,12 +189,12 @@ class ValidGeometry:
 
 def crop(x: Tensor, margin: Sequence[int]) -> Tensor:
     """Cuts `margin` voxels from both sides of each axis of (B, C, Z, Y, X)."""
-    return x[_box(margin, [size - n for n, size in zip(margin, x.shape[2:], strict=True)])]
+    return x[_region(margin, [size - n for n, size in zip(margin, x.shape[2:], strict=True)])]
 
 
-def _times(numbers: Sequence[int] | Sequence[str]) -> str:
+def _join_numbers(numbers: Sequence[int] | Sequence[str]) -> str:
     return " x ".join(map(str, numbers))
 
 
-def _box(starts: Sequence[int], ends: Sequence[int]) -> Any:
+def _region(starts: Sequence[int], ends: Sequence[int]) -> Any:
     return (..., *[slice(start, end) for start, end in zip(starts, ends, strict=True)])

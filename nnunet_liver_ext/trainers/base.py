@@ -28,7 +28,7 @@ from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import NonFiniteLoss
 from nnunet_liver_ext.losses.voxel_terms import NOT_COUNTED
-from nnunet_liver_ext.networks.strategies import STRATEGIES, unwrapped
+from nnunet_liver_ext.networks.strategies import STRATEGIES, unwrap
 from nnunet_liver_ext.trainers import progress
 from nnunet_liver_ext.trainers.checkpoint import (
     check_not_kept_best,
@@ -171,7 +171,7 @@ class LiverTrainer(nnUNetTrainer):
             self.companion = Companion.from_trainer(self, self.objective.companion)
 
     def _build_loss(self) -> VoxelLoss:
-        weights = unwrapped(self.network).supervision_weights
+        weights = unwrap(self.network).supervision_weights
         if not self.enable_deep_supervision or weights is None:
             return build_voxel_loss(self.recipe, self._build_nnunet_loss)
         self.enable_deep_supervision = False
@@ -187,7 +187,7 @@ class LiverTrainer(nnUNetTrainer):
         return loss
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
-        scales = unwrapped(self.network).supervised_scales if self.enable_deep_supervision else None
+        scales = unwrap(self.network).supervised_scales if self.enable_deep_supervision else None
         return super()._get_deep_supervision_scales() if scales is None else scales
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PhaseSchedule]:
@@ -250,7 +250,7 @@ class LiverTrainer(nnUNetTrainer):
         super().on_train_start()
 
     def _start_from_trained_networks(self) -> None:
-        network = unwrapped(self.network)
+        network = unwrap(self.network)
         for line in start_from_checkpoints(network, self.objective, self.recipe, self.fold):
             self.print_to_log_file(line)
 
@@ -422,7 +422,7 @@ class LiverTrainer(nnUNetTrainer):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's final validation; a pair's summary.json is by modality and class."""
         with marginal_metrics(self):
-            if unwrapped(self.network).whole_volume:
+            if unwrap(self.network).whole_volume:
                 validate_whole_volumes(self, save_probabilities)
             else:
                 super().perform_actual_validation(save_probabilities)

@@ -20,7 +20,7 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from torch import distributed as dist
 
-from nnunet_liver_ext.networks.strategies import unwrapped
+from nnunet_liver_ext.networks.strategies import unwrap
 from nnunet_liver_ext.trainers.predictor import LiverPredictor
 from nnunet_liver_ext.trainers.scores import name_the_summary, regions_by_name
 from nnunet_liver_ext.workers import exit_with_parent
@@ -117,7 +117,7 @@ def _predictor(trainer: LiverTrainer) -> LiverPredictor:
     )
     predictor.manual_initialization(
         # torch.compile would unroll the network's own tiles, anew for each volume
-        unwrapped(trainer.network),
+        unwrap(trainer.network),
         trainer.plans_manager,
         trainer.configuration_manager,
         None,

@@ -19,7 +19,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
-from nnunet_liver_ext.networks.strategies import unwrapped
+from nnunet_liver_ext.networks.strategies import unwrap
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.trainers.objectives.interface import (
     COMPANION,
@@ -92,7 +92,7 @@ class Game:
     def views(self, batch: Batch, *, without_segmentor: bool = False) -> list[View]:
         """What the objective sees of a batch."""
         data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
-        with self.autocast(), unwrapped(self.network).as_in_training():
+        with self.autocast(), unwrap(self.network).as_in_training():
             return make_views(
                 self.pair,
                 data,

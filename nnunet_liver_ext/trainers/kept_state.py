@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed as dist
 
-from nnunet_liver_ext.networks.strategies import unwrapped
+from nnunet_liver_ext.networks.strategies import unwrap
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def keep_best_state(trainer: LiverTrainer, *, has_score: bool) -> bool:
     if trainer.is_ddp:
         dist.barrier()  # rank 0 has written it
     checkpoint = torch.load(best, map_location=trainer.device, weights_only=False)
-    unwrapped(trainer.network).load_state_dict(checkpoint["network_weights"])
+    unwrap(trainer.network).load_state_dict(checkpoint["network_weights"])
     trainer.objective.load_state_dict(checkpoint[PLANS_KEY]["objective"])
     trainer.print_to_log_file(
         f"The state after epoch {checkpoint['current_epoch'] - 1} was the best one and is kept."

@@ -9,7 +9,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.helpers import empty_cache
 from torch import Tensor, nn
 
-from nnunet_liver_ext.networks.strategies import unwrapped
+from nnunet_liver_ext.networks.strategies import unwrap
 from nnunet_liver_ext.trainers.players import autocast
 
 
@@ -26,9 +26,9 @@ class LiverPredictor(nnUNetPredictor):
 
     def predict_sliding_window_return_logits(self, input_image: Tensor) -> Tensor:
         """Logits (K, z, y, x) of a preprocessed image (C, z, y, x)."""
-        if not getattr(unwrapped(self.network), "whole_volume", False):
+        if not getattr(unwrap(self.network), "whole_volume", False):
             return super().predict_sliding_window_return_logits(input_image)
-        self.network = unwrapped(self.network).to(self.device).eval()
+        self.network = unwrap(self.network).to(self.device).eval()
         try:
             with torch.no_grad(), autocast(self.device):
                 return self._internal_maybe_mirror_and_predict(input_image[None].to(self.device))[

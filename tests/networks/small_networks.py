@@ -57,7 +57,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def made_positive(network: SegmentationNetwork) -> SegmentationNetwork:
+def make_positive(network: SegmentationNetwork) -> SegmentationNetwork:
     """All kernels 1, no biases, no norms, in float64: an output is zero unless it sees something
     that is not."""
     for module in list(network.modules()):

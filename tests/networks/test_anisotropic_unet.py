@@ -10,7 +10,7 @@ from torch import nn
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks import AnisotropicUNet
-from nnunet_liver_ext.networks.valid_convolutions import Axis
+from nnunet_liver_ext.networks.valid_convolutions import ValidAxis
 from tests.networks.small_networks import BUILD, noise
 
 FIGURE_1 = [
@@ -109,7 +109,7 @@ def test_sizes_that_fit_are_those_that_divide_all_the_way(arguments):
         assert all(output == size - 2 * axis.margin for size, output in fitting.items() if output)
 
 
-def _output_size(axis: Axis, size: int) -> int | None:
+def _output_size(axis: ValidAxis, size: int) -> int | None:
     skips = []
     for loss, stride in zip(axis.encoder_loss, axis.strides, strict=True):
         if size % stride:
@@ -137,7 +137,9 @@ def test_a_patch_that_does_not_fit_is_refused_with_those_that_do():
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)
 def test_tiles_cover_a_volume_on_the_grid_of_the_strides(data):
-    axis = Axis((0, 4, 4), (0, 4), data.draw(st.sampled_from([(1, 2, 2), (1, 1, 2), (1, 3, 1)])))
+    axis = ValidAxis(
+        (0, 4, 4), (0, 4), data.draw(st.sampled_from([(1, 2, 2), (1, 1, 2), (1, 3, 1)]))
+    )
     size, largest = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 60))
     number, advance, output = axis.tiling(size, largest)
     assert axis.takes(output + 2 * axis.margin)

@@ -13,7 +13,7 @@ from nnunet_liver_ext.networks.companions import (
     Discriminator,
     build_gambler,
     num_discriminator_layers,
-    topology,
+    strides_and_kernels,
 )
 
 GEOMETRIES = [
@@ -44,7 +44,7 @@ def sizes(patch: tuple[int, ...], strides: list[list[int]]) -> list[tuple[int, .
 
 @pytest.mark.parametrize(("patch", "spacing_mm"), GEOMETRIES)
 def test_no_axis_falls_below_four_voxels(patch: tuple[int, ...], spacing_mm: tuple[float, ...]):
-    strides, kernels = topology(patch, spacing_mm)
+    strides, kernels = strides_and_kernels(patch, spacing_mm)
     assert len(strides) == len(kernels) <= MOST_HALVINGS + 1
     assert strides[0] == [1] * len(patch)
     previous = patch
@@ -66,11 +66,11 @@ def test_no_axis_falls_below_four_voxels(patch: tuple[int, ...], spacing_mm: tup
     ],
 )
 def test_axes_are_halved_as_long_as_they_may(patch, spacing_mm, last):
-    assert sizes(patch, topology(patch, spacing_mm)[0])[-1] == last
+    assert sizes(patch, strides_and_kernels(patch, spacing_mm)[0])[-1] == last
 
 
 def test_a_coarse_axis_is_halved_later_than_fine_ones():
-    strides, kernels = topology((32, 160, 160), (3.0, 1.5, 1.5))
+    strides, kernels = strides_and_kernels((32, 160, 160), (3.0, 1.5, 1.5))
     assert strides[1:3] == [[1, 2, 2], [2, 2, 2]]
     assert kernels[:2] == [[1, 3, 3], [3, 3, 3]]
 
@@ -83,7 +83,7 @@ def test_discriminators_give_a_logit_for_each_region(patch, spacing_mm, spectral
     masks = torch.rand((2, 1, *patch), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = network(masks)
-    assert logits.shape == (2, 1, *sizes(patch, topology(patch, spacing_mm)[0])[-1])
+    assert logits.shape == (2, 1, *sizes(patch, strides_and_kernels(patch, spacing_mm)[0])[-1])
     assert torch.isfinite(logits).all()
 
 
@@ -170,7 +170,7 @@ def test_gamblers_bet_on_every_voxel(patch, spacing_mm, channels: int):
 
 def test_the_gambler_has_a_stage_for_each_stride():
     network = build_gambler(2, patch_size=PATCH, spacing_mm=SPACING_MM)
-    strides, _ = topology(PATCH, SPACING_MM)
+    strides, _ = strides_and_kernels(PATCH, SPACING_MM)
     assert [stage[0].convs[0].conv.out_channels for stage in network.encoder.stages] == list(
         GAMBLER_FEATURES[: len(strides)]
     )

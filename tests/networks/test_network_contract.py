@@ -18,7 +18,7 @@ from nnunet_liver_ext.networks import (
     SliceUNet,
 )
 from tests.docs_tables import load_tables
-from tests.networks.small_networks import BUILD, FITTING, made_positive, noise, outputs_along
+from tests.networks.small_networks import BUILD, FITTING, make_positive, noise, outputs_along
 
 TABLES = load_tables()
 EVERY = pytest.mark.parametrize("name", list(BUILD))
@@ -164,7 +164,7 @@ def test_counting_feature_maps_leaves_the_network_as_it_is():
 def test_the_receptive_field_is_what_an_output_depends_on(name: str, axis: int):
     """Of one voxel after another: all that it must not see is lit, then the first that it must see,
     then the last."""
-    network = made_positive(BUILD[name]())
+    network = make_positive(BUILD[name]())
     expected, period = TABLES.receptive_field(BUILD[name]())[axis], network.size_multiple[axis]
     offsets = TABLES.voxels_seen(BUILD[name](), axis)
     assert len(offsets) == period

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from nnunet_liver_ext.deformation import blur, voxel_positions, warp
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks.linear_maps import Bounds, bounded_rotation, linear_map
+from nnunet_liver_ext.networks.linear_maps import Bounds, bound_rotation, linear_map
 from nnunet_liver_ext.networks.random_deformation import random_displacement
 from nnunet_liver_ext.networks.registor import (
     ElasticRegistor,
     Registor,
+    block_poolings,
     build_registor,
     control_grid_pitch,
-    pooling_of_blocks,
 )
 from nnunet_liver_ext.networks.registor_heads import centroid, cross_correlation
 from nnunet_liver_ext.transform_classes import TRANSFORMS
@@ -201,7 +201,7 @@ def test_control_grid_pitch(patch_size, spacing_mm, pitch):
 
 
 def test_axes_that_are_pooled_less_are_pooled_last():
-    assert pooling_of_blocks((4, 16, 1)) == [(1, 2, 1), (1, 2, 1), (2, 2, 1), (2, 2, 1)]
+    assert block_poolings((4, 16, 1)) == [(1, 2, 1), (1, 2, 1), (2, 2, 1), (2, 2, 1)]
 
 
 def test_elastic_registor_is_the_papers_network():
@@ -313,7 +313,7 @@ def test_linear_map_is_rotation_after_stretch():
 
 def test_rotation_never_exceeds_its_bound():
     raw = torch.tensor([[0.0, 0, 0], [1e-3, 0, 0], [100, -100, 50]])
-    angle = torch.rad2deg(bounded_rotation(raw, 30).norm(dim=1))
+    angle = torch.rad2deg(bound_rotation(raw, 30).norm(dim=1))
     torch.testing.assert_close(angle, torch.tensor([0, 0.03, 30]), atol=1e-4, rtol=0)
 
 

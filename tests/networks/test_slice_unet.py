@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks import SliceUNet
-from nnunet_liver_ext.networks.slice_unet import with_neighbours
+from nnunet_liver_ext.networks.slice_unet import gather_neighbours
 from tests.networks.small_networks import SMALL_SLICES, noise
 
 VGG11_SHAPES = {
@@ -77,7 +77,7 @@ def test_chunks_bound_what_is_computed_at_once():
 
 def test_neighbours_are_channels_from_the_lowest_slice_up():
     volume = torch.arange(10.0).view(1, 2, 5, 1, 1)  # channel 0 has 0 to 4, channel 1 has 5 to 9
-    seen = with_neighbours(volume, 0, 5, 1).flatten(2)
+    seen = gather_neighbours(volume, 0, 5, 1).flatten(2)
     assert seen[0].tolist() == [
         [0, 5, 0, 5, 1, 6],
         [0, 5, 1, 6, 2, 7],
@@ -85,7 +85,7 @@ def test_neighbours_are_channels_from_the_lowest_slice_up():
         [2, 7, 3, 8, 4, 9],
         [3, 8, 4, 9, 4, 9],
     ]
-    assert torch.equal(with_neighbours(volume, 3, 5, 1).flatten(2)[0], seen[0, 3:])
+    assert torch.equal(gather_neighbours(volume, 3, 5, 1).flatten(2)[0], seen[0, 3:])
 
 
 def test_it_is_the_2d_network_on_every_slice():

@@ -11,7 +11,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import Tensor, nn
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy, images_seen
+from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy, select_inputs
 from nnunet_liver_ext.pairing import join_logits
 
 PAIRS = sorted(name for name, strategy in STRATEGIES.items() if strategy.is_pair)
@@ -175,7 +175,7 @@ def test_one_batch_of_two_b_equals_two_calls(name: str, training: bool):
     strategy, x = build(name).train(training), batch()
     with torch.no_grad():
         for view, image in zip(
-            strategy.views(x), images_seen(x, strategy.inputs_per_image), strict=True
+            strategy.views(x), select_inputs(x, strategy.inputs_per_image), strict=True
         ):
             for found, expected in zip(view, strategy.networks[0](image), strict=True):
                 torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

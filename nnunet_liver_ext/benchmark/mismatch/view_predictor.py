@@ -25,7 +25,7 @@ from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native import PreparedStudy, normalise_channel
-from nnunet_liver_ext.networks.strategies import Strategy, unwrapped
+from nnunet_liver_ext.networks.strategies import Strategy, unwrap
 from nnunet_liver_ext.space.common_grid import image_on_grid
 from nnunet_liver_ext.space.images import array
 from nnunet_liver_ext.space.preregistration import preregister_pair
@@ -63,7 +63,7 @@ class ViewPredictor:
         Raises:
             InputError: it is of another trainer, which has no views.
         """
-        network = unwrapped(model.predictor.network)
+        network = unwrap(model.predictor.network)
         if not isinstance(network, Strategy):
             raise InputError(
                 f"a model of {model.trainer} cannot be asked about one image of a pair at a time."

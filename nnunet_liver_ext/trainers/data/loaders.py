@@ -11,7 +11,7 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.networks.strategies import unwrapped
+from nnunet_liver_ext.networks.strategies import unwrap
 from nnunet_liver_ext.trainers.data.augmentation import paper_transforms
 from nnunet_liver_ext.trainers.data.class_sampling import ClassFirstSampling, cases_by_class
 from nnunet_liver_ext.trainers.data.crops import bucketed_sizes, core, envelope
@@ -75,7 +75,7 @@ def compared_size(trainer: LiverTrainer, size: tuple[int, ...]) -> tuple[int, ..
         trainer: whose network may lose a margin on each side.
         size: of the smallest patch.
     """
-    margin = unwrapped(trainer.network).margin
+    margin = unwrap(trainer.network).margin
     return tuple(n - 2 * lost for n, lost in zip(size, margin, strict=True)) if margin else size
 
 

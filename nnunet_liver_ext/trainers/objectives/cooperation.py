@@ -27,7 +27,7 @@ from nnunet_liver_ext.networks.random_deformation import random_displacement
 from nnunet_liver_ext.networks.registor import (
     Registor,
     build_registor,
-    check_patch,
+    check_registor_patch,
     control_grid_pitch,
 )
 from nnunet_liver_ext.networks.registor_heads import centroid
@@ -118,7 +118,7 @@ class Similarity(Voxelwise):
 
     @classmethod
     def check(cls, numbers: Any, patch_size: Sequence[int], spacing_mm: Sequence[float]) -> None:
-        check_patch(patch_size)
+        check_registor_patch(patch_size)
 
     def describe(self) -> str:
         return f"registor, {self.companion.describe()}"

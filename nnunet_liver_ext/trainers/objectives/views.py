@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnunet_liver_ext.losses.voxel_terms import NOT_COUNTED
-from nnunet_liver_ext.networks.strategies import Levels, each_level, split_levels
+from nnunet_liver_ext.networks.strategies import Levels, map_levels, split_levels
 from nnunet_liver_ext.pairing import PairLabels, split_codes, split_logits
 
 
@@ -41,7 +41,7 @@ class View:
     def detached(self) -> View:
         """The view without its graph into the segmentor."""
         return replace(
-            self, logits=None if self.logits is None else each_level(Tensor.detach, self.logits)
+            self, logits=None if self.logits is None else map_levels(Tensor.detach, self.logits)
         )
 
     def annotation(self, num_classes: int) -> Tensor:
@@ -97,7 +97,7 @@ def make_views(
     if pair is None:
         logits = output if output is None or joint else output[0]
         if annotations.organ:
-            target = each_level(
+            target = map_levels(
                 lambda level: mark_not_counted(
                     level, annotations.organ_dilation, finest_level(target)
                 ),
@@ -164,12 +164,12 @@ def _select_annotated(view: View, cases: Sequence[bool]) -> View:
     index = torch.tensor(
         [i for i, has_mask in enumerate(cases) if has_mask], device=view.image.device
     )
-    logits = None if view.logits is None else each_level(lambda level: level[index], view.logits)
+    logits = None if view.logits is None else map_levels(lambda level: level[index], view.logits)
     return replace(
         view,
         image=view.image[index],
         logits=logits,
-        target=each_level(lambda level: level[index], view.target),
+        target=map_levels(lambda level: level[index], view.target),
     )
 
 
@@ -177,7 +177,7 @@ def _crop_to_output(view: View) -> View:
     """Image and target cropped at the centre to what the network gave."""
     if view.logits is None or finest_level(view.logits).shape[2:] == view.labels.shape[2:]:
         return view
-    target = each_level(
+    target = map_levels(
         lambda logits, labels: crop_centre(labels, logits.shape[2:]), view.logits, view.target
     )
     return replace(
@@ -199,7 +199,7 @@ def concatenate_views(batches: Sequence[Sequence[View]]) -> list[View]:
         by_name.setdefault(view.name, []).append(view)
 
     def joined(levels: Sequence[Levels]) -> Levels:
-        return each_level(lambda *tensors: torch.cat(tensors), *levels)
+        return map_levels(lambda *tensors: torch.cat(tensors), *levels)
 
     return [
         View(
