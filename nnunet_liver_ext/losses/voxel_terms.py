@@ -72,7 +72,8 @@ def _part_of_nnunets_loss(title: str, *, dice: float, ce: float) -> VoxelTerm:
     def build(build_nnunet_loss: BuildLoss) -> nn.Module:
         loss = build_nnunet_loss()
         loss.weight_dice, loss.weight_ce = dice, ce
-        return loss
+        weighted: nn.Module = loss
+        return weighted
 
     return VoxelTerm(title, build, knows_regions=True)
 
