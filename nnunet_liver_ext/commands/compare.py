@@ -84,14 +84,14 @@ def compare(
     from nnunet_liver_ext.atomic_write import refuse_existing
     from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results
     from nnunet_liver_ext.evaluation.comparison.terminal_summary import (
-        comparison_shown,
+        comparison_tables,
         ranking_table,
         run_table,
     )
-    from nnunet_liver_ext.evaluation.write_comparison import OWN_FILES, write_comparison
+    from nnunet_liver_ext.evaluation.write_comparison import COMPARISON_FILES, write_comparison
 
     smallest = _parse_differences(smallest_difference)
-    refuse_existing(out, OWN_FILES, overwrite=overwrite)
+    refuse_existing(out, COMPARISON_FILES, overwrite=overwrite)
     compared = compare_results(
         results,
         names=_entries(names),
@@ -105,7 +105,7 @@ def compare(
     )
     files = write_comparison(compared, out, overwrite=overwrite)
     console = Console()
-    for part in comparison_shown(compared.table):
+    for part in comparison_tables(compared.table):
         console.print(part)
     if len(compared.ranking):
         console.print(ranking_table(compared.ranking))

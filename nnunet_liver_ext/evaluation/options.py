@@ -29,7 +29,8 @@ class Options:
     """What lies beyond the volume, see `metrics`; "chaos" also gives the four values of CHAOS's own
     evaluation."""
     similarity: Transforms | None = None
-    """Measure how similar both masks of a pair are up to transforms of this class, see `pairs`."""
+    """Measure how similar both masks of a pair are up to transforms of this class, see
+    `measuring.one_pair`."""
     lesions: tuple[str, ...] = ()
     """Classes that are measured lesion by lesion, see `lesions`."""
     organ: str = "liver"

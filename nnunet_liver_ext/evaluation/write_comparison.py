@@ -13,7 +13,7 @@ from nnunet_liver_ext.evaluation.report.plots.forest_plots import write_forest_p
 from nnunet_liver_ext.evaluation.results.results_json import versions
 from nnunet_liver_ext.evaluation.results.results_table import write_csv
 
-OWN_FILES = (
+COMPARISON_FILES = (
     "comparison.csv",
     "comparison.md",
     "comparison.tex",
@@ -36,7 +36,7 @@ def write_comparison(
     Raises:
         InputError: as `refuse_existing`.
     """
-    refuse_existing(out, OWN_FILES, overwrite=overwrite)
+    refuse_existing(out, COMPARISON_FILES, overwrite=overwrite)
     (out / "comparison.csv").unlink(missing_ok=True)
     optional = dict(zip(OPTIONAL_FILES, (comparison.ranking, comparison.runs), strict=True))
     for name, table in optional.items():
@@ -72,4 +72,4 @@ def write_comparison(
         settings=comparison.settings,
     )
     write_csv(comparison.table, out / "comparison.csv")
-    return [*OWN_FILES, *(name for name, table in optional.items() if len(table))]
+    return [*COMPARISON_FILES, *(name for name, table in optional.items() if len(table))]

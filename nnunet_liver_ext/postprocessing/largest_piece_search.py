@@ -19,7 +19,7 @@ from rich.text import Text
 
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition, find_crossval
-from nnunet_liver_ext.evaluation.crossval.pooled_folds import References, pooled
+from nnunet_liver_ext.evaluation.crossval.pooled_folds import References, pool_folds
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, match_references
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
@@ -44,7 +44,7 @@ def find_rules(
     Args:
         folder: of a model with a complete cross-validation; of a repeated one all complete
             repetitions count.
-        references: as `crossval.pool.pooled`.
+        references: as `crossval.pooled_folds.pool_folds`.
         processes: cases at a time; by default as many as pay off.
 
     Raises:
@@ -142,7 +142,10 @@ def _measured(
     processes: int | None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """patient, modality, class, before, after of each case; and the label of each class."""
-    with pooled(crossval, repetition, references) as pool, tempfile.TemporaryDirectory() as folder:
+    with (
+        pool_folds(crossval, repetition, references) as pool,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         found = match_references(pool.predictions, pool.references)
         classes = _checked(found.classes, crossval)
         work = partial(_before_and_after, classes=classes)

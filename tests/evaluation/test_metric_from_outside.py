@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results
-from nnunet_liver_ext.evaluation.comparison.terminal_summary import comparison_shown
+from nnunet_liver_ext.evaluation.comparison.terminal_summary import comparison_tables
 from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import Metric
@@ -159,7 +159,7 @@ def test_models_are_compared_by_it(evaluated, tmp_path):
     for name in ("comparison.csv", "comparison.md", "comparison.tex", "report.html"):
         text = (tmp_path / "comparison" / name).read_text()
         assert (NAME if name == "comparison.csv" else TITLE) in text, name
-    assert f"{TITLE} of" in printed(*comparison_shown(compared.table))
+    assert f"{TITLE} of" in printed(*comparison_tables(compared.table))
 
 
 @pytest.mark.parametrize("entry_name", [NAME, "tolerance_mm"])

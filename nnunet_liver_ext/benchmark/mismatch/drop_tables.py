@@ -28,7 +28,7 @@ from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     comparable_metrics,
     compared_values,
 )
-from nnunet_liver_ext.evaluation.statistics.sentences import number, p_text
+from nnunet_liver_ext.evaluation.statistics.sentences import format_number, format_p
 
 OBJECT = ["case", "patient", "modality", "class", "metric", "unit"]
 CONVENTIONS = {
@@ -120,9 +120,9 @@ def drop_table(summary: pd.DataFrame) -> Table:
         interval = (
             "–"
             if math.isnan(row["low"])
-            else f"{number(row['low'], 3)} to {number(row['high'], 3)}"
+            else f"{format_number(row['low'], 3)} to {format_number(row['high'], 3)}"
         )
-        values = [number(row[name], 3) for name in ("mean_b", "mean_a", "mean_difference")]
+        values = [format_number(row[name], 3) for name in ("mean_b", "mean_a", "mean_difference")]
         cells = [
             row["model"],
             label(row["modality"], row["class"]),
@@ -130,7 +130,7 @@ def drop_table(summary: pd.DataFrame) -> Table:
             *values,
             interval,
         ]
-        shown.add_row(*(Text(cell) for cell in cells), p_text(row["p_adjusted"]))
+        shown.add_row(*(Text(cell) for cell in cells), format_p(row["p_adjusted"]))
     return shown
 
 

@@ -11,14 +11,14 @@ import pandas as pd
 
 from nnunet_liver_ext.evaluation.comparison.conventions import refuse_other_conventions
 from nnunet_liver_ext.evaluation.comparison.results_folders import (
-    Results,
-    combined,
-    read_all,
+    ModelResults,
+    combine_results,
+    read_all_results,
     read_folds,
     read_patients,
 )
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import comparable_metrics
-from nnunet_liver_ext.evaluation.statistics.models_table import patient_of_each_case
+from nnunet_liver_ext.evaluation.statistics.models_table import known_patients
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import RESAMPLES, Unit, compare_paired
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, run_to_run
 
@@ -72,11 +72,11 @@ def compare_results(
         seed: of the bootstrap.
 
     Raises:
-        InputError: results that cannot be read or do not fit together; see `comparison.input` and
+        InputError: results that cannot be read or do not fit together; see `results_folders` and
             `compare_paired`.
     """
-    results = read_all([Path(path) for path in paths], names)
-    table = combined(results, read_patients(Path(patients)) if patients else None)
+    results = read_all_results([Path(path) for path in paths], names)
+    table = combine_results(results, read_patients(Path(patients)) if patients else None)
     folds = read_folds(Path(splits)) if splits else None
     compared_metrics = [metric.name for metric in comparable_metrics(table["metric"], metrics)]
     refuse_other_conventions(results, compared_metrics)
@@ -115,8 +115,8 @@ def compare_results(
 
 
 def _by_model(
-    table: pd.DataFrame, results: Sequence[Results]
-) -> list[tuple[Results, pd.DataFrame]]:
+    table: pd.DataFrame, results: Sequence[ModelResults]
+) -> list[tuple[ModelResults, pd.DataFrame]]:
     """Each model's rows of the table of all."""
     return [(own, table[table["model"] == own.name].drop(columns="model")) for own in results]
 
@@ -136,13 +136,13 @@ def _runs(table: pd.DataFrame, folds: Mapping[str, int], metrics: Sequence[str])
 
 def _notes(
     table: pd.DataFrame,
-    results: Sequence[Results],
+    results: Sequence[ModelResults],
     metrics: Sequence[str] | None,
     *,
     patients_given: bool,
 ) -> list[str]:
     notes = _other_references(table)
-    known = patient_of_each_case(table)
+    known = known_patients(table)
     if not known and not patients_given:
         notes.append(
             "no patients are named: each case counts as a patient of its own; if patients have"

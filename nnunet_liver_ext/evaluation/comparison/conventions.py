@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.comparison.results_folders import Results
+from nnunet_liver_ext.evaluation.comparison.results_folders import ModelResults
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 
 ALWAYS = ("raters", "options.resample", "conventions.empty masks")
@@ -17,7 +17,7 @@ def entries_that_must_agree(metric: str) -> tuple[str, ...]:
     return (*METRICS[metric].depends_on, *ALWAYS, f"conventions.{metric}")
 
 
-def refuse_other_conventions(results: Sequence[Results], metrics: Sequence[str]) -> None:
+def refuse_other_conventions(results: Sequence[ModelResults], metrics: Sequence[str]) -> None:
     """Refuses to compare what was measured differently; what is not said counts as equal.
 
     Raises:

@@ -20,7 +20,7 @@ CHOSEN_BY_TRAINING = "checkpoint_was_chosen_on_these_cases"
 
 
 @dataclass(frozen=True)
-class Results:
+class ModelResults:
     """Results of one model: `table` as results.csv, and what results.json and summary.json beside
     it say."""
 
@@ -34,7 +34,9 @@ class Results:
     """The checkpoint was the best one on the very cases that are scored: optimistic."""
 
 
-def read_all(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[Results]:
+def read_all_results(
+    paths: Sequence[Path], names: Sequence[str] | None = None
+) -> list[ModelResults]:
     """The results of each model, with names that differ.
 
     Args:
@@ -56,7 +58,7 @@ def read_all(paths: Sequence[Path], names: Sequence[str] | None = None) -> list[
             f"--names: every model needs a name of its own, found {', '.join(map(repr, names))}."
         )
     return [
-        Results(name, file, read_table(file), *_described(file))
+        ModelResults(name, file, read_table(file), *_described(file))
         for name, file in zip(names, files, strict=True)
     ]
 
@@ -166,7 +168,9 @@ def read_folds(path: Path) -> dict[str, int]:
     return folds
 
 
-def combined(results: Sequence[Results], patients: Mapping[str, str] | None = None) -> pd.DataFrame:
+def combine_results(
+    results: Sequence[ModelResults], patients: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """All results in one table with the column model; `patients` replaces the column patient.
 
     Raises:

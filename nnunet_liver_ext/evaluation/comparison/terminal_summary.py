@@ -13,11 +13,11 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     RANKING,
     RUNS,
     WORDS,
-    as_text,
     caption,
-    models_of,
+    model_names,
+    text_table,
 )
-from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence
 from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 SHOWN = ["Measure", "Object", "Cases", "Difference", "p (BH)", "Better/tied/worse", "Verdict"]
@@ -25,18 +25,20 @@ WIDEST = {"Difference": 10, "Verdict": 11}
 """Longest word in a column: lines break between words."""
 
 
-def comparison_shown(comparison: pd.DataFrame) -> Iterator[Table | Text]:
+def comparison_tables(comparison: pd.DataFrame) -> Iterator[Table | Text]:
     """For each two models a table with the columns that fit a terminal and the sentences; then what
     the columns are."""
     for _, rows in group_rows(comparison, ["model_a", "model_b"]):
-        yield _table(as_text(rows, COMPARISON)[SHOWN], models_of(rows.iloc[0].to_dict()))
-        yield Text("\n".join(f"- {sentence(row)}" for row in rows.to_dict("records")) + "\n")
+        yield _table(text_table(rows, COMPARISON)[SHOWN], model_names(rows.iloc[0].to_dict()))
+        yield Text(
+            "\n".join(f"- {comparison_sentence(row)}" for row in rows.to_dict("records")) + "\n"
+        )
     yield Text(caption(comparison), style="dim")
 
 
 def ranking_table(ranking: pd.DataFrame) -> Table:
     """The rank of each model, and how often it comes first when other patients are drawn."""
-    text = as_text(ranking, RANKING)
+    text = text_table(ranking, RANKING)
     text["Cell"] = text["Rank"] + (" (" + text["Ranks first"] + ")").replace(" (–)", "")
     rows = [
         {
@@ -60,7 +62,7 @@ def run_table(runs: pd.DataFrame) -> Table:
         "Mean and largest absolute difference between two runs' means on a fold; case by case:"
         " between single cases."
     )
-    return _table(as_text(runs, RUNS), "Run to run", below)
+    return _table(text_table(runs, RUNS), "Run to run", below)
 
 
 def _table(text: pd.DataFrame, title: str, below: str | None = None) -> Table:

@@ -10,59 +10,65 @@ import pandas as pd
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.results.latex import escaped_latex
-from nnunet_liver_ext.evaluation.statistics.sentences import Row, number, p_text, sentence
+from nnunet_liver_ext.evaluation.statistics.sentences import (
+    ComparisonRow,
+    comparison_sentence,
+    format_number,
+    format_p,
+)
 
-Cells = Mapping[str, Callable[[Row], str]]
+Cells = Mapping[str, Callable[[ComparisonRow], str]]
 """What stands in each column of a table."""
 WORDS = ("Measure", "Object", "Models", "Model", "Verdict")
 """Columns of words; all others are numbers."""
 FOOTNOTE = "* optimistic: the checkpoint was chosen on these cases."
 
 
-def _mean(name: str, decimals: int = 0) -> Callable[[Row], str]:
-    return lambda row: number(row[name], METRICS[row["metric"]].compared_decimals + decimals)
+def _mean(name: str, decimals: int = 0) -> Callable[[ComparisonRow], str]:
+    return lambda row: format_number(row[name], METRICS[row["metric"]].compared_decimals + decimals)
 
 
-def _measure(row: Row) -> str:
+def _measure(row: ComparisonRow) -> str:
     return METRICS[row["metric"]].compared_heading
 
 
-def _object(row: Row) -> str:
+def _object(row: ComparisonRow) -> str:
     return label(row["modality"], row["class"])
 
 
-def model_of(row: Row, side: str) -> str:
+def model_name(row: ComparisonRow, side: str) -> str:
     """Name of model "a" or "b"; an asterisk marks one whose checkpoint was chosen on these
     cases."""
     return f"{row[f'model_{side}']}{'*' * bool(row.get(f'optimistic_{side}', False))}"
 
 
-def models_of(row: Row) -> str:
+def model_names(row: ComparisonRow) -> str:
     """ "B − A"."""
-    return f"{model_of(row, 'b')} − {model_of(row, 'a')}"
+    return f"{model_name(row, 'b')} − {model_name(row, 'a')}"
 
 
-def interval_of(row: Row) -> str:
+def interval_text(row: ComparisonRow) -> str:
     """ "0.012 (0.004 to 0.020)"; the difference alone if there is no interval."""
     decimals = METRICS[row["metric"]].compared_decimals
-    difference = number(row["mean_difference"], decimals)
+    difference = format_number(row["mean_difference"], decimals)
     if math.isnan(row["low"]):
         return difference
-    return f"{difference} ({number(row['low'], decimals)} to {number(row['high'], decimals)})"
+    low, high = (format_number(row[side], decimals) for side in ("low", "high"))
+    return f"{difference} ({low} to {high})"
 
 
 COMPARISON: Cells = {
     "Measure": lambda row: f"{_measure(row)} {'↑' if row['higher_is_better'] else '↓'}",
     "Object": _object,
-    "Models": models_of,
+    "Models": model_names,
     "Patients": lambda row: str(row["patients"]),
     "Cases": lambda row: str(row["cases"]),
     "First": _mean("mean_b"),
     "Second": _mean("mean_a"),
-    "Difference": interval_of,
-    "p": lambda row: p_text(row["p_value"]),
-    "p (BH)": lambda row: p_text(row["p_adjusted"]),
-    "r": lambda row: number(row["rank_biserial"], 2),
+    "Difference": interval_text,
+    "p": lambda row: format_p(row["p_value"]),
+    "p (BH)": lambda row: format_p(row["p_adjusted"]),
+    "r": lambda row: format_number(row["rank_biserial"], 2),
     "Better/tied/worse": lambda row: f"{row['better']}/{row['tied']}/{row['worse']}",
     "Verdict": lambda row: str(row["verdict"]),
 }
@@ -72,9 +78,9 @@ RANKING: Cells = {
     "Model": lambda row: str(row["model"]),
     "Mean": _mean("mean"),
     "Rank": lambda row: "–" if math.isnan(row["rank"]) else f"{row['rank']:g}",
-    "Mean rank": lambda row: number(row["mean_rank"], 2),
+    "Mean rank": lambda row: format_number(row["mean_rank"], 2),
     "Ranks first": lambda row: "–" if math.isnan(row["first"]) else f"{row['first']:.0%}",
-    "Kendall's tau": lambda row: number(row["kendall_tau"], 2),
+    "Kendall's tau": lambda row: format_number(row["kendall_tau"], 2),
 }
 RUNS: Cells = {
     "Measure": _measure,
@@ -88,7 +94,7 @@ RUNS: Cells = {
 }
 
 
-def as_text(table: pd.DataFrame, cells: Cells) -> pd.DataFrame:
+def text_table(table: pd.DataFrame, cells: Cells) -> pd.DataFrame:
     """A row of text for each row of the table."""
     return pd.DataFrame(
         [[make(row) for make in cells.values()] for row in table.to_dict("records")],
@@ -132,12 +138,16 @@ def markdown(
     comparison: pd.DataFrame, ranking: pd.DataFrame, runs: pd.DataFrame, notes: Sequence[str]
 ) -> str:
     """Sentences, the table, and ranking, run-to-run differences and notes where there are any."""
-    parts = ["# Comparison\n", *(f"- {sentence(row)}" for row in comparison.to_dict("records")), ""]
-    parts += [markdown_table(as_text(comparison, COMPARISON)), caption(comparison), ""]
+    parts = [
+        "# Comparison\n",
+        *(f"- {comparison_sentence(row)}" for row in comparison.to_dict("records")),
+        "",
+    ]
+    parts += [markdown_table(text_table(comparison, COMPARISON)), caption(comparison), ""]
     if len(ranking):
-        parts += ["## Ranking\n", markdown_table(as_text(ranking, RANKING))]
+        parts += ["## Ranking\n", markdown_table(text_table(ranking, RANKING))]
     if len(runs):
-        parts += ["## Run to run\n", markdown_table(as_text(runs, RUNS))]
+        parts += ["## Run to run\n", markdown_table(text_table(runs, RUNS))]
     if notes:
         parts += ["## Notes\n", *(f"- {note}" for note in notes), ""]
     return "\n".join(parts)
@@ -146,7 +156,7 @@ def markdown(
 def latex(comparison: pd.DataFrame) -> str:
     r"""The table for a paper. It needs \usepackage{booktabs}; it is wide: small type, landscape, or
     fewer columns."""
-    text = as_text(comparison, COMPARISON).drop(columns="Verdict")
+    text = text_table(comparison, COMPARISON).drop(columns="Verdict")
     columns = "".join("l" if name in WORDS else "r" for name in text.columns)
     table = text.map(escaped_latex).to_latex(index=False, escape=False, column_format=columns)
     return f"% {caption(comparison)}\n{table}"

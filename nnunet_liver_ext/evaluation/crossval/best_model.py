@@ -21,7 +21,7 @@ from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
-from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability
 
 Tables = Mapping[str, Mapping[int, pd.DataFrame]]
@@ -30,7 +30,7 @@ OBJECT = ["modality", "class"]
 
 
 @dataclass(frozen=True)
-class Best:
+class BestModel:
     """The models in the order of their scores."""
 
     scores: dict[str, float]
@@ -67,7 +67,7 @@ class Best:
             else "the highest mean, but not clearly better than all others"
         )
         said = f"Best: {self.name}, mean Dice {self.scores[self.name]:.4f} ({sure}).{first}"
-        return [said, *(sentence(row) for row in self.comparison.to_dict("records"))]
+        return [said, *(comparison_sentence(row) for row in self.comparison.to_dict("records"))]
 
     def write(self, path: Path) -> None:
         """Writes best.json beside `path` and renames it."""
@@ -94,7 +94,7 @@ class Best:
             )
 
 
-def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) -> Best:
+def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) -> BestModel:
     """Ranks models by their mean Dice; of equal scores the model that is given first.
 
     Args:
@@ -121,7 +121,7 @@ def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) 
     )
     comparison = compare_paired(table, next(iter(scores)), metrics=["dice"], seed=seed)
     ranking = ranking_stability(table, "dice", seed=seed)
-    return Best(
+    return BestModel(
         scores,
         {
             name: {_name(index): float(value) for index, value in own.items()}

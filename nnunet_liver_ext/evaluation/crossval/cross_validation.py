@@ -13,25 +13,25 @@ from typing import Any
 
 from nnunet_liver_ext.atomic_write import refuse_existing
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.crossval.best_model import Best, find_best
+from nnunet_liver_ext.evaluation.crossval.best_model import BestModel, find_best
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition, find_crossval
 from nnunet_liver_ext.evaluation.crossval.pooled_folds import (
     References,
     patients_file,
-    pooled,
+    pool_folds,
     training_images,
 )
 from nnunet_liver_ext.evaluation.evaluate import run_evaluation
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
 
-CHOSEN = "checkpoint_chosen_on_these_cases"
+CHECKPOINT_CHOSEN = "checkpoint_chosen_on_these_cases"
 """In results.json, where `nnunet_liver compare` looks for it."""
 BEST = "best.json"
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedRepetition:
     """The results of one repetition of one model."""
 
     model: str
@@ -53,8 +53,8 @@ class Evaluated:
 class CrossvalResults:
     """What came out of `evaluate_crossvals`."""
 
-    evaluated: list[Evaluated]
-    best: Best | None
+    evaluated: list[EvaluatedRepetition]
+    best: BestModel | None
     """None for a single model."""
     notes: list[str]
 
@@ -142,7 +142,7 @@ def evaluate_crossvals(
     return CrossvalResults(evaluated, best, _notes(found, evaluated))
 
 
-def is_optimistic(one: Evaluated) -> bool:
+def is_optimistic(one: EvaluatedRepetition) -> bool:
     """The checkpoint of a fold was chosen on the very cases that it predicts."""
     return one.repetition.chosen_on_these_cases
 
@@ -156,7 +156,7 @@ def _evaluate(
     references: References | None,
     images: Path | None,
     settings: Mapping[str, Any],
-) -> Evaluated:
+) -> EvaluatedRepetition:
     described = {
         "model": crossval.folder.name,
         "dataset": crossval.dataset,
@@ -164,7 +164,7 @@ def _evaluate(
         "repetitions": crossval.total,
         "folds": {str(fold): list(cases) for fold, cases in repetition.folds.items()},
     }
-    with pooled(crossval, repetition, references) as pool:
+    with pool_folds(crossval, repetition, references) as pool:
         evaluation = run_evaluation(
             pool.predictions,
             pool.references,
@@ -172,10 +172,10 @@ def _evaluate(
             options,
             images=images or training_images(crossval.dataset),
             overwrite=True,  # `refuse_existing` was here
-            more={CHOSEN: repetition.chosen_on_these_cases, "crossval": described},
+            more={CHECKPOINT_CHOSEN: repetition.chosen_on_these_cases, "crossval": described},
             **settings,
         )
-    return Evaluated(name, repetition, folder, evaluation)
+    return EvaluatedRepetition(name, repetition, folder, evaluation)
 
 
 def _places(crossval: CrossValidation, folder: Path) -> dict[int, Path]:
@@ -205,7 +205,9 @@ def _check_models(found: Mapping[str, CrossValidation]) -> None:
         )
 
 
-def _notes(found: Mapping[str, CrossValidation], evaluated: Sequence[Evaluated]) -> list[str]:
+def _notes(
+    found: Mapping[str, CrossValidation], evaluated: Sequence[EvaluatedRepetition]
+) -> list[str]:
     notes = [
         f"{name}: the cross-validation is repeated {crossval.total} times; each repetition is"
         " measured on its own."

@@ -21,7 +21,7 @@ References = Path | Mapping[str, Path]
 
 
 @dataclass(frozen=True)
-class Pool:
+class PooledFolders:
     """Folders that exist for the time of an evaluation."""
 
     predictions: Path
@@ -29,9 +29,9 @@ class Pool:
 
 
 @contextmanager
-def pooled(
+def pool_folds(
     crossval: CrossValidation, repetition: Repetition, references: References | None = None
-) -> Iterator[Pool]:
+) -> Iterator[PooledFolders]:
     """The predictions of all folds of a repetition and the references of the same cases.
 
     Args:
@@ -56,7 +56,9 @@ def pooled(
         }
         if (pairs := patients_file(crossval.dataset)) is not None:
             _link(pairs, root / PAIRS)  # where `label_maps` looks for patients
-        yield Pool(root / "predictions", linked if isinstance(source, Mapping) else linked[""])
+        yield PooledFolders(
+            root / "predictions", linked if isinstance(source, Mapping) else linked[""]
+        )
 
 
 def training_references(dataset: str) -> Path:

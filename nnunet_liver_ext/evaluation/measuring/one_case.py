@@ -33,7 +33,7 @@ class CaseResult:
     values: Values
     patient: str = ""
     details: Details = field(default_factory=dict)
-    """Rows of further tables by their names, as `object_measures.measure_class`, with the
+    """Rows of further tables by their names, as `one_class.measure_class`, with the
     class."""
     notes: list[str] = field(default_factory=list)
     """What could not be measured although the masks could."""

@@ -15,8 +15,8 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     RANKING,
     RUNS,
     WORDS,
-    as_text,
     caption,
+    text_table,
 )
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
@@ -31,7 +31,7 @@ from nnunet_liver_ext.evaluation.report.sections.comparison_tables import (
 )
 from nnunet_liver_ext.evaluation.results.flags import ORGAN
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import compared_values
-from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence
 from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 NOTHING = pd.DataFrame()
@@ -50,8 +50,8 @@ def write_comparison_report(
     """Writes the report beside `path`, then renames it.
 
     Args:
-        tables: results of each model by its name, as `tables.results_table` makes them; `patient`
-            may be missing.
+        tables: results of each model by its name, as `results_table.results_table` makes them;
+            `patient` may be missing.
         comparison: as `statistics.compare_paired`, with or without `optimistic_a` and
             `optimistic_b`.
         path: of the HTML file.
@@ -76,7 +76,10 @@ def write_comparison_report(
         number_of_cases=len(cases),
         modalities=[name for name in values["modality"].unique() if name != NO_MODALITY],
         sentences=[
-            (heading, [(row["verdict"], sentence(row)) for row in rows.to_dict("records")])
+            (
+                heading,
+                [(row["verdict"], comparison_sentence(row)) for row in rows.to_dict("records")],
+            )
             for heading, rows in _split_by_models(comparison)
         ],
         glance=summarise_verdicts(comparison, values, list(tables)),
@@ -111,7 +114,7 @@ def _ranks(
     """The rank of each model, and how often it comes first when other patients are drawn."""
     if ranking.empty:
         return None
-    text = as_text(ranking, RANKING)
+    text = text_table(ranking, RANKING)
     text["Cell"] = text["Rank"] + (" (" + text["Ranks first"].str.replace("%", " %") + ")").replace(
         " (–)", ""
     )
@@ -133,7 +136,7 @@ def _text_table(table: pd.DataFrame, cells: Any) -> tuple[list[str], list[list[s
     """Headings, rows, and how many columns are words; None for an empty table."""
     if table.empty:
         return None
-    text = as_text(table, cells)
+    text = text_table(table, cells)
     words = [name for name in text.columns if name in WORDS and name != "Verdict"]
     return list(text.columns), text.to_numpy().tolist(), len(words)
 

@@ -65,7 +65,7 @@ def write_report(
     """Draws the pictures and writes the report beside `path`, then renames it.
 
     Args:
-        table: as `tables.results_table` makes it.
+        table: as `results_table.results_table` makes it.
         path: of the HTML file.
         cases: the files behind the table, for the pictures.
         classes: labels of each class by name, or None to draw every label.
@@ -73,7 +73,7 @@ def write_report(
         pairs: how similar the masks of a pair are, as `pair_summary.summarise_pairs`.
         failures: what could not be evaluated; listed on top.
         notes: what else the reader should know.
-        details: lesions and raters, as `tables.details_tables`.
+        details: lesions and raters, as `results_table.details_tables`.
         processes: how many pictures are drawn at a time; by default as many as there are processors
             and work for.
 

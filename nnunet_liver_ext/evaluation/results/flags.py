@@ -50,7 +50,7 @@ def find_flags(
     """All flags, case by case in no particular order.
 
     Args:
-        table: as `tables.results_table` makes it.
+        table: as `results_table.results_table` makes it.
         failures: what could not be evaluated.
         options: of which classes are lesions, which a case need not have.
     """
@@ -64,7 +64,7 @@ def find_flags(
     ]
 
 
-def to_look_at(table: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
+def cases_to_look_at(table: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
     """The flags of what was evaluated, for results.json: case, modality, class, reason."""
     return [
         {
@@ -77,7 +77,7 @@ def to_look_at(table: pd.DataFrame, options: Options) -> list[dict[str, Any]]:
     ]
 
 
-def key_of_text(text: str, modalities: Sequence[str]) -> ImageKey:
+def parse_key(text: str, modalities: Sequence[str]) -> ImageKey:
     """The key whose text this is, see `ImageKey.__str__`: "P001 T2" is case P001, modality T2."""
     for modality in {*MODALITIES, *modalities}:
         if modality != NO_MODALITY and text.endswith(f" {modality}"):
@@ -89,7 +89,7 @@ def _failed(failures: Sequence[CaseFailure], modalities: Sequence[str]) -> Itera
     for failure in failures:
         short = "no prediction" if "no prediction" in failure.reason else "not evaluated"
         yield Flag(
-            key_of_text(failure.case, modalities),
+            parse_key(failure.case, modalities),
             "",
             short,
             failure.reason.rstrip("."),

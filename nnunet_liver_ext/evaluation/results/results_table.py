@@ -46,7 +46,7 @@ def results_table(results: Iterable[CaseResult]) -> pd.DataFrame:
 
 
 def details_tables(results: Iterable[CaseResult]) -> dict[str, pd.DataFrame]:
-    """Further tables by name, those that have a row: lesions (see `object_measures.lesion_rows`),
+    """Further tables by name, those that have a row: lesions (see `one_class.lesion_rows`),
     raters (`rater_rows`)."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for result in results:

@@ -14,7 +14,7 @@ from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.results.flags import to_look_at
+from nnunet_liver_ext.evaluation.results.flags import cases_to_look_at
 from nnunet_liver_ext.evaluation.results.latex import summary_latex
 from nnunet_liver_ext.evaluation.results.results_json import write_json
 from nnunet_liver_ext.evaluation.results.results_table import write_csv
@@ -38,7 +38,7 @@ class Evaluation:
 
     table: pd.DataFrame
     details: dict[str, pd.DataFrame]
-    """Further tables by name, as `tables.details_tables`."""
+    """Further tables by name, as `results_table.details_tables`."""
     pairs: list[dict[str, Any]]
     """As `pair_summary.summarise_pairs`; empty if relative similarity was not asked for."""
     cases: Sequence[CaseFiles]
@@ -94,7 +94,7 @@ def write_results(
             pairs=evaluation.pairs,
             agreement=agreements(table),
             detection=detections(details),
-            to_look_at=to_look_at(table, evaluation.options),
+            to_look_at=cases_to_look_at(table, evaluation.options),
             more={"raters": list(evaluation.raters), **(more or {})},
             failures=evaluation.failures,
             notes=evaluation.notes,

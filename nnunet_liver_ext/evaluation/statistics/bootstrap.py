@@ -15,7 +15,7 @@ import math
 import numpy as np
 import pandas as pd
 
-LEAST = 6
+FEWEST_PATIENTS = 6
 """Fewest patients for a test or an interval. Five give a two-sided signed-rank p of 2/2^5 = 0.06 at
 best."""
 NUMBERS_AT_A_TIME = 10_000_000
@@ -77,10 +77,10 @@ def confidence_interval(
         seed: of the draws.
 
     Returns:
-        Low and high, in the unit of the values; nan for fewer than `LEAST` patients.
+        Low and high, in the unit of the values; nan for fewer than `FEWEST_PATIENTS` patients.
     """
     num = len(set(patients))
-    if num < LEAST:
+    if num < FEWEST_PATIENTS:
         return math.nan, math.nan
     from scipy.stats import norm, t
 

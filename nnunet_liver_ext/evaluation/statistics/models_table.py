@@ -15,10 +15,10 @@ from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
 VALUE = ("modality", "class", "metric", "value", "unit")
-OWN = ["model", "case", "modality", "class", "metric"]
+ROW_KEY = ["model", "case", "modality", "class", "metric"]
 
 
-def checked(table: pd.DataFrame) -> pd.DataFrame:
+def fill_in_patients(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a patient for every case.
 
     A case without a patient (no such column, nothing in it, or the case itself, which is what
@@ -31,16 +31,16 @@ def checked(table: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in ("model", "case", *VALUE) if name not in table.columns]
     if missing:
         raise InputError(f"the table of results has no column {', '.join(missing)}.")
-    twice = table[table.duplicated(OWN)]
+    twice = table[table.duplicated(ROW_KEY)]
     if len(twice):
         raise InputError(
-            f"{', '.join(map(str, twice.iloc[0][OWN]))}: is in the results twice; keep one row."
+            f"{', '.join(map(str, twice.iloc[0][ROW_KEY]))}: is in the results twice; keep one row."
         )
-    patients = patient_of_each_case(table)
+    patients = known_patients(table)
     return table.assign(patient=[patients.get(case, case) for case in table["case"]])
 
 
-def patient_of_each_case(table: pd.DataFrame) -> dict[str, str]:
+def known_patients(table: pd.DataFrame) -> dict[str, str]:
     """By case; those without a patient are left out.
 
     Raises:

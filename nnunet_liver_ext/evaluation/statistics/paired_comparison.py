@@ -22,17 +22,20 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metric_entry import Metric
-from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, confidence_interval
+from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS, confidence_interval
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     ROUNDING,
     comparable_metrics,
     compared_values,
     smallest_differences,
 )
-from nnunet_liver_ext.evaluation.statistics.models_table import checked, split_by_metric_and_object
+from nnunet_liver_ext.evaluation.statistics.models_table import (
+    fill_in_patients,
+    split_by_metric_and_object,
+)
 from nnunet_liver_ext.evaluation.statistics.ranks import (
     DIGITS,
-    adjusted_within,
+    adjust_within_families,
     rank_biserial,
     signed_rank_p,
 )
@@ -85,7 +88,7 @@ def compare_paired(
             "patient" or "case";
         p_value: `signed_rank_p`; p_adjusted: within the family; rank_biserial: > 0 if B is better;
         better, tied, worse: number of cases in which B is; smallest_difference; confidence;
-        verdict: see `verdict`. nan where there are too few (`LEAST`).
+        verdict: see `verdict`. nan where there are too few (`FEWEST_PATIENTS`).
 
     Raises:
         InputError: a column is missing, a row is there twice, a case has two patients, fewer than
@@ -107,7 +110,7 @@ def compare_paired(
         ('better', 0.05, 0.0078125)
     """
     _check_numbers(unit, resamples, alpha)
-    rows = checked(table)
+    rows = fill_in_patients(table)
     pairs = model_pairs(list(dict.fromkeys(rows["model"])), baseline)
     to_compare = comparable_metrics(rows["metric"], metrics)
     smallest = smallest_differences(smallest_difference, to_compare)
@@ -135,7 +138,7 @@ def compare_paired(
         for a, b in pairs
     ]
     comparison = pd.DataFrame(compared)
-    comparison["p_adjusted"] = adjusted_within(comparison["p_value"], comparison["family"])
+    comparison["p_adjusted"] = adjust_within_families(comparison["p_value"], comparison["family"])
     comparison["verdict"] = [verdict(row) for row in comparison.to_dict("records")]
     return comparison
 
@@ -262,7 +265,9 @@ def _statistics(
         "tested_unit": unit,
         "differing": int(np.round(tested, DIGITS).astype(bool).sum()),
         "p_value": signed_rank_p(tested),
-        "rank_biserial": rank_biserial(sign * tested) if len(tested) >= LEAST else math.nan,
+        "rank_biserial": rank_biserial(sign * tested)
+        if len(tested) >= FEWEST_PATIENTS
+        else math.nan,
         **better_tied_worse(sign * differences.to_numpy(float), smallest),
         "smallest_difference": smallest,
         "confidence": confidence,

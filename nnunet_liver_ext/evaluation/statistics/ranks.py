@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
+from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS
 
 DIGITS = 12
 """Numbers are rounded to so many decimals before they are ranked: what is equal on paper shall be
@@ -21,12 +21,13 @@ def signed_rank_p(differences: np.ndarray) -> float:
 
     SciPy's `method="auto"`: exact for up to 50 differences without zeros and ties, all sign
     permutations for up to 13 with them, otherwise the normal approximation with tie correction and
-    no continuity correction. 1 if all differences are 0; nan for fewer than `LEAST` of them.
+    no continuity correction. 1 if all differences are 0; nan for fewer than
+    `FEWEST_PATIENTS` of them.
     """
     from scipy.stats import wilcoxon
 
     rounded = np.round(differences, DIGITS)
-    if len(rounded) < LEAST:
+    if len(rounded) < FEWEST_PATIENTS:
         return math.nan
     return (
         float(wilcoxon(rounded, zero_method="wilcox", method="auto").pvalue)
@@ -49,7 +50,7 @@ def rank_biserial(differences: np.ndarray) -> float:
     return float((np.sign(rounded) * ranks).sum() / ranks.sum()) if len(rounded) else 0.0
 
 
-def adjusted_within(p_values: pd.Series, families: pd.Series) -> pd.Series:
+def adjust_within_families(p_values: pd.Series, families: pd.Series) -> pd.Series:
     """p after Benjamini and Hochberg 1995 within each family; nan stays nan and does not count as a
     test."""
     from scipy.stats import false_discovery_control

@@ -9,12 +9,12 @@ from typing import Any
 
 from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
+from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS
 
-Row = Mapping[Any, Any]
+ComparisonRow = Mapping[Any, Any]
 
 
-def sentence(row: Row) -> str:
+def comparison_sentence(row: ComparisonRow) -> str:
     """One row of `statistics.compare_paired` in words.
 
     Such as: "Dice of T2 liver: B is 0.012 higher than A on average (95 % CI 0.004 to 0.020; 42
@@ -30,12 +30,12 @@ def sentence(row: Row) -> str:
     )
 
 
-def number(value: float, decimals: int) -> str:
+def format_number(value: float, decimals: int) -> str:
     """With a true minus sign, and none before zero; "–" for nan."""
     return "–" if math.isnan(value) else f"{value:z.{decimals}f}".replace("-", "−")
 
 
-def p_text(p_value: float) -> str:
+def format_p(p_value: float) -> str:
     """ "0.003", "<0.001", "0.0497" rather than 0.050; "–" for nan."""
     if math.isnan(p_value):
         return "–"
@@ -43,27 +43,27 @@ def p_text(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.4f}" if text == "0.050" else text
 
 
-def measure_of(row: Row) -> str:
+def metric_and_object(row: ComparisonRow) -> str:
     """ "Dice of T2 liver"."""
     return f"{METRICS[row['metric']].compared_title} of {label(row['modality'], row['class'])}"
 
 
-def unit_of(row: Row) -> str:
+def unit_suffix(row: ComparisonRow) -> str:
     """ " mm", nothing for a plain number."""
     return "" if row["unit"] == "1" else f" {row['unit']}"
 
 
-def _subject(row: Row) -> str:
-    return measure_of(row) + ("" if row["higher_is_better"] else " (lower is better)")
+def _subject(row: ComparisonRow) -> str:
+    return metric_and_object(row) + ("" if row["higher_is_better"] else " (lower is better)")
 
 
-def _main(row: Row) -> str:
+def _main(row: ComparisonRow) -> str:
     if row["verdict"] == "identical":
         return f"{row['model_b']} and {row['model_a']} do not differ in any of {_size(row)}"
     return f"{row['model_b']} is {_difference(row)} {row['model_a']} on average ({_evidence(row)})"
 
 
-def _difference(row: Row) -> str:
+def _difference(row: ComparisonRow) -> str:
     decimals, value = METRICS[row["metric"]].compared_decimals, abs(row["mean_difference"])
     if value == 0:
         return "the same as"
@@ -72,16 +72,16 @@ def _difference(row: Row) -> str:
         if round(value, decimals)
         else f"less than {10**-decimals:.{decimals}f}"
     )
-    return f"{amount}{unit_of(row)} {'higher' if row['mean_difference'] > 0 else 'lower'} than"
+    return f"{amount}{unit_suffix(row)} {'higher' if row['mean_difference'] > 0 else 'lower'} than"
 
 
-def _evidence(row: Row) -> str:
+def _evidence(row: ComparisonRow) -> str:
     decimals = METRICS[row["metric"]].compared_decimals
     interval = (
-        f"{row['confidence']:.0%} CI {number(row['low'], decimals)} to"
-        f" {number(row['high'], decimals)}".replace("%", " %")
+        f"{row['confidence']:.0%} CI {format_number(row['low'], decimals)} to"
+        f" {format_number(row['high'], decimals)}".replace("%", " %")
     )
-    p_value = p_text(row["p_adjusted"])
+    p_value = format_p(row["p_adjusted"])
     p_value = (
         f"p {'= ' * (not p_value.startswith('<'))}{p_value.replace('<', '< ')} after"
         " Benjamini-Hochberg"
@@ -96,17 +96,17 @@ def _evidence(row: Row) -> str:
     return "; ".join(parts)
 
 
-def _size(row: Row) -> str:
+def _size(row: ComparisonRow) -> str:
     return f"{_count(row['patients'], 'patient')}, {_count(row['cases'], 'case')}"
 
 
-def _judgement(row: Row) -> str:
-    smallest = f"{row['smallest_difference']:g}{unit_of(row)}"
+def _judgement(row: ComparisonRow) -> str:
+    smallest = f"{row['smallest_difference']:g}{unit_suffix(row)}"
     tested = f"{row['tested_unit']}s"
     return {
         "too few": (
-            f" Too few for a test, which needs {LEAST} {tested}: this says nothing about other"
-            " patients."
+            f" Too few for a test, which needs {FEWEST_PATIENTS} {tested}: this says nothing about"
+            " other patients."
         ),
         "equivalent": (
             f" No relevant difference: the whole interval is within {smallest}, the smallest of"
@@ -123,7 +123,7 @@ def _judgement(row: Row) -> str:
     }.get(row["verdict"], "")
 
 
-def _although(row: Row) -> str:
+def _although(row: ComparisonRow) -> str:
     favoured = row["model_b"] if row["rank_biserial"] > 0 else row["model_a"]
     return (
         f"The ranks favour {favoured} significantly, but o"
@@ -132,14 +132,14 @@ def _although(row: Row) -> str:
     )
 
 
-def _cases(row: Row) -> str:
+def _cases(row: ComparisonRow) -> str:
     return (
         f"{row['model_b']} is better in {row['better']}, tied in {row['tied']} and worse in"
         f" {_count(row['worse'], 'case')}."
     )
 
 
-def _left_out(row: Row) -> str:
+def _left_out(row: ComparisonRow) -> str:
     parts = (
         [f"{_count(row['missing'], 'case')} that only one of them has"] if row["missing"] else []
     )
@@ -151,7 +151,7 @@ def _left_out(row: Row) -> str:
     return f" Left out: {' and '.join(parts)}." if parts else ""
 
 
-def _optimistic(row: Row) -> str:
+def _optimistic(row: ComparisonRow) -> str:
     names = [row[f"model_{side}"] for side in "ab" if row.get(f"optimistic_{side}", False)]
     return (
         f" Optimistic for {' and '.join(names)}: the checkpoint was chosen on these cases."
@@ -160,5 +160,5 @@ def _optimistic(row: Row) -> str:
     )
 
 
-def _count(number_: int, name: str) -> str:
-    return f"{number_} {name}" if number_ == 1 else f"{number_} {name}s"
+def _count(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"

@@ -18,12 +18,15 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metric_entry import Metric
-from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST, bootstrap_means
+from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS, bootstrap_means
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     comparable_metrics,
     compared_values,
 )
-from nnunet_liver_ext.evaluation.statistics.models_table import checked, split_by_metric_and_object
+from nnunet_liver_ext.evaluation.statistics.models_table import (
+    fill_in_patients,
+    split_by_metric_and_object,
+)
 from nnunet_liver_ext.evaluation.statistics.ranks import DIGITS
 
 ALL_FOLDS = "all"
@@ -47,12 +50,12 @@ def ranking_stability(
         resamples; first, the share of resamples in which the model ranks first, divided among those
         that tie there; kendall_tau, the mean of Kendall's τ_b between the ranking of a resample and
         the full one, the same for all models of an object, nan if all models tie. These three are
-        nan for fewer than `statistics.bootstrap.LEAST` patients.
+        nan for fewer than `statistics.bootstrap.FEWEST_PATIENTS` patients.
 
     Raises:
         InputError: as `statistics.compare_paired`.
     """
-    rows = checked(table)
+    rows = fill_in_patients(table)
     models = list(dict.fromkeys(rows["model"]))
     if len(models) < 2:
         raise InputError(
@@ -81,7 +84,7 @@ def run_to_run(
 
     Args:
         tables: tidy results of each run by its name, two or more.
-        folds: fold of each case, see `comparison.input.read_folds`; None takes all cases as one
+        folds: fold of each case, see `results_folders.read_folds`; None takes all cases as one
             fold.
         metrics: names; None takes all with a better direction.
 
@@ -99,7 +102,7 @@ def run_to_run(
     """
     if len(tables) < 2:
         raise InputError(f"run-to-run differences need two or more runs, found {len(tables)}.")
-    rows = checked(
+    rows = fill_in_patients(
         pd.concat([table.assign(model=name) for name, table in tables.items()], ignore_index=True)
     )
     without = sorted(set(rows["case"]) - set(folds)) if folds is not None else []
@@ -153,7 +156,7 @@ def _ranking(
         means_M = values_NM.mean(axis=0)
         ranks_M = rankdata(sign * np.round(means_M, DIGITS))
         ranking |= {"mean": means_M, "rank": ranks_M}
-    if len(set(patients_N)) >= LEAST:
+    if len(set(patients_N)) >= FEWEST_PATIENTS:
         drawn_RM = np.round(
             bootstrap_means(values_NM, patients_N, resamples=resamples, seed=seed), DIGITS
         )

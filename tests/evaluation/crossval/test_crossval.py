@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.comparison.results_folders import read_all
+from nnunet_liver_ext.evaluation.comparison.results_folders import read_all_results
 from nnunet_liver_ext.evaluation.crossval.best_model import find_best
 from nnunet_liver_ext.evaluation.crossval.cross_validation import evaluate_crossvals
 from nnunet_liver_ext.evaluation.crossval.folds import find_crossval, repetitions_of
@@ -66,7 +66,7 @@ def test_a_checkpoint_that_was_chosen_on_these_cases_is_said_everywhere(root, tm
         "b: optimistic, a checkpoint was chosen on the cases that it predicts."
     ]
     assert "Optimistic for b" in results.best.sentences()[1]
-    read = read_all(
+    read = read_all_results(
         [tmp_path / "out" / "a", tmp_path / "out" / "b"]
     )  # as nnunet_liver compare does
     assert [one.chosen_on_these_cases for one in read] == [False, True]

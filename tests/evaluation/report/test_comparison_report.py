@@ -5,7 +5,7 @@ import pytest
 
 from nnunet_liver_ext.evaluation.report import write_comparison_report
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
-from nnunet_liver_ext.evaluation.statistics.sentences import sentence
+from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability, run_to_run
 from tests.evaluation.report.report_pages import Page, livers
 from tests.evaluation.report.test_evaluation_report import leads_everywhere, rows_of, stands_alone
@@ -64,7 +64,7 @@ def test_every_comparison_is_a_sentence_with_its_verdict(tmp_path, page):
     ]
     assert len(sentences) == len(comparison) == 6
     for row, text in zip(comparison.to_dict("records"), sentences, strict=True):
-        assert text == f"{row['verdict']} {sentence(row)}"
+        assert text == f"{row['verdict']} {comparison_sentence(row)}"
 
 
 def test_means_are_over_the_cases_that_all_models_have(page):

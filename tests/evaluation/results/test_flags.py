@@ -9,7 +9,7 @@ import pytest
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.results.flags import find_flags, key_of_text, to_look_at
+from nnunet_liver_ext.evaluation.results.flags import cases_to_look_at, find_flags, parse_key
 from tests.evaluation.conftest import table as values_of
 from tests.evaluation.report.report_pages import livers, object_values, results
 
@@ -120,7 +120,7 @@ def test_names_are_taken_apart_as_keys_are_written():
         ImageKey("P001", "T1-T2"),
         ImageKey("P001", NO_MODALITY),
     ):
-        assert key_of_text(str(key), ["T1", "T1-T2"]) == key
+        assert parse_key(str(key), ["T1", "T1-T2"]) == key
 
 
 # ---------------------------------------------------------------------- in results.json
@@ -128,11 +128,11 @@ def test_names_are_taken_apart_as_keys_are_written():
 
 def test_outliers_are_on_the_bad_side_and_need_some_cases():
     dice = [0.95, 0.96, 0.94, 0.95, 0.80, 0.95]
-    (found,) = to_look_at(values_of(dice=dice), Options())
+    (found,) = cases_to_look_at(values_of(dice=dice), Options())
     assert (found["case"], found["modality"], found["class"]) == ("P4", "T1", "liver")
     assert found["reason"].startswith("Dice 0.800 is far from the other cases (robust z −")
-    assert to_look_at(values_of(dice=dice[3:]), Options()) == []
-    (distance,) = to_look_at(values_of(hd95=[3, 4, 3, 4, 3, math.inf]), Options())
+    assert cases_to_look_at(values_of(dice=dice[3:]), Options()) == []
+    (distance,) = cases_to_look_at(values_of(hd95=[3, 4, 3, 4, 3, math.inf]), Options())
     assert distance["reason"] == "HD95 ∞ mm is far from the other cases"
 
 
@@ -143,17 +143,17 @@ def test_what_can_hardly_be_a_liver():
         share_on_the_left=[12, 97],
         share_outside_the_body=[0.2, 30],
     )
-    assert [found["reason"] for found in to_look_at(own, Options())] == [
+    assert [found["reason"] for found in cases_to_look_at(own, Options())] == [
         "the prediction has 3 pieces, 7.5 % of it outside the largest",
         "97 % of the prediction lie on the patient's left",
         "30.0 % of the prediction lie outside the body",
     ]
-    assert {found["case"] for found in to_look_at(own, Options())} == {"P1"}
+    assert {found["case"] for found in cases_to_look_at(own, Options())} == {"P1"}
 
 
 def test_tumours_may_have_pieces_anywhere():
     own = pd.concat(
         [values_of(pieces=[1]), values_of(name="tumour", pieces=[7], share_on_the_left=[80])]
     )
-    assert to_look_at(own, Options()) == []
-    assert len(to_look_at(values_of(name="7", pieces=[2]), Options())) == 1  # the only class
+    assert cases_to_look_at(own, Options()) == []
+    assert len(cases_to_look_at(values_of(name="7", pieces=[2]), Options())) == 1  # the only class

@@ -22,11 +22,11 @@ from nnunet_liver_ext.evaluation.statistics.paired_comparison import (
     model_pairs,
 )
 from nnunet_liver_ext.evaluation.statistics.ranks import (
-    adjusted_within,
+    adjust_within_families,
     rank_biserial,
     signed_rank_p,
 )
-from nnunet_liver_ext.evaluation.statistics.sentences import p_text, sentence
+from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence, format_p
 from nnunet_liver_ext.evaluation.statistics.stability import (
     mean_kendall_tau,
     ranking_stability,
@@ -147,7 +147,10 @@ def test_infinite_and_missing_values_are_left_out_and_counted():
 def test_no_common_case_is_a_row_and_no_exception():
     row = one({"A": [0.9, None], "B": [None, 0.9]})
     assert (row["cases"], row["missing"], row["verdict"]) == (0, 2, "no pairs")
-    assert "no case can be compared. Left out: 2 cases that only one of them has." in sentence(row)
+    assert (
+        "no case can be compared. Left out: 2 cases that only one of them has."
+        in comparison_sentence(row)
+    )
 
 
 # --- the test
@@ -179,7 +182,7 @@ def test_fewer_than_six_patients_get_no_p_and_no_interval():
         math.isnan(row[name]) for name in ("p_value", "p_adjusted", "low", "high", "rank_biserial")
     )
     assert row["verdict"] == "too few"
-    assert "Too few for a test, which needs 6 patients" in sentence(row)
+    assert "Too few for a test, which needs 6 patients" in comparison_sentence(row)
 
 
 def test_without_any_difference_p_is_one():
@@ -192,7 +195,7 @@ def test_without_any_difference_p_is_one():
         0,
     )
     assert row["verdict"] == "identical"
-    assert sentence(row).startswith(
+    assert comparison_sentence(row).startswith(
         "Dice of T1 liver: B and A do not differ in any of 8 patients, 8 cases."
     )
 
@@ -244,7 +247,7 @@ def test_rank_biserial_by_hand(differences, expected):
 def test_p_values_are_adjusted_within_their_family_and_nan_is_no_test():
     p_values = pd.Series([0.01, 0.04, 0.03, 0.02, math.nan, 0.5])
     families = pd.Series(["overlap", "overlap", "overlap", "surface", "surface", "surface"])
-    adjusted = adjusted_within(p_values, families)
+    adjusted = adjust_within_families(p_values, families)
     assert list(adjusted[:3]) == pytest.approx(
         list(stats.false_discovery_control([0.01, 0.04, 0.03]))
     )
@@ -422,7 +425,7 @@ def test_a_patient_that_one_table_knows_counts_for_all():
 
 def test_the_sentence_of_a_clear_difference():
     row = one({"A": [0.9] * 12, "B": [0.92] * 10 + [0.91, 0.9]})
-    text = sentence(row)
+    text = comparison_sentence(row)
     assert row["p_value"] == pytest.approx(2 / 2**11)  # 11 differences of one sign
     assert row["verdict"] == "better"
     assert text.startswith("Dice of T1 liver: B is 0.018 higher than A on average (95 % CI 0.01")
@@ -434,7 +437,7 @@ def test_the_sentence_of_a_clear_difference():
 
 def test_the_sentence_of_a_distance_says_what_is_better():
     row = one({"A": [5.0] * 8, "B": [3.9, 4, 4.1, 3.8, 4.2, 4, 3.7, 4]}, "hd95")
-    assert sentence(row).startswith(
+    assert comparison_sentence(row).startswith(
         "HD95 of T1 liver (lower is better): B is 1.04 mm lower than A on average (95 % CI −1."
     )
     assert row["verdict"] == "better"
@@ -442,7 +445,10 @@ def test_the_sentence_of_a_distance_says_what_is_better():
 
 def test_small_equivalent_unclear_and_contradictory_differences():
     small = one({"A": [0.9] * 10, "B": [0.95, 0.85] * 5})
-    assert (small["verdict"], "On average that is less than 0.005" in sentence(small)) == (
+    assert (
+        small["verdict"],
+        "On average that is less than 0.005" in comparison_sentence(small),
+    ) == (
         "small",
         True,
     )
@@ -453,7 +459,7 @@ def test_small_equivalent_unclear_and_contradictory_differences():
         }
     )
     assert equivalent["p_adjusted"] < 0.05
-    assert (equivalent["verdict"], "No relevant difference" in sentence(equivalent)) == (
+    assert (equivalent["verdict"], "No relevant difference" in comparison_sentence(equivalent)) == (
         "equivalent",
         True,
     )
@@ -463,20 +469,26 @@ def test_small_equivalent_unclear_and_contradictory_differences():
         assert sorted(abs(one_sided[name]) < 0.005 for name in ("low", "high")) == [False, True]
         assert one_sided["verdict"] == "small"
     unclear = one({"A": [0.9] * 8, "B": [0.95, 0.85, 0.96, 0.86, 0.94, 0.84, 0.97, 0.9]})
-    assert (unclear["verdict"], "does not show that they are equal" in sentence(unclear)) == (
+    assert (
+        unclear["verdict"],
+        "does not show that they are equal" in comparison_sentence(unclear),
+    ) == (
         "not significant",
         True,
     )
     outlier = one({"A": [0.9] * 20, "B": np.r_[np.linspace(0.91, 0.92, 19), 0.0]})
     assert outlier["mean_difference"] < -0.005
-    assert (outlier["verdict"], "The ranks favour the other model" in sentence(outlier)) == (
+    assert (
+        outlier["verdict"],
+        "The ranks favour the other model" in comparison_sentence(outlier),
+    ) == (
         "contradictory",
         True,
     )
     favoured = one({"A": [0.9] * 20, "B": np.r_[np.linspace(0.93, 0.96, 19), 0.0]})
     assert (
         favoured["verdict"],
-        "The ranks favour B significantly, but on average" in sentence(favoured),
+        "The ranks favour B significantly, but on average" in comparison_sentence(favoured),
     ) == ("small", True)
 
 
@@ -484,10 +496,10 @@ def test_left_out_and_optimistic_are_said():
     row = one({"A": [5.0] * 8, "B": [4.0] * 6 + [math.inf, None]}, "hd")
     assert (
         "Left out: 1 case that only one of them has and 1 case whose value is infinite"
-        in sentence(row)
+        in comparison_sentence(row)
     )
-    assert "(A: 0, B: 1)" in sentence(row)
-    assert sentence(row | {"optimistic_a": False, "optimistic_b": True}).endswith(
+    assert "(A: 0, B: 1)" in comparison_sentence(row)
+    assert comparison_sentence(row | {"optimistic_a": False, "optimistic_b": True}).endswith(
         "Optimistic for B: the checkpoint was chosen on these cases."
     )
 
@@ -497,7 +509,7 @@ def test_left_out_and_optimistic_are_said():
     [(0.0004, "<0.001"), (0.0497, "0.0497"), (0.0034, "0.003"), (1.0, "1.000"), (math.nan, "–")],
 )
 def test_p_for_a_reader(p_value, text):
-    assert p_text(p_value) == text
+    assert format_p(p_value) == text
 
 
 def test_the_worked_example_of_the_documentation():
@@ -520,7 +532,7 @@ def test_the_worked_example_of_the_documentation():
         pytest.approx(0.022, abs=5e-4),
     )
     assert (
-        sentence(row)
+        comparison_sentence(row)
         == "Dice of T2 liver: dual is 0.013 higher than single on average (95 % CI 0.004 to 0.022;"
         " 8 patients, 10 cases; p = 0.023 after Benjamini-Hochberg). dual is better in 8, tied"
         " in 1 and worse in 1 case."

@@ -41,8 +41,8 @@ def plot_groups(table: pd.DataFrame, details: Mapping[str, pd.DataFrame]) -> lis
     """All groups that have a plot.
 
     Args:
-        table: as `tables.results_table`.
-        details: as `tables.details_tables`.
+        table: as `results_table.results_table`.
+        details: as `results_table.details_tables`.
     """
     images = image_rows(table)
     colours = choose_colours(list(images.modality.unique()))

@@ -18,9 +18,9 @@ from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.comparison.written_tables import (
     FOOTNOTE,
     has_optimistic,
-    interval_of,
-    model_of,
-    models_of,
+    interval_text,
+    model_name,
+    model_names,
 )
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.plots.drawing import (
@@ -36,7 +36,7 @@ from nnunet_liver_ext.evaluation.report.plots.drawing import (
     round_ticks,
     set_ticks,
 )
-from nnunet_liver_ext.evaluation.statistics.sentences import Row
+from nnunet_liver_ext.evaluation.statistics.sentences import ComparisonRow
 
 WIDTH, ROW, AROUND, TITLE, LEGEND = 980.0, 26.0, 56.0, 24.0, 60.0  # pixels
 MOST_LETTERS = 56  # of a label in one line
@@ -61,7 +61,7 @@ def forest_rows(comparison: pd.DataFrame) -> pd.DataFrame:
                     f" {label(row['modality'], row['class'])}{_models(row, comparison)}"
                 ),
                 "difference": row["mean_difference"],
-                "text": interval_of(row),
+                "text": interval_text(row),
                 **{name: row[name] for name in (*numbers[1:], *PANEL, "verdict")},
             }
             for row in comparison.to_dict("records")
@@ -160,11 +160,11 @@ def _unit(panel: pd.DataFrame) -> str:
     return "" if unit == "1" else f" [{unit}]"
 
 
-def _models(row: Row, comparison: pd.DataFrame) -> str:
+def _models(row: ComparisonRow, comparison: pd.DataFrame) -> str:
     """What of the models' names the axis does not say."""
     if len(comparison[["model_a", "model_b"]].drop_duplicates()) == 1:
         return ""
-    return f": {model_of(row, 'b') if comparison['model_a'].nunique() == 1 else models_of(row)}"
+    return f": {model_name(row, 'b') if comparison['model_a'].nunique() == 1 else model_names(row)}"
 
 
 def _difference_names(comparison: pd.DataFrame) -> tuple[str, str]:

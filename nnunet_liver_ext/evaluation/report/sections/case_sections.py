@@ -18,7 +18,7 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     metric_cell,
     sort_by_family,
 )
-from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
+from nnunet_liver_ext.evaluation.results.flags import Flag, parse_key
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
 
 TextRows = list[list[str]]
@@ -78,7 +78,7 @@ def make_case_sections(
     said = [
         (key, _name_image(key, note.reason))
         for note in notes
-        for key in [key_of_text(note.case, modalities)]
+        for key in [parse_key(note.case, modalities)]
     ]
     classes = ["", *table["class"].unique()]
 

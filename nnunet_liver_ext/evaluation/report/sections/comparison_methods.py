@@ -13,7 +13,7 @@ from nnunet_liver_ext.evaluation.report.sections.evaluation_methods import (
     name_software,
     number_references,
 )
-from nnunet_liver_ext.evaluation.statistics.bootstrap import LEAST
+from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS
 
 
 def describe_comparison(
@@ -50,8 +50,8 @@ def describe_comparison(
         (
             f"We report the mean difference over the cases with its {confidence} confidence"
             f" interval (bootstrap over patients{drawn}, expanded percentile interval [bootstrap])"
-            f" and test {tested} with the Wilcoxon signed-rank test [wilcoxon]; fewer than {LEAST}"
-            " are not tested."
+            f" and test {tested} with the Wilcoxon signed-rank test [wilcoxon]; fewer than"
+            f" {FEWEST_PATIENTS} are not tested."
         ),
         (
             "p values were adjusted after Benjamini and Hochberg [adjusted] within families of"

@@ -20,7 +20,7 @@ from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     list_choices,
     metric_cell,
 )
-from nnunet_liver_ext.evaluation.statistics.sentences import number
+from nnunet_liver_ext.evaluation.statistics.sentences import format_number
 from nnunet_liver_ext.evaluation.tidy_table import OBJECT, group_rows
 
 
@@ -62,11 +62,11 @@ def summarise_verdicts(
         wide = wide.loc[np.isfinite(wide.to_numpy(float)).all(axis=1)]
         verdicts = {
             (row["model_a"], row["model_b"]): Verdict(
-                number(row["mean_difference"], decimals), row["verdict"]
+                format_number(row["mean_difference"], decimals), row["verdict"]
             )
             for row in rows.to_dict("records")
         }
-        means = [number(float(wide[model].mean()), decimals) for model in models]
+        means = [format_number(float(wide[model].mean()), decimals) for model in models]
         cells = [verdicts.get(pair, Verdict("–", "")) for pair in pairs]
         lines.append((f"{_heading(metric)}, {label(modality, name)}", len(wide), means, cells))
     return [f"{b} − {a}" for a, b in pairs], lines
@@ -83,7 +83,7 @@ def make_comparison_table(
     `comparable_metrics.compared_values`."""
     columns = [Column(model, "", "Models", shown=True) for model in models]
     columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
-    order = {metric: number for number, metric in enumerate(metrics)}
+    order = {metric: position for position, metric in enumerate(metrics)}
     objects = sorted(
         group_rows(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0])
     )

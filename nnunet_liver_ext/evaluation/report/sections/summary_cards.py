@@ -16,7 +16,7 @@ from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import AS_GOOD_AS_A_RATER, METRICS
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import FAMILIES, sort_by_family
-from nnunet_liver_ext.evaluation.results.flags import Flag, key_of_text
+from nnunet_liver_ext.evaluation.results.flags import Flag, parse_key
 from nnunet_liver_ext.evaluation.results.results_table import summarise
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows, pair_rows
 
@@ -57,7 +57,7 @@ def make_cards(
 ) -> list[Card]:
     """A card for each modality and class, in the order of the table."""
     images = image_rows(table)
-    failed = [key_of_text(failure.case, list(images.modality.unique())) for failure in failures]
+    failed = [parse_key(failure.case, list(images.modality.unique())) for failure in failures]
     return [
         Card(
             label(modality, name),
