@@ -42,8 +42,7 @@ def similarity_toy(
     device: Annotated[str, typer.Option(help="cuda or cpu; cpu with --quick by default.")] = "",
     jobs: Annotated[int, typer.Option(help="Trainings at a time.", min=1)] = 1,
 ) -> None:
-    """How λr tunes similarity against accuracy: figure 3 of Couteaux et al. 2021, "Cooperating
-    networks".
+    """How λr tunes similarity against accuracy: figure 3 of "Cooperating networks" (Couteaux 2021).
 
     Writes figure.png, results.md and results.csv. The default is the paper's size: 30 models of 240
     x 240 pixels.

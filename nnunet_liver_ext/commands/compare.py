@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import typer
 
 from nnunet_liver_ext.commands.common_options import Overwrite
+from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 
-def compare(
-    results: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RESULTS",
-            help="Two or more folders of nnunet_liver evaluate, or their CSV files.",
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for comparison.csv, .md, .tex and .png.")
-    ] = Path("comparison"),
+@dataclass(frozen=True)
+class ComparedModels:
+    """The models, and what of them is compared."""
+
+    title: ClassVar[str] = "What is compared"
+
     baseline: Annotated[
         str | None,
         typer.Option(
             metavar="NAME", help="Compare all others with this one; by default each with each."
         ),
-    ] = None,
+    ] = None
     names: Annotated[
         str | None,
         typer.Option(metavar="A,B,…", help="Names of the models; by default those of the folders."),
-    ] = None,
+    ] = None
     metrics: Annotated[
         str | None,
         typer.Option(metavar="dice,hd95,…", help="By default all that have a better direction."),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class DifferenceTests:
+    """How differences are judged."""
+
+    title: ClassVar[str] = "How differences are judged"
+
     unit: Annotated[
         Literal["patient", "case"],
         typer.Option(
@@ -43,7 +48,7 @@ def compare(
                 " too small."
             )
         ),
-    ] = "patient",
+    ] = "patient"
     smallest_difference: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,13 +58,13 @@ def compare(
                 " for another; repeat."
             ),
         ),
-    ] = None,
+    ] = None
     patients: Annotated[
         Path | None,
         typer.Option(
             metavar="CSV", help="Columns case and patient, if the results do not name patients."
         ),
-    ] = None,
+    ] = None
     splits: Annotated[
         Path | None,
         typer.Option(
@@ -69,12 +74,27 @@ def compare(
                 " differ."
             ),
         ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.", min=0)] = 0,
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.", min=0)] = 0
+
+
+@with_option_groups()
+def compare(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS",
+            help="Two or more folders of nnunet_liver evaluate, or their CSV files.",
+        ),
+    ],
+    compared: ComparedModels,
+    tests: DifferenceTests,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for comparison.csv, .md, .tex and .png.")
+    ] = Path("comparison"),
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare models on the same cases: differences with confidence intervals, tests by patient,
-    tables and a forest plot.
+    """Compare models on the same cases: differences, intervals, tests by patient, forest plot.
 
     Differences are those of the later model minus the earlier one (or the baseline). Definitions:
     docs/statistics.md.
@@ -90,35 +110,35 @@ def compare(
     )
     from nnunet_liver_ext.evaluation.write_comparison import COMPARISON_FILES, write_comparison
 
-    smallest = _parse_differences(smallest_difference)
+    smallest_differences = _parse_differences(tests.smallest_difference)
     refuse_existing(out, COMPARISON_FILES, overwrite=overwrite)
-    compared = compare_results(
+    comparison = compare_results(
         results,
-        names=_entries(names),
-        baseline=baseline,
-        metrics=_entries(metrics),
-        unit=unit,
-        smallest_difference=smallest,
-        patients=patients,
-        splits=splits,
-        seed=seed,
+        names=_split_entries(compared.names),
+        baseline=compared.baseline,
+        metrics=_split_entries(compared.metrics),
+        unit=tests.unit,
+        smallest_difference=smallest_differences,
+        patients=tests.patients,
+        splits=tests.splits,
+        seed=tests.seed,
     )
-    files = write_comparison(compared, out, overwrite=overwrite)
+    files = write_comparison(comparison, out, overwrite=overwrite)
     console = Console()
-    for part in comparison_tables(compared.table):
+    for part in comparison_tables(comparison.table):
         console.print(part)
-    if len(compared.ranking):
-        console.print(ranking_table(compared.ranking))
-    if len(compared.runs):
-        console.print(run_table(compared.runs))
-    for note in compared.notes:
+    if len(comparison.ranking):
+        console.print(ranking_table(comparison.ranking))
+    if len(comparison.runs):
+        console.print(run_table(comparison.runs))
+    for note in comparison.notes:
         console.print(f"Note: {note}", style="yellow", markup=False, highlight=False)
     console.print(
         f"Written to {out}: {', '.join(files)}", soft_wrap=True, highlight=False, markup=False
     )
 
 
-def _entries(text: str | None) -> list[str] | None:
+def _split_entries(text: str | None) -> list[str] | None:
     return [entry.strip() for entry in text.split(",")] if text is not None else None
 
 

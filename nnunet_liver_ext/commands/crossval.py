@@ -15,6 +15,7 @@ from nnunet_liver_ext.commands.evaluation_options import (
     PairSimilarity,
     ReferenceClasses,
     Results,
+    make_options,
 )
 from nnunet_liver_ext.commands.evaluation_output import show_evaluation
 from nnunet_liver_ext.commands.option_groups import with_option_groups
@@ -46,14 +47,8 @@ def crossval(
     from rich.console import Console
 
     from nnunet_liver_ext.evaluation.crossval.cross_validation import evaluate_crossvals
-    from nnunet_liver_ext.evaluation.options import Options
 
-    options = Options(
-        **measures.arguments(),
-        **similarity.arguments(),
-        **lesions.arguments(),
-        **fat.arguments(),
-    )
+    options = make_options(measures, similarity, lesions, fat)
     evaluated = evaluate_crossvals(
         parse_models(models),
         out,

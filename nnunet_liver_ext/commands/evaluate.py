@@ -16,6 +16,7 @@ from nnunet_liver_ext.commands.evaluation_options import (
     PairSimilarity,
     ReferenceClasses,
     Results,
+    make_options,
 )
 from nnunet_liver_ext.commands.evaluation_output import show_evaluation
 from nnunet_liver_ext.commands.option_groups import with_option_groups
@@ -65,12 +66,10 @@ def evaluate(
     results: Results,
     images: Images = None,
 ) -> None:
-    """Measure predictions: overlap, surface distances, volume and what seems implausible, with a
-    report.
+    """Measure predictions: overlap, surface distances, volume, what seems implausible, a report.
 
-    Of pairs also their masks' relative similarity and volumes, of predictions and of references;
-    with several raters the agreement with and among them; of lesions how many were found; of the
-    liver its fat fraction.
+    Pairs also get the relative similarity of their two masks and of the references', several raters
+    the agreement with and among them, lesions how many were found, livers their fat fraction.
 
     Cases that cannot be evaluated (no prediction, another grid, unreadable) are listed at the end;
     the exit code is then 1. An interrupted run continues when it is repeated.
@@ -78,14 +77,8 @@ def evaluate(
     from rich.console import Console
 
     from nnunet_liver_ext.evaluation.evaluate import run_evaluation
-    from nnunet_liver_ext.evaluation.options import Options
 
-    options = Options(
-        **measures.arguments(),
-        **similarity.arguments(),
-        **lesions.arguments(),
-        **fat.arguments(),
-    )
+    options = make_options(measures, similarity, lesions, fat)
     evaluation = run_evaluation(
         predictions,
         parse_references(references),

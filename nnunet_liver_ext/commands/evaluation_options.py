@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
 from nnunet_liver_ext.commands.common_options import CasesAtATime, Overwrite
 from nnunet_liver_ext.commands.option_values import parse_labels
+
+if TYPE_CHECKING:
+    from nnunet_liver_ext.evaluation.options import Options
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,19 @@ class FatFraction:
     ] = 0.0
 
     def arguments(self) -> dict[str, Any]:
-        """As `evaluation.options.Options` takes them; `fat` is no number's option but a file."""
+        """As `evaluation.options.Options` takes them; the images are given apart."""
         return {"fat_margin_mm": self.fat_margin}
+
+
+def make_options(*groups: Measures | PairSimilarity | Lesions | FatFraction) -> Options:
+    """The options of an evaluation that these groups make up.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+    from nnunet_liver_ext.evaluation.options import Options
+
+    return Options(**{name: value for group in groups for name, value in group.arguments().items()})
 
 
 @dataclass(frozen=True)

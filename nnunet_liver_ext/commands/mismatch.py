@@ -14,6 +14,7 @@ from nnunet_liver_ext.commands.evaluation_options import (
     Measures,
     ReferenceClasses,
     Results,
+    make_options,
 )
 from nnunet_liver_ext.commands.model_options import Networks
 from nnunet_liver_ext.commands.option_groups import with_option_groups
@@ -56,10 +57,9 @@ def mismatch(
     from nnunet_liver_ext.benchmark.mismatch.drop_tables import drop_table
     from nnunet_liver_ext.benchmark.mismatch.mismatch_test import WRITTEN, mismatch_test
     from nnunet_liver_ext.benchmark.mismatch.partners import Partners
-    from nnunet_liver_ext.evaluation.options import Options
     from nnunet_liver_ext.studies.study_layouts import read_studies
 
-    options = Options(**measures.arguments(), **lesions.arguments())
+    options = make_options(measures, lesions)
     refuse_existing(out, WRITTEN, overwrite=results.overwrite)
     loaded = {
         name: networks.load(path, postprocessing=False)
@@ -72,8 +72,7 @@ def mismatch(
     )
     console = Console()
     console.print(drop_table(result.summary))
-    notes = [*result.notes, *([EACH_A_PATIENT] if studies.is_dir() else [])]
-    for note in notes:
+    for note in [*result.notes, *([EACH_A_PATIENT] if studies.is_dir() else [])]:
         console.print(f"Note: {note}", style="yellow", markup=False, highlight=False)
     console.print(f"Written to {out}: mismatch.csv, mismatch.json", soft_wrap=True, highlight=False)
     result.raise_for_failures()

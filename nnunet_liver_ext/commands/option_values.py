@@ -37,14 +37,13 @@ def parse_label(entry: str) -> tuple[str, tuple[int, ...]]:
 
 
 def parse_models(entries: Sequence[str]) -> dict[str, Path]:
-    """Models by the name that their results get: "mine=models/a", or the folder's own name (of a
-    zip without its ending)."""
+    """Models by the name that their results get: "mine=models/a", or the folder's or zip's name."""
     models: dict[str, Path] = {}
     for entry in entries:
         name, named, path = entry.partition("=")
         if not named or Path(entry).exists():
-            whole = Path(entry).resolve()
-            name, path = whole.stem if whole.suffix == ".zip" else whole.name, entry
+            folder = Path(entry).resolve()
+            name, path = folder.stem if folder.suffix == ".zip" else folder.name, entry
         if not name or "/" in name or "\\" in name:
             raise typer.BadParameter(
                 f"{entry}: write NAME=FOLDER with a name that a folder can have."
@@ -58,8 +57,7 @@ def parse_models(entries: Sequence[str]) -> dict[str, Path]:
 
 
 def parse_references(entries: Sequence[str]) -> Path | dict[str, Path]:
-    """One path, or those of several raters by name: "anna=masks/anna"; raters without a name are
-    R1, R2, ..."""
+    """One path, or those of raters by name: "anna=masks/anna"; those without one are R1, R2, ..."""
     if len(entries) == 1 and ("=" not in entries[0] or Path(entries[0]).exists()):
         return Path(entries[0])
     raters: dict[str, Path] = {}

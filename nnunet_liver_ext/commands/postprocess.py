@@ -33,8 +33,7 @@ def find(
     processes: CasesAtATime = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Try it for each class of each image on the folds' predictions, and write what helps into the
-    model's folder.
+    """Try it for each class of each image on the folds' predictions; write what helps to the model.
 
     A rule is kept if the mean Dice over the cases rises, and rises in at least as many patients as
     it falls. nnunet_liver predict then follows it; docs/crossval.md.
@@ -76,8 +75,10 @@ def apply(
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Apply the rules to masks that are there: of nnUNetv2_predict, of a model's zip, of predict
-    --no-postprocessing."""
+    """Apply the rules to masks that are there.
+
+    They may be those of nnUNetv2_predict, of a model's zip, or of predict --no-postprocessing.
+    """
     if (out is None) != in_place:
         raise typer.BadParameter("give a folder for the masks (-o), or --in-place.")
     from nnunet_liver_ext.postprocessing.largest_piece import FILE_NAME, Rules
@@ -126,8 +127,7 @@ def lesions(
     ] = 3,
     overwrite: Overwrite = False,
 ) -> None:
-    """Keep lesions inside the liver only, and of those at its border only what is not thin (Hänsch
-    et al. 2022).
+    """Keep lesions inside the liver only, at its border only what is not thin (Hänsch et al. 2022).
 
     The border is the liver without its erosion in the slices, by 3 mm with the paper's 7 x 7
     kernel. Lesions are opened there with a 3 x 3 kernel. The paper's voxels are 1 mm wide;

@@ -88,12 +88,44 @@ class JointMaps:
         typer.echo(f"Native masks: {out}")
 
 
+@dataclass(frozen=True)
+class MaskOutput:
+    """What is written beside the masks, and how the masks are finished."""
+
+    title: ClassVar[str] = "What is written"
+
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write NAME_T1.npz (K, z, y, x).")
+    ] = False
+    deformation: Annotated[
+        bool,
+        typer.Option(
+            "--deformation",
+            help=(
+                "Also write how T1 is moved onto T2, NAME_deformation.nii.gz (mm), and the mask"
+                " NAME_T1_on_T2.nii.gz. Models of nnUNetTrainerSimilarity trainers only."
+            ),
+        ),
+    ] = False
+    no_postprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--no-postprocessing",
+            help="Masks as they are, whatever nnunet_liver postprocess has found.",
+        ),
+    ] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = (
+        False
+    )
+
+
 @with_option_groups()
 def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks.")],
     study: SingleStudy,
     networks: Networks,
     joint_maps: JointMaps,
+    written: MaskOutput,
     model: Annotated[
         list[Path] | None,
         typer.Option(
@@ -114,44 +146,21 @@ def predict(
             help="A model that finds the liver in studies without a liver mask; repeat to average.",
         ),
     ] = None,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write NAME_T1.npz (K, z, y, x).")
-    ] = False,
-    deformation: Annotated[
-        bool,
-        typer.Option(
-            "--deformation",
-            help=(
-                "Also write how T1 is moved onto T2, NAME_deformation.nii.gz (mm), and the mask"
-                " NAME_T1_on_T2.nii.gz. Models of nnUNetTrainerSimilarity trainers only."
-            ),
-        ),
-    ] = False,
-    no_postprocessing: Annotated[
-        bool,
-        typer.Option(
-            "--no-postprocessing",
-            help="Masks as they are, whatever nnunet_liver postprocess has found.",
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Predict again what is there.")
-    ] = False,
 ) -> None:
-    """Segment new studies: NAME_T1.nii.gz and NAME_T2.nii.gz, each on its own image's grid; of
-    ordinary models NAME.nii.gz.
+    """Segment new studies: NAME_T1.nii.gz and NAME_T2.nii.gz, each on its own image's grid.
 
-    Images need no conversion. Single-input models also take a lone T1 or T2. Several models: the
-    class probabilities of each image are averaged on its own grid. What nnunet_liver postprocess
-    found for a model is applied; tumours are restricted to the liver. Research use only.
+    Ordinary models give NAME.nii.gz. Images need no conversion. Single-input models also take a
+    lone T1 or T2. Several models: the class probabilities of each image are averaged on its own grid.
+    What nnunet_liver postprocess found for a model is applied; tumours are restricted to the liver.
+    Research use only.
     """
     if joint_maps.split is not None:
-        if model or studies or study.is_given or study.liver or liver_model or deformation:
+        if model or studies or study.is_given or study.liver or liver_model or written.deformation:
             raise typer.BadParameter(
                 "--split takes joint maps as they are: give neither a model nor images nor"
                 " --deformation with it."
             )
-        joint_maps.write_masks(out, overwrite=overwrite)
+        joint_maps.write_masks(out, overwrite=written.overwrite)
         return
     misplaced_liver = study.liver is not None and not study.image
     if not model or (studies is None) != study.is_given or misplaced_liver:
@@ -162,9 +171,9 @@ def predict(
     from nnunet_liver_ext.inference.ensemble import Ensemble
     from nnunet_liver_ext.inference.predict import predict_studies
 
-    rules = {"postprocessing": not no_postprocessing}
+    rules = {"postprocessing": not written.no_postprocessing}
     ensemble = Ensemble.of(
-        [networks.load(path, deformation=deformation, **rules) for path in model]
+        [networks.load(path, deformation=written.deformation, **rules) for path in model]
     )
     finders = [networks.load(path, folds_chosen=False, **rules) for path in liver_model or ()]
     to_predict = [study.read(ensemble)] if studies is None else _read_studies(ensemble, studies)
@@ -172,8 +181,8 @@ def predict(
         ensemble.models,
         to_predict,
         out,
-        probabilities=probabilities,
-        overwrite=overwrite,
+        probabilities=written.probabilities,
+        overwrite=written.overwrite,
         organ_model=finders or None,
     )
     typer.echo(f"{len(to_predict)} studies: {out}")

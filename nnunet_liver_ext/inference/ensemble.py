@@ -1,9 +1,8 @@
-"""Several models as one: the class probabilities of each image are averaged on its own grid, then
-decided.
+"""Several models as one: the class probabilities of each image are averaged on its own grid.
 
-So the models may have other strategies, configurations, plans and common grids. nnUNetv2_ensemble
-averages the joint probabilities of a pair on one grid; these are no longer a product of two images'
-probabilities after averaging.
+Then the class is decided. So the models may have other strategies, configurations, plans and common
+grids. nnUNetv2_ensemble averages the joint probabilities of a pair on one grid; these are no longer
+a product of two images' probabilities after averaging.
 """
 
 from __future__ import annotations

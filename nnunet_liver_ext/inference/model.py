@@ -73,8 +73,7 @@ class Model:
 
     @property
     def segmented(self) -> tuple[str, ...]:
-        """Names of the images that get a mask; the channels of an image have one, by the name of
-        the first."""
+        """Names of the images that get a mask; channels of one image share that of the first."""
         return {
             "pairs": self.modalities,
             "preregistered": self.modalities[1:],
@@ -83,8 +82,10 @@ class Model:
 
     @property
     def restricts_lesions(self) -> bool:
-        """Whether lesions outside the organ mask, and thin ones at its border, are removed (Hänsch
-        et al. 2022)."""
+        """Whether lesions outside the organ, and thin ones at its border, are removed.
+
+        Hänsch et al. 2022, see `postprocessing.border_lesions`.
+        """
         return self.conversion.organ is not None and self.postprocessing
 
     @property

@@ -18,8 +18,7 @@ from nnunet_liver_ext.space.images import Grid, array, image_like
 
 @dataclass(frozen=True)
 class OrganFinder:
-    """A model (or several, averaged) that segments the organ in an image that the tumour model
-    takes, too."""
+    """A model, or the mean of several, that segments the organ in an image of the tumour model."""
 
     models: Ensemble
     organ: str
@@ -58,8 +57,7 @@ class OrganFinder:
         return cls(finder, tumours.organ, next(iter(finder.segmented)))
 
     def find(self, images: Mapping[str, sitk.Image]) -> sitk.Image:
-        """The largest piece of the organ, 0 or 1 on the image's own grid; what else the model
-        segments inside is added.
+        """The largest piece of the organ with its lesions, 0 or 1 on the image's own grid.
 
         A liver model that has tumours as another class would leave holes where they are.
 

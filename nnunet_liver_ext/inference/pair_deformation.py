@@ -1,9 +1,9 @@
-"""Where image 2 shows what image 1 shows: the deformation that a model's registor finds between the
-two masks (Couteaux et al. 2021, "Cooperating networks").
+"""The deformation of image 1 onto image 2 that a model's registor finds between the two masks.
 
-The registor sees the probabilities of both images as in training, on a grid with the network's axes
-and spacing, here the whole volume at once. Its displacement is turned into millimetres of physical
-space and put onto the grid of image 2.
+Couteaux et al. 2021, "Cooperating networks": where image 2 shows what image 1 shows. The registor
+sees the probabilities of both images as in training, on a grid with the network's axes and spacing,
+here the whole volume at once. Its displacement is turned into millimetres of physical space and put
+onto the grid of image 2.
 
 C foreground classes, K classes with the background, z y x the axes of an image, a b c the same as
 nnU-Net transposes them.
@@ -53,10 +53,10 @@ def find_deformation(
         native: grid of each image.
     """
     first, second = model.modalities
-    field = field_on(
+    field = resample_field(
         displacement_image(model, probabilities[first], probabilities[second], grid), native[second]
     )
-    return Deformation(field, moved_mask(probabilities[first], grid, field))
+    return Deformation(field, move_mask(probabilities[first], grid, field))
 
 
 def displacement_image(
@@ -78,41 +78,44 @@ def displacement_image(
         *configuration.spacing,
     ]  # a 2D network takes all slices
     target = network_grid(grid, [network_abc[axis] for axis in backward])
-    seen = [
-        torch.from_numpy(
-            np.ascontiguousarray(
-                _on(one[1:], grid, target).transpose(0, *(axis + 1 for axis in forward))
-            )
-        )
-        for one in (first, second)
-    ]
-    found = mean_displacement(
-        model.registors, *seen, dims=len(configuration.spacing), device=model.predictor.device
+    masks_Cabc = []
+    for probabilities in (first, second):
+        foreground = _resample_probabilities(probabilities[1:], grid, target)
+        transposed = foreground.transpose(0, *(axis + 1 for axis in forward))
+        masks_Cabc.append(torch.from_numpy(np.ascontiguousarray(transposed)))
+    displacement_abc = mean_displacement(
+        model.registors, *masks_Cabc, dims=len(configuration.spacing), device=model.predictor.device
     )
-    displacement_zyx = found.numpy().transpose(0, *(axis + 1 for axis in backward))[backward]
+    displacement_zyx = displacement_abc.numpy().transpose(0, *(axis + 1 for axis in backward))[
+        backward
+    ]
     return vectors_in_mm(displacement_zyx, target)
 
 
 def mean_displacement(
     registors: Sequence[Registor], first: Tensor, second: Tensor, *, dims: int, device: torch.device
 ) -> Tensor:
-    """Mean displacement in voxels, (3, a, b, c), of masks (C, a, b, c); registors of 2 axes move
-    nothing along a."""
+    """Mean displacement in voxels, (3, a, b, c), of masks (C, a, b, c).
+
+    Registors of 2 axes move nothing along a.
+    """
     batches = [
-        one[None] if dims == 3 else one.movedim(1, 0)
-        for one in (first.to(device), second.to(device))
+        mask[None] if dims == 3 else mask.movedim(1, 0)
+        for mask in (first.to(device), second.to(device))
     ]
     with torch.no_grad():
-        found = torch.stack([registor(*batches) for registor in registors]).mean(0).cpu()
+        mean = torch.stack([registor(*batches) for registor in registors]).mean(0).cpu()
     if dims == 3:
-        return found[0]
-    in_slices = found.movedim(0, 1)
+        return mean[0]
+    in_slices = mean.movedim(0, 1)
     return torch.cat([torch.zeros_like(in_slices[:1]), in_slices])
 
 
 def network_grid(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
-    """The same grid if it has this spacing (z, y, x); else one with this spacing and the same axes
-    and centre around it."""
+    """The same grid if it has this spacing (z, y, x); else one around it with this spacing.
+
+    Axes and centre are the same.
+    """
     if np.allclose(grid.spacing_mm, spacing_mm, rtol=SAME_SPACING, atol=0):
         return grid
     size, steps, wanted = (
@@ -129,8 +132,10 @@ def network_grid(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
 
 
 def vectors_in_mm(displacement_zyx: np.ndarray, grid: Grid) -> sitk.Image:
-    """A displacement in voxels (3, z, y, x), its components in this order too, as an image of
-    vectors in mm (LPS)."""
+    """A displacement in voxels (3, z, y, x) as an image of vectors in mm (LPS).
+
+    Its components are in the order of the axes, too.
+    """
     steps = np.array(grid.direction).reshape(3, 3) * np.array(
         grid.spacing
     )  # column i is a step along index axis x, y, z
@@ -142,9 +147,8 @@ def vectors_in_mm(displacement_zyx: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def field_on(vectors: sitk.Image, grid: Grid) -> sitk.Image:
-    """The vectors on another grid, linearly interpolated; beyond the outermost ones they stay as
-    they are."""
+def resample_field(vectors: sitk.Image, grid: Grid) -> sitk.Image:
+    """The vectors on another grid, linearly interpolated; constant beyond the outermost ones."""
     resampler = sitk.ResampleImageFilter()
     resampler.SetReferenceImage(grid.empty_image())
     resampler.SetInterpolator(sitk.sitkLinear)
@@ -152,9 +156,10 @@ def field_on(vectors: sitk.Image, grid: Grid) -> sitk.Image:
     return resampler.Execute(vectors)
 
 
-def moved_mask(probabilities: np.ndarray, grid: Grid, field: sitk.Image) -> sitk.Image:
-    """The most probable class at p + field(p), labels 0..K−1 on the field's grid; background beyond
-    the probabilities.
+def move_mask(probabilities: np.ndarray, grid: Grid, field: sitk.Image) -> sitk.Image:
+    """The most probable class at p + field(p): labels 0..K−1 on the field's grid.
+
+    Beyond the probabilities there is background.
 
     Args:
         probabilities: (K, z, y, x).
@@ -166,22 +171,25 @@ def moved_mask(probabilities: np.ndarray, grid: Grid, field: sitk.Image) -> sitk
     moved = [
         array(
             sitk.Resample(
-                image_like(one.astype(np.float32), grid),
+                image_like(values.astype(np.float32), grid),
                 target.empty_image(),
                 transform,
                 sitk.sitkLinear,
                 float(label == 0),
             )
         )
-        for label, one in enumerate(probabilities)
+        for label, values in enumerate(probabilities)
     ]
     return image_like(np.stack(moved).argmax(0).astype(np.uint8), target)
 
 
-def _on(probabilities: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
+def _resample_probabilities(probabilities: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
     """Probabilities (C, z, y, x) on another grid, float32, zero outside."""
     if target is grid:
         return probabilities.astype(np.float32)
     return np.stack(
-        [array(resample(image_like(one.astype(np.float32), grid), target)) for one in probabilities]
+        [
+            array(resample(image_like(values.astype(np.float32), grid), target))
+            for values in probabilities
+        ]
     )

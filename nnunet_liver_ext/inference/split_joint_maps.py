@@ -13,8 +13,9 @@ from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, st
 
 
 def split_folder(joint: Path, manifest_folder: Path, out: Path, *, overwrite: bool = False) -> None:
-    """Splits every joint label map in a folder and resamples each mask (label-wise linear) to its
-    image's own grid.
+    """Splits every joint label map in a folder, and puts each mask onto its image's own grid.
+
+    Masks are resampled label by label, linearly.
 
     Args:
         joint: output folder of nnUNetv2_predict on converted images (NAME.nii.gz and dataset.json).
@@ -26,7 +27,7 @@ def split_folder(joint: Path, manifest_folder: Path, out: Path, *, overwrite: bo
         InputError: the folder holds no joint label maps.
         SomeCasesFailed: at the end, listing maps that are damaged or unknown to pairs.json.
     """
-    pair = _pair_of(joint)
+    pair = _read_pair(joint)
     manifest = Manifest.load(manifest_folder)
     maps = sorted(joint.glob("*.nii.gz"))
     if not maps:
@@ -34,14 +35,14 @@ def split_folder(joint: Path, manifest_folder: Path, out: Path, *, overwrite: bo
     failures = []
     for path in maps:
         try:
-            _split_one(path, pair, manifest, out, overwrite)
+            _split_map(path, pair, manifest, out, overwrite)
         except InputError as error:
             failures.append(CaseFailure(stem(path), str(error)))
     if failures:
         raise SomeCasesFailed(failures, len(maps))
 
 
-def _split_one(
+def _split_map(
     path: Path, pair: PairLabels, manifest: Manifest, out: Path, overwrite: bool
 ) -> None:
     case = manifest.cases.get(stem(path))
@@ -62,7 +63,7 @@ def _split_one(
             )
 
 
-def _pair_of(joint: Path) -> PairLabels:
+def _read_pair(joint: Path) -> PairLabels:
     missing = f"{joint}: has no dataset.json; give the output folder of nnUNetv2_predict."
     pair = PairLabels.from_dataset_json(read_json(joint / "dataset.json", missing=missing))
     if pair is None:

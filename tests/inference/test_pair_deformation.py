@@ -25,10 +25,10 @@ from nnunet_liver_ext.inference.native import (
 )
 from nnunet_liver_ext.inference.pair_deformation import (
     displacement_image,
-    field_on,
     find_deformation,
-    moved_mask,
+    move_mask,
     network_grid,
+    resample_field,
     vectors_in_mm,
 )
 from nnunet_liver_ext.inference.predict import predict_studies
@@ -177,11 +177,11 @@ def test_on_the_native_grid_vectors_are_interpolated_and_go_on_beyond_the_last()
     ramp = np.zeros((3, *GRID.size[::-1]))
     ramp[2] = np.arange(7)  # voxels along x, that is 1.5 mm along the patient's y for each
     native = Grid((9, 1, 1), (0.75, 2.0, 4.0), GRID.origin, TURNED)
-    found = vectors(field_on(vectors_in_mm(ramp, GRID), native))
+    found = vectors(resample_field(vectors_in_mm(ramp, GRID), native))
     np.testing.assert_allclose(found[:, 1], 0.75 * np.arange(9), atol=1e-5)
     wider = Grid((3, 1, 1), (9.0, 2.0, 4.0), GRID.origin, TURNED)
     np.testing.assert_allclose(
-        vectors(field_on(vectors_in_mm(ramp, GRID), wider))[:, 1], [0, 9, 9], atol=1e-5
+        vectors(resample_field(vectors_in_mm(ramp, GRID), wider))[:, 1], [0, 9, 9], atol=1e-5
     )
 
 
@@ -233,10 +233,10 @@ def test_the_class_is_decided_between_interpolated_probabilities():
     displacement[2] = (
         0.4  # between voxels 1 and 2 class 1 keeps 0.62, between 2 and 3 class 2 has 0.7
     )
-    moved = moved_mask(probabilities, grid, vectors_in_mm(displacement, grid))
+    moved = move_mask(probabilities, grid, vectors_in_mm(displacement, grid))
     np.testing.assert_array_equal(array(moved)[0, 0], [0, 1, 2, 2])
     displacement[2] = 2
-    moved = moved_mask(probabilities, grid, vectors_in_mm(displacement, grid))
+    moved = move_mask(probabilities, grid, vectors_in_mm(displacement, grid))
     np.testing.assert_array_equal(array(moved)[0, 0], [2, 2, 0, 0])
 
 
@@ -249,7 +249,7 @@ def test_the_moved_mask_is_the_native_probabilities_of_image_1_moved_by_the_fiel
     probabilities = np.stack([1 - liver, liver])
     model = model_with(registor, spacing=common.spacing_mm)
     found = find_deformation(model, {"T1": probabilities, "T2": probabilities}, common, native)
-    again = moved_mask(
+    again = move_mask(
         decide_on_native_grid(probabilities, common, T1_GRID).probabilities, T1_GRID, found.field
     )
     mask = array(found.mask)
@@ -338,7 +338,7 @@ def test_the_command_writes_the_deformation_and_the_moved_mask(cooperating, tmp_
     prepared = prepare_study(model, {name: read_image(path) for name, path in paths.items()})
     probabilities = probabilities_on_common_grid(model, prepared)["T1"]
     np.testing.assert_array_equal(
-        array(mask), array(moved_mask(probabilities, prepared.grid, field))
+        array(mask), array(move_mask(probabilities, prepared.grid, field))
     )
 
 

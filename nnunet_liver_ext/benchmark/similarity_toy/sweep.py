@@ -75,6 +75,8 @@ QUICK = ToyScale(
 
 @dataclass(frozen=True)
 class ToySettings:
+    """Where the experiment is done, and how."""
+
     out: Path
     scale: ToyScale = PAPER
     seeds: int = 1

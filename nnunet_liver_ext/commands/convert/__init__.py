@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from nnunet_liver_ext.commands.convert import synthetic
-from nnunet_liver_ext.commands.convert import user_studies as own
+from nnunet_liver_ext.commands.convert import synthetic, user_studies
 from nnunet_liver_ext.commands.convert.list_datasets import list_datasets
 from nnunet_liver_ext.commands.convert.public_datasets import ConvertGroup
 
 app = typer.Typer(cls=ConvertGroup, no_args_is_help=True)
-app.command("pairs")(own.pairs)
-app.command("images")(own.images)
+app.command("pairs")(user_studies.pairs)
+app.command("images")(user_studies.images)
 app.command("phantom")(synthetic.phantom)
 app.command("toy")(synthetic.toy)
 
@@ -30,5 +29,4 @@ def convert(
         ),
     ] = False,
 ) -> None:
-    """Turn T1/T2 pairs or single images into an nnU-Net raw dataset: your own, synthetic or public
-    ones."""
+    """Turn T1/T2 pairs or single images into an nnU-Net dataset: your own, synthetic or public."""

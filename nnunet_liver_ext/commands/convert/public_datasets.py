@@ -1,5 +1,4 @@
-"""`nnunet_liver convert lits | chaos-mr | ...`: a command for each public dataset of the
-catalogue."""
+"""`nnunet_liver convert lits | chaos-mr | ...`: a command for each public dataset."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ PANEL = "Public datasets"
 
 
 class ConvertGroup(TyperGroup):
-    """The commands, and one for each dataset of the catalogue; what a dataset needs is imported
-    when it is run."""
+    """The commands, and one for each dataset; what a dataset needs is imported when it is run."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         from nnunet_liver_ext.dataset_conversion.datasets import DATASETS
@@ -49,8 +47,7 @@ class ConvertGroup(TyperGroup):
 
 
 class _Deferred(TyperCommand):
-    """A dataset's command by its name and one line of help; its options are made when it is
-    called."""
+    """A dataset's command by name and one line of help; its options are made when it is called."""
 
     def __init__(self, key: str) -> None:
         from nnunet_liver_ext.dataset_conversion.datasets import read_content
@@ -66,15 +63,15 @@ class _Deferred(TyperCommand):
 def _command(dataset: PublicDataset) -> Any:
     """The command line of a dataset, with the dataset's own options behind those that all have."""
     app = typer.Typer(rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False)
-    app.command(dataset.key)(with_own_options(dataset))
+    app.command(dataset.key)(make_command_function(dataset))
     return typer.main.get_command(app)
 
 
-def with_own_options(entry: PublicDataset) -> Any:
+def make_command_function(entry: PublicDataset) -> Any:
     """The function behind a dataset's command."""
-    own = [_source(entry), _task(entry), *(_parameter(option) for option in entry.options)]
+    extra = [_source(entry), _task(entry), *(_parameter(option) for option in entry.options)]
 
-    @with_option_groups(own, name=name_of(entry))
+    @with_option_groups(extra, name=name_of(entry))
     def pairs(
         output: OutputWithTestSet,
         sampling: Sampling,
@@ -85,7 +82,7 @@ def with_own_options(entry: PublicDataset) -> Any:
     ) -> None:
         _convert(entry, output, (sampling, pair, empty, normalisation), **options)
 
-    @with_option_groups(own, name=name_of(entry))
+    @with_option_groups(extra, name=name_of(entry))
     def images(
         output: OutputWithTestSet,
         sampling: Sampling,
@@ -183,9 +180,10 @@ def _among(option: DatasetOption) -> Callable[[Any], Any] | None:
         return None
 
     def check(value: Any) -> Any:
-        for one in value or () if option.multiple else () if value is None else (value,):
-            if one not in option.choices:
-                raise typer.BadParameter(f"{one} is none of {', '.join(option.choices)}.")
+        values = value or () if option.multiple else () if value is None else (value,)
+        for choice in values:
+            if choice not in option.choices:
+                raise typer.BadParameter(f"{choice} is none of {', '.join(option.choices)}.")
         return value
 
     return check

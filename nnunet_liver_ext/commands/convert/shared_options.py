@@ -97,7 +97,7 @@ class Sampling:
         ),
     ] = None
     interpolation: Annotated[
-        str, typer.Option("--interpolation", help="Of the images: bspline or linear.")
+        str, typer.Option("--interpolation", help="How images are resampled: bspline or linear.")
     ] = "bspline"
 
     def arguments(self) -> dict[str, Any]:

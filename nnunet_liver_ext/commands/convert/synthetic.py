@@ -44,7 +44,7 @@ def phantom(
         str, typer.Option(help="pairs (T1 and T2) or images (one image of each study).")
     ] = "pairs",
     modality: Annotated[
-        str, typer.Option(help="Of single images: MR (the T1 of a pair) or CT.")
+        str, typer.Option(help="Modality of single images: MR (the T1 of a pair) or CT.")
     ] = "MR",
     lesions: Annotated[
         bool,
@@ -107,8 +107,7 @@ def toy(
     ] = 0.0,
     noise: Annotated[float, typer.Option(help="Noise of the images; their amplitude is 1.")] = 0.2,
 ) -> None:
-    """2D pairs of blobs told by the angle and the frequency of sine patterns (Couteaux et al. 2021,
-    section 3.1)."""
+    """2D pairs of blobs, told by angle and frequency of sine patterns (Couteaux et al. 2021)."""
     from nnunet_liver_ext.dataset_conversion.toy import write_toy_dataset
 
     folder = write_toy_dataset(

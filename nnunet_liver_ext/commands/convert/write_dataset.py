@@ -1,5 +1,4 @@
-"""What every converter does at the end: write the dataset and say what was written and what comes
-next."""
+"""The end of every converter: write the dataset, say what was written and what comes next."""
 
 from __future__ import annotations
 
