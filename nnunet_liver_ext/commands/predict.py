@@ -150,9 +150,9 @@ def predict(
     """Segment new studies: NAME_T1.nii.gz and NAME_T2.nii.gz, each on its own image's grid.
 
     Ordinary models give NAME.nii.gz. Images need no conversion. Single-input models also take a
-    lone T1 or T2. Several models: the class probabilities of each image are averaged on its own grid.
-    What nnunet_liver postprocess found for a model is applied; tumours are restricted to the liver.
-    Research use only.
+    lone T1 or T2. Several models: the class probabilities of each image are averaged on its own
+    grid. What nnunet_liver postprocess found for a model is applied; tumours are restricted to the
+    liver. Research use only.
     """
     if joint_maps.split is not None:
         if model or studies or study.is_given or study.liver or liver_model or written.deformation:
