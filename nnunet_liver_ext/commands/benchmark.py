@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
+
+from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 app = typer.Typer(
     no_args_is_help=True, help="Train and measure a table or figure of the papers anew."
@@ -17,8 +20,30 @@ def benchmark() -> None:
     """Train and measure a table or figure of the papers anew."""
 
 
+@dataclass(frozen=True)
+class ToySize:
+    """The size of the experiment, where it is not that of the paper."""
+
+    title: ClassVar[str] = "Size"
+
+    models: Annotated[
+        int | None, typer.Option(help="Models, λp evenly spaced over [0, 1].", min=2)
+    ] = None
+    size: Annotated[
+        int | None, typer.Option(help="Pixels of an image along each axis.", min=64)
+    ] = None
+    pairs: Annotated[int | None, typer.Option(help="Pairs to train and validate on.", min=10)] = (
+        None
+    )
+    difference: Annotated[
+        float | None, typer.Option(help="How unlike the two masks of a pair are.", min=0)
+    ] = None
+
+
 @app.command("similarity-toy")
+@with_option_groups()
 def similarity_toy(
+    toy_size: ToySize,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for everything; run again to continue.")
     ] = Path("similarity_toy"),
@@ -27,18 +52,6 @@ def similarity_toy(
         typer.Option("--quick", help="Smaller images, fewer models: an hour on two CPU cores."),
     ] = False,
     seeds: Annotated[int, typer.Option(help="Repetitions of the whole sweep.", min=1)] = 1,
-    models: Annotated[
-        int | None, typer.Option(help="Models, λp evenly spaced over [0, 1].", min=2)
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Pixels of an image along each axis.", min=64)
-    ] = None,
-    pairs: Annotated[
-        int | None, typer.Option(help="Pairs to train and validate on.", min=10)
-    ] = None,
-    difference: Annotated[
-        float | None, typer.Option(help="How unlike the two masks of a pair are.", min=0)
-    ] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu; cpu with --quick by default.")] = "",
     jobs: Annotated[int, typer.Option(help="Trainings at a time.", min=1)] = 1,
 ) -> None:
@@ -58,9 +71,12 @@ def similarity_toy(
         run_similarity_toy,
     )
 
-    lambda_p = None if models is None else lambda_p_values(models)
     scale = change_scale(
-        QUICK if quick else PAPER, lambda_p=lambda_p, size=size, pairs=pairs, difference=difference
+        QUICK if quick else PAPER,
+        lambda_p=None if toy_size.models is None else lambda_p_values(toy_size.models),
+        size=toy_size.size,
+        pairs=toy_size.pairs,
+        difference=toy_size.difference,
     )
     console = Console()
     settings = ToySettings(

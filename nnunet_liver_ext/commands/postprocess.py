@@ -15,6 +15,11 @@ app = typer.Typer(
     help="Keep only the largest piece of a class, or no thin lesions at the liver's border.",
 )
 
+BorderKernel = Annotated[
+    int, typer.Option(help="Side of the square that the liver is eroded with, mm.")
+]
+OpeningKernel = Annotated[int, typer.Option(help="Side of the square that opens lesions, mm.")]
+
 
 @app.command("find")
 def find(
@@ -119,12 +124,8 @@ def lesions(
             )
         ),
     ] = None,
-    border_kernel: Annotated[
-        int, typer.Option(help="Side of the square that the liver is eroded with, mm.")
-    ] = 7,
-    opening_kernel: Annotated[
-        int, typer.Option(help="Side of the square that opens lesions, mm.")
-    ] = 3,
+    border_kernel: BorderKernel = 7,
+    opening_kernel: OpeningKernel = 3,
     overwrite: Overwrite = False,
 ) -> None:
     """Keep lesions inside the liver only, at its border only what is not thin (Hänsch et al. 2022).

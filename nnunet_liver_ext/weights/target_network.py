@@ -74,15 +74,7 @@ def build_target(
     Raises:
         InputError: no such plans, configuration, dataset or trainer, or they do not go together.
     """
-    plans_path, dataset_path = _find_files(plans, dataset)
-    content, dataset_json = _read_json(plans_path), _read_json(dataset_path)
-    if not isinstance(content.get("configurations"), dict):
-        raise InputError(
-            f"{plans_path}: is no plans file, it has no configurations; write one with nnunet_liver"
-            " plan."
-        )
-    if "labels" not in dataset_json:
-        raise InputError(f"{dataset_path}: is no dataset.json, it has no labels.")
+    plans_path, content, dataset_json = _read_plans(plans, dataset)
     kind = find_trainer(trainer) if trainer is not None else default_trainer(dataset_json)
     recipe = resolve(kind.recipe, content, configuration)
     check_dataset(kind.__name__, recipe, content, configuration, dataset_json)
@@ -131,6 +123,20 @@ def default_trainer(dataset_json: Mapping[str, Any]) -> type[LiverTrainer]:
         kind for kind in map(find_trainer, trainers.__all__) if kind.recipe.strategy == strategy
     ]
     return next((kind for kind in fitting if kind.recipe.architecture is None), fitting[0])
+
+
+def _read_plans(plans: str, dataset: str | None) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The plans file, what it holds, and what the dataset.json holds."""
+    plans_path, dataset_path = _find_files(plans, dataset)
+    content, dataset_json = _read_json(plans_path), _read_json(dataset_path)
+    if not isinstance(content.get("configurations"), dict):
+        raise InputError(
+            f"{plans_path}: is no plans file, it has no configurations; write one with nnunet_liver"
+            " plan."
+        )
+    if "labels" not in dataset_json:
+        raise InputError(f"{dataset_path}: is no dataset.json, it has no labels.")
+    return plans_path, content, dataset_json
 
 
 def _find_files(plans: str, dataset: str | None) -> tuple[Path, Path]:
