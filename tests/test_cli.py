@@ -94,3 +94,11 @@ def test_a_wrong_option_is_a_usage_error():
     result = run("plan", "-d", "501", "--set", "num_epochs")
     assert result.returncode == 2
     assert "KEY=VALUE" in result.stderr
+
+
+def test_paragraphs_of_help_have_no_line_breaks_of_the_code():
+    from nnunet_liver_ext.cli import app
+
+    for command in app.registered_commands:
+        assert all("\n" not in paragraph for paragraph in (command.help or "").split("\n\n"))
+        assert command.help
