@@ -68,8 +68,8 @@ def evaluate(
 ) -> None:
     """Measure predictions: overlap, surface distances, volume, what seems implausible, a report.
 
-    Pairs also get the relative similarity of their two masks and of the references', several raters
-    the agreement with and among them, lesions how many were found, livers their fat fraction.
+    Pairs: also the relative similarity of their two masks, predicted and annotated. Several raters:
+    the agreement with and among them. --lesions: how many were found. --fat: the fat fraction.
 
     Cases that cannot be evaluated (no prediction, another grid, unreadable) are listed at the end;
     the exit code is then 1. An interrupted run continues when it is repeated.

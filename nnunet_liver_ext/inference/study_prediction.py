@@ -223,8 +223,8 @@ class StudyPredictor:
         """The prediction with the deformation that its one model finds, or with why it does not."""
         model = self.ensemble.models[0]
         try:
-            found = find_deformation(model, probabilities, prepared.grid, prepared.native)
+            deformation = find_deformation(model, probabilities, prepared.grid, prepared.native)
         except CASE_FAILURES as error:
             return replace(prediction, no_deformation=failure_reason(error))
-        mask = self._postprocess(found.mask, self.ensemble.modalities[0], None)
-        return replace(prediction, deformation=replace(found, mask=mask))
+        mask = self._postprocess(deformation.mask, self.ensemble.modalities[0], None)
+        return replace(prediction, deformation=replace(deformation, mask=mask))

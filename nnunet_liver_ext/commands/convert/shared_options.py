@@ -230,11 +230,11 @@ class Labelling(EmptyMasks):
 
     def arguments(self) -> dict[str, Any]:
         """As `ConversionSettings` takes them."""
-        found: dict[str, Any] = {"allow_empty": self.allow_empty}
+        options: dict[str, Any] = {"allow_empty": self.allow_empty}
         if self.label:
-            found["labels"] = parse_labels(self.label)
+            options["labels"] = parse_labels(self.label)
         if self.ignore_other_labels or self.ignore_label:
-            found["ignored_labels"] = (
+            options["ignored_labels"] = (
                 "all" if self.ignore_other_labels else tuple(self.ignore_label or ())
             )
-        return found
+        return options

@@ -55,14 +55,14 @@ def _say_what_is_incomplete(studies: Sequence[Study], modalities: Sequence[str])
         for study in studies
         if study.is_labelled and not set(modalities) <= set(study.masks) and study not in lone
     ]
-    for found, what in (
+    for incomplete, what in (
         (lone, f"only one of {' and '.join(modalities)}"),
         (half, "both images, but one mask only"),
     ):
-        if found:
-            names = ", ".join(study.name for study in found[:5]) + (
-                ", ..." if len(found) > 5 else ""
-            )
+        if incomplete:
+            names = ", ".join(study.name for study in incomplete[:5])
+            more = ", ..." if len(incomplete) > 5 else ""
             typer.echo(
-                f"{len(found)} studies have {what}: {names}. dataset.json lists those to train on."
+                f"{len(incomplete)} studies have {what}: {names}{more}. dataset.json lists"
+                " those to train on."
             )
