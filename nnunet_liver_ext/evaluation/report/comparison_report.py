@@ -1,5 +1,4 @@
-"""comparison.html: several models on the same cases, with plots, differences, plain sentences, and
-every case's values."""
+"""The report of a comparison: several models on the same cases."""
 
 from __future__ import annotations
 
@@ -66,7 +65,7 @@ def write_comparison_report(
     comparison = _put_organ_first(comparison)
     metrics = list(dict.fromkeys(comparison["metric"]))
     values = compared_values(table, [METRICS[name] for name in metrics])
-    pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
+    compared = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
     cases = sorted(map(str, values["case"].unique()))
     anchors = {case: f"case-{number}" for number, case in enumerate(cases, start=1)}
     write_page(
@@ -92,7 +91,7 @@ def write_comparison_report(
         plots=box_plots(table, metrics, choose_colours(list(tables))),
         models_legend=list(zip(choose_colours(list(tables)).values(), tables, strict=True)),
         box_note=BOX_NOTE,
-        case_table=make_comparison_table(values, metrics, list(tables), pairs, anchors),
+        case_table=make_comparison_table(values, metrics, list(tables), compared, anchors),
         methods=describe_comparison(
             tables, comparison, settings or {}, with_ranking=len(ranking) > 0
         ),

@@ -1,5 +1,4 @@
-"""report.html of one evaluation: summary, plots, every case with its pictures and numbers, and a
-paragraph on methods."""
+"""The report of an evaluation: summary, plots, every case, and a paragraph on methods."""
 
 from __future__ import annotations
 
@@ -106,7 +105,7 @@ def write_report(
         number_flagged=len({flag.key.case for flag in flags}),
         case_sections=[(section, _choose_pictures(section, images, drawn)) for section in sections],
         picture_note=plan.note,
-        several_raters=any(len(one.references) > 1 for one in cases),
+        several_raters=any(len(case.references) > 1 for case in cases),
         methods=describe_evaluation(table, options, failures, details),
         conventions=conventions(options),
         options={name: _option_text(value) for name, value in options.to_json().items()},
@@ -161,7 +160,7 @@ def _plan_pictures(
         for _, case, _ in rank_cases(images, modality)
     }
     return plan_pictures(
-        [one for one in cases if one.key in measured], ranked, {flag.key for flag in flags}
+        [case for case in cases if case.key in measured], ranked, {flag.key for flag in flags}
     )
 
 

@@ -1,5 +1,4 @@
-"""A headless Chromium that tests talk to, with nothing but the standard library: the DevTools
-protocol over a WebSocket."""
+"""A headless Chromium that tests talk to by the DevTools protocol over a WebSocket."""
 
 from __future__ import annotations
 

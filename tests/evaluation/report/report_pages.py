@@ -20,8 +20,7 @@ VOID = ("img", "meta", "link", "br", "input")
 
 
 class Page(HTMLParser):
-    """The elements of a page with their attributes and all text in them; refuses tags that are not
-    closed in order."""
+    """The elements of a page with their attributes and texts; refuses tags that are not closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -103,8 +102,7 @@ class Element:
 def object_values(
     dice: float, *, reference_ml: float = 1000.0, error_ml: float = 10.0, **more: float
 ) -> dict[str, float]:
-    """All metrics of an object whose Dice is known; other values follow from it somehow. No Dice:
-    it is missed."""
+    """All metrics of an object from its Dice; one with a Dice of 0 is missed."""
     distance = math.inf if dice == 0 else 40 * (1 - dice)
     values = {
         "dice": dice,
@@ -159,7 +157,7 @@ def livers(
     )
 
 
-def written(folder: Path, table: pd.DataFrame, options: Options = Options(), **more) -> Page:
+def write_page(folder: Path, table: pd.DataFrame, options: Options = Options(), **more) -> Page:
     """The page of these results, without pictures unless `cases` are given."""
     path = folder / "report.html"
     write_report(

@@ -16,7 +16,7 @@ from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS
 from nnunet_liver_ext.evaluation.results.pair_summary import summarise_pairs
 from nnunet_liver_ext.space.images import image_like, write_image
 from tests.evaluation.conftest import GRID, block
-from tests.evaluation.report.report_pages import Page, livers, object_values, results, written
+from tests.evaluation.report.report_pages import Page, livers, object_values, results, write_page
 
 DICES = {
     "P001": (0.96, 0.9),
@@ -29,7 +29,7 @@ DICES = {
 
 @pytest.fixture
 def page(tmp_path) -> Page:
-    return written(tmp_path, livers(DICES))
+    return write_page(tmp_path, livers(DICES))
 
 
 def rows_of(page: Page, table: str):
@@ -77,7 +77,7 @@ def test_failures_are_on_top_on_the_card_and_in_the_table(tmp_path):
         CaseFailure("P001 T2", "unreadable."),
     ]
     table = livers(DICES)
-    page = written(
+    page = write_page(
         tmp_path, table[~((table.case == "P001") & (table.modality == "T2"))], failures=failures
     )
     alert = page.one("section", "problems", role="alert")
@@ -98,7 +98,7 @@ def test_failures_are_on_top_on_the_card_and_in_the_table(tmp_path):
 def test_notes_are_grouped_and_repeated_where_they_belong(tmp_path):
     notes = [CaseFailure(f"{case} T2", "no image was found.") for case in DICES]
     notes.append(CaseFailure("P002 T1", "something odd."))
-    page = written(tmp_path, livers(DICES), notes=notes)
+    page = write_page(tmp_path, livers(DICES), notes=notes)
     box = page.one("section", "notes")
     assert box.text.count("no image was found") == 1
     assert "P001 T2; P002 T2 and 3 more" in box.text
@@ -225,7 +225,7 @@ def test_names_from_files_are_escaped_everywhere(tmp_path):
             }
         ]
     )
-    page = written(
+    page = write_page(
         tmp_path,
         table,
         failures=[CaseFailure(f"{evil} T9", evil)],
@@ -257,7 +257,7 @@ def test_the_liver_comes_first_and_lesions_last(tmp_path):
             for name in ("Spleen", "lesion", "liver")
         }
     )
-    page = written(tmp_path, table, Options(lesions=("lesion",)))
+    page = write_page(tmp_path, table, Options(lesions=("lesion",)))
     names = [card.text.split("\n")[1] for card in page.all("article", "card")]
     assert names == ["T1 liver", "T1 Spleen", "T1 lesion", "T2 liver", "T2 Spleen", "T2 lesion"]
     assert [row.attributes["data-class"] for row in rows_of(page, "cases")][:3] == [
@@ -269,7 +269,7 @@ def test_the_liver_comes_first_and_lesions_last(tmp_path):
 
 def test_plain_label_maps_have_neither_modality_nor_class_to_choose(tmp_path):
     table = results({(case, "image", "1"): object_values(0.9) for case in ("A", "B")})
-    page = written(tmp_path, table)
+    page = write_page(tmp_path, table)
     assert not page.all("select")
     assert [card.text.split("\n")[1] for card in page.all("article", "card")] == ["label 1"]
     assert "Image" not in [button.text for button in page.all("button")]
@@ -280,7 +280,7 @@ def test_patients_are_named_where_they_say_more_than_the_case(tmp_path):
         {(case, "T1", "liver"): object_values(0.9) for case in ("A1", "A2", "B")},
         {"A1": "A", "A2": "A"},
     )
-    page = written(tmp_path, table)
+    page = write_page(tmp_path, table)
     assert "3 cases of 2 patients" in page.one("p", "meta").text
     assert "Patient" in [button.text for button in page.all("button")]
     assert "patient A" in page.one("details", "case", data_case="A2").text
@@ -289,7 +289,9 @@ def test_patients_are_named_where_they_say_more_than_the_case(tmp_path):
 
 def test_results_of_the_overlap_alone(tmp_path):
     table = livers(DICES)
-    page = written(tmp_path, table[table.metric.isin(["dice", "iou"])], Options(only=("overlap",)))
+    page = write_page(
+        tmp_path, table[table.metric.isin(["dice", "iou"])], Options(only=("overlap",))
+    )
     assert "surface" not in page.one("p", "meta").text
     assert [dt.text for dt in page.all("dt") if dt.within(page.all("article", "card")[0])] == [
         "Dice"
@@ -323,7 +325,7 @@ def test_pairs_have_a_card_a_table_and_plots(tmp_path):
         }
     )
     table = pd.concat([singles, pairs], ignore_index=True)
-    page = written(tmp_path, table, Options(similarity="rigid"), pairs=summarise_pairs(table))
+    page = write_page(tmp_path, table, Options(similarity="rigid"), pairs=summarise_pairs(table))
     card = page.one("article", "pair").text
     assert "0.950" in card
     assert "references 0.930, difference 0.020" in card
@@ -372,7 +374,7 @@ def test_lesions_and_raters_of_a_case_are_listed(tmp_path):
             }
         ]
     )
-    page = written(
+    page = write_page(
         tmp_path,
         table,
         Options(lesions=("lesion",)),
@@ -397,7 +399,7 @@ def methods(page: Page) -> str:
 
 
 def test_methods_say_what_was_measured_and_cite_only_that(tmp_path):
-    text = methods(written(tmp_path, livers(DICES), Options(tolerance_mm=3.5)))
+    text = methods(write_page(tmp_path, livers(DICES), Options(tolerance_mm=3.5)))
     assert "5 cases (T1: 5, T2: 5)" in text
     assert "within 3.5 mm" in text
     assert "Maier-Hein" in text
@@ -438,7 +440,7 @@ def test_methods_of_everything(tmp_path):
         resample=True,
     )
     failures = [CaseFailure("B T1", "unreadable.")]
-    page = written(tmp_path, table, options, details={"raters": raters}, failures=failures)
+    page = write_page(tmp_path, table, options, details={"raters": raters}, failures=failures)
     text = methods(page)
     words = (
         "Kavur",
@@ -484,7 +486,7 @@ def case_files(folder, dices):
 
 def test_each_image_has_a_picture_with_outlines_beside_that_of_its_partner(tmp_path):
     dices = {"A": (0.9, 0.8), "B": (0.7,)}
-    page = written(tmp_path, livers(dices), cases=case_files(tmp_path, dices))
+    page = write_page(tmp_path, livers(dices), cases=case_files(tmp_path, dices))
     stands_alone(page)
     first, second = page.all("details", "case")
     assert [image.attributes["alt"].split(",")[:2] for image in page.all("img")] == [
@@ -506,7 +508,7 @@ def test_failed_images_have_no_picture_and_unreadable_ones_a_reason(tmp_path):
     dices = {"A": (0.9,), "B": (0.8,)}
     found = case_files(tmp_path, {**dices, "C": (0.5,)})
     found[1].prediction.path.write_bytes(b"")
-    page = written(
+    page = write_page(
         tmp_path, livers(dices), cases=found, failures=[CaseFailure("C T1", "other grid.")]
     )
     assert len(page.all("img")) == 1
@@ -519,6 +521,6 @@ def test_the_page_is_the_same_whenever_it_is_written(tmp_path):
     dices = {"A": (0.9, 0.8), "B": (0.7, 0.6)}
     found = case_files(tmp_path, dices)
     assert (
-        written(tmp_path, livers(dices), cases=found).html
-        == written(tmp_path, livers(dices), cases=found).html
+        write_page(tmp_path, livers(dices), cases=found).html
+        == write_page(tmp_path, livers(dices), cases=found).html
     )

@@ -1,5 +1,4 @@
-"""The report's plots: positions are those of the values, and what is written beside them says the
-numbers."""
+"""The report's plots: positions are those of the values, and texts say the numbers."""
 
 import re
 
@@ -273,8 +272,7 @@ def test_dice_over_volume_shows_every_image():
 
 
 def some_lesions() -> pd.DataFrame:
-    """Of 6, 12 and 24 mm; the first is found, the second has a poor overlap, the third is missed; a
-    false one of 12 mm."""
+    """Lesions of 6 mm (found), 12 mm (poor overlap), 24 mm (missed) and 12 mm (false)."""
     reference, prediction = np.zeros((2, 60, 60, 120), np.uint8)
     reference[5:10, 5:10, 5:10] = prediction[5:10, 5:10, 5:10] = 1
     reference[20:30, 20:30, 20:30], prediction[28:38, 28:38, 28:38] = 2, 2

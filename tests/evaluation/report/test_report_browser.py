@@ -14,7 +14,7 @@ from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.report import write_comparison_report
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from tests.evaluation.report.browser import PROGRAM, Browser
-from tests.evaluation.report.report_pages import livers, written
+from tests.evaluation.report.report_pages import livers, write_page
 from tests.evaluation.report.test_evaluation_report import case_files
 
 pytestmark = [
@@ -42,7 +42,7 @@ def report(tmp_path_factory):
     table = livers(DICES)
     table["patient"] = ["anna" if case in ("P002", "P003") else case for case in table["case"]]
     failures = [CaseFailure("P012 T1", "the reference has no prediction.")]
-    written(folder, table, cases=case_files(folder, DICES), failures=failures)
+    write_page(folder, table, cases=case_files(folder, DICES), failures=failures)
     return folder / "report.html"
 
 
@@ -270,8 +270,7 @@ def test_masks_are_lines_or_areas(page):
 
 
 def test_both_masks_are_purple_and_one_alone_red_or_blue(page, tmp_path):
-    """The prediction is the reference moved by one of eight columns towards the patient's right,
-    hence to the left."""
+    """The prediction is the reference moved by a column to the patient's right, hence leftwards."""
     page.press("j")
     page.run("document.querySelector('input[value=areas]').click()")
     page.run("document.querySelector('details[open] .layers').scrollIntoView()")

@@ -77,8 +77,7 @@ def read_cropped_case(case: CaseFiles, classes: Classes | None) -> CroppedCase:
 def box_with_margin(
     mask: np.ndarray, spacing_mm: tuple[float, float, float], margin_mm: float
 ) -> VoxelBox:
-    """The box of a mask with a margin, cut off at the volume's borders; the whole volume for an
-    empty mask."""
+    """The box of a mask with a margin, within the volume; the whole volume for an empty mask."""
     if not mask.any():
         return (slice(None),) * 3
     margins = [round(margin_mm / step) for step in spacing_mm]

@@ -68,8 +68,7 @@ def plan_pictures(
 def draw_pictures(
     plan: PicturePlan, classes: Classes | None, processes: int | None = None
 ) -> dict[ImageKey, Picture | str]:
-    """The picture of each case, or why there is none; each process has one case in memory at
-    a time.
+    """The picture of each case, or why there is none; a process has one case in memory.
 
     Args:
         plan: as `plan_pictures`.

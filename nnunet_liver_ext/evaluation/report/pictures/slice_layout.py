@@ -62,8 +62,7 @@ class SliceLayout:
 
 
 def lay_out_slices(case: CroppedCase, size: PictureSize) -> SliceLayout:
-    """The three planes through the centre, then axial slices from the highest to the lowest, evenly
-    spaced.
+    """The three planes through the centre, then evenly spaced axial slices from head to feet.
 
     A case with fewer axial slices than the montage has places shows each of them once.
     """

@@ -94,11 +94,6 @@ class Plot:
         return float(self.figure.get_figwidth() * self.figure.dpi)
 
     @property
-    def height(self) -> float:
-        """Pixels of the page."""
-        return float(self.figure.get_figheight() * self.figure.dpi)
-
-    @property
     def points(self) -> list[Mark]:
         """All marks."""
         return [mark for group in self.marks.values() for mark in group]

@@ -1,5 +1,4 @@
-"""The table of all cases: a row for each object, and one for each image that could not be
-measured."""
+"""The table of all cases: a row for each object, and for each image that was not measured."""
 
 from __future__ import annotations
 
@@ -21,15 +20,16 @@ from nnunet_liver_ext.evaluation.tidy_table import OBJECT, group_rows
 
 
 def make_anchors(table: pd.DataFrame, flags: Sequence[Flag]) -> dict[str, str]:
-    """Where each case is on the page: those of the table and those that failed, in the order of
-    their names."""
+    """Id of each case's section, in the order of their names, with the cases that failed."""
     cases = sorted({*table["case"], *(flag.key.case for flag in flags)})
     return {case: f"case-{number}" for number, case in enumerate(cases, start=1)}
 
 
 def rank_cases(table: pd.DataFrame, modality: str) -> list[tuple[str, str, float]]:
-    """Worst, median and best case of one modality by Dice (mean over the classes): (rank, case,
-    Dice), fewer if there are.
+    """Worst, median and best case of one modality by Dice, the mean over the classes.
+
+    Returns:
+        (rank, case, Dice) of three cases, of fewer if there are.
 
     Of an even number of cases the lower middle one is the median. Ties are in the order of the
     names.

@@ -31,6 +31,18 @@ def describe_comparison(
         settings: "resamples" and "seed" of the bootstrap, if they are known.
         with_ranking: whether the models were ranked.
     """
+    sentences = [*_say_how(tables, comparison, settings), *_say_smallest(comparison)]
+    sentences += _say_left_out(comparison)
+    if with_ranking:
+        sentences.append(
+            "The stability of the ranking was found by bootstrap over patients [ranking]."
+        )
+    return number_references([" ".join(sentences)])
+
+
+def _say_how(
+    tables: Mapping[str, pd.DataFrame], comparison: pd.DataFrame, settings: Mapping[str, Any]
+) -> list[str]:
     first = comparison.iloc[0]
     confidence = f"{first['confidence']:.0%}".replace("%", " %")
     rate = f"{1 - first['confidence']:.2g}"
@@ -41,7 +53,7 @@ def describe_comparison(
         if first["tested_unit"] == "patient"
         else "the differences of single cases"
     )
-    sentences = [
+    return [
         (
             f"The models {', '.join(tables)} were compared on the same cases"
             f" ({_range(comparison['cases'])} cases of {_range(comparison['patients'])} patients)"
@@ -59,14 +71,7 @@ def describe_comparison(
             f" discovery rate of {rate} was allowed. The effect size is the matched-pairs"
             " rank-biserial correlation [rank_biserial]."
         ),
-        *_say_smallest(comparison),
-        *_say_left_out(comparison),
     ]
-    if with_ranking:
-        sentences.append(
-            "The stability of the ranking was found by bootstrap over patients [ranking]."
-        )
-    return number_references([" ".join(sentences)])
 
 
 def _say_smallest(comparison: pd.DataFrame) -> list[str]:

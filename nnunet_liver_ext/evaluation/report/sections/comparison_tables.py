@@ -1,5 +1,4 @@
-"""Tables of a comparison of models: all measures at a glance, and every case with a column for each
-model."""
+"""Tables of a comparison of models: all measures at a glance, and every case."""
 
 from __future__ import annotations
 
@@ -44,12 +43,15 @@ class MetricTableRow(TableRow):
 def summarise_verdicts(
     comparison: pd.DataFrame, values: pd.DataFrame, models: Sequence[str]
 ) -> tuple[list[str], list[tuple[str, int, list[str], list[Verdict]]]]:
-    """Names of the differences; for each measure and object the cases, the models' means, and the
-    differences' verdicts.
+    """All measures at a glance.
 
     Means are over the cases in which the value is finite for all models.
+
+    Returns:
+        Names of the differences; for each measure and object its name, the number of cases, the
+        models' means, and the differences with their verdicts.
     """
-    pairs = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
+    compared = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
     lines = []
     for (metric, modality, name), rows in group_rows(comparison, ["metric", "modality", "class"]):
         decimals = METRICS[metric].compared_decimals
@@ -67,22 +69,29 @@ def summarise_verdicts(
             for row in rows.to_dict("records")
         }
         means = [format_number(float(wide[model].mean()), decimals) for model in models]
-        cells = [verdicts.get(pair, Verdict("–", "")) for pair in pairs]
+        cells = [verdicts.get(pair, Verdict("–", "")) for pair in compared]
         lines.append((f"{_heading(metric)}, {label(modality, name)}", len(wide), means, cells))
-    return [f"{b} − {a}" for a, b in pairs], lines
+    return [f"{b} − {a}" for a, b in compared], lines
 
 
 def make_comparison_table(
     values: pd.DataFrame,
     metrics: Sequence[str],
     models: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
+    compared: Sequence[tuple[str, str]],
     anchors: Mapping[str, str],
 ) -> SortableTable:
-    """A row for each metric, case, modality and class; `values` as
-    `comparable_metrics.compared_values`."""
+    """A row for each metric, case, modality and class, with a column for each model.
+
+    Args:
+        values: as `comparable_metrics.compared_values`.
+        metrics: names, in the order of the rows.
+        models: names, in the order of the columns.
+        compared: names of the two models of each difference.
+        anchors: id of what each case leads to.
+    """
     columns = [Column(model, "", "Models", shown=True) for model in models]
-    columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in pairs]
+    columns += [Column(f"{b} − {a}", "", "Differences", shown=True) for a, b in compared]
     order = {metric: position for position, metric in enumerate(metrics)}
     objects = sorted(
         group_rows(values, [*OBJECT, "metric"]), key=lambda item: (order[item[0][3]], item[0][0])
@@ -98,7 +107,7 @@ def make_comparison_table(
                 str(measured["patient"].iloc[0]) if "patient" in measured else "",
                 "" if modality == NO_MODALITY else modality,
                 name,
-                _cells(metric, by_model, models, pairs),
+                _cells(metric, by_model, models, compared),
                 metric=_heading(metric),
                 is_first=anchors[case] not in seen,
             )
@@ -113,11 +122,11 @@ def _cells(
     metric: str,
     by_model: Mapping[str, float],
     models: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
+    compared: Sequence[tuple[str, str]],
 ) -> list[Cell]:
     entry = METRICS[metric]
     cells = [metric_cell(entry, by_model.get(model)) for model in models]
-    for a, b in pairs:
+    for a, b in compared:
         if a not in by_model or b not in by_model:
             cells.append(metric_cell(entry, None))
             continue

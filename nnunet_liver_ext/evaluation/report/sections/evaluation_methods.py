@@ -43,8 +43,7 @@ def describe_evaluation(
 
 
 def number_references(paragraphs: list[str]) -> MethodsText:
-    """The paragraphs with "[name]" replaced by "[1]", in the order in which the names of
-    `CITATIONS` first come."""
+    """The paragraphs with numbers for the names of `CITATIONS` in brackets, as they first come."""
     text = "\n".join(paragraphs)
     order = sorted(
         (name for name in CITATIONS if f"[{name}]" in text),

@@ -90,8 +90,7 @@ def sort_by_family(names: Iterable[str]) -> list[Metric]:
 
 
 def metric_columns(metrics: Sequence[Metric]) -> list[Column]:
-    """A column for each metric; the most telling ones are shown at first, all if none of these is
-    there."""
+    """A column for each metric; at first the most telling ones are shown, or all without these."""
     telling = [metric for metric in metrics if metric.shown_first] or metrics
     return [
         Column(

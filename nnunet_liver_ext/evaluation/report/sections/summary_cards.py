@@ -1,5 +1,4 @@
-"""The summary of an evaluation: a card for each modality and class, and all measures with their
-spread."""
+"""The summary of an evaluation: a card for each object, and all measures with their spread."""
 
 from __future__ import annotations
 
@@ -100,8 +99,11 @@ def make_pair_cards(table: pd.DataFrame, pairs: Sequence[dict[str, Any]]) -> lis
 def collect_spreads(
     table: pd.DataFrame,
 ) -> tuple[list[str], list[tuple[str, list[tuple[str, list[Spread | None]]]]]]:
-    """Names of the objects, and by family the title of each measure with its spread in each
-    object."""
+    """All measures with their spread.
+
+    Returns:
+        Names of the objects; for each family the title of each measure and its spread in each.
+    """
     summary = summarise(table)
     objects = [key for key, _ in group_rows(summary, ["modality", "class"])]
     rows = {key: rows.iloc[0] for key, rows in group_rows(summary, ["modality", "class", "metric"])}
