@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from nnunet_liver_ext.dataset_conversion.public_dataset import SegmentationTask
 
 LABELS = {"liver": 1, "tumour": 2}
-"""Of masks in which the liver is 1 without its tumours, and these are 2."""
+"""Labels of masks in which the liver is 1 without its tumours, and these are 2."""
 LIVER_AND_TUMOURS: Mapping[str, SegmentationTask] = {
     "liver": SegmentationTask(labels={"liver": (LABELS["liver"], LABELS["tumour"])}),
     "tumour": SegmentationTask(

@@ -35,7 +35,7 @@ class ConversionSettings:
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"liver": (1,)})
     """Values in the masks of each foreground class, in the order of the classes 1, 2, ..."""
     spacing: GridSpacing | None = None
-    """Of the grid; None: `DEFAULT_SPACING` for pairs, "native" for images."""
+    """Spacing of the grid; None is `DEFAULT_SPACING` for pairs and "native" for images."""
     interpolation: Interpolation = "bspline"
     preregister: bool = False
     allow_empty: bool = False

@@ -37,7 +37,7 @@ class DatasetOption:
     """An option of a dataset's command: `phase` is given as --phase, `studies` gets phase=..."""
 
     name: str
-    """In words joined by "-"; `studies` gets it with "_"."""
+    """Words joined by "-"; `studies` gets it with "_"."""
     help: str
     default: Any = None
     type: type = str
@@ -59,7 +59,7 @@ TEST_IMAGES = DatasetOption(
     default=False,
     type=bool,
 )
-"""Of any dataset with such images."""
+"""The option of any dataset with such images."""
 
 
 def make_plain_reader() -> ImageReader:
@@ -89,7 +89,7 @@ class PublicDataset:
     pairs: bool = False
     """Two images with a mask each, not registered."""
     tasks: Mapping[str, SegmentationTask]
-    """By name; the first is the default."""
+    """Tasks by name; the first is the default."""
     studies: Callable[..., list[Study]]
     """studies(root, **options): all studies below a folder."""
     reader: Callable[[], ImageReader] = make_plain_reader

@@ -67,17 +67,22 @@ def open_manifest(
             f"{folder}: was converted with another {' and '.join(different)}; "
             "use the same, choose another number, or replace it with --overwrite."
         )
+    if not add:
+        _check_no_other_studies(folder, manifest, studies)
+    return manifest
+
+
+def _check_no_other_studies(folder: Path, manifest: Manifest, studies: Sequence[Study]) -> None:
     asked = {(study.patient, study.study) for study in studies}
     others = sorted(
         {(patient, study) for patient, names in manifest.names.items() for study in names} - asked
     )
-    if others and not add:
+    if others:
         raise InputError(
             f"{folder}: holds studies that are not asked for now (such as"
             f" {' '.join(dict.fromkeys(others[0]))}); add to it with --add, choose another number,"
             " or replace it with --overwrite."
         )
-    return manifest
 
 
 def _different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

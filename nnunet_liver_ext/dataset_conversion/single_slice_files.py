@@ -108,7 +108,7 @@ def read_single_slice_image(path: Path) -> sitk.Image:
 
 
 def read_single_slice_mask(path: Path) -> sitk.Image:
-    """As `read_single_slice_image`, with integers.
+    """A label map of one slice as integers, from the files of `read_single_slice_image`.
 
     Raises:
         InputError: also if values are no integers.

@@ -31,9 +31,9 @@ class SingleSliceReader:
     """Reads single slices and their masks."""
 
     pixel_mm: tuple[float, float] = (1.0, 1.0)
-    """Of PNG files, (x, y)."""
+    """Size of a pixel of PNG files, (x, y)."""
     slice_mm: float = SLICE_MM
-    """Of PNG files."""
+    """Thickness of PNG files."""
     colours: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Classes by their colours 0xrrggbb, if masks are coloured."""
     ignore_others: bool = False

@@ -8,7 +8,6 @@ pairs.json is written after each case, dataset.json last.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -17,12 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
+from nnunet_liver_ext.dataset_conversion.dataset_description import write_description
 from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader, PlainReader
 from nnunet_liver_ext.dataset_conversion.intensity_ranges import intensities_with_ranges
-from nnunet_liver_ext.dataset_conversion.missing_images import find_incomplete_pairs
 from nnunet_liver_ext.dataset_conversion.resume_conversion import (
     check_unchanged,
     open_manifest,
@@ -33,13 +31,11 @@ from nnunet_liver_ext.dataset_conversion.splits import (
     Splitting,
     check_folds,
     choose_hold_out,
-    update_splits,
 )
 from nnunet_liver_ext.dataset_conversion.write_case import CaseJob, convert_case, is_converted
 from nnunet_liver_ext.dataset_json.manifest import Manifest, ManifestCase
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
-from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.studies.study import Study
 from nnunet_liver_ext.workers import run_in_processes
 
@@ -91,32 +87,16 @@ def write_dataset(
     settings = settings or ConversionSettings()
     if overwrite and add:
         raise InputError("--overwrite and --add exclude each other: choose one.")
-    folder = _folder(dataset_id, name)
+    folder = _dataset_folder(dataset_id, name)
     _check_distinct(studies)
     splitting = Splitting(folds, repeats, seed, hold_out)
     manifest = open_manifest(folder, studies, settings, splitting, overwrite=overwrite, add=add)
     fresh = [study for study in studies if not manifest.knows(study)]
     _hold_out(manifest, studies, splitting)
     manifest.add_names(studies)
-    root = _source_root(studies, source_root)
-    jobs = [
-        CaseJob(
-            study,
-            manifest.name(study),
-            study.patient in manifest.held_out,
-            settings,
-            reader or PlainReader(),
-            folder,
-            root,
-        )
-        for study in studies
-    ]
+    jobs = _make_jobs(studies, manifest, settings, reader or PlainReader(), folder, source_root)
     _check_folds(manifest, jobs, folds)
-    todo = [
-        job
-        for job in jobs
-        if not (job.case in manifest.cases and is_converted(job, manifest.cases[job.case]))
-    ]
+    todo = [job for job in jobs if not _is_done(job, manifest)]
     if not add and not overwrite:
         check_unchanged(folder, todo, manifest, fresh)
     try:
@@ -128,7 +108,7 @@ def write_dataset(
         if overwrite:
             remove_dataset(folder)
         failures = _convert(todo, manifest, folder, processes, total=len(jobs))
-        _finish(folder, manifest, settings, splitting, dict(notes or {}), failures)
+        write_description(folder, manifest, settings, splitting, dict(notes or {}), failures)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror or error}); mend that and run the same"
@@ -139,7 +119,35 @@ def write_dataset(
     return folder
 
 
-def _folder(dataset_id: int, name: str) -> Path:
+def _make_jobs(
+    studies: Sequence[Study],
+    manifest: Manifest,
+    settings: ConversionSettings,
+    reader: ImageReader,
+    folder: Path,
+    source_root: Path | None,
+) -> list[CaseJob]:
+    """What there is to do for each study if nothing is done yet."""
+    root = _source_root(studies, source_root)
+    return [
+        CaseJob(
+            study,
+            manifest.name(study),
+            study.patient in manifest.held_out,
+            settings,
+            reader,
+            folder,
+            root,
+        )
+        for study in studies
+    ]
+
+
+def _is_done(job: CaseJob, manifest: Manifest) -> bool:
+    return job.case in manifest.cases and is_converted(job, manifest.cases[job.case])
+
+
+def _dataset_folder(dataset_id: int, name: str) -> Path:
     if not 1 <= dataset_id <= 999:
         raise InputError(f"a dataset number lies in 1..999, found {dataset_id}.")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -234,46 +242,3 @@ def _convert(
                 failures.append(result)
             bar.advance(task)
     return sorted(failures, key=lambda failure: failure.case)
-
-
-# ---------------------------------------------------------------------- dataset.json and splits
-
-
-def _finish(
-    folder: Path,
-    manifest: Manifest,
-    settings: ConversionSettings,
-    splitting: Splitting,
-    notes: Mapping[str, Any],
-    failures: Sequence[CaseFailure],
-) -> None:
-    """Writes the splits, then dataset.json.
-
-    Without enough converted patients neither is written, so that nobody trains on random splits.
-    """
-    groups = manifest.training_groups()
-    too_few = bool(groups) and len(set(groups.values())) < splitting.folds
-    if not manifest.cases or too_few:
-        total = len(manifest.cases) + len(failures)
-        raise InputError(
-            f"{SomeCasesFailed(failures, total)}\n{folder} has no dataset.json yet: too few"
-            " patients could be converted."
-        )
-    path = folder / "splits_final.json"
-    if groups:
-        before = read_json(path) if path.exists() else None
-        _write_json(update_splits(before, groups, splitting), path)
-    content = settings.dataset_json(len(groups))
-    incomplete = find_incomplete_pairs(manifest.cases, settings)
-    _write_json(
-        content | ({"incomplete": incomplete} if incomplete else {}) | dict(notes),
-        folder / "dataset.json",
-    )
-
-
-def _write_json(content: Any, path: Path) -> None:
-    """Writes the file unless it says so already: what is unchanged keeps its time."""
-    if path.exists() and path.read_text() == json.dumps(content, indent=2):
-        return
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2))

@@ -29,7 +29,7 @@ class Conversion:
 
     @classmethod
     def from_dataset_json(cls, dataset_json: Mapping[str, Any]) -> Conversion:
-        """Of datasets that another tool converted: images as they are, named as their channels."""
+        """Reads the entry; without one, images stay as they are and are named as their channels."""
         from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, parse_spacing
         from nnunet_liver_ext.space.intensities import Intensities
 

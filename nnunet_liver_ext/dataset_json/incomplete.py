@@ -55,7 +55,7 @@ class IncompleteCases:
     def availability(
         self, cases: Sequence[str], modalities: Sequence[str]
     ) -> list[list[bool]] | None:
-        """For each modality which of the cases have its mask; None if all have all."""
+        """Which of the cases have the mask of each modality; None if all have all."""
         if all(case not in self.masks for case in cases):
             return None
         return [[self.has_mask(case, modality) for case in cases] for modality in modalities]

@@ -35,7 +35,7 @@ class SourceFile:
     """Bytes, of all files in a folder; without detached voxels."""
     sha256: str
     voxels_sha256: str = ""
-    """Of the files beside a header that hold its voxels, if there are any."""
+    """SHA-256 of the files that hold the voxels of a header, if there are any."""
 
     @classmethod
     def from_path(cls, path: Path, root: Path) -> SourceFile:
@@ -82,9 +82,9 @@ class ManifestCase:
     folder: str
     """"Tr" (imagesTr, labelsTr) or "Ts" (imagesTs, and labelsTs if there are masks)."""
     sources: Mapping[str, SourceFile]
-    """By "T1", "T1 mask", "T2", "T2 mask", as `Study.files` names them."""
+    """Files by "T1", "T1 mask", "T2", "T2 mask", as `Study.files` names them."""
     native_grids: Mapping[str, Grid]
-    """By modality."""
+    """Grids by modality."""
     grid: Grid
     """The common grid of what was written."""
 

@@ -18,7 +18,7 @@ from nnunet_liver_ext.errors import InputError
 @dataclass(frozen=True)
 class OrganMask:
     name: str
-    """Of the organ: "liver"."""
+    """Name of the organ, "liver"."""
     channel: int
     """Which of nnU-Net's channels it is, counted from 0; always the last."""
 

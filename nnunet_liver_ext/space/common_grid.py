@@ -12,8 +12,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
 
 GridSpacing = tuple[float, float, float] | Literal["native-t1", "native"]
-"""Of the grid in mm (x, y, z), or the first image's; "native" is the very grid of a single
-image."""
+"""In mm (x, y, z), or "native-t1", the first image's; "native" is a single image's very grid."""
 Interpolation = Literal["bspline", "linear"]
 DEFAULT_SPACING = (1.5, 1.5, 3.0)
 """Couteaux et al. 2021, section 2: 1.5 mm along x and y, 3 mm along z."""

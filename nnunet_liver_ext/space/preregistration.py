@@ -19,8 +19,10 @@ from nnunet_liver_ext.workers import limit_threads
 
 BINS = 32
 SPACING_MM = 4.0
-"""Of the metric's voxels. On thick slices' own grid the B-spline made phantom livers worse than the
-affine alone."""
+"""Size of the metric's voxels.
+
+On the grid of thick slices the B-spline made phantom livers worse than the affine alone.
+"""
 CONTROL_PITCH_MM = 80.0
 SAMPLED = 0.3
 SEED = 20210

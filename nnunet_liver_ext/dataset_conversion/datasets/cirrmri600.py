@@ -64,7 +64,7 @@ def cirrmri600_studies(root: Path, *, paired_only: bool = False) -> list[Study]:
 
 
 def _files_by_modality(root: Path, kind: str) -> dict[str, dict[str, Path]]:
-    """By modality and pid."""
+    """The files of a kind ("images" or "masks"), by modality and pid."""
     by_modality: dict[str, dict[str, Path]] = {"T1": {}, "T2": {}}
     for modality, files in by_modality.items():
         for path in _find_files(root, modality, kind):

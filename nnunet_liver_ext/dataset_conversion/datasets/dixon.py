@@ -41,7 +41,7 @@ from nnunet_liver_ext.studies.study_layouts import read_image_studies
 
 WATER, FAT, FRACTION = "water", "fat", "fat fraction"
 CHANNELS = ("fat-fraction", WATER, FAT)
-"""As the option names them."""
+"""The channels as the option names them."""
 
 
 @dataclass

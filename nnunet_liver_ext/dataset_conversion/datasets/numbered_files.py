@@ -108,7 +108,7 @@ def check_label_names(paths: Sequence[Path], labels: Mapping[str, int]) -> None:
 
 
 def _numbers_of_labels(path: Path) -> dict[str, int]:
-    """By name, of {"6": "liver"} and of {"liver": 6}; {} if the file is not there or has none."""
+    """Number of each label in dataset.json, {"6": "liver"} or {"liver": 6}; {} without any."""
     try:
         content: Any = read_json(path)
         entries = content.get("labels", {}).items()

@@ -27,7 +27,7 @@ class SlicePlace:
     """Where a slice belongs: the same for an image and its mask."""
 
     folder: str
-    """Without `images`, `masks` or `labels`, relative to the root."""
+    """The folder that `images`, `masks` or `labels` lies in, relative to the root."""
     below: tuple[str, ...]
     """Sub-folders of `images`."""
     name: str

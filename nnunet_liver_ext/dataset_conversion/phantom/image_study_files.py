@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from nnunet_liver_ext.dataset_conversion.phantom.pair import Difficulty
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
+from nnunet_liver_ext.dataset_conversion.phantom.scan_protocols import Difficulty
 from nnunet_liver_ext.dataset_conversion.phantom.single_image import Modality, make_image
 from nnunet_liver_ext.dataset_conversion.phantom.study_files import (
     APPEARANCE_VERSION,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.phantom import breathing
-from nnunet_liver_ext.dataset_conversion.phantom.acquisition import acquire, grid_around
-from nnunet_liver_ext.dataset_conversion.phantom.annotation import annotate
+from nnunet_liver_ext.dataset_conversion.phantom.acquisition import grid_around
 from nnunet_liver_ext.dataset_conversion.phantom.body import (
     CAVITY_CENTRE_Y_MM,
     CAVITY_RADII_MM,
@@ -22,82 +19,23 @@ from nnunet_liver_ext.dataset_conversion.phantom.body import (
 from nnunet_liver_ext.dataset_conversion.phantom.canvas import Canvas
 from nnunet_liver_ext.dataset_conversion.phantom.contrast import (
     Signals,
-    add_bias_field,
-    add_rician_noise,
     tissue_signals,
 )
 from nnunet_liver_ext.dataset_conversion.phantom.liver import Liver, LiverShape, paint_liver
 from nnunet_liver_ext.dataset_conversion.phantom.organs import paint_organs
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
-from nnunet_liver_ext.dataset_conversion.phantom.tissues import (
-    APPEARANCE,
-    CLEAR_APPEARANCE,
-    Appearance,
-    Tissue,
+from nnunet_liver_ext.dataset_conversion.phantom.scan_protocols import (
+    Difficulty,
+    ScanProtocol,
+    choose_protocol,
 )
+from nnunet_liver_ext.dataset_conversion.phantom.scanner import Scanner
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.fat_fraction import fat_fraction_percent
 from nnunet_liver_ext.space.images import Grid, image_like
 
-Difficulty = Literal["demo", "study"]
 MAX_LESIONS = 20
-UNIT = 1000  # signal 1 becomes this number in the images
 FIELD_MARGIN_MM = 62.0  # canvas beyond the fields of view: breathing, tilt, planning
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a difficulty scans: sizes and spacings in (x, y, z), mm.
-
-    Standard deviations are relative to signal 1.
-    """
-
-    t1_size: tuple[int, int, int]
-    t1_spacing: tuple[float, float, float]
-    t2_size: tuple[int, int, int]
-    t2_spacing: tuple[float, float, float]
-    canvas_spacing: tuple[float, float, float]
-    noise: tuple[float, float]
-    """Of T1 and T2."""
-    bias: tuple[float, float]
-    annotation_mm: tuple[float, float]
-    slice_mm: float
-    """Additional annotation noise in T2, from slice to slice."""
-    appearance: Mapping[Tissue, Appearance]
-    contrast_spread: float
-    tilt_degrees: float
-
-
-PROTOCOLS: dict[str, Protocol] = {
-    "demo": Protocol(
-        t1_size=(96, 80, 32),
-        t1_spacing=(3.75, 3.75, 6.0),
-        t2_size=(104, 84, 28),
-        t2_spacing=(3.5, 3.5, 7.0),
-        canvas_spacing=(3.0, 3.0, 3.0),
-        noise=(0.015, 0.015),
-        bias=(0.07, 0.07),
-        annotation_mm=(0.4, 0.7),
-        slice_mm=0.4,
-        appearance=CLEAR_APPEARANCE,
-        contrast_spread=0.02,
-        tilt_degrees=3.0,
-    ),
-    "study": Protocol(
-        t1_size=(256, 204, 72),
-        t1_spacing=(1.5, 1.5, 3.0),
-        t2_size=(304, 240, 34),
-        t2_spacing=(1.25, 1.25, 6.5),
-        canvas_spacing=(1.6, 1.6, 2.0),
-        noise=(0.03, 0.03),
-        bias=(0.14, 0.16),
-        annotation_mm=(0.6, 1.2),
-        slice_mm=0.8,
-        appearance=APPEARANCE,
-        contrast_spread=0.08,
-        tilt_degrees=5.0,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -188,7 +126,7 @@ def make_pair(
         "t2_size": t2_size,
         "t2_spacing": t2_spacing,
     }
-    protocol = _protocol_with(
+    protocol = choose_protocol(
         difficulty, {name: value for name, value in chosen.items() if value is not None}
     )
     check_numbers(seed, anatomy_seed, lesions)
@@ -205,7 +143,7 @@ def check_numbers(seed: int, anatomy_seed: int | None, lesions: int | None) -> N
             raise InputError(f"{name} must not be negative, it is {value}.")
 
 
-def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> Anatomy:
+def make_anatomy(seed: int, protocol: ScanProtocol, lesions: int | None = None) -> Anatomy:
     """The patient of a seed.
 
     The canvas depends on the protocol alone, so that every visit meets the same patient.
@@ -238,21 +176,7 @@ def make_anatomy(seed: int, protocol: Protocol, lesions: int | None = None) -> A
     return Anatomy(grid, canvas.tissue, look, liver, landmarks, float(centre_z))
 
 
-def _protocol_with(difficulty: str, chosen: dict[str, Any]) -> Protocol:
-    if difficulty not in PROTOCOLS:
-        raise InputError(
-            f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}."
-        )
-    for name, value in chosen.items():
-        minimum = 8 if name.endswith("size") else 0.5
-        if len(value) != 3 or min(value) < minimum:
-            raise InputError(
-                f"{name} needs three numbers (x, y, z) of at least {minimum}, not {value}."
-            )
-    return replace(PROTOCOLS[difficulty], **chosen)
-
-
-def _canvas_grid(protocol: Protocol, centre_z: float) -> Grid:
+def _canvas_grid(protocol: ScanProtocol, centre_z: float) -> Grid:
     reach = max(
         protocol.t1_size[2] * protocol.t1_spacing[2], protocol.t2_size[2] * protocol.t2_spacing[2]
     )
@@ -263,11 +187,11 @@ def _canvas_grid(protocol: Protocol, centre_z: float) -> Grid:
     return grid_around((0.0, 0.0, centre_z), size, protocol.canvas_spacing)  # type: ignore[arg-type]
 
 
-def _scan(anatomy: Anatomy, protocol: Protocol, seed: int) -> PhantomPair:
+def _plan_grids(
+    anatomy: Anatomy, protocol: ScanProtocol, motion: breathing.Motion, seed: int
+) -> tuple[Grid, Grid]:
+    """The grids of T1 and T2 around the liver, T2's a little oblique and after the breathing."""
     rng = generator(seed, "planning")
-    motion = breathing.sample_motion(
-        generator(seed, "motion"), dome_mm=(6, 28), elastic_mm=1.6, shift_mm=3.0
-    )
     jitter = rng.uniform(-6, 6, (2, 3))
     tilt = tuple(rng.uniform(-protocol.tilt_degrees, protocol.tilt_degrees, 3) * (1, 1, 0.5))
     z = anatomy.liver_centre_z + 4
@@ -278,6 +202,14 @@ def _scan(anatomy: Anatomy, protocol: Protocol, seed: int) -> PhantomPair:
     t2_grid = grid_around(
         (jitter[1, 0], jitter[1, 1], z), protocol.t2_size, protocol.t2_spacing, tilt
     )
+    return t1_grid, t2_grid
+
+
+def _scan(anatomy: Anatomy, protocol: ScanProtocol, seed: int) -> PhantomPair:
+    motion = breathing.sample_motion(
+        generator(seed, "motion"), dome_mm=(6, 28), elastic_mm=1.6, shift_mm=3.0
+    )
+    t1_grid, t2_grid = _plan_grids(anatomy, protocol, motion, seed)
     field = breathing.displacement_field(
         anatomy.grid, anatomy.landmarks, motion, generator(seed, "elastic")
     )
@@ -312,47 +244,3 @@ def _scan(anatomy: Anatomy, protocol: Protocol, seed: int) -> PhantomPair:
         fat=fat,
         fat_fraction=image_like(fraction, t1_grid),
     )
-
-
-@dataclass(frozen=True)
-class Scanner:
-    """Puts what is on the canvas onto one image's grid."""
-
-    canvas: Grid
-    grid: Grid
-    transform: sitk.Transform | None
-    subslices: int
-
-    def image(
-        self, signal: np.ndarray, rng: np.random.Generator, noise: float, bias: float
-    ) -> sitk.Image:
-        values = acquire(
-            image_like(signal, self.canvas), self.grid, self.transform, subslices=self.subslices
-        )
-        values = add_rician_noise(
-            add_bias_field(values, self.grid.spacing_mm, rng, bias), rng, noise
-        )
-        return image_like(np.rint(UNIT * values).astype(np.int16), self.grid)
-
-    def masks(
-        self, mask: np.ndarray, rng: np.random.Generator, border_mm: float, slice_mm: float
-    ) -> tuple[sitk.Image, sitk.Image]:
-        """(annotated, true)."""
-        volume = image_like(mask.astype(np.float32), self.canvas)
-        fraction = acquire(volume, self.grid, self.transform, subslices=self.subslices)
-        noisy = annotate(
-            fraction, self.grid.spacing_mm, rng, border_mm=border_mm, slice_mm=slice_mm
-        )
-        return image_like(noisy, self.grid), image_like(fraction > 0.5, self.grid)
-
-    def labels(self, labels: np.ndarray) -> sitk.Image:
-        """Nearest label at each voxel's centre."""
-        onto, transform = self.grid.empty_image(), self.transform or sitk.Transform()
-        return sitk.Resample(
-            image_like(labels, self.canvas),
-            onto,
-            transform,
-            sitk.sitkNearestNeighbor,
-            0,
-            sitk.sitkUInt8,
-        )

@@ -17,8 +17,9 @@ from nnunet_liver_ext.dataset_conversion.phantom import breathing
 from nnunet_liver_ext.dataset_conversion.phantom.acquisition import acquire, grid_around
 from nnunet_liver_ext.dataset_conversion.phantom.annotation import annotate
 from nnunet_liver_ext.dataset_conversion.phantom.contrast import add_bias_field, add_rician_noise
-from nnunet_liver_ext.dataset_conversion.phantom.pair import UNIT, PhantomPair
+from nnunet_liver_ext.dataset_conversion.phantom.pair import PhantomPair
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
+from nnunet_liver_ext.dataset_conversion.phantom.scanner import UNIT
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
@@ -71,12 +72,7 @@ def pair_from_image(
     body = _body_mask(image)
     grid = Grid.from_image(image)
     landmarks = _landmarks(grid, body, array(liver) > 0)
-    low, high = grid.corners()[:, 2].min(), grid.corners()[:, 2].max()
-    limit = MAX_SHIFT_OF_EXTENT * float(high - low)
-    amplitude = (min(dome_mm[0], limit), min(dome_mm[1], limit))
-    motion = breathing.sample_motion(
-        generator(seed, "motion"), dome_mm=amplitude, elastic_mm=1.2, shift_mm=2.0
-    )
+    motion = _draw_motion(grid, dome_mm, seed)
     field = breathing.displacement_field(grid, landmarks, motion, generator(seed, "elastic"))
     target = _t2_grid(grid, motion.dome_mm, slice_mm, generator(seed, "planning"))
     scan = _Scan(target, breathing.to_transform(field))
@@ -103,6 +99,16 @@ def pair_from_image(
         motion=motion,
         t1_lesions=grid.empty_image(),
         t2_lesions=target.empty_image(),
+    )
+
+
+def _draw_motion(grid: Grid, dome_mm: tuple[float, float], seed: int) -> breathing.Motion:
+    """A motion whose amplitude is at most a share of the image's height."""
+    low, high = grid.corners()[:, 2].min(), grid.corners()[:, 2].max()
+    limit = MAX_SHIFT_OF_EXTENT * float(high - low)
+    amplitude = (min(dome_mm[0], limit), min(dome_mm[1], limit))
+    return breathing.sample_motion(
+        generator(seed, "motion"), dome_mm=amplitude, elastic_mm=1.2, shift_mm=2.0
     )
 
 

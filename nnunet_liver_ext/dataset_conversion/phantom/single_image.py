@@ -10,16 +10,18 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.dataset_conversion.phantom.acquisition import acquire, grid_around
 from nnunet_liver_ext.dataset_conversion.phantom.pair import (
-    PROTOCOLS,
     Anatomy,
-    Difficulty,
-    Protocol,
-    Scanner,
     check_numbers,
     make_anatomy,
     make_pair,
 )
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
+from nnunet_liver_ext.dataset_conversion.phantom.scan_protocols import (
+    Difficulty,
+    ScanProtocol,
+    choose_protocol,
+)
+from nnunet_liver_ext.dataset_conversion.phantom.scanner import Scanner
 from nnunet_liver_ext.dataset_conversion.phantom.tomography import AIR_HU, hounsfield_units
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_like
@@ -66,18 +68,15 @@ def make_image(
         return PhantomImage(pair.t1, pair.t1_mask, pair.t1_true_mask, pair.t1_lesions)
     if modality != "CT":
         raise InputError(f"a phantom image is MR or CT, not {modality!r}.")
-    if difficulty not in PROTOCOLS:
-        raise InputError(
-            f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}."
-        )
+    protocol = choose_protocol(difficulty)
     check_numbers(seed, anatomy_seed, lesions)
     patient = seed if anatomy_seed is None else anatomy_seed
-    anatomy = make_anatomy(patient, PROTOCOLS[difficulty], lesions)
-    return _scan_ct(anatomy, PROTOCOLS[difficulty], patient, seed, NOISE_HU[difficulty])
+    anatomy = make_anatomy(patient, protocol, lesions)
+    return _scan_ct(anatomy, protocol, patient, seed, NOISE_HU[difficulty])
 
 
 def _scan_ct(
-    anatomy: Anatomy, protocol: Protocol, patient: int, seed: int, noise_hu: float
+    anatomy: Anatomy, protocol: ScanProtocol, patient: int, seed: int, noise_hu: float
 ) -> PhantomImage:
     rng = generator(seed, "ct")
     jitter = rng.uniform(-6, 6, 3) * (1, 1, 0.5)

@@ -14,11 +14,10 @@ from rich.progress import track
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.dataset_conversion.phantom.pair import (
-    PROTOCOLS,
-    Difficulty,
     PhantomPair,
     make_pair,
 )
+from nnunet_liver_ext.dataset_conversion.phantom.scan_protocols import Difficulty, choose_protocol
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import IMAGE_ENDINGS, Grid, array, image_like, write_image
@@ -113,10 +112,7 @@ def check_request(
         )
     if patients is not None and not 1 <= patients <= pairs:
         raise InputError(f"{pairs} pairs can come from 1 to {pairs} patients, not {patients}.")
-    if difficulty not in PROTOCOLS:
-        raise InputError(
-            f"unknown difficulty {difficulty!r}; choose one of {', '.join(PROTOCOLS)}."
-        )
+    choose_protocol(difficulty)
     if ending not in IMAGE_ENDINGS:
         raise InputError(
             f"unknown kind of image {ending!r}; choose one of {', '.join(IMAGE_ENDINGS)}."

@@ -106,8 +106,10 @@ CLEAR_APPEARANCE: dict[Tissue, Appearance] = APPEARANCE | {
     Tissue.MUSCLE: Appearance(0.58, 0.295, 4, 0.06, 0.06),
     Tissue.BACK_MUSCLE: Appearance(0.475, 0.21, 7, 0.10, 0.10),
 }
-"""For tiny networks: what shares the liver's signals is thin (abdominal wall, bowel wall), what is
-bulky differs more."""
+"""Appearances for tiny networks.
+
+What shares the signals of the liver is thin (abdominal and bowel wall); what is bulky differs more.
+"""
 
 LIVER_FAT_PERCENT = (2.0, 22.0)  # from a normal liver to a clearly fatty one
 

@@ -48,7 +48,7 @@ HOUNSFIELD: dict[Tissue, float] = {
 SPREAD_HU = 6.0
 """Standard deviation of a tissue between patients."""
 UNEVEN_HU = 110.0
-"""Of texture: an `Appearance.texture` of 0.05 is a standard deviation of 5.5 HU."""
+"""Scale of texture: an `Appearance.texture` of 0.05 is a standard deviation of 5.5 HU."""
 TEXTURE_MM = 5.0
 
 

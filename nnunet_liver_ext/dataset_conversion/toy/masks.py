@@ -20,7 +20,7 @@ BORDER_SCALE = 0.05
 GATHERING = 6.0
 """How strongly the canvas's rim is avoided; the blobs' noise has a variance of 1."""
 SMALLEST_PART = 0.1
-"""Of the foreground; smaller islands and holes of a blob are left out."""
+"""Share of the foreground; smaller islands and holes of a blob are left out."""
 TINY_PART = 0.02
 """The same for those that the displacement of a border makes."""
 

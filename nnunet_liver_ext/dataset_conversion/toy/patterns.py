@@ -12,9 +12,9 @@ import math
 import numpy as np
 
 BACKGROUND_ANGLE, FOREGROUND_ANGLE = 0.0, 90.0
-"""Of image 1, degrees: the direction in which the pattern changes, from x to y."""
+"""Degrees in image 1: the direction in which the pattern changes, from x to y."""
 BACKGROUND_STRETCH, FOREGROUND_STRETCH = 1.5, 0.8
-"""Of image 2: period of the pattern, relative to that of image 1."""
+"""Period of the pattern in image 2, relative to that of image 1."""
 ANGLE_JITTER = 5.0
 """Degrees, standard deviation between images."""
 STRETCH_JITTER = 0.04

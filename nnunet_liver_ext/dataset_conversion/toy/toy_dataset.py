@@ -36,6 +36,9 @@ from nnunet_liver_ext.space.images import image_like
 from nnunet_liver_ext.studies.study import Study
 
 MODALITIES = ("angle", "frequency")
+SETTINGS = ConversionSettings(
+    labels={"blob": (1,)}, spacing="native-t1", interpolation="linear", modalities=MODALITIES
+)
 APPEARANCE_VERSION = (
     1  # to be raised when the same seed gives other images, so that old and new are not mixed
 )
@@ -88,12 +91,9 @@ def write_toy_dataset(
             cannot be written.
     """
     max_shift = scaled_max_shift(size) if max_shift is None else max_shift
-    options: dict[str, Any] = {
-        "size": size,
-        "max_shift": max_shift,
-        "difference": float(difference),
-    }
-    options |= {"annotation_noise": float(annotation_noise), "noise": float(noise)}
+    options: dict[str, Any] = {"size": size, "max_shift": max_shift}
+    options |= {"difference": float(difference), "annotation_noise": float(annotation_noise)}
+    options["noise"] = float(noise)
     check_options(**options)
     _check_numbers(pairs, test_pairs, seed)
     made_with = {"version": APPEARANCE_VERSION, "seed": seed, **options}
@@ -106,12 +106,7 @@ def write_toy_dataset(
             [*training, *test],
             dataset_id=dataset_id,
             name=name,
-            settings=ConversionSettings(
-                labels={"blob": (1,)},
-                spacing="native-t1",
-                interpolation="linear",
-                modalities=MODALITIES,
-            ),
+            settings=SETTINGS,
             hold_out=[study.patient for study in test],
             folds=folds,
             repeats=repeats,
