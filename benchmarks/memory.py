@@ -194,14 +194,19 @@ def _make_batch(trainer: Any) -> dict[str, Any]:
 
 def measure_on_cpu(case: Case) -> Figures:
     """A real step beside the traced one."""
-    from nnunet_liver_ext.planning.estimates import sizes_of, training_of
+    from nnunet_liver_ext.planning.configuration_memory import (
+        configuration_sizes,
+        describe_training,
+    )
     from nnunet_liver_ext.planning.memory import trace_step
     from nnunet_liver_ext.planning.traced_step import LiveStorages
     from nnunet_liver_ext.trainers.recipe import Recipe
 
     plans, dataset_json = plans_of(case)
-    sizes = sizes_of(plans, "3d_fullres")
-    training = training_of(dataset_json, Recipe(strategy=case.strategy, objective=case.objective))
+    sizes = configuration_sizes(plans, "3d_fullres")
+    training = describe_training(
+        dataset_json, Recipe(strategy=case.strategy, objective=case.objective)
+    )
     traced = trace_step(training, sizes, mixed=False)
     trainer, batch = make_trainer(case, plans, dataset_json)
     trainer.train_step(batch)  # after it the optimizers have their states

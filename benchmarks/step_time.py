@@ -230,7 +230,7 @@ def write_plans(root: Path, image_size: tuple[int, ...], gpu_memory_gb: float) -
     configuration."""
     from nnunet_liver_ext.console import quiet
     from nnunet_liver_ext.pairing import PairLabels
-    from nnunet_liver_ext.planning.planner import NNUNetPlanner
+    from nnunet_liver_ext.planning.nnunet_planners import NNUNetPlanner
 
     pair = PairLabels(("T1", "T2"), ("background", "liver"))
     common = {

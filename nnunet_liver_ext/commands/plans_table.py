@@ -9,8 +9,8 @@ from rich.table import Table
 
 from nnunet_liver_ext.environment import dataset_folder
 from nnunet_liver_ext.json_files import read_json
-from nnunet_liver_ext.planning.estimates import memory_to_show
-from nnunet_liver_ext.planning.variants import inherited
+from nnunet_liver_ext.planning.configuration_memory import current_memory
+from nnunet_liver_ext.planning.configurations import inherited_value
 
 
 def plans_table(path: Path) -> Table:
@@ -30,17 +30,17 @@ def plans_table(path: Path) -> Table:
     ):
         table.add_column(column)
     for configuration, entry in plans["configurations"].items():
-        architecture = inherited(plans, configuration, "architecture")
-        spacing = [f"{value:.3g}" for value in inherited(plans, configuration, "spacing")]
-        patch = inherited(plans, configuration, "patch_size")
+        architecture = inherited_value(plans, configuration, "architecture")
+        spacing = [f"{value:.3g}" for value in inherited_value(plans, configuration, "spacing")]
+        patch = inherited_value(plans, configuration, "patch_size")
         table.add_row(
             configuration,
             architecture["network_class_name"].rpartition(".")[2],
             " x ".join(["as it is"] * (len(patch) - len(spacing)) + spacing),
             " x ".join(str(int(n)) for n in patch),
-            str(inherited(plans, configuration, "batch_size")),
+            str(inherited_value(plans, configuration, "batch_size")),
             "-".join(map(str, architecture["arch_kwargs"].get("features_per_stage", []))),
-            _memory(memory_to_show(plans, configuration, dataset_json)),
+            _memory(current_memory(plans, configuration, dataset_json)),
             ", ".join(f"{key}={value}" for key, value in _recipe(entry).items()),
         )
     return table

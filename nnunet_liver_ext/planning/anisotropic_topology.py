@@ -39,7 +39,7 @@ def anisotropic_topology(
             3 if mm < FACTOR * min(spacing) else n for n, mm in zip(kernel, spacing, strict=True)
         ]
         kernels.append(list(kernel))
-        stride = _stride(spacing, left)
+        stride = _next_stride(spacing, left)
         if len(strides) == stages or (max(stride) == 1 and len(strides) > 1):
             return strides, kernels
         strides.append(stride)
@@ -47,7 +47,7 @@ def anisotropic_topology(
         left = [n / step for n, step in zip(left, stride, strict=True)]
 
 
-def _stride(spacing_mm: Sequence[float], size: Sequence[float]) -> list[int]:
+def _next_stride(spacing_mm: Sequence[float], size: Sequence[float]) -> list[int]:
     """Of the next pooling: 2 for the finest of the axes that are long enough, and for those near
     it."""
     long_enough = [n >= 2 * SHORTEST_FEATURE_MAP for n in size]
@@ -60,6 +60,6 @@ def _stride(spacing_mm: Sequence[float], size: Sequence[float]) -> list[int]:
     ]
 
 
-def features_of(stages: int) -> list[int]:
+def doubling_features(stages: int) -> list[int]:
     """16, 32, 64, 128, 256 (figure 1)."""
     return [BASE_FEATURES * 2**stage for stage in range(stages)]

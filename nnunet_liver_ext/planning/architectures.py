@@ -11,6 +11,7 @@ from typing import Any
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning import patch_rules
+from nnunet_liver_ext.planning.anisotropic_topology import anisotropic_topology, doubling_features
 from nnunet_liver_ext.planning.architecture_entry import (
     Architecture,
     Arguments,
@@ -18,7 +19,6 @@ from nnunet_liver_ext.planning.architecture_entry import (
     TinySizes,
     as_lists,
 )
-from nnunet_liver_ext.planning.topology import anisotropic_topology, features_of
 
 DYNAMIC, OURS = "dynamic_network_architectures.architectures.unet", "nnunet_liver_ext.networks"
 IMPORTED = ("conv_op", "norm_op", "dropout_op", "nonlin")
@@ -58,14 +58,14 @@ NNUNET = Architecture(
     name="nnunet",
     title="",
     network=f"{DYNAMIC}.PlainConvUNet",
-    planner="nnunet_liver_ext.planning.planner:NNUNetPlanner",
+    planner="nnunet_liver_ext.planning.nnunet_planners:NNUNetPlanner",
     tiny=lambda configuration, arguments: TINY_NNUNET[configuration],
 )
 RESENC = Architecture(
     name="resenc",
     title="ResEnc",
     network=f"{DYNAMIC}.ResidualEncoderUNet",
-    planner="nnunet_liver_ext.planning.planner:ResEncPlanner",
+    planner="nnunet_liver_ext.planning.nnunet_planners:ResEncPlanner",
     tiny=lambda configuration, arguments: replace(
         TINY_NNUNET[configuration], convolutions=RESIDUAL_BLOCKS
     ),
@@ -94,7 +94,7 @@ def _anisotropic_arguments(
         strides, kernels, features = as_lists(STRIDES), as_lists(KERNEL_SIZES), list(FEATURES)
     else:
         strides, kernels = anisotropic_topology(spacing_mm, size)
-        features = features_of(len(strides))
+        features = doubling_features(len(strides))
     return {"padding": padding, **_stages(strides, features), "kernel_sizes": kernels}
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.planning.memory import Memory, estimate
-from nnunet_liver_ext.planning.request import Request
+from nnunet_liver_ext.planning.configurations import Plans, inherited_value
+from nnunet_liver_ext.planning.memory import Memory, estimate_memory
+from nnunet_liver_ext.planning.plan_request import PlanRequest
 from nnunet_liver_ext.planning.training_step import Sizes, Training
-from nnunet_liver_ext.planning.variants import Plans, inherited
 from nnunet_liver_ext.trainers.overrides import override, override_known, resolve
 from nnunet_liver_ext.trainers.recipe import Recipe
 
@@ -20,7 +20,7 @@ KEY = "memory"
 """Of a configuration: the estimate in GB, what it is made of, and for what."""
 
 
-def training_of(dataset_json: Mapping[str, Any], recipe: Recipe) -> Training:
+def describe_training(dataset_json: Mapping[str, Any], recipe: Recipe) -> Training:
     """What of a dataset and a recipe takes memory."""
     labels = LabelManager(dict(dataset_json["labels"]), dataset_json.get("regions_class_order"))
     channels = (
@@ -34,7 +34,7 @@ def training_of(dataset_json: Mapping[str, Any], recipe: Recipe) -> Training:
     )
 
 
-def recipe_of(request: Request) -> Recipe:
+def requested_recipe(request: PlanRequest) -> Recipe:
     """The recipe that a plan is made for: the protocol's numbers, and those asked for."""
     recipe = Recipe(strategy=request.strategy, objective=request.objective)
     if request.protocol is not None:
@@ -42,19 +42,19 @@ def recipe_of(request: Request) -> Recipe:
     return override_known(recipe, request.numbers, "--set")
 
 
-def sizes_of(plans: Plans, configuration: str) -> Sizes:
+def configuration_sizes(plans: Plans, configuration: str) -> Sizes:
     """What of a configuration takes memory. Where the distance of the slices stays as it is, the
     median counts."""
     patch, spacing = (
-        tuple(inherited(plans, configuration, key)) for key in ("patch_size", "spacing")
+        tuple(inherited_value(plans, configuration, key)) for key in ("patch_size", "spacing")
     )
     if len(spacing) < len(patch):
         spacing = (plans["original_median_spacing_after_transp"][0], *spacing)
-    batch = inherited(plans, configuration, "batch_size")
-    return Sizes(inherited(plans, configuration, "architecture"), patch, spacing, batch)
+    batch = inherited_value(plans, configuration, "batch_size")
+    return Sizes(inherited_value(plans, configuration, "architecture"), patch, spacing, batch)
 
 
-def memory_of(
+def estimate_configuration(
     plans: Plans, configuration: str, dataset_json: Mapping[str, Any], strategy: str, objective: str
 ) -> Memory:
     """The memory of training this configuration.
@@ -64,44 +64,48 @@ def memory_of(
     """
     recipe = Recipe(strategy=strategy, objective=objective)
     recipe = resolve(recipe, plans, configuration, override=override_known)
-    return estimate(training_of(dataset_json, recipe), sizes_of(plans, configuration))
+    return estimate_memory(
+        describe_training(dataset_json, recipe), configuration_sizes(plans, configuration)
+    )
 
 
-def with_memory(plans: Plans, dataset_json: Mapping[str, Any], request: Request) -> Plans:
+def add_memory(plans: Plans, dataset_json: Mapping[str, Any], request: PlanRequest) -> Plans:
     """The plans with an estimate in every configuration that has a network of its own."""
     plans = deepcopy(plans)
     for name, entry in plans["configurations"].items():
         if "architecture" in entry:
-            memory = memory_of(plans, name, dataset_json, request.strategy, request.objective)
+            memory = estimate_configuration(
+                plans, name, dataset_json, request.strategy, request.objective
+            )
             made_for = {
                 "strategy": request.strategy,
                 "objective": request.objective,
                 "target_gb": request.gpu_memory_gb,
             }
-            entry[KEY] = {**memory.to_json(), **made_for, "counted": _counted(plans, name)}
+            entry[KEY] = {**memory.to_json(), **made_for, "counted": _sizes_to_json(plans, name)}
     return plans
 
 
-def memory_to_show(
+def current_memory(
     plans: Plans, configuration: str, dataset_json: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """What the plans keep, computed anew for a variant with another patch or batch; None where
     nothing is kept."""
     try:
-        kept = inherited(plans, configuration, KEY)
+        kept = inherited_value(plans, configuration, KEY)
     except KeyError:  # plans by nnU-Net itself, or of an earlier version
         return None
-    if kept["counted"] == _counted(plans, configuration):
+    if kept["counted"] == _sizes_to_json(plans, configuration):
         return kept
     return {
         **kept,
-        **memory_of(
+        **estimate_configuration(
             plans, configuration, dataset_json, kept["strategy"], kept["objective"]
         ).to_json(),
     }
 
 
-def _counted(plans: Plans, configuration: str) -> dict[str, Any]:
+def _sizes_to_json(plans: Plans, configuration: str) -> dict[str, Any]:
     """What an estimate was made for."""
-    sizes = sizes_of(plans, configuration)
+    sizes = configuration_sizes(plans, configuration)
     return {"patch_size": list(sizes.patch_size), "batch_size": sizes.batch_size}

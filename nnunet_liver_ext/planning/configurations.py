@@ -13,7 +13,7 @@ CONFIGURATION_KEYS = ("batch_size", "patch_size")
 """Numbers of a configuration itself that a variant may change; all others belong to the recipe."""
 
 
-def with_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any]) -> Plans:
+def add_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any]) -> Plans:
     """The plans with one more configuration `name` that inherits from `base` and has other numbers.
 
     Raises:
@@ -26,16 +26,16 @@ def with_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any])
         raise InputError(
             f"plans {plans['plans_name']} have a configuration {name} already: choose another name."
         )
-    check_base(plans, base)
+    check_configuration(plans, base)
     plans = deepcopy(plans)
     plans["configurations"][name] = {"inherits_from": base}
-    return with_numbers(plans, name, numbers)
+    return set_numbers(plans, name, numbers)
 
 
-def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -> Plans:
+def set_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -> Plans:
     """The plans with other numbers in this configuration: recipe numbers, `batch_size`,
     `patch_size`."""
-    check_base(plans, configuration)
+    check_configuration(plans, configuration)
     plans = deepcopy(plans)
     entry = plans["configurations"][configuration]
     entry |= {key: value for key, value in numbers.items() if key in CONFIGURATION_KEYS}
@@ -45,7 +45,7 @@ def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -
     if "patch_size" in numbers:
         from nnunet_liver_ext.planning.network_of_plans import check_patch  # torch takes seconds
 
-        check_patch(inherited(plans, configuration, "architecture"), numbers["patch_size"])
+        check_patch(inherited_value(plans, configuration, "architecture"), numbers["patch_size"])
     if "batch_size" in numbers and not (
         isinstance(numbers["batch_size"], int) and numbers["batch_size"] > 0
     ):
@@ -55,7 +55,7 @@ def with_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -
     return plans
 
 
-def without_cascade(plans: Plans) -> Plans:
+def remove_cascade(plans: Plans) -> Plans:
     """The plans without nnU-Net's cascade, which is not possible with pairs."""
     plans = deepcopy(plans)
     plans["configurations"].pop("3d_cascade_fullres", None)
@@ -64,7 +64,7 @@ def without_cascade(plans: Plans) -> Plans:
     return plans
 
 
-def inherited(plans: Plans, configuration: str, key: str) -> Any:
+def inherited_value(plans: Plans, configuration: str, key: str) -> Any:
     """A key of a configuration or of the nearest ancestor that has it."""
     entry = plans["configurations"][configuration]
     while key not in entry:
@@ -81,7 +81,7 @@ def ancestry(plans: Plans, configuration: str) -> list[str]:
     return names
 
 
-def check_base(plans: Plans, base: str) -> None:
+def check_configuration(plans: Plans, base: str) -> None:
     """InputError if there is no such configuration."""
     if base not in plans["configurations"]:
         known = ", ".join(plans["configurations"])

@@ -59,7 +59,7 @@ class Trace:
     companion_parameters: int
 
 
-def estimate(training: Training, sizes: Sizes) -> Memory:
+def estimate_memory(training: Training, sizes: Sizes) -> Memory:
     """The memory of a training on a GPU.
 
     Raises:
@@ -112,8 +112,13 @@ def trace_step(training: Training, sizes: Sizes, *, mixed: bool = True) -> Trace
         step = TrainingStep(training, sizes)
         with LiveStorages() as live:
             kept = step.run(live, mixed)
-        return Trace(kept, live.peak, _count(step.network), _count(step.objective.companion))
+        return Trace(
+            kept,
+            live.peak,
+            _count_parameters(step.network),
+            _count_parameters(step.objective.companion),
+        )
 
 
-def _count(network: nn.Module | None) -> int:
+def _count_parameters(network: nn.Module | None) -> int:
     return 0 if network is None else sum(parameter.numel() for parameter in network.parameters())

@@ -14,14 +14,14 @@ from typing import Any
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.architectures import plans_entry
 from nnunet_liver_ext.planning.network_of_plans import build_without_weights
-from nnunet_liver_ext.planning.planner import LiverPlanner, too_little
-from nnunet_liver_ext.planning.sizing import (
+from nnunet_liver_ext.planning.nnunet_planners import LiverPlanner, too_little_memory
+from nnunet_liver_ext.planning.patch_search import (
     SMALLEST_BATCH,
     Patch,
-    batch_covering,
-    first_that_fits,
-    ladder,
+    batch_by_dataset_share,
     largest_batch,
+    largest_fitting_patch,
+    patch_ladder,
 )
 
 SHARED_DATA = "nnUNetPlans"
@@ -81,12 +81,14 @@ class NetworkPlanner(LiverPlanner):
         allowed = self.request.architecture.patches(
             network, list(spacing), sizes, self._protocol_patch()
         )
-        patches = ladder(allowed, sizes)
+        patches = patch_ladder(allowed, sizes)
         if self.request.tiny:
             return {**plan, "batch_size": 1, "patch_size": patches[-1]}
-        plan["batch_size"], plan["patch_size"] = self._fitting(plan, spacing, patches)
+        plan["batch_size"], plan["patch_size"] = self._choose_batch_and_patch(
+            plan, spacing, patches
+        )
         if self.fixed_batch is None:
-            most = batch_covering(approximate_n_voxels_dataset, plan["patch_size"])
+            most = batch_by_dataset_share(approximate_n_voxels_dataset, plan["patch_size"])
             plan["batch_size"] = largest_batch(
                 lambda batch: self.memory(plan, spacing, batch).total_gb,
                 self.request.gpu_memory_gb,
@@ -101,7 +103,7 @@ class NetworkPlanner(LiverPlanner):
         }
         super().save_plans(plans)
 
-    def _fitting(
+    def _choose_batch_and_patch(
         self, plan: dict[str, Any], spacing: Any, patches: Sequence[Patch]
     ) -> tuple[int, Patch]:
         """Batch and patch: the largest patch for the protocol's batch or for two; rather one whole
@@ -117,9 +119,9 @@ class NetworkPlanner(LiverPlanner):
             and needed(patches[0], batch) > target
         ):
             batch = 1
-        patch = first_that_fits(patches, lambda patch: needed(patch, batch) <= target)
+        patch = largest_fitting_patch(patches, lambda patch: needed(patch, batch) <= target)
         if patch is None:
-            raise too_little(target, needed(patches[-1], batch))
+            raise too_little_memory(target, needed(patches[-1], batch))
         return batch, patch
 
     def _protocol_patch(self) -> tuple[int, ...] | None:

@@ -3,8 +3,8 @@ for."""
 
 from __future__ import annotations
 
-from nnunet_liver_ext.planning.estimates import KEY
-from nnunet_liver_ext.planning.variants import Plans, ancestry, inherited
+from nnunet_liver_ext.planning.configuration_memory import KEY
+from nnunet_liver_ext.planning.configurations import Plans, ancestry, inherited_value
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
 from nnunet_liver_ext.trainers.recipe import Recipe
 
@@ -20,23 +20,23 @@ def next_commands(dataset: str, plans: Plans, configuration: str) -> list[str]:
         f"nnUNetv2_preprocess -d {dataset} -plans_name {name} -c {preprocessed}",
         (
             f"nnUNetv2_train {dataset} {configuration} 0 -p {name} -tr"
-            f" {suggested_trainer(plans, configuration)}"
+            f" {suggest_trainer(plans, configuration)}"
         ),
     ]
 
 
-def suggested_trainer(plans: Plans, configuration: str) -> str:
+def suggest_trainer(plans: Plans, configuration: str) -> str:
     """The trainer with this strategy and objective that changes fewest numbers, the protocol's own
     first."""
     from nnunet_liver_ext import trainers
 
     try:
-        memory = inherited(plans, configuration, KEY)
+        memory = inherited_value(plans, configuration, KEY)
     except KeyError:  # plans by nnU-Net itself, or of an earlier version
         return ANY_TRAINER
-    network = inherited(plans, configuration, "architecture")["network_class_name"].rpartition(".")[
-        2
-    ]
+    network = inherited_value(plans, configuration, "architecture")[
+        "network_class_name"
+    ].rpartition(".")[2]
     plain = Recipe(strategy=memory["strategy"], objective=memory["objective"])
     recipes = {name: getattr(trainers, name).recipe for name in trainers.__all__}
     fitting = {
@@ -45,22 +45,22 @@ def suggested_trainer(plans: Plans, configuration: str) -> str:
         if (recipe.strategy, recipe.objective) == (plain.strategy, plain.objective)
         and recipe.architecture in (None, network)
     }
-    own = _protocols_own(plans, configuration)
+    preferred = _protocol_trainers(plans, configuration)
     wanted = f"nnUNetTrainer{plain.strategy.title().replace('_', '')}"
 
     def distance(name: str) -> tuple[bool, int, bool, str]:
-        return name not in own, _differences(fitting[name], plain), name != wanted, name
+        return name not in preferred, _count_differences(fitting[name], plain), name != wanted, name
 
     return min(fitting, key=distance, default=ANY_TRAINER)
 
 
-def _protocols_own(plans: Plans, configuration: str) -> tuple[str, ...]:
+def _protocol_trainers(plans: Plans, configuration: str) -> tuple[str, ...]:
     try:
-        return PROTOCOLS[inherited(plans, configuration, "protocol")].trainers
+        return PROTOCOLS[inherited_value(plans, configuration, "protocol")].trainers
     except KeyError:
         return ()
 
 
-def _differences(recipe: Recipe, plain: Recipe) -> int:
+def _count_differences(recipe: Recipe, plain: Recipe) -> int:
     numbers = plain.to_json()
     return sum(value != numbers[key] for key, value in recipe.to_json().items())

@@ -22,11 +22,11 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 )
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.planning.estimates import recipe_of, training_of
-from nnunet_liver_ext.planning.memory import Memory, estimate
+from nnunet_liver_ext.planning.configuration_memory import describe_training, requested_recipe
+from nnunet_liver_ext.planning.memory import Memory, estimate_memory
 from nnunet_liver_ext.planning.network_of_plans import build_without_weights
-from nnunet_liver_ext.planning.request import Request, resolve_request
-from nnunet_liver_ext.planning.sizing import SMALLEST_BATCH, largest_batch
+from nnunet_liver_ext.planning.patch_search import SMALLEST_BATCH, largest_batch
+from nnunet_liver_ext.planning.plan_request import PlanRequest, resolve_request
 from nnunet_liver_ext.planning.training_step import Sizes
 
 MANY_TIMES_COARSER = 2.0
@@ -49,12 +49,12 @@ class LiverPlanner(ExperimentPlanner):
     UNet_reference_val_corresp_bs_2d: int
     UNet_reference_val_corresp_bs_3d: int
 
-    def __init__(self, *args: Any, request: Request | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, request: PlanRequest | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if request is None:
             request = resolve_request(self.dataset_json, gpu_memory_gb=self.UNet_vram_target_GB)
         self.request = request
-        self.training = training_of(self.dataset_json, recipe_of(request))
+        self.training = describe_training(self.dataset_json, requested_recipe(request))
         self.in_plane: tuple[float, ...] | None = None
         if request.spacing_mm is not None and len(request.spacing_mm) == 2:
             self.in_plane = request.spacing_mm
@@ -67,17 +67,17 @@ class LiverPlanner(ExperimentPlanner):
     def determine_fullres_target_spacing(self) -> np.ndarray:
         spacing = np.array(super().determine_fullres_target_spacing(), float)
         if self.in_plane is not None:
-            spacing[self._plane(spacing)] = self.in_plane
+            spacing[self._in_plane_axes(spacing)] = self.in_plane
         return spacing
 
     def determine_transpose(self) -> tuple[list[int], list[int]]:
         if self.in_plane is None:
             return super().determine_transpose()
-        plane = self._plane(np.array(super().determine_fullres_target_spacing()))
+        plane = self._in_plane_axes(np.array(super().determine_fullres_target_spacing()))
         forward = [3 - sum(plane), *plane]
         return forward, [forward.index(axis) for axis in range(3)]
 
-    def _plane(self, spacing: np.ndarray) -> list[int]:
+    def _in_plane_axes(self, spacing: np.ndarray) -> list[int]:
         """The axes of the slices' plane: all but the first, unless another is by far the
         coarsest."""
         coarsest = int(np.argmax(spacing))
@@ -106,7 +106,7 @@ class LiverPlanner(ExperimentPlanner):
 
     def memory(self, plan: dict[str, Any], spacing: Sequence[float], batch_size: int) -> Memory:
         """Of training on such patches."""
-        return estimate(
+        return estimate_memory(
             self.training,
             Sizes(plan["architecture"], tuple(plan["patch_size"]), tuple(spacing), batch_size),
         )
@@ -122,7 +122,7 @@ class NNUNetPlanner(LiverPlanner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.known: dict[int, tuple[float, float]] = {}
+        self.calibrations: dict[int, tuple[float, float]] = {}
         """What `Calibration` has found, by the number of axes."""
 
     def get_plans_for_configuration(
@@ -149,9 +149,9 @@ class NNUNetPlanner(LiverPlanner):
             ):
                 return plan
         self._rule = "ours"
-        return self._fitting(arguments)
+        return self._shrink_until_it_fits(arguments)
 
-    def _fitting(self, arguments: tuple[Any, Any, str, float]) -> dict[str, Any]:
+    def _shrink_until_it_fits(self, arguments: tuple[Any, Any, str, float]) -> dict[str, Any]:
         """nnU-Net's plan for a smaller and smaller aim, until what comes out is within the
         target."""
         target, batch = self.request.gpu_memory_gb, self.fixed_batch or SMALLEST_BATCH
@@ -163,17 +163,17 @@ class NNUNetPlanner(LiverPlanner):
                 plan = super().get_plans_for_configuration(*arguments, {})
                 needed = self._calibration.needed_gb(plan, batch)
                 if needed <= target:
-                    plan["batch_size"] = self.fixed_batch or self._batch_size(plan, arguments[3])
-                    return plan
+                    batch = self.fixed_batch or self._choose_batch_size(plan, arguments[3])
+                    return {**plan, "batch_size": batch}
                 self.UNet_vram_target_GB *= 0.98 * target / needed
         finally:
             self.UNet_vram_target_GB = target
             self.UNet_reference_val_corresp_bs_2d, self.UNet_reference_val_corresp_bs_3d = (
                 references
             )
-        raise too_little(target, needed)
+        raise too_little_memory(target, needed)
 
-    def _batch_size(self, plan: dict[str, Any], dataset_voxels: float) -> int:
+    def _choose_batch_size(self, plan: dict[str, Any], dataset_voxels: float) -> int:
         """As nnU-Net: as many as fit, no more than a share of the dataset, two at least."""
         share = dataset_voxels * self.max_dataset_covered / math.prod(map(int, plan["patch_size"]))
         return largest_batch(
@@ -196,7 +196,7 @@ class NNUNetPlanner(LiverPlanner):
         numbers = self.numbers_in_feature_maps(patch_size, *arguments)
         if self._rule == "nnU-Net's":
             return numbers
-        needed = self._calibration.by_numbers(numbers, patch_size, arguments)
+        needed = self._calibration.gb_of_numbers(numbers, patch_size, arguments)
         reference = (
             self.UNet_reference_val_2d if len(patch_size) == 2 else self.UNet_reference_val_3d
         )
@@ -222,7 +222,7 @@ class Calibration:
         self.batch = planner.fixed_batch or SMALLEST_BATCH
         self.last_sensible: float | None = None
 
-    def by_numbers(self, numbers: float, patch_size: Any, arguments: tuple[Any, ...]) -> float:
+    def gb_of_numbers(self, numbers: float, patch_size: Any, arguments: tuple[Any, ...]) -> float:
         """GB, from nnU-Net's estimate and the arguments for it.
 
         Raises:
@@ -233,13 +233,13 @@ class Calibration:
             "architecture": dict(zip(names, arguments[2:], strict=True)),
             "patch_size": patch_size,
         }
-        fixed, per_number = self._meaning(numbers, plan)
+        fixed, per_number = self._calibrate(numbers, plan)
         needed = fixed + numbers * per_number
         target = self.planner.request.gpu_memory_gb
         if math.prod(map(int, patch_size)) >= self.smallest:
             self.last_sensible = needed
         elif needed > target:
-            raise too_little(target, self.last_sensible or needed)
+            raise too_little_memory(target, self.last_sensible or needed)
         return needed
 
     def needed_gb(self, plan: dict[str, Any], batch_size: int) -> float:
@@ -248,17 +248,20 @@ class Calibration:
             return self.planner.memory(plan, self.spacing, batch_size).total_gb
         network = build_without_weights(plan["architecture"])
         numbers = network.compute_conv_feature_map_size([int(n) for n in plan["patch_size"]])
-        fixed, per_number = self._meaning(numbers, plan)
+        fixed, per_number = self._calibrate(numbers, plan)
         return fixed + MARGIN * numbers * per_number * batch_size / self.batch
 
-    def _meaning(self, numbers: float, plan: dict[str, Any]) -> tuple[float, float]:
+    def _calibrate(self, numbers: float, plan: dict[str, Any]) -> tuple[float, float]:
         """(GB beside the feature maps, GB of a number in them); traced once in 2D and once in
         3D."""
-        known, dims = self.planner.known, len(plan["patch_size"])
-        if dims not in known:
+        calibrations, dims = self.planner.calibrations, len(plan["patch_size"])
+        if dims not in calibrations:
             memory = self.planner.memory(plan, self.spacing, self.batch)
-            known[dims] = (memory.weights_gb + memory.reserved_gb, memory.activations_gb / numbers)
-        return known[dims]
+            calibrations[dims] = (
+                memory.weights_gb + memory.reserved_gb,
+                memory.activations_gb / numbers,
+            )
+        return calibrations[dims]
 
 
 class ResEncPlanner(NNUNetPlanner, ResEncUNetPlanner):
@@ -267,7 +270,7 @@ class ResEncPlanner(NNUNetPlanner, ResEncUNetPlanner):
     stock = ResEncUNetPlanner
 
 
-def too_little(target_gb: float, needed_gb: float) -> InputError:
+def too_little_memory(target_gb: float, needed_gb: float) -> InputError:
     least = math.ceil(needed_gb * 10) / 10
     return InputError(
         f"{target_gb:g} GB are too little for this training: the smallest sensible patch needs"

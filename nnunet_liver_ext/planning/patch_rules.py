@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nnunet_liver_ext.planning.sizing import SHORTEST_AXIS, first_patch, multiples
+from nnunet_liver_ext.planning.patch_search import SHORTEST_AXIS, isotropic_patch, multiples_between
 
 PatchRule = Callable[
     [Any, Sequence[float], Sequence[float], Sequence[float] | None], list[list[int]]
@@ -34,7 +34,7 @@ def isotropic_patches(
     largest: Sequence[float] | None = None,
 ) -> list[list[int]]:
     """nnU-Net's: up to 256³ voxels, isotropic in mm, no larger than the median image."""
-    return _up_to(network, median_size, largest or first_patch(spacing_mm, median_size))
+    return _up_to(network, median_size, largest or isotropic_patch(spacing_mm, median_size))
 
 
 def whole_images(
@@ -49,7 +49,7 @@ def whole_images(
 
 def _up_to(network: Any, median_size: Sequence[float], largest: Sequence[float]) -> list[list[int]]:
     return [
-        multiples(step, smallest=SMALLEST_FEATURE_MAP * step, largest=min(most, size))
+        multiples_between(step, smallest=SMALLEST_FEATURE_MAP * step, largest=min(most, size))
         for (_, step), most, size in zip(network.patch_sizes, largest, median_size, strict=True)
     ]
 
@@ -67,7 +67,7 @@ def slabs(
     return [
         [SHORTEST_AXIS + 2 * network.neighbours],
         *(
-            multiples(step, smallest=SMALLEST_SLICE_EDGE, largest=edge)
+            multiples_between(step, smallest=SMALLEST_SLICE_EDGE, largest=edge)
             for step, edge in zip(steps, edges, strict=True)
         ),
     ]

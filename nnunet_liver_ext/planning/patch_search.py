@@ -21,26 +21,26 @@ SHORTEST_AXIS = 4
 """nnU-Net's blurring fails on patches with fewer voxels along an axis."""
 
 
-def first_patch(spacing_mm: Sequence[float], median_size: Sequence[float]) -> list[float]:
+def isotropic_patch(spacing_mm: Sequence[float], median_size: Sequence[float]) -> list[float]:
     """nnU-Net's first patch: isotropic in mm, with 256³ voxels, no larger than the median image."""
     density = [1 / mm for mm in spacing_mm]
     scale = (FIRST_VOLUME / math.prod(density)) ** (1 / len(density))
     return [min(round(scale * one), size) for one, size in zip(density, median_size, strict=True)]
 
 
-def multiples(step: int, *, smallest: float, largest: float) -> list[int]:
+def multiples_between(step: int, *, smallest: float, largest: float) -> list[int]:
     """Multiples of `step`, ascending: the last is the first that reaches `largest`, the first the
     first of `smallest`."""
-    last = _rounded_up(max(largest, SHORTEST_AXIS), step)
-    first = min(_rounded_up(max(smallest, SHORTEST_AXIS), step), last)
+    last = _round_up(max(largest, SHORTEST_AXIS), step)
+    first = min(_round_up(max(smallest, SHORTEST_AXIS), step), last)
     return list(range(first, last + 1, step))
 
 
-def _rounded_up(size: float, step: int) -> int:
+def _round_up(size: float, step: int) -> int:
     return math.ceil(size / step) * step
 
 
-def ladder(allowed: Sequence[Sequence[int]], median_size: Sequence[float]) -> list[Patch]:
+def patch_ladder(allowed: Sequence[Sequence[int]], median_size: Sequence[float]) -> list[Patch]:
     """Patches from the largest to the smallest.
 
     Args:
@@ -62,7 +62,7 @@ def ladder(allowed: Sequence[Sequence[int]], median_size: Sequence[float]) -> li
         places[shares.index(max(shares))] -= 1
 
 
-def first_that_fits(patches: Sequence[Patch], fits: Callable[[Patch], bool]) -> Patch | None:
+def largest_fitting_patch(patches: Sequence[Patch], fits: Callable[[Patch], bool]) -> Patch | None:
     """The largest patch of a ladder that fits, None if not even the smallest does. Asks about a few
     patches only."""
     low, high = 0, len(patches)  # all before low are too large
@@ -82,15 +82,15 @@ def largest_batch(
     batch evenly."""
     if largest <= smallest:
         return smallest
-    first, next_one = memory_gb(smallest), memory_gb(smallest + 1)
-    guess = smallest + int(max(0.0, target_gb - first) / max(next_one - first, 1e-9))
+    first, after = memory_gb(smallest), memory_gb(smallest + 1)
+    guess = smallest + int(max(0.0, target_gb - first) / max(after - first, 1e-9))
     batch = max(smallest, min(guess, largest))
     while batch > smallest and memory_gb(batch) > target_gb:
         batch -= 1
     return batch
 
 
-def batch_covering(dataset_voxels: float, patch_size: Sequence[int]) -> int:
+def batch_by_dataset_share(dataset_voxels: float, patch_size: Sequence[int]) -> int:
     """The batch that is 5 % of the dataset, nnU-Net's precaution against overfitting; two at
     least."""
     return max(SMALLEST_BATCH, round(dataset_voxels * LARGEST_SHARE / math.prod(patch_size)))

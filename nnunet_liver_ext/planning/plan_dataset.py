@@ -16,11 +16,11 @@ from nnunet_liver_ext.environment import dataset_folder, nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.planning import variants
+from nnunet_liver_ext.planning import configurations
 from nnunet_liver_ext.planning.architectures import find_architecture
-from nnunet_liver_ext.planning.request import Request, resolve_request
+from nnunet_liver_ext.planning.configurations import Plans
+from nnunet_liver_ext.planning.plan_request import PlanRequest, resolve_request
 from nnunet_liver_ext.planning.tiny_plans import make_tiny
-from nnunet_liver_ext.planning.variants import Plans
 from nnunet_liver_ext.trainers.protocols import find_protocol
 
 
@@ -85,7 +85,7 @@ def plan_dataset(
         objective=objective,
         protocol=protocol,
         spacing_mm=spacing_mm,
-        numbers={} if name is not None else _of_recipe(numbers or {}),
+        numbers={} if name is not None else _recipe_numbers(numbers or {}),
         gpu_memory_gb=gpu_memory_gb,
         tiny=tiny,
     )
@@ -94,14 +94,14 @@ def plan_dataset(
         _check_existing(path, raw / "dataset.json", request if asked_for_network else None)
     else:
         _copy_splits(raw, path.parent, overwrite=overwrite)
-        with _as_it_was_on_failure(path):
+        with _restore_on_failure(path):
             _run_nnunet_planner(raw, request, path, processes, overwrite)
-            _save(_adapted(_read_json(path), dataset_json, request), path)
+            _save(_adapt(_read_json(path), dataset_json, request), path)
     plans = _read_json(path)
     if name is not None:
-        _save(variants.with_variant(plans, name, base, numbers or {}), path)
+        _save(configurations.add_variant(plans, name, base, numbers or {}), path)
     elif numbers:
-        _save(variants.with_numbers(plans, base, numbers), path)
+        _save(configurations.set_numbers(plans, base, numbers), path)
     return path
 
 
@@ -119,7 +119,7 @@ def plans_file(dataset: int | str, plans_name: str) -> Path:
     return nnunet_folder("preprocessed") / raw.name / f"{plans_name}.json"
 
 
-def _check_existing(path: Path, dataset_json: Path, request: Request | None) -> None:
+def _check_existing(path: Path, dataset_json: Path, request: PlanRequest | None) -> None:
     """InputError if the plans are older than the dataset, or not those that are asked for."""
     if not _is_newer(path, dataset_json):
         raise InputError(f"{path}: older than the dataset; plan anew with --overwrite.")
@@ -139,7 +139,7 @@ def _check_existing(path: Path, dataset_json: Path, request: Request | None) -> 
 
 
 @contextmanager
-def _as_it_was_on_failure(path: Path) -> Iterator[None]:
+def _restore_on_failure(path: Path) -> Iterator[None]:
     """nnU-Net's planner writes its plans before they are ours; half of them must not stay."""
     before = path.read_bytes() if path.exists() else None
     try:
@@ -151,18 +151,18 @@ def _as_it_was_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
-def _adapted(plans: Plans, dataset_json: Mapping[str, Any], request: Request) -> Plans:
-    from nnunet_liver_ext.planning.estimates import with_memory
+def _adapt(plans: Plans, dataset_json: Mapping[str, Any], request: PlanRequest) -> Plans:
+    from nnunet_liver_ext.planning.configuration_memory import add_memory
 
     if PairLabels.from_dataset_json(dataset_json) is not None:
-        plans = variants.without_cascade(plans)
+        plans = configurations.remove_cascade(plans)
     if request.tiny:
         plans = make_tiny(plans, request.architecture)
-    return with_memory(plans, dataset_json, request)
+    return add_memory(plans, dataset_json, request)
 
 
 def _run_nnunet_planner(
-    raw: Path, request: Request, path: Path, processes: int, overwrite: bool
+    raw: Path, request: PlanRequest, path: Path, processes: int, overwrite: bool
 ) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 
@@ -203,11 +203,13 @@ def _check_recipe_numbers(numbers: Mapping[str, Any]) -> None:
     from nnunet_liver_ext.trainers.overrides import override_known
     from nnunet_liver_ext.trainers.recipe import Recipe
 
-    override_known(Recipe(strategy="single_input"), _of_recipe(numbers), "--set")
+    override_known(Recipe(strategy="single_input"), _recipe_numbers(numbers), "--set")
 
 
-def _of_recipe(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in numbers.items() if key not in variants.CONFIGURATION_KEYS}
+def _recipe_numbers(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value for key, value in numbers.items() if key not in configurations.CONFIGURATION_KEYS
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from nnunet_liver_ext.planning.architecture_entry import Architecture
 from nnunet_liver_ext.planning.architectures import find_architecture
 from nnunet_liver_ext.trainers.protocols import Protocol, find_protocol
 
-Spacing = tuple[float, float, float] | tuple[float, float]
+TargetSpacing = tuple[float, float, float] | tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class PlanRequest:
     """What the plan command was asked for, complete."""
 
     architecture: Architecture
@@ -27,7 +27,7 @@ class Request:
     strategy: str
     objective: str
     protocol: Protocol | None = None
-    spacing_mm: Spacing | None = None
+    spacing_mm: TargetSpacing | None = None
     """Target spacing (z, y, x); two numbers: of the slices' plane, and their distance stays; None:
     nnU-Net's choice."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +55,7 @@ def resolve_request(
     numbers: Mapping[str, Any] | None = None,
     gpu_memory_gb: float = 8.0,
     tiny: bool = False,
-) -> Request:
+) -> PlanRequest:
     """What is not said, the protocol, the dataset or the architecture says.
 
     Raises:
@@ -66,7 +66,7 @@ def resolve_request(
     if preset is not None:
         _check_protocol(preset, dataset_json)
     chosen = find_architecture(architecture or (preset.architecture if preset else "nnunet"))
-    own_options = (
+    protocol_options = (
         preset.architecture_options if preset and preset.architecture == chosen.name else {}
     )
     if options and chosen.is_nnunets:
@@ -77,13 +77,13 @@ def resolve_request(
     spacing = (
         spacing_mm if spacing_mm is not None else (_protocol_spacing(preset) or chosen.spacing_mm)
     )
-    return Request(
+    return PlanRequest(
         architecture=chosen,
-        options={**own_options, **(options or {})},
-        strategy=_strategy_for(dataset_json, strategy, objective),
-        objective=_objective(objective, spacing),
+        options={**protocol_options, **(options or {})},
+        strategy=_choose_strategy(dataset_json, strategy, objective),
+        objective=_check_objective(objective, spacing),
         protocol=preset,
-        spacing_mm=None if spacing is None else _checked_spacing(spacing),
+        spacing_mm=None if spacing is None else _check_spacing(spacing),
         numbers=numbers or {},
         gpu_memory_gb=gpu_memory_gb,
         tiny=tiny,
@@ -116,7 +116,7 @@ def _protocol_spacing(protocol: Protocol | None) -> tuple[float, ...] | None:
     return tuple(mm for mm in protocol.spacing if mm is not None)
 
 
-def _checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
+def _check_spacing(spacing_mm: Sequence[float]) -> TargetSpacing:
     if len(spacing_mm) not in (2, 3) or not all(0 < mm < 1000 for mm in spacing_mm):
         raise InputError(
             f"spacing {','.join(map(str, spacing_mm))}: give Z,Y,X in mm, or Y,X to leave the"
@@ -125,7 +125,7 @@ def _checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
     return tuple(float(mm) for mm in spacing_mm)  # type: ignore[return-value]
 
 
-def _strategy_for(dataset_json: Mapping[str, Any], asked: str | None, objective: str) -> str:
+def _choose_strategy(dataset_json: Mapping[str, Any], asked: str | None, objective: str) -> str:
     from nnunet_liver_ext.networks.strategies import STRATEGIES
 
     is_pair = PairLabels.from_dataset_json(dataset_json) is not None
@@ -156,7 +156,7 @@ def _strategy_for(dataset_json: Mapping[str, Any], asked: str | None, objective:
     return asked
 
 
-def _objective(name: str, spacing_mm: Sequence[float] | None) -> str:
+def _check_objective(name: str, spacing_mm: Sequence[float] | None) -> str:
     from nnunet_liver_ext.trainers.objectives import OBJECTIVES
 
     if name not in OBJECTIVES:

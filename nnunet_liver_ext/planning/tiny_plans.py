@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 from nnunet_liver_ext.planning.architecture_entry import Architecture, TinySizes
-from nnunet_liver_ext.planning.sizing import SHORTEST_AXIS
-from nnunet_liver_ext.planning.variants import Plans, ancestry, check_base
+from nnunet_liver_ext.planning.configurations import Plans, ancestry, check_configuration
+from nnunet_liver_ext.planning.patch_search import SHORTEST_AXIS
 
 CONFIGURATIONS = ("3d_fullres", "2d")
 """The first that a dataset has becomes tiny."""
@@ -33,7 +33,7 @@ def make_tiny(plans: Plans, architecture: Architecture) -> Plans:
         InputError: the plans have neither of the two.
     """
     name = next((name for name in CONFIGURATIONS if name in plans["configurations"]), "3d_fullres")
-    check_base(plans, name)
+    check_configuration(plans, name)
     plans = deepcopy(plans)
     entry = plans["configurations"][name]
     arguments = entry["architecture"]["arch_kwargs"]

@@ -31,8 +31,8 @@ def by_voxels(training: Training, sizes: Sizes) -> Memory:
 @pytest.fixture
 def memory_by_voxels(monkeypatch: pytest.MonkeyPatch) -> Callable[[Training, Sizes], Memory]:
     """Replaces the traced step, which takes half a second for a network of full size."""
-    from nnunet_liver_ext.planning import estimates, planner
+    from nnunet_liver_ext.planning import configuration_memory, nnunet_planners
 
-    for module in (estimates, planner):
-        monkeypatch.setattr(module, "estimate", by_voxels)
+    for module in (configuration_memory, nnunet_planners):
+        monkeypatch.setattr(module, "estimate_memory", by_voxels)
     return by_voxels

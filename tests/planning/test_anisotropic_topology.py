@@ -12,7 +12,7 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import (
 )
 
 from nnunet_liver_ext.networks.anisotropic_unet import FEATURES, KERNEL_SIZES, STRIDES
-from nnunet_liver_ext.planning.topology import anisotropic_topology, features_of
+from nnunet_liver_ext.planning.anisotropic_topology import anisotropic_topology, doubling_features
 
 LARGE = (80.0, 400.0, 400.0)
 
@@ -27,7 +27,7 @@ def test_the_papers_topology_at_its_spacings(slices_mm: float):
         as_lists(STRIDES),
         as_lists(KERNEL_SIZES),
     )
-    assert features_of(5) == list(FEATURES)
+    assert doubling_features(5) == list(FEATURES)
 
 
 @pytest.mark.parametrize("slices_mm", [4.0, 5.0])

@@ -10,13 +10,13 @@ import pytest
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.architectures import NNUNET, TINY_NNUNET
-from nnunet_liver_ext.planning.tiny_plans import make_tiny
-from nnunet_liver_ext.planning.variants import (
-    inherited,
-    with_numbers,
-    with_variant,
-    without_cascade,
+from nnunet_liver_ext.planning.configurations import (
+    add_variant,
+    inherited_value,
+    remove_cascade,
+    set_numbers,
 )
+from nnunet_liver_ext.planning.tiny_plans import make_tiny
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def plans() -> dict[str, Any]:
 
 
 CHANGES = [
-    lambda plans: with_variant(
+    lambda plans: add_variant(
         plans, "mine", "3d_fullres", {"num_epochs": 5, "patch_size": [16, 64, 64]}
     ),
-    lambda plans: with_numbers(plans, "3d_fullres", {"num_epochs": 5, "batch_size": 4}),
+    lambda plans: set_numbers(plans, "3d_fullres", {"num_epochs": 5, "batch_size": 4}),
     lambda plans: make_tiny(plans, NNUNET),
-    without_cascade,
+    remove_cascade,
 ]
 
 
@@ -72,7 +72,7 @@ def test_what_goes_in_stays_as_it_is(change, plans):
 
 
 def test_a_variant_inherits_and_carries_its_numbers(plans):
-    found = with_variant(
+    found = add_variant(
         plans,
         "mine",
         "3d_fullres",
@@ -87,46 +87,44 @@ def test_a_variant_inherits_and_carries_its_numbers(plans):
     assert {name: found["configurations"][name] for name in plans["configurations"]} == plans[
         "configurations"
     ]
-    assert inherited(found, "mine", "spacing") == [3.0, 1.5, 1.5]
-    assert inherited(found, "mine", "batch_size") == 4
+    assert inherited_value(found, "mine", "spacing") == [3.0, 1.5, 1.5]
+    assert inherited_value(found, "mine", "batch_size") == 4
 
 
 def test_a_variant_of_a_variant(plans):
-    found = with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
-    found = with_variant(found, "mine_too", "mine", {"patch_size": [16, 64, 64]})
+    found = add_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
+    found = add_variant(found, "mine_too", "mine", {"patch_size": [16, 64, 64]})
     assert found["configurations"]["mine_too"] == {
         "inherits_from": "mine",
         "patch_size": [16, 64, 64],
     }
-    assert inherited(found, "mine_too", "recipe") == {"num_epochs": 5}
+    assert inherited_value(found, "mine_too", "recipe") == {"num_epochs": 5}
 
 
 def test_a_variant_without_numbers(plans):
-    assert with_variant(plans, "same", "2d", {})["configurations"]["same"] == {
-        "inherits_from": "2d"
-    }
+    assert add_variant(plans, "same", "2d", {})["configurations"]["same"] == {"inherits_from": "2d"}
 
 
 def test_numbers_are_added_to_those_that_are_there(plans):
-    found = with_numbers(plans, "3d_fullres", {"num_epochs": 5, "initial_lr": 0.1})
-    found = with_numbers(found, "3d_fullres", {"num_epochs": 6})
+    found = set_numbers(plans, "3d_fullres", {"num_epochs": 5, "initial_lr": 0.1})
+    found = set_numbers(found, "3d_fullres", {"num_epochs": 6})
     assert found["configurations"]["3d_fullres"]["recipe"] == {"num_epochs": 6, "initial_lr": 0.1}
 
 
 @pytest.mark.parametrize("name", ["a__b", "__", ""])
 def test_names_that_nnunet_would_split(name: str, plans):
     with pytest.raises(InputError, match="splits folder names at '__'"):
-        with_variant(plans, name, "3d_fullres", {})
+        add_variant(plans, name, "3d_fullres", {})
 
 
 def test_a_name_that_is_taken_and_a_base_that_is_missing(plans):
     with pytest.raises(InputError, match="nnUNetPlans have a configuration 3d_lowres already"):
-        with_variant(plans, "3d_lowres", "3d_fullres", {})
+        add_variant(plans, "3d_lowres", "3d_fullres", {})
     message = "no configuration 3d_full; there are 2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres"
     with pytest.raises(InputError, match=message):
-        with_variant(plans, "mine", "3d_full", {})
+        add_variant(plans, "mine", "3d_full", {})
     with pytest.raises(InputError, match=message):
-        with_numbers(plans, "3d_full", {})
+        set_numbers(plans, "3d_full", {})
 
 
 @pytest.mark.parametrize(
@@ -147,14 +145,14 @@ def test_a_patch_that_does_not_fit_the_strides(patch, plans):
     with pytest.raises(
         InputError, match=r"must be 3 multiples of the network's strides \[2, 8, 8\]"
     ):
-        with_numbers(plans, "3d_fullres", {"patch_size": patch})
-    assert with_numbers(plans, "3d_fullres", {"patch_size": [2, 8, 8]})
+        set_numbers(plans, "3d_fullres", {"patch_size": patch})
+    assert set_numbers(plans, "3d_fullres", {"patch_size": [2, 8, 8]})
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, "2", None])
 def test_a_batch_size_that_is_none(batch_size, plans):
     with pytest.raises(InputError, match="batch_size must be a whole number above 0"):
-        with_numbers(plans, "3d_fullres", {"batch_size": batch_size})
+        set_numbers(plans, "3d_fullres", {"batch_size": batch_size})
 
 
 @pytest.fixture
@@ -192,7 +190,7 @@ def test_tiny_plans(name: str, fixture: str, request: pytest.FixtureRequest):
     assert len(kwargs["n_conv_per_stage_decoder"]) == stages - 1
     assert kwargs["conv_bias"] is True
     assert entry["recipe"]["num_epochs"] == 10
-    assert with_numbers(
+    assert set_numbers(
         found, name, {"patch_size": list(TINY_NNUNET[name].patch)}
     )  # its patch fits its strides
 
@@ -218,24 +216,24 @@ def test_tiny_patches_of_slices(flat_plans):
 
 
 def test_tiny_plans_of_slices_keep_their_variants(flat_plans):
-    found = make_tiny(with_variant(flat_plans, "mine", "2d", {"num_epochs": 5}), NNUNET)
+    found = make_tiny(add_variant(flat_plans, "mine", "2d", {"num_epochs": 5}), NNUNET)
     assert set(found["configurations"]) == {"2d", "mine"}
 
 
 def test_tiny_plans_keep_the_variants_that_they_can(plans):
-    plans = with_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
-    plans = with_variant(plans, "mine_too", "mine", {"num_epochs": 6})
-    plans = with_variant(plans, "flat", "2d", {"num_epochs": 7})
+    plans = add_variant(plans, "mine", "3d_fullres", {"num_epochs": 5})
+    plans = add_variant(plans, "mine_too", "mine", {"num_epochs": 6})
+    plans = add_variant(plans, "flat", "2d", {"num_epochs": 7})
     assert set(make_tiny(plans, NNUNET)["configurations"]) == {"3d_fullres", "mine", "mine_too"}
 
 
 def test_pairs_have_no_cascade(plans):
-    found = without_cascade(plans)
+    found = remove_cascade(plans)
     assert set(found["configurations"]) == {"2d", "3d_lowres", "3d_fullres"}
     assert not any("next_stage" in entry for entry in found["configurations"].values())
-    assert without_cascade(found) == found
+    assert remove_cascade(found) == found
 
 
 def test_an_unknown_ancestor(plans):
     with pytest.raises(KeyError):
-        inherited(plans, "2d", "nothing of the kind")
+        inherited_value(plans, "2d", "nothing of the kind")

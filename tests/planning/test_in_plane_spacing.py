@@ -15,7 +15,7 @@ from nnunetv2.inference.export_prediction import (
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_liver_ext.planning.plan_dataset import plan_dataset
-from tests.planning.made_up import IMAGES, write_dataset
+from tests.planning.made_up_datasets import IMAGES, write_dataset
 
 SPACING, SHAPE = (3.0, 1.5, 1.5), (13, 40, 44)
 

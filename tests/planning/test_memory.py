@@ -12,12 +12,12 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES, plans_entry
-from nnunet_liver_ext.planning.estimates import training_of
-from nnunet_liver_ext.planning.memory import estimate, trace_step
+from nnunet_liver_ext.planning.configuration_memory import describe_training
+from nnunet_liver_ext.planning.memory import estimate_memory, trace_step
 from nnunet_liver_ext.planning.traced_step import LiveStorages
 from nnunet_liver_ext.planning.training_step import Sizes, Training, TrainingStep
 from nnunet_liver_ext.trainers.recipe import Recipe
-from tests.planning.made_up import IMAGES, PAIRS, TUMOURS
+from tests.planning.made_up_datasets import IMAGES, PAIRS, TUMOURS
 
 
 def nnunets(dims: int, *, residual: bool = False) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_nnunets_reference_is_eight_gigabytes(
     """`ExperimentPlanner`: 560e6 numbers in the feature maps of a sample, two in a batch, 85e6 and
     twelve in 2D."""
     architecture = nnunets(dims)
-    memory = estimate(ORDINARY, Sizes(architecture, patch, (1.0,) * dims, batch))
+    memory = estimate_memory(ORDINARY, Sizes(architecture, patch, (1.0,) * dims, batch))
     scaled = memory.activations_gb * reference / numbers_in_feature_maps(architecture, patch)
     at_reference = memory.total_gb - memory.activations_gb + scaled
     assert at_reference == pytest.approx(8.0, rel=0.01 if dims == 3 else 0.12)
@@ -85,7 +85,7 @@ def test_nnunets_reference_is_eight_gigabytes(
 
 def test_nnunets_residual_encoder_takes_what_its_planner_says():
     """`nnUNetPlannerResEncM`: "Target is ~9-11 GB VRAM max"."""
-    memory = estimate(
+    memory = estimate_memory(
         ORDINARY, Sizes(nnunets(3, residual=True), (128, 128, 128), (1.0, 1.0, 1.0), 2)
     )
     assert 9.0 <= memory.total_gb <= 11.0
@@ -105,7 +105,7 @@ def tiny_sizes(name: str, options: dict[str, Any] | None = None) -> Sizes:
 
 
 def of_pairs(strategy: str, objective: str, **numbers: Any) -> Training:
-    return training_of(PAIRS, Recipe(strategy=strategy, objective=objective, **numbers))
+    return describe_training(PAIRS, Recipe(strategy=strategy, objective=objective, **numbers))
 
 
 STEPS = [
@@ -114,8 +114,8 @@ STEPS = [
     ("di2in", None, of_pairs("single_input", "gan", companion_steps=3, companion_batch_size=4)),
     ("slice", None, of_pairs("dual_output", "dice_ce", optimizer="adam")),
     ("models-genesis", None, of_pairs("dual_output_specialized", "similarity_elastic")),
-    ("anisotropic", None, training_of(IMAGES, Recipe(strategy="one_view"))),
-    ("slice", None, training_of(TUMOURS, Recipe(strategy="image_alone"))),
+    ("anisotropic", None, describe_training(IMAGES, Recipe(strategy="one_view"))),
+    ("slice", None, describe_training(TUMOURS, Recipe(strategy="image_alone"))),
 ]
 
 
@@ -164,7 +164,7 @@ def test_both_images_of_a_pair_are_a_batch_of_twice_as_many():
     sizes = tiny_sizes("anisotropic")
     pairs = trace_step(of_pairs("single_input", "dice_ce"), sizes)
     ordinary = trace_step(
-        training_of(IMAGES, Recipe(strategy="one_view")), replace(sizes, batch_size=4)
+        describe_training(IMAGES, Recipe(strategy="one_view")), replace(sizes, batch_size=4)
     )
     assert pairs.peak == pytest.approx(ordinary.peak, rel=0.03)
     assert pairs.segmentor_parameters == ordinary.segmentor_parameters
@@ -204,20 +204,23 @@ def test_companions_are_counted(objective: str):
 def test_weights_and_optimizers(numbers: dict[str, Any], bytes_per_weight: int):
     training, sizes = of_pairs("single_input", "dice_ce", **numbers), tiny_sizes("models-genesis")
     weights = trace_step(training, sizes).segmentor_parameters
-    assert estimate(training, sizes).weights_gb == pytest.approx(weights * bytes_per_weight / 1e9)
+    assert estimate_memory(training, sizes).weights_gb == pytest.approx(
+        weights * bytes_per_weight / 1e9
+    )
 
 
 def test_an_organ_mask_is_no_input():
     sizes = tiny_sizes("slice")
-    with_mask = trace_step(training_of(TUMOURS, Recipe(strategy="image_alone")), sizes)
-    without = trace_step(training_of(IMAGES, Recipe(strategy="one_view")), sizes)
+    with_mask = trace_step(describe_training(TUMOURS, Recipe(strategy="image_alone")), sizes)
+    without = trace_step(describe_training(IMAGES, Recipe(strategy="one_view")), sizes)
     assert with_mask == without
 
 
 def test_more_patches_need_more():
     training, sizes = of_pairs("single_input", "dice_ce"), tiny_sizes("di2in")
     totals = [
-        estimate(training, replace(sizes, batch_size=batch)).activations_gb for batch in (2, 3, 4)
+        estimate_memory(training, replace(sizes, batch_size=batch)).activations_gb
+        for batch in (2, 3, 4)
     ]
     assert totals[2] - totals[1] == pytest.approx(totals[1] - totals[0], rel=0.02)
     assert totals[1] > 1.4 * totals[0]

@@ -17,13 +17,13 @@ from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size
 from nnunet_liver_ext.networks.strategies import STRATEGIES
 from nnunet_liver_ext.planning.architecture_entry import Architecture, Arguments, TinySizes
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
-from nnunet_liver_ext.planning.next_steps import suggested_trainer
+from nnunet_liver_ext.planning.configurations import set_numbers
+from nnunet_liver_ext.planning.next_steps import suggest_trainer
 from nnunet_liver_ext.planning.plan_dataset import plan_dataset
-from nnunet_liver_ext.planning.variants import with_numbers
 from nnunet_liver_ext.trainers import nnUNetTrainerDI2IN, nnUNetTrainerSingleInput
 from nnunet_liver_ext.trainers.dataset_check import check_dataset
 from tests.networks.small_networks import noise
-from tests.planning.made_up import PAIRS, write_dataset
+from tests.planning.made_up_datasets import PAIRS, write_dataset
 
 # 1. The network: what an author writes.
 
@@ -95,10 +95,10 @@ def test_it_is_planned_within_memory(empty_root: Path):
     assert entry["architecture"]["network_class_name"] == f"{__name__}.TwoLevels"
     assert all(n % 2 == 0 for n in entry["patch_size"])
     assert 0.7 * 4.0 < entry["memory"]["estimated_gb"] <= 4.0
-    assert with_numbers(plans, "3d_fullres", {"patch_size": [8, 10, 12]})
+    assert set_numbers(plans, "3d_fullres", {"patch_size": [8, 10, 12]})
     with pytest.raises(InputError, match="TwoLevels cannot take patches of 8 x 11 x 12 voxels"):
-        with_numbers(plans, "3d_fullres", {"patch_size": [8, 11, 12]})
-    assert suggested_trainer(plans, "3d_fullres") == "nnUNetTrainerSingleInput"
+        set_numbers(plans, "3d_fullres", {"patch_size": [8, 11, 12]})
+    assert suggest_trainer(plans, "3d_fullres") == "nnUNetTrainerSingleInput"
 
 
 def test_its_tiny_plans_are_its_own(empty_root: Path):

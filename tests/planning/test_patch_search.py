@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_liver_ext.planning.sizing import (
-    batch_covering,
-    first_patch,
-    first_that_fits,
-    ladder,
+from nnunet_liver_ext.planning.patch_search import (
+    batch_by_dataset_share,
+    isotropic_patch,
     largest_batch,
-    multiples,
+    largest_fitting_patch,
+    multiples_between,
+    patch_ladder,
 )
 
 
 def test_the_first_patch_is_nnunets():
-    assert first_patch((1.0, 1.0, 1.0), (500, 500, 500)) == [256, 256, 256]
-    isotropic_mm = first_patch((2.0, 1.0, 1.0), (900, 900, 900))
+    assert isotropic_patch((1.0, 1.0, 1.0), (500, 500, 500)) == [256, 256, 256]
+    isotropic_mm = isotropic_patch((2.0, 1.0, 1.0), (900, 900, 900))
     assert isotropic_mm == [
         round(256 / 2 ** (2 / 3)),
         round(256 * 2 ** (1 / 3)),
         round(256 * 2 ** (1 / 3)),
     ]
-    assert first_patch((1.0, 1.0, 1.0), (40, 500.5, 200)) == [40, 256, 200]
+    assert isotropic_patch((1.0, 1.0, 1.0), (40, 500.5, 200)) == [40, 256, 200]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def test_the_first_patch_is_nnunets():
     ],
 )
 def test_multiples(step: int, smallest: int, largest: int, expected: list[int]):
-    assert multiples(step, smallest=smallest, largest=largest) == expected
+    assert multiples_between(step, smallest=smallest, largest=largest) == expected
 
 
 def test_the_axis_that_is_longest_beside_the_images_becomes_shorter_first():
-    patches = ladder([[4, 8], [16, 32, 48]], (8, 96))
+    patches = patch_ladder([[4, 8], [16, 32, 48]], (8, 96))
     assert patches == [(8, 48), (4, 48), (4, 32), (4, 16)]
 
 
@@ -57,7 +57,7 @@ def test_the_axis_that_is_longest_beside_the_images_becomes_shorter_first():
     limit=st.integers(0, 300**3),
 )
 def test_the_largest_that_fits_is_the_first_of_the_ladder(sizes: list[list[int]], limit: int):
-    patches = ladder(sizes, [200.0] * len(sizes))
+    patches = patch_ladder(sizes, [200.0] * len(sizes))
     assert patches[0] == tuple(one[-1] for one in sizes)
     assert patches[-1] == tuple(one[0] for one in sizes)
     asked = []
@@ -67,7 +67,7 @@ def test_the_largest_that_fits_is_the_first_of_the_ladder(sizes: list[list[int]]
         return math.prod(patch) <= limit
 
     expected = next((patch for patch in patches if math.prod(patch) <= limit), None)
-    assert first_that_fits(patches, fits) == expected
+    assert largest_fitting_patch(patches, fits) == expected
     assert len(asked) <= math.ceil(math.log2(len(patches) + 1))
 
 
@@ -86,5 +86,5 @@ def test_a_batch_that_grows_faster_than_it_seemed():
 
 
 def test_no_more_than_a_twentieth_of_the_dataset():
-    assert batch_covering(100 * 64**3, (64, 64, 64)) == 5
-    assert batch_covering(10 * 64**3, (64, 64, 64)) == 2
+    assert batch_by_dataset_share(100 * 64**3, (64, 64, 64)) == 5
+    assert batch_by_dataset_share(10 * 64**3, (64, 64, 64)) == 2

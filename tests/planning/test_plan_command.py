@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
-from nnunet_liver_ext.planning.next_steps import ANY_TRAINER, suggested_trainer
+from nnunet_liver_ext.planning.next_steps import ANY_TRAINER, suggest_trainer
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
-from tests.planning.made_up import IMAGES, PAIRS, write_dataset
+from tests.planning.made_up_datasets import IMAGES, PAIRS, write_dataset
 
 WIDE = {"COLUMNS": "300", "TERMINAL_WIDTH": "300"}
 
@@ -103,7 +103,7 @@ def test_help_loads_no_network():
 
 def test_plans_that_keep_no_estimate_have_no_suggestion():
     plans = {"configurations": {"3d_fullres": {"architecture": {}}}}
-    assert suggested_trainer(plans, "3d_fullres") == ANY_TRAINER
+    assert suggest_trainer(plans, "3d_fullres") == ANY_TRAINER
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_the_suggested_trainer_has_the_strategy_and_the_objective(
 ):
     memory = {"strategy": strategy, "objective": objective}
     entry = {"memory": memory, "architecture": {"network_class_name": "somewhere.PlainConvUNet"}}
-    assert suggested_trainer({"configurations": {"3d_fullres": entry}}, "3d_fullres") == trainer
+    assert suggest_trainer({"configurations": {"3d_fullres": entry}}, "3d_fullres") == trainer

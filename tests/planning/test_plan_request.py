@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.planning.estimates import recipe_of
+from nnunet_liver_ext.planning.configuration_memory import requested_recipe
 from nnunet_liver_ext.planning.plan_dataset import default_plans_name
-from nnunet_liver_ext.planning.request import resolve_request
+from nnunet_liver_ext.planning.plan_request import resolve_request
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
-from tests.planning.made_up import IMAGES, PAIRS, TUMOURS
+from tests.planning.made_up_datasets import IMAGES, PAIRS, TUMOURS
 
 PREREGISTERED = {**IMAGES, "preregistered": {"fixed": "T2", "moving": "T1"}}
 
@@ -53,7 +53,7 @@ def test_what_a_protocol_says(
     request = resolve_request(dataset_json, protocol=protocol)
     assert (request.architecture.name, request.spacing_mm) == (architecture, spacing)
     assert request.options == PROTOCOLS[protocol].architecture_options
-    recipe = recipe_of(request)
+    recipe = requested_recipe(request)
     assert {key: getattr(recipe, key) for key in PROTOCOLS[protocol].numbers} == PROTOCOLS[
         protocol
     ].numbers
@@ -69,8 +69,8 @@ def test_what_is_asked_for_comes_after_the_protocol():
     )
     assert request.spacing_mm == (4.0, 1.0, 1.0)
     assert request.options == {"padding": "valid", "n_conv_per_stage": 1}
-    assert recipe_of(request).optimizer == "sgd"
-    assert recipe_of(request).num_epochs == 160
+    assert requested_recipe(request).optimizer == "sgd"
+    assert requested_recipe(request).num_epochs == 160
 
 
 def test_options_of_a_protocols_network_are_not_those_of_another():

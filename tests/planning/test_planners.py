@@ -19,20 +19,20 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.anisotropic_unet import KERNEL_SIZES, STRIDES
-from nnunet_liver_ext.planning import estimates
+from nnunet_liver_ext.planning import configuration_memory
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
-from nnunet_liver_ext.planning.estimates import sizes_of, training_of
+from nnunet_liver_ext.planning.configuration_memory import configuration_sizes, describe_training
 from nnunet_liver_ext.planning.network_of_plans import build_without_weights
 from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
 from nnunet_liver_ext.trainers.recipe import Recipe
 from tests.planning.conftest import by_voxels
-from tests.planning.made_up import IMAGES, PAIRS, TUMOURS, write_dataset
+from tests.planning.made_up_datasets import IMAGES, PAIRS, TUMOURS, write_dataset
 
 LARGE = {"spacing": (4.0, 1.0, 1.0), "shape": (64, 360, 400)}
 
 
-def planned(
+def plan(
     root: Path,
     dataset_json: dict[str, Any],
     *,
@@ -64,9 +64,7 @@ def test_every_architecture_is_planned_within_memory(
     architecture: str, dataset_json: dict[str, Any], empty_root: Path, memory_by_voxels: Any
 ):
     asked = {"architecture": architecture, "gpu_memory_gb": 2.2}
-    plans = planned(
-        empty_root, dataset_json, spacing=(4.0, 1.0, 1.0), shape=(48, 128, 144), **asked
-    )
+    plans = plan(empty_root, dataset_json, spacing=(4.0, 1.0, 1.0), shape=(48, 128, 144), **asked)
     entry = plans["configurations"]["3d_fullres"]
     assert entry["architecture"]["network_class_name"] == ARCHITECTURES[architecture].network
     assert entry["architecture"]["arch_kwargs"]["strides"][0] == [1, 1, 1]
@@ -77,7 +75,8 @@ def test_every_architecture_is_planned_within_memory(
     assert ("2d" in plans["configurations"]) == (architecture in ("nnunet", "resenc"))
     memory = entry["memory"]
     needed = by_voxels(
-        training_of(dataset_json, Recipe(strategy="one_view")), sizes_of(plans, "3d_fullres")
+        describe_training(dataset_json, Recipe(strategy="one_view")),
+        configuration_sizes(plans, "3d_fullres"),
     ).total_gb
     assert memory["estimated_gb"] == pytest.approx(needed, abs=1e-3)
     assert needed <= 2.2
@@ -90,7 +89,7 @@ def test_every_architecture_is_planned_within_memory(
 def test_more_memory_is_used(architecture: str, empty_root: Path, memory_by_voxels: Any):
     def used(gb: float) -> float:
         name = f"plans_{gb:g}"
-        plans = planned(
+        plans = plan(
             empty_root,
             PAIRS,
             **LARGE,
@@ -109,7 +108,7 @@ def test_more_memory_is_used(architecture: str, empty_root: Path, memory_by_voxe
 def test_the_papers_topology_comes_out_of_its_data(
     slices_mm: float, empty_root: Path, memory_by_voxels: Any
 ):
-    plans = planned(
+    plans = plan(
         empty_root,
         IMAGES,
         spacing=(slices_mm, 1.0, 1.0),
@@ -126,9 +125,7 @@ def test_the_papers_topology_comes_out_of_its_data(
 
 
 def test_di2in_takes_whole_volumes_of_3_mm(empty_root: Path, memory_by_voxels: Any):
-    entry = planned(empty_root, IMAGES, **LARGE, architecture="di2in")["configurations"][
-        "3d_fullres"
-    ]
+    entry = plan(empty_root, IMAGES, **LARGE, architecture="di2in")["configurations"]["3d_fullres"]
     assert entry["spacing"] == [3.0, 3.0, 3.0]
     assert entry["median_image_size_in_voxels"] == [85.0, 120.0, 133.0]
     assert entry["patch_size"] == [96, 128, 144]
@@ -139,7 +136,7 @@ def test_di2in_rather_takes_one_whole_volume_than_two_parts(
     empty_root: Path, memory_by_voxels: Any
 ):
     whole_gb = 96 * 128 * 144 * 1e-6 + 1.25
-    entry = planned(empty_root, IMAGES, **LARGE, architecture="di2in", gpu_memory_gb=whole_gb + 0.1)
+    entry = plan(empty_root, IMAGES, **LARGE, architecture="di2in", gpu_memory_gb=whole_gb + 0.1)
     entry = entry["configurations"]["3d_fullres"]
     assert (entry["patch_size"], entry["batch_size"]) == ([96, 128, 144], 1)
 
@@ -150,7 +147,7 @@ def test_di2in_rather_takes_one_whole_volume_than_two_parts(
 def test_slabs_have_four_slices_with_all_their_neighbours(
     options: dict[str, Any], slices: int, empty_root: Path, memory_by_voxels: Any
 ):
-    entry = planned(
+    entry = plan(
         empty_root,
         IMAGES,
         spacing=(4.0, 1.0, 1.0),
@@ -164,7 +161,7 @@ def test_slabs_have_four_slices_with_all_their_neighbours(
 
 
 def test_vgg11_has_its_own_features(empty_root: Path, memory_by_voxels: Any):
-    plans = planned(empty_root, IMAGES, architecture="slice", options={"encoder": "vgg11"})
+    plans = plan(empty_root, IMAGES, architecture="slice", options={"encoder": "vgg11"})
     assert build(plans)[0].vgg11_names()
 
 
@@ -175,7 +172,7 @@ def test_unpadded_patches_fit_the_network_and_the_memory(empty_root: Path, memor
             "options": {"padding": "valid"},
             "gpu_memory_gb": gb,
         }
-        plans = planned(empty_root, IMAGES, **LARGE, **asked, plans_name=f"plans_{gb:g}")
+        plans = plan(empty_root, IMAGES, **LARGE, **asked, plans_name=f"plans_{gb:g}")
         _, size, output = build(plans)
         assert tuple(output.shape[2:]) == tuple(
             n - 2 * margin for n, margin in zip(size, (20, 92, 92), strict=True)
@@ -192,23 +189,23 @@ def test_too_little_memory_says_how_much_would_do(empty_root: Path, memory_by_vo
     with pytest.raises(
         InputError, match=r"^1\.3 GB are too little for this training: .* needs 1\.4 GB; plan with"
     ):
-        planned(empty_root, IMAGES, **LARGE, architecture="models-genesis", gpu_memory_gb=1.3)
-    least = planned(empty_root, IMAGES, architecture="models-genesis", gpu_memory_gb=1.4)
+        plan(empty_root, IMAGES, **LARGE, architecture="models-genesis", gpu_memory_gb=1.3)
+    least = plan(empty_root, IMAGES, architecture="models-genesis", gpu_memory_gb=1.4)
     patch = least["configurations"]["3d_fullres"]["patch_size"]
     assert patch[0] == 32
     assert max(patch) < 64
     with pytest.raises(InputError, match="GB are too little for this training"):
-        planned(empty_root, IMAGES, architecture="nnunet", gpu_memory_gb=1.26)
+        plan(empty_root, IMAGES, architecture="nnunet", gpu_memory_gb=1.26)
 
 
 def test_single_slices_are_nothing_for_volumes(empty_root: Path, memory_by_voxels: Any):
     with pytest.raises(
         InputError, match=r"holds single slices, and slice is for volumes: .* configuration 2d"
     ):
-        planned(
+        plan(
             empty_root, IMAGES, spacing=(999.0, 1.0, 1.0), shape=(1, 300, 300), architecture="slice"
         )
-    assert list(planned(empty_root, IMAGES)["configurations"]) == ["2d"]
+    assert list(plan(empty_root, IMAGES)["configurations"]) == ["2d"]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ def test_protocols(
     empty_root: Path,
     memory_by_voxels,
 ):
-    plans = planned(empty_root, dataset_json, **LARGE, protocol=protocol, gpu_memory_gb=11.0)
+    plans = plan(empty_root, dataset_json, **LARGE, protocol=protocol, gpu_memory_gb=11.0)
     assert plans["plans_name"] == ARCHITECTURES[PROTOCOLS[protocol].architecture].plans_name
     entry = plans["configurations"]["3d_fullres"]
     assert {key: entry[key] for key in expected} == expected
@@ -245,12 +242,12 @@ def test_protocols(
 
 
 def test_the_distance_of_slices_can_stay_as_it_is(empty_root: Path, memory_by_voxels: Any):
-    plans = planned(empty_root, IMAGES, **LARGE, architecture="nnunet", spacing_mm=(2.0, 2.0))
+    plans = plan(empty_root, IMAGES, **LARGE, architecture="nnunet", spacing_mm=(2.0, 2.0))
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
     entry = plans["configurations"]["3d_fullres"]
     assert entry["spacing"] == [2.0, 2.0]
     assert entry["median_image_size_in_voxels"] == [64.0, 180.0, 200.0]
-    assert sizes_of(plans, "3d_fullres").spacing_mm == (4.0, 2.0, 2.0)
+    assert configuration_sizes(plans, "3d_fullres").spacing_mm == (4.0, 2.0, 2.0)
     assert entry["data_identifier"] == "nnUNetPlans_3d_fullres_2x2mm"
 
 
@@ -262,7 +259,7 @@ def test_the_slices_are_those_of_the_file_unless_another_axis_is_far_coarser(
     spacing: Any, shape: Any, forward: list[int], empty_root: Path, memory_by_voxels: Any
 ):
     asked = {"architecture": "anisotropic", "spacing_mm": (1.5, 1.5)}
-    plans = planned(empty_root, IMAGES, spacing=spacing, shape=shape, **asked)
+    plans = plan(empty_root, IMAGES, spacing=spacing, shape=shape, **asked)
     assert plans["transpose_forward"] == forward
     assert [forward[plans["transpose_backward"][axis]] for axis in range(3)] == [0, 1, 2]
     size = [round(n * mm / 1.5) for n, mm in zip(shape, spacing, strict=True)]
@@ -276,7 +273,7 @@ def test_data_at_nnunets_own_spacing_serve_all_architectures(
     empty_root: Path, memory_by_voxels: Any
 ):
     names = {
-        planned(empty_root, IMAGES, architecture=name)["configurations"]["3d_fullres"][
+        plan(empty_root, IMAGES, architecture=name)["configurations"]["3d_fullres"][
             "data_identifier"
         ]
         for name in ("nnunet", "resenc", "anisotropic", "slice", "models-genesis")
@@ -287,7 +284,7 @@ def test_data_at_nnunets_own_spacing_serve_all_architectures(
 def test_an_ordinary_dataset_gets_nnunets_own_plan(empty_root: Path):
     """With the traced step: patches of about 128³, for which nnU-Net's rule and ours agree on 8
     GB."""
-    plans = planned(empty_root, IMAGES, spacing=(5.0, 1.2, 1.2), shape=(44, 288, 320))
+    plans = plan(empty_root, IMAGES, spacing=(5.0, 1.2, 1.2), shape=(44, 288, 320))
     with quiet():
         ExperimentPlanner(601, plans_name="stock").plan_experiment()
     stock = json.loads(
@@ -309,14 +306,14 @@ def test_an_ordinary_dataset_gets_nnunets_own_plan(empty_root: Path):
 def test_plans_of_something_else_are_not_taken_for_those_asked_for(
     empty_root: Path, memory_by_voxels: Any
 ):
-    planned(empty_root, IMAGES, architecture="slice", plans_name="mine")
-    planned(empty_root, IMAGES, plans_name="mine")  # nothing is said of the network: they are kept
+    plan(empty_root, IMAGES, architecture="slice", plans_name="mine")
+    plan(empty_root, IMAGES, plans_name="mine")  # nothing is said of the network: they are kept
     with pytest.raises(
         InputError, match=r"mine\.json: was planned for .*SliceUNet; give other plans another name"
     ):
-        planned(empty_root, IMAGES, architecture="di2in", plans_name="mine")
+        plan(empty_root, IMAGES, architecture="di2in", plans_name="mine")
     with pytest.raises(InputError, match="another name"):
-        planned(empty_root, IMAGES, protocol="antaros", plans_name="mine")
+        plan(empty_root, IMAGES, protocol="antaros", plans_name="mine")
 
 
 def test_a_failure_leaves_no_half_of_a_plan(
@@ -327,16 +324,16 @@ def test_a_failure_leaves_no_half_of_a_plan(
 
     path = plans_path(empty_root)
     with monkeypatch.context() as patch:
-        patch.setattr(estimates, "with_memory", fail)
+        patch.setattr(configuration_memory, "add_memory", fail)
         with pytest.raises(InputError, match="it does not fit"):
-            planned(empty_root, IMAGES)
+            plan(empty_root, IMAGES)
         assert not path.exists()
-    planned(empty_root, IMAGES)
+    plan(empty_root, IMAGES)
     before = path.read_bytes()
-    monkeypatch.setattr(estimates, "with_memory", fail)
+    monkeypatch.setattr(configuration_memory, "add_memory", fail)
     monkeypatch.setattr(planner_api, "extract_fingerprint_dataset", lambda *_, **__: None)
     with pytest.raises(InputError, match="it does not fit"):
-        planned(empty_root, IMAGES, overwrite=True, gpu_memory_gb=3.0)
+        plan(empty_root, IMAGES, overwrite=True, gpu_memory_gb=3.0)
     assert path.read_bytes() == before
 
 

@@ -11,9 +11,9 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
+from nnunet_liver_ext.planning.configurations import set_numbers
 from nnunet_liver_ext.planning.plan_dataset import plan_dataset
-from nnunet_liver_ext.planning.variants import with_numbers
-from tests.planning.made_up import IMAGES, TUMOURS, write_dataset
+from tests.planning.made_up_datasets import IMAGES, TUMOURS, write_dataset
 
 CASES = [(name, {}) for name in ARCHITECTURES] + [
     ("anisotropic", {"padding": "valid"}),
@@ -46,7 +46,7 @@ def test_a_tiny_network_takes_its_patch(
     ]
     assert entry["memory"]["activations_gb"] < 0.1
     assert entry["recipe"]["num_epochs"] == 10
-    assert with_numbers(plans, "3d_fullres", {"patch_size": entry["patch_size"]})
+    assert set_numbers(plans, "3d_fullres", {"patch_size": entry["patch_size"]})
     assert entry["architecture"]["arch_kwargs"].get("neighbours", 0) == options.get("neighbours", 0)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnunet_liver_ext.planning.estimates import sizes_of, training_of
+from nnunet_liver_ext.planning.configuration_memory import configuration_sizes, describe_training
 from nnunet_liver_ext.planning.training_step import TrainingStep
 from nnunet_liver_ext.trainers.phases import BOTH
 from tests.training import make_trainer, quietly
@@ -45,8 +45,8 @@ def test_the_traced_step_has_the_losses_of_the_trainer(
     quietly(trainer.initialize)
     batch, *further = first_batches(trainer, 4)
     plans = json.loads(json.dumps(trainer.plans_manager.plans))
-    training = training_of(trainer.dataset_json, trainer.recipe)
-    step = TrainingStep(training, sizes_of(plans, "3d_fullres"))
+    training = describe_training(trainer.dataset_json, trainer.recipe)
+    step = TrainingStep(training, configuration_sizes(plans, "3d_fullres"))
     step.network.load_state_dict(trainer.network.state_dict())
     step.objective.load_state_dict(trainer.objective.state_dict())
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import nnunet_liver_ext.trainers as package
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.losses.voxel_terms import NOT_COUNTED, VOXEL_TERMS, voxel_term
-from nnunet_liver_ext.planning.estimates import sizes_of, training_of
+from nnunet_liver_ext.planning.configuration_memory import configuration_sizes, describe_training
 from nnunet_liver_ext.planning.memory import trace_step
 from nnunet_liver_ext.trainers.base import LiverTrainer
 from nnunet_liver_ext.trainers.named.losses import ADVERSARIAL, SINGLE_INPUT
@@ -189,8 +189,8 @@ def test_its_range_holds(nnunet_root: Path, tmp_path: Path):
 def test_memory_counts_them(nnunet_root: Path, tmp_path: Path):
     def trace(name: str, **numbers: Any) -> Any:
         trainer = make_trainer(nnunet_root, tmp_path, name, **numbers)
-        training = training_of(trainer.dataset_json, trainer.recipe)
-        return trace_step(training, sizes_of(trainer.plans_manager.plans, "3d_fullres"))
+        training = describe_training(trainer.dataset_json, trainer.recipe)
+        return trace_step(training, configuration_sizes(trainer.plans_manager.plans, "3d_fullres"))
 
     plain = trace("nnUNetTrainerBCE")
     assert trace("nnUNetTrainerTversky").kept > plain.kept
