@@ -116,7 +116,7 @@ class Metric:
 
     @property
     def higher_is_better(self) -> bool:
-        """For what is compared: of metrics that are best at zero the absolute value."""
+        """Whether more is better; where zero is best, less of the absolute value is."""
         return self.better == "higher"
 
     @property
@@ -144,7 +144,7 @@ class Metric:
 
     @property
     def smallest_difference(self) -> float:
-        """By default, two values count as equal below it; 0 counts any difference."""
+        """The default below which two values count as equal; 0 counts any difference."""
         return DICE_REPEATABILITY if self.dice_like else 0.0
 
     @property

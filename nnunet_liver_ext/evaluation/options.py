@@ -24,7 +24,7 @@ class Options:
     """
 
     tolerance_mm: float = 2.0
-    """Of the surface Dice; 0 or more."""
+    """Distance within which the surface Dice counts a border voxel as right; 0 or more."""
     convention: Convention = "standard"
     """What lies beyond the volume, see `metrics`; "chaos" also gives the four values of CHAOS's own
     evaluation."""
@@ -75,4 +75,5 @@ class Options:
         return not self.only or what in self.only
 
     def to_json(self) -> dict[str, Any]:
+        """The options as results.json has them."""
         return {**asdict(self), "lesions": list(self.lesions), "only": list(self.only)}

@@ -26,8 +26,7 @@ def pair_rows(table: pd.DataFrame) -> pd.DataFrame:
 def group_rows(
     table: pd.DataFrame, columns: Sequence[str]
 ) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
-    """The rows that share the values of these columns (two or more), in the order in which they
-    come."""
+    """The rows that share the values of two or more columns, in the order in which they come."""
     return [
         (tuple(map(str, cast(tuple, values))), rows)
         for values, rows in table.groupby(list(columns), sort=False)
@@ -35,10 +34,10 @@ def group_rows(
 
 
 def empty_masks(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Where a mask is empty: case, modality, class, and which one ("reference", "prediction" or
-    "both").
+    """Which masks are empty, as far as volumes were measured.
 
-    Known from the volumes; without them there are none.
+    Returns:
+        case, modality, class, and empty: "reference", "prediction" or "both".
     """
     volumes = table[table.metric.isin(["volume_prediction", "volume_reference"])]
     return [

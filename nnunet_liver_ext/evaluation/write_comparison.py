@@ -27,8 +27,7 @@ OPTIONAL_FILES = ("ranking.csv", "run_to_run.csv")
 def write_comparison(
     comparison: ModelComparison, out: Path, *, overwrite: bool = False
 ) -> list[str]:
-    """Writes comparison.csv, .md, .tex, .png and .json, report.html, and ranking.csv and
-    run_to_run.csv where there are any.
+    """Writes `COMPARISON_FILES`, and of `OPTIONAL_FILES` those that there is something for.
 
     Returns:
         Names of the files. comparison.csv is written last: where it is, the others are.

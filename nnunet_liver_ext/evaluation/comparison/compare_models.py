@@ -32,12 +32,12 @@ class ModelComparison:
     """What came out of a comparison."""
 
     table: pd.DataFrame
-    """As `statistics.compare_paired`, with `optimistic_a` and `optimistic_b`: the checkpoint was
-    chosen on these cases."""
+    """What `compare_paired` gives, with `optimistic_a` and `optimistic_b`: the checkpoint was chosen
+    on these cases."""
     ranking: pd.DataFrame
-    """As `statistics.stability.ranking_stability` for each metric; empty for two models."""
+    """What `stability.ranking_stability` gives for each metric; empty for two models."""
     runs: pd.DataFrame
-    """As `statistics.stability.run_to_run`; empty without splits."""
+    """What `stability.run_to_run` gives; empty without splits."""
     notes: list[str]
     settings: dict[str, Any]
     results: dict[str, pd.DataFrame]
@@ -88,7 +88,7 @@ def compare_results(
         unit=unit,
         seed=seed,
     )
-    chosen = [own.name for own in results if own.chosen_on_these_cases]
+    chosen = [model.name for model in results if model.chosen_on_these_cases]
     return ModelComparison(
         table=compared.assign(
             **{f"optimistic_{side}": compared[f"model_{side}"].isin(chosen) for side in "ab"}
@@ -101,7 +101,7 @@ def compare_results(
         runs=_runs(table, folds, compared_metrics) if folds is not None else pd.DataFrame(),
         notes=_notes(table, results, metrics, patients_given=patients is not None),
         settings={
-            "models": [own.name for own in results],
+            "models": [model.name for model in results],
             "baseline": baseline,
             "unit": unit,
             "smallest_difference": (
@@ -110,15 +110,11 @@ def compare_results(
             "resamples": RESAMPLES,
             "seed": seed,
         },
-        results={own.name: own_rows for own, own_rows in _by_model(table, results)},
+        results={
+            model.name: table[table["model"] == model.name].drop(columns="model")
+            for model in results
+        },
     )
-
-
-def _by_model(
-    table: pd.DataFrame, results: Sequence[ModelResults]
-) -> list[tuple[ModelResults, pd.DataFrame]]:
-    """Each model's rows of the table of all."""
-    return [(own, table[table["model"] == own.name].drop(columns="model")) for own in results]
 
 
 def _ranking(table: pd.DataFrame, metrics: Sequence[str], seed: int) -> pd.DataFrame:
@@ -130,7 +126,9 @@ def _ranking(table: pd.DataFrame, metrics: Sequence[str], seed: int) -> pd.DataF
 
 def _runs(table: pd.DataFrame, folds: Mapping[str, int], metrics: Sequence[str]) -> pd.DataFrame:
     return run_to_run(
-        {str(name): own for name, own in table.groupby("model", sort=False)}, folds, metrics=metrics
+        {str(name): rows for name, rows in table.groupby("model", sort=False)},
+        folds,
+        metrics=metrics,
     )
 
 
@@ -153,7 +151,7 @@ def _notes(
             f"no patient is named for {len(without)} of the cases ({without[0]}): each counts as"
             " its own patient."
         )
-    if unknown := [own.name for own in results if not own.measured]:
+    if unknown := [model.name for model in results if not model.measured]:
         notes.append(
             f"how {', '.join(unknown)} was measured is not known (no results.json): it is taken to"
             " be as the others were."

@@ -1,5 +1,4 @@
-"""What a comparison of models starts from: folders of `nnunet_liver evaluate`, how each was
-measured, patients and folds."""
+"""What a comparison of models starts from: results, how they were measured, patients and folds."""
 
 from __future__ import annotations
 
@@ -16,13 +15,12 @@ from nnunet_liver_ext.json_files import read_json
 COLUMNS = ("case", "modality", "class", "metric", "value", "unit")
 CHOSEN = "checkpoint_chosen_on_these_cases"
 CHOSEN_BY_TRAINING = "checkpoint_was_chosen_on_these_cases"
-"""In validation/summary.json, see `trainers.scores.name_the_summary`."""
+"""The same entry as training writes it into validation/summary.json."""
 
 
 @dataclass(frozen=True)
 class ModelResults:
-    """Results of one model: `table` as results.csv, and what results.json and summary.json beside
-    it say."""
+    """Results of one model, and what the results.json and summary.json beside them say."""
 
     name: str
     path: Path
@@ -76,8 +74,9 @@ def results_file(path: Path) -> Path:
 
 
 def default_names(files: Sequence[Path]) -> list[str]:
-    """Names of the folders, or of those above where these are equal; a file not called results.csv
-    gives its own name.
+    """Names of the folders, or of those above where these are equal.
+
+    A file that is not called results.csv gives its own name.
 
     Raises:
         InputError: two results are one file.
@@ -92,7 +91,7 @@ def default_names(files: Sequence[Path]) -> list[str]:
         for file in resolved
     ]
     for depth in range(min(map(len, parts))):
-        names = [own[depth] for own in parts]
+        names = [folders[depth] for folders in parts]
         if len(set(names)) == len(names):
             return names
     raise InputError(
@@ -176,7 +175,9 @@ def combine_results(
     Raises:
         InputError: a case is not in `patients`, or no case is in two results.
     """
-    table = pd.concat([own.table.assign(model=own.name) for own in results], ignore_index=True)
+    table = pd.concat(
+        [model.table.assign(model=model.name) for model in results], ignore_index=True
+    )
     if patients is not None:
         without = sorted(set(table["case"]) - set(patients))
         if without:
@@ -185,11 +186,11 @@ def combine_results(
                 " needs one."
             )
         table["patient"] = table["case"].map(dict(patients))
-    cases = [set(own.table["case"]) for own in results]
+    cases = [set(model.table["case"]) for model in results]
     if not any(cases[i] & cases[j] for i in range(len(cases)) for j in range(i)):
         first = ", ".join(
-            f"{own.name}: {min(of_own, default='none')}"
-            for own, of_own in zip(results, cases, strict=True)
+            f"{model.name}: {min(of_model, default='none')}"
+            for model, of_model in zip(results, cases, strict=True)
         )
         raise InputError(
             f"the results have no case in common ({first}): are their cases named in the same way?"
@@ -210,7 +211,9 @@ def _described(file: Path) -> tuple[dict[str, Any], bool]:
         )
     measured = {name: value for name, value in flat.items() if value is not None}
     return measured, any(
-        bool(own.get(key)) for own in (content, summary) for key in (CHOSEN, CHOSEN_BY_TRAINING)
+        bool(entries.get(key))
+        for entries in (content, summary)
+        for key in (CHOSEN, CHOSEN_BY_TRAINING)
     )
 
 

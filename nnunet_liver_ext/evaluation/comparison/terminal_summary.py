@@ -26,8 +26,7 @@ WIDEST = {"Difference": 10, "Verdict": 11}
 
 
 def comparison_tables(comparison: pd.DataFrame) -> Iterator[Table | Text]:
-    """For each two models a table with the columns that fit a terminal and the sentences; then what
-    the columns are."""
+    """For each two models a table and the sentences; then what the columns are."""
     for _, rows in group_rows(comparison, ["model_a", "model_b"]):
         yield _table(text_table(rows, COMPARISON)[SHOWN], model_names(rows.iloc[0].to_dict()))
         yield Text(
@@ -44,10 +43,10 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
         {
             "Measure": measure,
             "Object": name,
-            **dict(zip(own["Model"], own["Cell"], strict=True)),
-            "tau": own["Kendall's tau"].iloc[0],
+            **dict(zip(of_object["Model"], of_object["Cell"], strict=True)),
+            "tau": of_object["Kendall's tau"].iloc[0],
         }
-        for (measure, name), own in group_rows(text, ["Measure", "Object"])
+        for (measure, name), of_object in group_rows(text, ["Measure", "Object"])
     ]
     below = (
         "Rank by the mean, and how often the model comes first when patients are drawn anew; tau:"

@@ -37,8 +37,7 @@ def _object(row: ComparisonRow) -> str:
 
 
 def model_name(row: ComparisonRow, side: str) -> str:
-    """Name of model "a" or "b"; an asterisk marks one whose checkpoint was chosen on these
-    cases."""
+    """Name of model "a" or "b"; an asterisk: its checkpoint was chosen on these cases."""
     return f"{row[f'model_{side}']}{'*' * bool(row.get(f'optimistic_{side}', False))}"
 
 
@@ -154,8 +153,7 @@ def markdown(
 
 
 def latex(comparison: pd.DataFrame) -> str:
-    r"""The table for a paper. It needs \usepackage{booktabs}; it is wide: small type, landscape, or
-    fewer columns."""
+    r"""The table for a paper. It needs \usepackage{booktabs}, and it is wide."""
     text = text_table(comparison, COMPARISON).drop(columns="Verdict")
     columns = "".join("l" if name in WORDS else "r" for name in text.columns)
     table = text.map(escaped_latex).to_latex(index=False, escape=False, column_format=columns)

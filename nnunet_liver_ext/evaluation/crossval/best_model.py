@@ -46,16 +46,16 @@ class BestModel:
 
     @property
     def name(self) -> str:
+        """The model with the highest score."""
         return next(iter(self.scores))
 
     @property
     def is_clear(self) -> bool:
-        """Every other model is worse: significantly, and by no less than the smallest difference of
-        interest."""
+        """Whether every other model is worse by the verdict of `compare_paired`."""
         return bool((self.comparison["verdict"] == "worse").all())
 
     def sentences(self) -> list[str]:
-        """For a reader: which one, how sure, and one sentence for each other model."""
+        """Which model is best, how sure that is, and one sentence for each other model."""
         first = (
             ""
             if math.isnan(self.first)
@@ -107,25 +107,28 @@ def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) 
     Raises:
         InputError: the models have different modalities or classes.
     """
-    repetitions = tuple(sorted(set.intersection(*(set(own) for own in tables.values()))))
+    repetitions = tuple(sorted(set.intersection(*(set(of_model) for of_model in tables.values()))))
     dice = {
-        name: _dice(pd.concat([own[number] for number in repetitions]))
-        for name, own in tables.items()
+        name: _dice(pd.concat([of_model[number] for number in repetitions]))
+        for name, of_model in tables.items()
     }
-    objects = {name: own.groupby(OBJECT, sort=False)["value"].mean() for name, own in dice.items()}
+    objects = {
+        name: rows.groupby(OBJECT, sort=False)["value"].mean() for name, rows in dice.items()
+    }
     _check_objects(objects)
-    means = {name: float(own.mean()) for name, own in objects.items()}
+    means = {name: float(scores.mean()) for name, scores in objects.items()}
     scores = dict(sorted(means.items(), key=lambda item: -item[1]))
     table = pd.concat(
-        [_of_each_case(own).assign(model=name) for name, own in dice.items()], ignore_index=True
+        [_mean_of_each_case(rows).assign(model=name) for name, rows in dice.items()],
+        ignore_index=True,
     )
     comparison = compare_paired(table, next(iter(scores)), metrics=["dice"], seed=seed)
     ranking = ranking_stability(table, "dice", seed=seed)
     return BestModel(
         scores,
         {
-            name: {_name(index): float(value) for index, value in own.items()}
-            for name, own in objects.items()
+            name: {_name(index): float(value) for index, value in of_model.items()}
+            for name, of_model in objects.items()
         },
         repetitions,
         float(ranking[ranking["model"] == next(iter(scores))]["first"].iloc[0]),
@@ -141,7 +144,7 @@ def _dice(table: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(["case", "patient", *OBJECT], sort=False)["value"].mean().reset_index()
 
 
-def _of_each_case(dice: pd.DataFrame) -> pd.DataFrame:
+def _mean_of_each_case(dice: pd.DataFrame) -> pd.DataFrame:
     """The mean over modalities and classes of each case, as a table of results."""
     of_cases = dice.groupby(["case", "patient"], sort=False)["value"].mean().reset_index()
     return of_cases.assign(modality="all", **{"class": "masks"}, metric="dice", unit="1")

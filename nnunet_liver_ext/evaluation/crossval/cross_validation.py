@@ -26,7 +26,7 @@ from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
 
 CHECKPOINT_CHOSEN = "checkpoint_chosen_on_these_cases"
-"""In results.json, where `nnunet_liver compare` looks for it."""
+"""An entry of results.json, where `nnunet_liver compare` looks for it."""
 BEST = "best.json"
 
 
@@ -41,7 +41,7 @@ class EvaluatedRepetition:
 
     @property
     def title(self) -> str:
-        """For a terminal."""
+        """Model and repetition, for a terminal."""
         return (
             self.model
             if self.folder.name == self.model
@@ -59,13 +59,16 @@ class CrossvalResults:
     notes: list[str]
 
     def raise_for_failures(self) -> None:
+        """SomeCasesFailed if there are failures."""
         failures = [
-            CaseFailure(f"{one.title}: {failure.case}", failure.reason)
-            for one in self.evaluated
-            for failure in one.evaluation.failures
+            CaseFailure(f"{repetition.title}: {failure.case}", failure.reason)
+            for repetition in self.evaluated
+            for failure in repetition.evaluation.failures
         ]
         if failures:
-            raise SomeCasesFailed(failures, sum(one.evaluation.total for one in self.evaluated))
+            raise SomeCasesFailed(
+                failures, sum(repetition.evaluation.total for repetition in self.evaluated)
+            )
 
 
 def evaluate_crossvals(
@@ -78,8 +81,7 @@ def evaluate_crossvals(
     overwrite: bool = False,
     **settings: Any,
 ) -> CrossvalResults:
-    """Measures the cross-validation of each model and writes OUT/MODEL/results.csv and its
-    companions.
+    """Measures the cross-validation of each model and writes its results into OUT/MODEL.
 
     A repeated cross-validation gives OUT/MODEL/repetition_0, repetition_1, ...; several models also
     give OUT/best.json.
@@ -99,9 +101,9 @@ def evaluate_crossvals(
             different datasets or have no repetition in common, or there are results already.
             Nothing is written then.
     """
-    found = {name: find_crossval(folder) for name, folder in models.items()}
-    _check_models(found)
-    places = {name: _places(crossval, out / name) for name, crossval in found.items()}
+    crossvals = {name: find_crossval(folder) for name, folder in models.items()}
+    _check_models(crossvals)
+    places = {name: _places(crossval, out / name) for name, crossval in crossvals.items()}
     if not overwrite:
         for places_of_model in places.values():
             for folder in places_of_model.values():
@@ -118,33 +120,33 @@ def evaluate_crossvals(
             images,
             settings,
         )
-        for name, crossval in found.items()
+        for name, crossval in crossvals.items()
         for repetition in crossval.repetitions
     ]
     best = None
-    if len(found) > 1:
+    if len(crossvals) > 1:
         tables = {
-            name: {one.repetition.number: one for one in evaluated if one.model == name}
-            for name in found
+            name: {result.repetition.number: result for result in evaluated if result.model == name}
+            for name in crossvals
         }
         best = find_best(
             {
-                name: {number: one.evaluation.table for number, one in own.items()}
-                for name, own in tables.items()
+                name: {number: result.evaluation.table for number, result in of_model.items()}
+                for name, of_model in tables.items()
             },
             optimistic=[
                 name
-                for name, own in tables.items()
-                if any(is_optimistic(one) for one in own.values())
+                for name, of_model in tables.items()
+                if any(is_optimistic(result) for result in of_model.values())
             ],
         )
         best.write(out / BEST)
-    return CrossvalResults(evaluated, best, _notes(found, evaluated))
+    return CrossvalResults(evaluated, best, _notes(crossvals, evaluated))
 
 
-def is_optimistic(one: EvaluatedRepetition) -> bool:
-    """The checkpoint of a fold was chosen on the very cases that it predicts."""
-    return one.repetition.chosen_on_these_cases
+def is_optimistic(evaluated: EvaluatedRepetition) -> bool:
+    """Whether the checkpoint of a fold was chosen on the very cases that it predicts."""
+    return evaluated.repetition.chosen_on_these_cases
 
 
 def _evaluate(
@@ -187,18 +189,23 @@ def _places(crossval: CrossValidation, folder: Path) -> dict[int, Path]:
     }
 
 
-def _check_models(found: Mapping[str, CrossValidation]) -> None:
-    datasets = {name: crossval.dataset for name, crossval in found.items()}
+def _check_models(crossvals: Mapping[str, CrossValidation]) -> None:
+    datasets = {name: crossval.dataset for name, crossval in crossvals.items()}
     if len(set(datasets.values())) > 1:
         listed = ", ".join(f"{name}: {dataset}" for name, dataset in datasets.items())
         raise InputError(
             f"the models are of different datasets ({listed}): evaluate those of one dataset"
             " together."
         )
-    if not set.intersection(*({one.number for one in own.repetitions} for own in found.values())):
+    if not set.intersection(
+        *(
+            {repetition.number for repetition in crossval.repetitions}
+            for crossval in crossvals.values()
+        )
+    ):
         listed = ", ".join(
-            f"{name}: {', '.join(str(one.number) for one in own.repetitions)}"
-            for name, own in found.items()
+            f"{name}: {', '.join(str(repetition.number) for repetition in crossval.repetitions)}"
+            for name, crossval in crossvals.items()
         )
         raise InputError(
             f"the models have no repetition of the cross-validation in common ({listed})."
@@ -206,26 +213,26 @@ def _check_models(found: Mapping[str, CrossValidation]) -> None:
 
 
 def _notes(
-    found: Mapping[str, CrossValidation], evaluated: Sequence[EvaluatedRepetition]
+    crossvals: Mapping[str, CrossValidation], evaluated: Sequence[EvaluatedRepetition]
 ) -> list[str]:
     notes = [
         f"{name}: the cross-validation is repeated {crossval.total} times; each repetition is"
         " measured on its own."
-        for name, crossval in found.items()
+        for name, crossval in crossvals.items()
         if crossval.total > 1
     ]
     notes += [
         f"{name}: no fold of repetition {', '.join(map(str, crossval.left_out))} was trained; left"
         " out."
-        for name, crossval in found.items()
+        for name, crossval in crossvals.items()
         if crossval.left_out
     ]
-    if any(patients_file(crossval.dataset) is None for crossval in found.values()):
+    if any(patients_file(crossval.dataset) is None for crossval in crossvals.values()):
         notes.append(
             "no pairs.json in nnUNet_raw says which cases are of one patient: each counts as a"
             " patient of its own."
         )
-    optimistic = dict.fromkeys(one.model for one in evaluated if is_optimistic(one))
+    optimistic = dict.fromkeys(result.model for result in evaluated if is_optimistic(result))
     return notes + [
         f"{name}: optimistic, a checkpoint was chosen on the cases that it predicts."
         for name in optimistic

@@ -1,5 +1,4 @@
-"""What a cross-validation left in a model's folder: the predictions of each fold, checked against
-the splits.
+"""What a cross-validation left in a model's folder, checked against the splits.
 
 nnU-Net lets the model of each fold predict the cases that it was not trained on
 (fold_N/validation). In a repeated cross-validation fold r·F + f is fold f of repetition r, and
@@ -17,7 +16,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 
 CHOSEN_BY_TRAINING = "checkpoint_was_chosen_on_these_cases"
-"""In validation/summary.json, see `trainers.scores.name_the_summary`."""
+"""An entry of validation/summary.json, as training writes it."""
 SPLITS = "splits_final.json"
 
 
@@ -128,8 +127,7 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
 
 
 def repetitions_of(splits: Sequence[Mapping[str, Sequence[str]]], path: Path) -> list[list[int]]:
-    """Numbers of the folds of each repetition: a new one begins where a case comes for another
-    time.
+    """Numbers of the folds of each repetition; a new one begins where a case comes once more.
 
     Raises:
         InputError: the validation sets overlap, but do not cover the same cases again and again.
@@ -154,15 +152,14 @@ def repetitions_of(splits: Sequence[Mapping[str, Sequence[str]]], path: Path) ->
 
 
 def train_command(folder: Path, dataset: str, fold: int) -> str:
-    """The nnUNetv2_train that gives a fold its predictions: from the beginning, continued, or its
-    validation alone."""
+    """The nnUNetv2_train that gives a fold its predictions, or finishes what is there."""
     trainer, plans, configuration = folder.name.split("__")
-    own = folder / f"fold_{fold}"
+    fold_folder = folder / f"fold_{fold}"
     how = (
         ["--val"]
-        if (own / "checkpoint_final.pth").exists()
+        if (fold_folder / "checkpoint_final.pth").exists()
         else ["--c"]
-        if any(own.glob("checkpoint_*.pth"))
+        if any(fold_folder.glob("checkpoint_*.pth"))
         else []
     )
     plans_option = [] if plans == "nnUNetPlans" else ["-p", plans]
@@ -183,10 +180,10 @@ def _check_folds(
     path: Path,
 ) -> None:
     """InputError if what is predicted is not what the splits say."""
-    for number, found in trained.items():
+    for number, predicted in trained.items():
         expected = set(splits[number]["val"])
         validation = folder / f"fold_{number}" / "validation"
-        if foreign := sorted(set(found) - expected):
+        if foreign := sorted(set(predicted) - expected):
             elsewhere = [
                 str(other) for other, fold in enumerate(splits) if foreign[0] in fold["val"]
             ]
@@ -195,7 +192,7 @@ def _check_folds(
                 f"{validation}: holds {foreign[0]}, which is {where} in {path}; the splits are not"
                 " those of the training, put those back or train again."
             )
-        if found and (absent := sorted(expected - set(found))):
+        if predicted and (absent := sorted(expected - set(predicted))):
             command = train_command(folder, folder.parent.name, number)
             raise InputError(
                 f"{validation}: has no prediction of {', '.join(absent)}; finish it: {command}"

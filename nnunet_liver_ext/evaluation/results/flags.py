@@ -1,7 +1,7 @@
-"""Which cases to look at first: far from the others, empty, in pieces, on the wrong side, not there
-at all.
+"""Flags on the cases to look at first.
 
-None of this proves an error; see docs/report.md for when a flag is set.
+They are far from the others, empty, in pieces, on the wrong side, or not there at all. None of this
+proves an error; see docs/report.md for when a flag is set.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from nnunet_liver_ext.evaluation.plausibility import outliers
 from nnunet_liver_ext.evaluation.tidy_table import OBJECT, empty_masks, image_rows
 
 FEWEST_FOR_OUTLIERS = 5
-"""With fewer cases a robust z means nothing."""
+"""A robust z of fewer cases means nothing."""
 ORGAN = "liver"
 """One piece on the patient's right is expected of this class, or of the only one."""
 LEFT_PERCENT = 50.0
 MOST_OUTSIDE_PERCENT = 1.0
-"""Of a prediction outside the body; the body's outline is some mm too large, so a good mask has
-0."""
+"""Share of a prediction outside the body. The body's outline is some mm too large, so a good mask
+has 0."""
 
 
 @dataclass(frozen=True)

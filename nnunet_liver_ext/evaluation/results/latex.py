@@ -34,8 +34,7 @@ def escaped_latex(text: str) -> str:
 
 
 def summary_latex(table: pd.DataFrame) -> str:
-    r"""Mean ± standard deviation over the cases of each modality and class, as a table that needs
-    \usepackage{booktabs}."""
+    r"""Mean ± standard deviation of each modality and class; needs \usepackage{booktabs}."""
     summary = summarise(table)
     metrics = summarised_metrics(summary)
     rows = [

@@ -61,8 +61,7 @@ def write_json(
     failures: Sequence[CaseFailure] = (),
     notes: Sequence[CaseFailure] = (),
 ) -> None:
-    """Writes what the CSV does not say: conventions, versions, the summary, empty masks and
-    problems.
+    """Writes conventions, versions, the summary, empty masks and problems.
 
     Numbers that do not exist are null, so the file is plain JSON; there are no folders of this
     machine in it.
@@ -94,7 +93,7 @@ def write_json(
 
 
 def versions() -> dict[str, str]:
-    """Of the software that the numbers depend on."""
+    """The versions of the software that the numbers depend on."""
     packages = {name: version(name) for name in ("numpy", "scipy", "SimpleITK", "pandas")}
     return {"nnunet_liver_ext": __version__, "python": platform.python_version(), **packages}
 
@@ -102,9 +101,9 @@ def versions() -> dict[str, str]:
 def _plain(value: Any) -> Any:
     """Plain JSON: a number that does not exist is null, an infinite one is text."""
     if isinstance(value, Mapping):
-        return {str(name): _plain(own) for name, own in value.items()}
+        return {str(name): _plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(own) for own in value]
+        return [_plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value

@@ -46,8 +46,7 @@ def results_table(results: Iterable[CaseResult]) -> pd.DataFrame:
 
 
 def details_tables(results: Iterable[CaseResult]) -> dict[str, pd.DataFrame]:
-    """Further tables by name, those that have a row: lesions (see `one_class.lesion_rows`),
-    raters (`rater_rows`)."""
+    """Further tables by name, of what `one_class` gives beside values: those that have a row."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         owner = {
@@ -57,16 +56,17 @@ def details_tables(results: Iterable[CaseResult]) -> dict[str, pd.DataFrame]:
         }
         for name, more in result.details.items():
             rows.setdefault(name, []).extend({**owner, **row} for row in more)
-    return {name: pd.DataFrame(own) for name, own in rows.items()}
+    return {name: pd.DataFrame(rows_of_table) for name, rows_of_table in rows.items()}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Statistics over the cases: modality, class, metric, unit, cases, infinite, undefined, mean,
-    std, median, min, max.
+    """Statistics over the cases of each modality, class and metric.
 
-    `cases` counts all cases. mean, std (n - 1), median, min and max are of the finite values, NaN
-    if there are none (std: if there are fewer than two); `infinite` counts the infinite values and
-    `undefined` those that do not exist (nan).
+    Returns:
+        modality, class, metric, unit, cases, infinite, undefined, mean, std, median, min, max.
+        `cases` counts all cases. mean, std (n - 1), median, min and max are of the finite values,
+        nan if there are none (std: if there are fewer than two); `infinite` counts the infinite
+        values and `undefined` those that do not exist (nan).
     """
     return pd.DataFrame(
         [

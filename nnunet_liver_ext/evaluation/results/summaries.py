@@ -1,5 +1,4 @@
-"""What results say beyond means: agreement of measured quantities, and the detection of lesions in
-all cases together."""
+"""What results say beyond means: agreement of quantities, and detection in all cases together."""
 
 from __future__ import annotations
 
@@ -28,18 +27,17 @@ SIZES_MM = (10, 20)
 
 
 def agreements(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """How well measured quantities agree with those of the references: a row for each modality,
-    class and quantity.
+    """How well measured quantities agree with those of the references.
 
     Returns:
-        modality, class, quantity, unit, the values of `agreement.ErrorSummary`, and for fat
-        fractions `fatty` with those of `agreement.ThresholdAgreement`. Pairs have the quantity
-        "pair_volume_difference": limits of agreement of image 1's volume minus image 2's, for
-        predictions and references.
+        A row for each modality, class and quantity: modality, class, quantity, unit, the values of
+        `agreement.ErrorSummary`, and for fat fractions `fatty` with those of
+        `agreement.ThresholdAgreement`. Pairs have the quantity "pair_volume_difference": limits of
+        agreement of image 1's volume minus image 2's, for predictions and references.
     """
     rows = []
-    for (modality, name), own in group_rows(table, ["modality", "class"]):
-        values = own.pivot(index="case", columns="metric", values="value")
+    for (modality, name), of_object in group_rows(table, ["modality", "class"]):
+        values = of_object.pivot(index="case", columns="metric", values="value")
         for quantity in QUANTITIES:
             sides = [f"{quantity}_{side}" for side in ("prediction", "reference")]
             if not set(sides) <= set(values.columns):
@@ -59,8 +57,7 @@ def agreements(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def detections(details: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """How many lesions were found in all cases together: a row for each modality, class, rater and
-    size.
+    """How many lesions were found in all cases together.
 
     Args:
         details: the tables "detection" (a row for each case) and "lesions" (a row for each
@@ -76,17 +73,20 @@ def detections(details: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     if "detection" not in details:
         return []
     rows = []
-    for (modality, name, rater), own in group_rows(
+    for (modality, name, rater), per_case in group_rows(
         details["detection"], ["modality", "class", "rater"]
     ):
-        found = {"modality": modality, "class": name, "rater": rater}
-        per_case = own.false_positives
+        names = {"modality": modality, "class": name, "rater": rater}
+        false_positives = per_case.false_positives
         counts = [
-            int(own[count].sum())
+            int(per_case[count].sum())
             for count in ("true_positives", "false_positives", "false_negatives")
         ]
-        median = {"cases": len(own), "false_positives_per_case_median": float(per_case.median())}
-        rows.append({**found, "size": "all", **_scores(*counts), **median})
+        median = {
+            "cases": len(per_case),
+            "false_positives_per_case_median": float(false_positives.median()),
+        }
+        rows.append({**names, "size": "all", **_scores(*counts), **median})
         lesions = details.get(
             "lesions", pd.DataFrame(columns=["modality", "class", "rater", "found", *SIZE_COLUMNS])
         )
@@ -95,7 +95,7 @@ def detections(details: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
         ]
         for low, high in pairwise([0, *SIZES_MM, math.inf]):
             size = f"{low:g} and more" if high == math.inf else f"{low:g} to {high:g}"
-            rows.append({**found, "size": size, **_counts(lesions, low, high)})
+            rows.append({**names, "size": size, **_counts(lesions, low, high)})
     return rows
 
 
@@ -134,8 +134,9 @@ def _of_pairs(modality: str, name: str, values: pd.DataFrame) -> list[dict[str, 
 
 
 def _threshold(measured: Any, reference: Any) -> dict[str, Any]:
-    found = threshold_agreement(measured, reference)
+    agreement = threshold_agreement(measured, reference)
     ratios = {
-        name: getattr(found, name) for name in ("sensitivity", "specificity", "accuracy", "kappa")
+        name: getattr(agreement, name)
+        for name in ("sensitivity", "specificity", "accuracy", "kappa")
     }
-    return {**asdict(found), **ratios}
+    return {**asdict(agreement), **ratios}

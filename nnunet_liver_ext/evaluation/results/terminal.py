@@ -18,8 +18,7 @@ from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows
 
 
 def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
-    """Mean ± standard deviation of each metric, a row for each modality and class; infinite values
-    apart."""
+    """Mean ± standard deviation of each metric, a row for each modality and class."""
     summary = summarise(image_rows(table))
     metrics = summarised_metrics(summary)
     shown = Table(

@@ -33,25 +33,27 @@ DETAILS_FILES = ("lesions.csv", "detection.csv", "raters.csv")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out: the tidy table, which references could not be evaluated, and what else the
-    user should know."""
+    """What came out of an evaluation."""
 
     table: pd.DataFrame
+    """The tidy table of results.csv."""
     details: dict[str, pd.DataFrame]
     """Further tables by name, as `results_table.details_tables`."""
     pairs: list[dict[str, Any]]
-    """As `pair_summary.summarise_pairs`; empty if relative similarity was not asked for."""
+    """What `pair_summary.summarise_pairs` gives; empty if nobody asked for relative similarity."""
     cases: Sequence[CaseFiles]
     classes: Classes | None
     options: Options
     raters: tuple[str, ...]
-    """One empty name for a single reference."""
+    """Their names; a single empty name where there is one reference."""
     failures: list[CaseFailure]
+    """References that could not be evaluated, and why."""
     notes: list[CaseFailure]
+    """What else the user should know."""
     total: int
     """Number of references."""
     processes: int | None
-    """At a time, for the pictures."""
+    """How many pictures are drawn at a time."""
     formats: tuple[str, ...]
     """Which files are written, of `FORMATS`; results.csv always is."""
 

@@ -1,5 +1,4 @@
-"""The table that all statistics start from: results of several models, a row for each model and
-measured value.
+"""The table that statistics start from: results of several models, a row for each value.
 
 Columns: model, case, modality, class, metric, value, unit, and patient if cases share one.
 """
@@ -41,7 +40,7 @@ def fill_in_patients(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def known_patients(table: pd.DataFrame) -> dict[str, str]:
-    """By case; those without a patient are left out.
+    """The patient of each case that has one.
 
     Raises:
         InputError: a case has two patients.

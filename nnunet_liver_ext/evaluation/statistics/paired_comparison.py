@@ -1,5 +1,4 @@
-"""Paired comparison of models on the same cases: difference, interval, test and effect, with
-patients as the unit.
+"""Paired comparison of models: difference, interval, test and effect, with patients as the unit.
 
 Sources: Wilcoxon signed-rank tests, adjusted after Benjamini and Hochberg within families of
 measures, as Hänsch et al. 2022, "Statistical tests"; the smallest difference of interest of
@@ -161,8 +160,10 @@ def model_pairs(models: Sequence[str], baseline: str | None) -> list[tuple[str, 
 
 
 def better_tied_worse(gains: np.ndarray, smallest_difference: float) -> dict[str, int]:
-    """Number of cases in each group; a gain that equals the smallest difference counts, one of 0
-    never does."""
+    """Number of cases in which a model gains, neither, or loses.
+
+    A gain that equals the smallest difference counts, one of 0 never does.
+    """
     counts = (np.abs(gains) >= smallest_difference - ROUNDING) & (np.abs(gains) > ROUNDING)
     return {
         "better": int((counts & (gains > 0)).sum()),
@@ -208,10 +209,10 @@ def _check_numbers(unit: str, resamples: int, alpha: float) -> None:
         raise InputError(f"alpha must lie between 0 and 1, found {alpha}.")
 
 
-def _count_incomparable(of_a: pd.DataFrame, of_b: pd.DataFrame) -> dict[str, int]:
+def _count_incomparable(rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> dict[str, int]:
     """How many cases cannot be compared, and why."""
     finite_a, finite_b = (
-        pd.Series(np.isfinite(own["value"]).to_numpy(), own["case"]) for own in (of_a, of_b)
+        pd.Series(np.isfinite(rows["value"]).to_numpy(), rows["case"]) for rows in (rows_a, rows_b)
     )
     both = finite_a.index.intersection(finite_b.index)
     return {

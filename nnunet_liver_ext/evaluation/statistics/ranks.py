@@ -1,5 +1,4 @@
-"""Rank statistics of paired differences: test, effect size, and p values of several tests
-together."""
+"""Rank statistics of paired differences: test, effect size, and p values of several tests."""
 
 from __future__ import annotations
 
@@ -16,13 +15,12 @@ tied."""
 
 
 def signed_rank_p(differences: np.ndarray) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test, differences of 0 left out
-    (`zero_method="wilcox"`).
+    """Two-sided p of the Wilcoxon signed-rank test.
 
-    SciPy's `method="auto"`: exact for up to 50 differences without zeros and ties, all sign
-    permutations for up to 13 with them, otherwise the normal approximation with tie correction and
-    no continuity correction. 1 if all differences are 0; nan for fewer than
-    `FEWEST_PATIENTS` of them.
+    Differences of 0 are left out (`zero_method="wilcox"`). SciPy's `method="auto"`: exact for up to
+    50 differences without zeros and ties, all sign permutations for up to 13 with them, otherwise
+    the normal approximation with tie correction and no continuity correction. 1 if all differences
+    are 0; nan for fewer than `FEWEST_PATIENTS` of them.
     """
     from scipy.stats import wilcoxon
 
@@ -51,12 +49,11 @@ def rank_biserial(differences: np.ndarray) -> float:
 
 
 def adjust_within_families(p_values: pd.Series, families: pd.Series) -> pd.Series:
-    """p after Benjamini and Hochberg 1995 within each family; nan stays nan and does not count as a
-    test."""
+    """p values after Benjamini and Hochberg 1995 within each family; nan is no test and stays."""
     from scipy.stats import false_discovery_control
 
     tested = p_values[p_values.notna()]
     adjusted = tested.groupby(families).transform(
-        lambda own: false_discovery_control(own.to_numpy())
+        lambda of_family: false_discovery_control(of_family.to_numpy())
     )
     return adjusted.reindex(p_values.index)

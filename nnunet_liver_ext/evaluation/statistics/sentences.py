@@ -1,5 +1,4 @@
-"""A comparison in a plain sentence that claims no more than its numbers, of small and unclear
-differences too."""
+"""A comparison in a plain sentence that claims no more than its numbers do."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def comparison_sentence(row: ComparisonRow) -> str:
 
 
 def format_number(value: float, decimals: int) -> str:
-    """With a true minus sign, and none before zero; "–" for nan."""
+    """The number with a true minus sign, and none before zero; "–" for nan."""
     return "–" if math.isnan(value) else f"{value:z.{decimals}f}".replace("-", "−")
 
 

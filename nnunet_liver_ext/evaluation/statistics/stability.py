@@ -79,8 +79,7 @@ def run_to_run(
     *,
     metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """How much the results of one training differ when it is repeated with another seed on the same
-    folds.
+    """How much results differ when a training is repeated with another seed on the same folds.
 
     Args:
         tables: tidy results of each run by its name, two or more.
@@ -124,8 +123,7 @@ def run_to_run(
 
 
 def _wide(rows: pd.DataFrame, models: list[str]) -> pd.DataFrame:
-    """A row for each case (index: case, patient), a column for each model, sorted; nan where a
-    model has no such case."""
+    """A row for each case and patient, a column for each model; nan where a model lacks a case."""
     return (
         rows.pivot(index=["case", "patient"], columns="model", values="value")
         .reindex(columns=models)
@@ -174,11 +172,10 @@ def _stability(ranks_RM: np.ndarray, ranks_M: np.ndarray) -> dict[str, object]:
 
 
 def mean_kendall_tau(ranks_RM: np.ndarray, ranks_M: np.ndarray) -> float:
-    """Mean of Kendall's τ_b between each row and one ranking; rows in which all tie are left out,
-    nan if none is left.
+    """Mean of Kendall's τ_b between each row and one ranking.
 
-    τ_b = Σ s_p t_p / √(Σ s_p² Σ t_p²) over the pairs p of models, s and t the signs of their
-    difference in rank.
+    τ_b = Σ s_p t_p / √(Σ s_p² Σ t_p²) over every two models p, s and t the signs of their difference
+    in rank. Rows in which all tie are left out; nan if none is left.
     """
     first, second = np.array(list(itertools.combinations(range(len(ranks_M)), 2))).T
     signs_RP = np.sign(ranks_RM[:, first] - ranks_RM[:, second])
