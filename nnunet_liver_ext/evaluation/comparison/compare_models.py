@@ -32,8 +32,8 @@ class ModelComparison:
     """What came out of a comparison."""
 
     table: pd.DataFrame
-    """What `compare_paired` gives, with `optimistic_a` and `optimistic_b`: the checkpoint was chosen
-    on these cases."""
+    """What `compare_paired` gives, and `optimistic_a`, `optimistic_b`: the checkpoint was chosen on
+    these cases."""
     ranking: pd.DataFrame
     """What `stability.ranking_stability` gives for each metric; empty for two models."""
     runs: pd.DataFrame

@@ -174,8 +174,8 @@ def _stability(ranks_RM: np.ndarray, ranks_M: np.ndarray) -> dict[str, object]:
 def mean_kendall_tau(ranks_RM: np.ndarray, ranks_M: np.ndarray) -> float:
     """Mean of Kendall's τ_b between each row and one ranking.
 
-    τ_b = Σ s_p t_p / √(Σ s_p² Σ t_p²) over every two models p, s and t the signs of their difference
-    in rank. Rows in which all tie are left out; nan if none is left.
+    τ_b = Σ s_p t_p / √(Σ s_p² Σ t_p²) over every two models p, s and t the signs of their
+    difference in rank. Rows in which all tie are left out; nan if none is left.
     """
     first, second = np.array(list(itertools.combinations(range(len(ranks_M)), 2))).T
     signs_RP = np.sign(ranks_RM[:, first] - ranks_RM[:, second])
