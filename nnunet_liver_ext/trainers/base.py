@@ -52,7 +52,7 @@ from nnunet_liver_ext.trainers.final_validation import (
 from nnunet_liver_ext.trainers.game import Game, build_voxel_loss, objective_setup
 from nnunet_liver_ext.trainers.kept_state import keep_best_state
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective, VoxelLoss
-from nnunet_liver_ext.trainers.objectives.views import Annotations, View, dilation_in_voxels
+from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.overrides import resolve
 from nnunet_liver_ext.trainers.phases import (
     COMPANION,
@@ -67,7 +67,6 @@ from nnunet_liver_ext.trainers.players import (
     autocast,
     losses_to_numbers,
     make_optimizer,
-    optimizer_step,
 )
 from nnunet_liver_ext.trainers.processes import check_ranks, draw_seed, limit_threads, share_seed
 from nnunet_liver_ext.trainers.recipe import NUMBERS_OF_NNUNET, PLANS_KEY, Recipe
@@ -78,6 +77,7 @@ from nnunet_liver_ext.trainers.scores import (
     mean_over_ranks,
     regions_by_name,
 )
+from nnunet_liver_ext.trainers.trainer_game import make_game
 from nnunet_liver_ext.trainers.turns import Turns
 from nnunet_liver_ext.trainers.warm_start import start_from_checkpoints
 
@@ -113,7 +113,6 @@ class LiverTrainer(nnUNetTrainer):
         for name in NUMBERS_OF_NNUNET:
             setattr(self, name, getattr(recipe, name))
         self.enable_deep_supervision = recipe.deep_supervision
-        self.organ_dilation = self._organ_dilation()
         self.turns = Turns.from_recipe(recipe, self.configuration_manager.batch_size)
         self.seed = draw_seed() if recipe.seed is None else recipe.seed
         self._best_ema: float | None = None
@@ -268,17 +267,7 @@ class LiverTrainer(nnUNetTrainer):
     @property
     def game(self) -> Game:
         """The players as they are now, and how they take their steps."""
-        return Game(
-            network=self.network,
-            objective=self.objective,
-            pair=self.pair,
-            turns=self.turns,
-            step_segmentor=self._step_segmentor,
-            step_companion=self._step_companion,
-            autocast=lambda: autocast(self.device),
-            device=self.device,
-            find_annotations=self._find_annotations,
-        )
+        return make_game(self)
 
     def train_step(self, batch: dict) -> dict[str, Any]:
         try:
@@ -287,26 +276,6 @@ class LiverTrainer(nnUNetTrainer):
             raise NonFiniteLoss(str(error), math.nan, self.current_epoch) from None
         numbers = losses_to_numbers(played, self.current_epoch)
         return {"loss": np.array(numbers.pop("total")), **numbers}
-
-    def _step_segmentor(self, loss: Tensor) -> None:
-        clip = self.recipe.gradient_clip
-        optimizer_step(loss, self.network.parameters(), self.optimizer, self.grad_scaler, clip=clip)
-
-    def _step_companion(self, loss: Tensor) -> None:
-        if self.companion is not None:
-            self.companion.step(loss)
-
-    def _find_annotations(self, cases: Sequence[str]) -> Annotations:
-        of_images = None
-        if self.pair is not None:
-            of_images = self.incomplete.availability(cases, self.pair.modalities)
-        return Annotations(of_images, self.organ is not None, self.organ_dilation)
-
-    def _organ_dilation(self) -> tuple[int, ...] | None:
-        configuration, radius_mm = self.configuration_manager, self.recipe.organ_dilation_mm
-        if self.organ is None or radius_mm is None:
-            return None
-        return dilation_in_voxels(radius_mm, configuration.spacing, len(configuration.patch_size))
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
