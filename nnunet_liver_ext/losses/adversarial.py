@@ -1,5 +1,7 @@
-"""Losses of a discriminator of masks and of the segmentor that plays against it (Couteaux et al.
-2021, "Comparing deep learning strategies", section 3.3: vanilla GAN and embedding loss).
+"""Losses of a discriminator of masks, and of the segmentor that plays against it.
+
+(Couteaux et al. 2021, "Comparing deep learning strategies", section 3.3: vanilla GAN and embedding
+loss.)
 
 D gives a logit for each region of a mask: positive where it takes the mask for an annotation.
 Everything is computed in float32, also under autocast. B batch, ... any further axes.
@@ -26,14 +28,18 @@ def discriminator_loss(annotation_logits: Tensor, prediction_logits: Tensor) -> 
 
 
 def deception_loss(prediction_logits: Tensor) -> Tensor:
-    """BCE(D(ŝ), 1): the segmentor wants its masks to be taken for annotations (non-saturating,
-    Goodfellow et al. 2014)."""
+    """BCE(D(ŝ), 1): the segmentor wants its masks to be taken for annotations.
+
+    It does not saturate (Goodfellow et al. 2014).
+    """
     return _bce(prediction_logits, 1.0)
 
 
 def embedding_loss(prediction_features: Tensor, annotation_features: Tensor) -> Tensor:
-    """Mean of (D_k(ŝ) − D_k(y))² over the features of one layer. The paper's formula prints
-    BCE(S(x), x) beside it, a misprint for BCE(S(x), y)."""
+    """Mean of (D_k(ŝ) − D_k(y))² over the features of one layer.
+
+    The paper's formula prints BCE(S(x), x) beside it, a misprint for BCE(S(x), y).
+    """
     return functional.mse_loss(prediction_features.float(), annotation_features.float())
 
 

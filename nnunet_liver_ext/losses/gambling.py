@@ -1,5 +1,4 @@
-"""Gambling loss (Samson et al. 2019; Couteaux et al. 2021, "Comparing deep learning strategies",
-section 3.3).
+"""Gambling loss (Samson et al. 2019; Couteaux et al. 2021, section 3.3).
 
 A gambler spreads a fixed budget over the voxels and wins where the segmentor is wrong. The signs
 that Couteaux et al. print would let it win on easy voxels, against their own text: this follows the
@@ -13,8 +12,9 @@ from torch.nn import functional
 
 
 def betting_map(logits: Tensor, floor: float = 0.02) -> Tensor:
-    """(sigmoid(logit) + floor), divided by its mean over the sample: the mean bet is 1 (Samson et
-    al. 2019, section 3.2).
+    """(sigmoid(logit) + floor) divided by its mean over the sample, so that the mean bet is 1.
+
+    (Samson et al. 2019, section 3.2.)
 
     Args:
         logits: (B, 1, ...).

@@ -39,7 +39,7 @@ class VoxelTerm:
 
 
 VOXEL_TERMS: dict[str, VoxelTerm] = {}
-"""By the name that is in the recipe's numbers; terms are added up in this order."""
+"""Every term by its name in a recipe; terms are added up in this order."""
 
 
 def voxel_term(title: str) -> Callable[[VoxelFunction], VoxelFunction]:

@@ -1,5 +1,4 @@
-"""What our trainers keep in a checkpoint beside nnU-Net's own keys, and whether a checkpoint fits a
-trainer.
+"""What our trainers keep in a checkpoint, and whether a checkpoint fits a trainer.
 
 nnU-Net writes and reads its own part. Ours is one more entry of the same file, so that stock tools
 still read it.
@@ -28,8 +27,7 @@ UNFINISHED = ".unfinished_"
 
 
 def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, Any]) -> None:
-    """Lets `save` write nnU-Net's checkpoint, adds our entry and moves the result to `path`; never
-    half a file there.
+    """Lets `save` write nnU-Net's checkpoint and adds our entry; never half a file at `path`.
 
     What a save that was killed has left beside it is removed.
     """
@@ -151,8 +149,7 @@ def check_not_kept_best(path: Path, extra: Mapping[str, Any], num_epochs: int) -
 
 
 def check_version(version: str, source: Path | str) -> None:
-    """InputError if a later (minor or major) version of the package than this one wrote
-    `source`."""
+    """InputError if a later (minor or major) version of the package wrote `source`."""
     if _release(version) > _release(__version__):
         raise InputError(
             f"{source}: was written by nnunet_liver_ext {version}, this is {__version__}: "

@@ -119,7 +119,7 @@ class Game:
     def play_companion(self, views: Sequence[View], phase: PhaseName) -> Losses:
         """A step of the companion, on views whose graph into the segmentor is cut off first."""
         with self.autocast():
-            losses = self.objective.companion_loss([view.detached() for view in views], phase)
+            losses = self.objective.companion_loss([view.detach() for view in views], phase)
         self.step_companion(losses.total)
         return losses
 

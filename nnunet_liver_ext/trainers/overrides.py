@@ -56,8 +56,7 @@ def _check_owners(recipe: Recipe, numbers: Mapping[str, Any], where: str) -> Non
 
 
 def override_known(recipe: Recipe, numbers: Mapping[str, Any], where: str) -> Recipe:
-    """As `override`, for plans that several trainers share: other objectives' numbers are only
-    checked.
+    """`override` for plans that trainers share: other objectives' numbers are only checked.
 
     Raises:
         InputError: a number that no objective has, a wrong type or a value outside its range.

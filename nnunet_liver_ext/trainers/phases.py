@@ -1,5 +1,6 @@
-"""The phases of a training: the segmentor alone, its companion alone, both; each with a
-learning-rate schedule of its own.
+"""The phases of a training: the segmentor alone, its companion alone, both.
+
+Each has a learning-rate schedule of its own.
 
 (Couteaux et al. 2021, "Cooperating networks", section 2.2; the adversarial losses start from a
 trained segmentor, too.)
@@ -108,7 +109,8 @@ class PhaseSchedule:
         exponent: float,
         drop_epoch: int | None = None,
     ) -> None:
-        """
+        """Sets no learning rate yet.
+
         Args:
             optimizer: whose learning rate is set.
             phases: of the training.

@@ -1,5 +1,4 @@
-"""One step of a player (the segmentor or its companion): backward, the mean over ranks, clipping,
-the optimizer."""
+"""A step of a player: backward, the mean over ranks, clipping, the optimizer."""
 
 from __future__ import annotations
 
@@ -25,8 +24,10 @@ def make_optimizer(
     momentum: float | None,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum (0.99 if None), or an Adam whose first beta is `momentum` (0.9 if
-    None)."""
+    """SGD with Nesterov momentum, or an Adam whose first beta is `momentum`.
+
+    None is 0.99 for SGD and 0.9 for the Adams.
+    """
     if momentum is None:
         momentum = 0.99 if kind == "sgd" else 0.9
     if kind == "sgd":
@@ -86,8 +87,10 @@ def optimizer_step(
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replaces every gradient by its mean over all ranks; all ranks must have gradients for the
-    same parameters."""
+    """Replaces every gradient by its mean over all ranks.
+
+    All ranks must have gradients for the same parameters.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return
@@ -105,8 +108,7 @@ def broadcast(module: nn.Module) -> None:
 
 
 def losses_to_numbers(played: Sequence[Losses], epoch: int) -> dict[str, float]:
-    """The players' losses of one iteration: "total" of the last player, and the mean of every term
-    and figure by its name.
+    """The players' losses of one iteration: "total" of the last player, means of all terms.
 
     Raises:
         NonFiniteLoss: a total or a term is nan or infinite.

@@ -14,8 +14,9 @@ from nnunet_liver_ext.trainers.players import autocast
 
 
 class LiverPredictor(nnUNetPredictor):
-    """Tiles as nnU-Net does, unless the network takes whole volumes (`whole_volume`): then nothing
-    is approximated.
+    """Tiles as nnU-Net does, unless the network takes whole volumes (`whole_volume`).
+
+    Then nothing is approximated.
 
     Networks of unpadded convolutions tile themselves with their true surroundings, slice networks
     go slice by slice, so neither needs a window that slides over the volume and averages what it

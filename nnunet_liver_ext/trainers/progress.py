@@ -21,8 +21,7 @@ History = dict[str, list[float]]
 
 
 def record(history: History, name: str, value: float, epoch: int) -> None:
-    """Writes the value of an epoch; forgets what a run that was interrupted later had written
-    beyond it."""
+    """Writes the value of an epoch; forgets what an interrupted run had written beyond it."""
     curve = history.setdefault(name, [])
     del curve[epoch:]
     curve.extend([float("nan")] * (epoch - len(curve)))
@@ -38,8 +37,7 @@ def latest_values(history: History, epoch: int) -> str:
 
 
 def draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[Phase] = ()) -> None:
-    """One panel for each group of curves, over epochs; where there are several phases, each has its
-    own background."""
+    """One panel for each group of curves, over epochs; each phase has its own background."""
     from matplotlib import style
 
     with style.context(
@@ -90,8 +88,7 @@ def _shade(axes: Any, phases: Sequence[Phase], epochs: int) -> None:
 
 
 def _points(curve: Sequence[float]) -> int:
-    """Epochs with a value; few of them are shown as points, one alone would not be seen
-    otherwise."""
+    """Epochs with a value: few are shown as points, since one alone would not be seen."""
     return sum(math.isfinite(value) for value in curve)
 
 

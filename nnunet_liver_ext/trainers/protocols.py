@@ -44,7 +44,7 @@ class Protocol:
     patch_size: tuple[int, ...] | None = None
     """(z, y, x) at most; the planner makes it smaller where memory is short."""
     numbers: Mapping[str, Any]
-    """Of the recipe."""
+    """Numbers of the recipe by their names."""
     layout: Literal["pairs", "images", "any"]
     """Which datasets it fits: pairs (pre-registered ones, too), or one mask per case."""
     needs_organ_mask: bool = False

@@ -44,7 +44,7 @@ def hard_counts(logits: Tensor, target: Tensor, ignored: int | None = None) -> n
 
 
 def region_counts(logits: Tensor, target: Tensor, *, ignored: bool = False) -> np.ndarray:
-    """As `hard_counts`, for regions, which may overlap.
+    """`hard_counts` for regions, which may overlap.
 
     Args:
         logits: (B, R, ...); a region is predicted where its logit is above 0.
@@ -65,8 +65,7 @@ def region_counts(logits: Tensor, target: Tensor, *, ignored: bool = False) -> n
 def mean_of_figures(
     outputs: Sequence[Mapping[str, float]], leave_out: Set[str]
 ) -> dict[str, float]:
-    """Mean of each figure over batches, without those in which it is nan; nan if it is nan in all
-    of them."""
+    """Mean of each figure over the batches in which it is not nan; nan if it is in all of them."""
     means = {}
     for name in sorted({name for output in outputs for name in output} - leave_out):
         values = [output[name] for output in outputs if not math.isnan(output.get(name, math.nan))]
@@ -155,8 +154,7 @@ def name_the_summary(
     *,
     kept_best: bool = False,
 ) -> str:
-    """Adds to nnU-Net's summary.json what its keys (labels, or codes) stand for, and which
-    checkpoint was validated.
+    """Adds to nnU-Net's summary.json what its keys stand for, and which checkpoint it is of.
 
     The file goes into model zips, so the folders of this machine are taken out of it.
 

@@ -1,5 +1,7 @@
-"""Starting from a trained segmentor or companion, heads and all (nnU-Net's own -pretrained_weights
-leaves the heads out)."""
+"""Starting from a trained segmentor or companion, heads and all.
+
+(nnU-Net's own -pretrained_weights leaves the heads out.)
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY, Recipe
 
 IMPORTED = "imported"
-"""In our entry of files that `nnunet_liver import-weights` wrote: where the weights are from
+"""Key of our entry in files of `nnunet_liver import-weights`: where the weights are from
 (`weights.record`)."""
 
 
@@ -53,8 +55,7 @@ def start_from_checkpoints(
 
 
 def start_segmentor(network: nn.Module, path: Path, recipe: Recipe, fold: int | str) -> list[str]:
-    """Loads a segmentor's weights, all of them: of one of our trainers, or a file of `nnunet_liver
-    import-weights`.
+    """Loads all of a segmentor's weights: one of our trainers', or imported ones.
 
     Returns:
         Lines for the log.
@@ -86,9 +87,9 @@ def start_companion(objective: Objective, path: Path, recipe: Recipe, fold: int 
             " checkpoint."
         )
     if extra["recipe"]["objective"] != recipe.objective:
-        found = extra["recipe"]["objective"]
+        other = extra["recipe"]["objective"]
         raise InputError(
-            f"{path}: its companion network is of objective {found}, this trainer has"
+            f"{path}: its companion network is of objective {other}, this trainer has"
             f" {recipe.objective}."
         )
     check_companion(objective, extra, path)
@@ -117,21 +118,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _load(module: nn.Module, weights: dict[str, Tensor], path: Path, what: str) -> None:
-    own = module.state_dict()
-    differing = sorted(set(own) ^ set(weights)) + [
-        name for name in own if name in weights and own[name].shape != weights[name].shape
+    needed = module.state_dict()
+    differing = sorted(set(needed) ^ set(weights)) + [
+        name for name in needed if name in weights and needed[name].shape != weights[name].shape
     ]
     if differing:
         raise InputError(
-            f"{path}: the weights of its {what} do not fit: {len(differing)} of {len(own)} differ"
-            f" in name or shape, first {differing[0]}; it needs the same plans (network, classes)."
+            f"{path}: the weights of its {what} do not fit: {len(differing)} of {len(needed)}"
+            f" differ in name or shape, first {differing[0]}; it needs the same plans (network,"
+            " classes)."
         )
     module.load_state_dict(weights)
 
 
 def _about_the_import(record: dict[str, Any], path: Path, recipe: Recipe) -> list[str]:
-    """Where imported weights are from, under which licence, and what a companion network would find
-    untrained."""
+    """Where imported weights are from, under which licence, and a warning without warm-up."""
     weights = record["weights"]
     taken = sum(weight["outcome"] != "initialised" for weight in weights)
     lines = [

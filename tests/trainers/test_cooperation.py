@@ -69,7 +69,7 @@ def test_both_losses_of_a_known_deformation_and_one_for_all_classes(num_classes:
     assert objective.segmentor_loss(views, BOTH).terms["similarity (L_p)"].item() == pytest.approx(
         expected, rel=1e-4
     )
-    losses = objective.companion_loss([one.detached() for one in views], BOTH)
+    losses = objective.companion_loss([one.detach() for one in views], BOTH)
     expected = functional.mse_loss(
         blur(shifted(first)), blur(views[1].annotation(num_classes))
     ).item()
@@ -110,7 +110,7 @@ def test_the_segmentation_loss_does_not_reach_the_registor(key: str):
 @pytest.mark.parametrize("key", SIMILARITY)
 def test_the_registration_loss_reaches_the_whole_registor(key: str, phase: str):
     objective = build(key)
-    views = [one.detached() for one in pair_of_views()]
+    views = [one.detach() for one in pair_of_views()]
     total = objective.companion_loss(views, phase).total
     reached = gradients(total, *objective.companion.parameters())
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in reached)

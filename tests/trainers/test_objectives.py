@@ -184,10 +184,10 @@ def test_views_give_the_finest_level_without_background():
     assert torch.allclose(of.prediction(), of.logits[0].softmax(1)[:, 1:])
     assert torch.equal(of.annotation(3)[:, 1], (of.target[0][:, 0] == 2).float())
     assert of.annotation(3).sum(1).max() == 1
-    detached = of.detached()
+    detached = of.detach()
     assert all(not level.requires_grad for level in detached.logits)
     assert all(torch.equal(a, b) for a, b in zip(detached.logits, of.logits, strict=True))
-    assert View("T1", of.image, None, of.target).detached().logits is None
+    assert View("T1", of.image, None, of.target).detach().logits is None
 
 
 # ---------------------------------------------------------------------- adversaries
@@ -231,7 +231,7 @@ def test_an_adversarial_term_reaches_the_finest_logits_of_both_views(key: str, n
 
 def test_the_discriminators_loss_and_figures():
     objective = build("gan").eval()
-    views = [one.detached() for one in pair_of_views()]
+    views = [one.detach() for one in pair_of_views()]
     losses = objective.companion_loss(views, BOTH)
     annotations = torch.cat([one.annotation(2) for one in views])
     predictions = torch.cat([one.prediction() for one in views])
@@ -253,7 +253,7 @@ def test_the_discriminators_loss_and_figures():
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_the_gradient_penalty_has_its_weight_in_training_alone(spectral_norm: bool):
     objective = build("gan", gradient_penalty=5.0, spectral_norm=spectral_norm)
-    views = [one.detached() for one in pair_of_views()]
+    views = [one.detach() for one in pair_of_views()]
     losses = objective.companion_loss(views, BOTH)
     terms = {name: term.item() for name, term in losses.terms.items()}
     assert set(terms) == {"discriminator", "gradient penalty"}
@@ -270,7 +270,7 @@ def test_the_gradient_penalty_has_its_weight_in_training_alone(spectral_norm: bo
 @pytest.mark.parametrize("key", ADVERSARIAL)
 def test_an_adversary_learns_something_in_a_few_steps(key: str):
     objective = build(key)
-    views = [one.detached() for one in pair_of_views()]
+    views = [one.detach() for one in pair_of_views()]
     optimizer = torch.optim.Adam(objective.companion.parameters(), 1e-3)
     losses = []
     for _ in range(8):
@@ -284,7 +284,7 @@ def test_an_adversary_learns_something_in_a_few_steps(key: str):
 
 def test_the_gambler_gets_richer_than_even_bets():
     objective = build("gambling")
-    views = [one.detached() for one in pair_of_views()]
+    views = [one.detach() for one in pair_of_views()]
     optimizer = torch.optim.Adam(objective.companion.parameters(), 1e-2)
     for _ in range(15):
         losses = objective.companion_loss(views, BOTH)
@@ -323,7 +323,7 @@ def test_a_perfect_prediction_has_no_embedding_loss_and_pays_no_bets():
                 (gradient == 0).all()
                 for gradient in gradients(term, *[one.logits for one in perfect])
             )
-    figures = build("gambling").companion_loss([one.detached() for one in perfect], BOTH).figures
+    figures = build("gambling").companion_loss([one.detach() for one in perfect], BOTH).figures
     assert all(math.isnan(value.item()) for value in figures.values())
 
 

@@ -164,7 +164,7 @@ def test_a_warped_mask_is_that_of_the_first_image(playing):
     trainer, batch = playing
     if not trainer.recipe.objective.startswith("similarity"):
         pytest.skip("no registor")
-    views = [one.detached() for one in trainer.game.views(batch)]
+    views = [one.detach() for one in trainer.game.views(batch)]
     with torch.no_grad():
         first, second = (one.prediction() for one in views)
         warped = warp(first, trainer.objective.companion(first, second))

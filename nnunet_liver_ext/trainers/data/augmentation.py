@@ -1,6 +1,8 @@
-"""Augmentation of the papers: flips, contrast and shift (Hänsch et al. 2022, "Image pre-processing
-and augmentation"; Couteaux et al. 2021, section 3.1) and elastic deformation in-plane (Antaros
-report, sections 2 and 3.4).
+"""Augmentation of the papers: flips, contrast, shift and elastic deformation in-plane.
+
+Flips, contrast and shift are those of Hänsch et al. 2022 ("Image pre-processing and augmentation")
+and Couteaux et al. 2021 (section 3.1), the deformation is that of the Antaros report (sections 2
+and 3.4).
 
 They are batchgeneratorsv2 transforms as nnU-Net's own: images (C, ...) and segmentations (S, ...)
 of one sample, ... being (z, y, x) or (y, x). They draw from numpy's global state, which the loader
@@ -36,8 +38,9 @@ def paper_transforms(
     elastic_sd_voxels: float,
     elastic_points: int,
 ) -> list[BasicTransform]:
-    """The transforms that these numbers switch on, to be applied before nnU-Net removes label −1
-    and downsamples.
+    """The transforms that these numbers switch on.
+
+    They come before nnU-Net removes label −1 and downsamples.
 
     Args:
         flip_probability: of each spatial axis on its own; 0 is off.
@@ -93,8 +96,7 @@ class Flips(BasicTransform):
 
 
 class Contrast(ImageOnlyTransform):
-    """mean + a · (image − mean) with a drawn from U[low, high) for each channel; the mean is that
-    of the channel's patch."""
+    """mean + a · (image − mean) with a from U[low, high) and the patch's mean, for each channel."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -129,8 +131,7 @@ class Shift(ImageOnlyTransform):
 
 
 class ElasticDeformation(BasicTransform):
-    """Random displacements of a grid of control points in the plane (y, x), the same for all slices
-    of a sample.
+    """Random displacements of control points in the plane (y, x), the same for all slices.
 
     The grid spans the patch from corner to corner. Each point is displaced by N(0, sd) voxels along
     y and along x; between the points the displacement is the natural bicubic spline through them.
@@ -168,8 +169,7 @@ def reshape_per_channel(numbers: np.ndarray, img: Tensor) -> Tensor:
 
 
 def interpolate_spline(control: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The natural bicubic spline through values on a grid whose outermost points are the patch's
-    corners.
+    """The natural bicubic spline through values on a grid that spans the patch, corner to corner.
 
     Args:
         control: (2, points, points).
@@ -190,8 +190,9 @@ def _spline_matrix(points: int, n: int) -> np.ndarray:
 
 
 def displace(tensor: Tensor, displacement_2YX: np.ndarray, *, nearest: bool) -> Tensor:
-    """tensor(p + displacement(p)) in the plane, the same for all channels and slices; beyond the
-    edge, the edge.
+    """tensor(p + displacement(p)) in the plane, alike for all channels and slices.
+
+    Beyond the edge it is the edge's value.
 
     Args:
         tensor: (C, z, y, x) or (C, y, x); integers keep their type.

@@ -1,6 +1,7 @@
-"""What a patch is centred on is drawn first, then a case that has it (Hänsch et al. 2022, "Deep
-neural network": "90 % included at least one tumor voxel and the remaining 10 % included at least
-one liver voxel").
+"""What a patch is centred on is drawn first, then a case that has it (Hänsch et al. 2022).
+
+Their section "Deep neural network" says: "90 % included at least one tumor voxel and the remaining
+10 % included at least one liver voxel".
 
 nnU-Net draws a case first and then one of its classes, so that a case without a tumour would take
 the place of a tumour patch. Here the loader asks `draw` for a batch of wishes, and a case that is
@@ -29,8 +30,7 @@ MOST_VOXELS = 10_000
 
 
 class Wish(str):
-    """A case's name, and what a patch of it is to be centred on: `ORGAN`, or a label (or region) of
-    the dataset."""
+    """A case's name, and what its patch is to be centred on: `ORGAN`, or a label or region."""
 
     wanted: Hashable
 
@@ -44,8 +44,9 @@ class Wish(str):
 
 
 class ClassFirstSampling:
-    """A dataset with a liver mask whose cases are drawn for a lesion or for liver, as the module's
-    docstring says.
+    """A dataset with a liver mask whose cases are drawn for a lesion or for liver.
+
+    The module's docstring says how.
 
     Which case has which lesion is taken from nnU-Net's stored properties; of a liver mask up to
     10,000 voxels are chosen when a case is first drawn for its liver. They depend on the case
@@ -81,8 +82,7 @@ class ClassFirstSampling:
         return [self._wish() for _ in range(batch_size)]
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """As the dataset's own; a wish is offered only the voxels that it is for, as
-        class_locations."""
+        """The dataset's own; a wish's class_locations are only the voxels that it is for."""
         data, seg, organ, properties = self.dataset.load_case(identifier)
         if isinstance(identifier, Wish):
             wanted = identifier.wanted
@@ -111,8 +111,7 @@ class ClassFirstSampling:
         )
 
     def _organ(self, identifier: str, organ: Any = None) -> np.ndarray:
-        """Positions (N, 4) of the case's chosen liver voxels as nnU-Net has them, channel 0
-        first."""
+        """Positions (N, 4) of the case's chosen liver voxels, as nnU-Net has them: 0 in front."""
         if identifier not in self._organ_voxels:
             organ = self.dataset.load_case(identifier)[2] if organ is None else organ
             self._organ_voxels[identifier] = choose_voxels(organ[:])
@@ -120,8 +119,7 @@ class ClassFirstSampling:
 
 
 def cases_by_class(dataset: OrganChannel) -> dict[Hashable, list[str]]:
-    """The cases that have each label (or region), from what nnU-Net stored of them; the arrays are
-    not read."""
+    """The cases that have each label (or region), from nnU-Net's notes; no array is read."""
     found: dict[Hashable, list[str]] = {}
     for identifier in dataset.identifiers:
         for key, voxels in dataset.properties(identifier)["class_locations"].items():
@@ -134,8 +132,10 @@ def cases_by_class(dataset: OrganChannel) -> dict[Hashable, list[str]]:
 
 
 def choose_voxels(mask_ZYX: np.ndarray) -> np.ndarray:
-    """Up to 10,000 voxels of a mask, (N, 4) with 0 in front; always the same ones, and without the
-    global random state."""
+    """Up to 10,000 voxels of a mask, (N, 4) with 0 in front.
+
+    They are always the same ones, and drawn without the global random state.
+    """
     inside = np.flatnonzero(mask_ZYX)
     if len(inside) > MOST_VOXELS:
         inside = np.random.default_rng(0).choice(inside, MOST_VOXELS, replace=False)

@@ -1,5 +1,6 @@
-"""Patches of random size and ratio (Couteaux et al. 2021, section 3.1: "we [...] crop inputs into
-cuboids of random sizes and ratios").
+"""Patches of random size and ratio (Couteaux et al. 2021, section 3.1).
+
+"We [...] crop inputs into cuboids of random sizes and ratios."
 
 The paper draws any size. Here a few sizes are chosen once, and each batch has one of them:
 torch.compile and cuDNN prepare anew for every size that they see. No size has more voxels than the
@@ -34,8 +35,7 @@ def bucketed_sizes(
     smallest: float,
     seed: int,
 ) -> list[Size]:
-    """Sizes to crop to: the planned patch and others of random ratio with at most its number of
-    voxels.
+    """Sizes to crop to: the planned patch, and random ones with at most its number of voxels.
 
     Each axis is a multiple of `size_multiple`, at least `smallest` of the patch and at most twice
     the patch, and not longer than the image needs. A size is drawn with a probability in proportion
@@ -142,8 +142,8 @@ def crop_batch(
         _start(available, n, step) for available, n, step in zip(whole, size, coarsest, strict=True)
     ]
     targets = [
-        _region(one, starts, size, factors)
-        for one, factors in zip(
+        _region(level, starts, size, factors)
+        for level, factors in zip(
             target if isinstance(target, list) else [target], levels, strict=True
         )
     ]
@@ -155,8 +155,10 @@ def crop_batch(
 
 
 def _start(available: int, n: int, step: int) -> int:
-    """Where the middle begins, rounded to a multiple of `step`; halves up, so that the central
-    voxel stays inside."""
+    """Where the middle begins, rounded to a multiple of `step`.
+
+    Halves are rounded up, so that the central voxel stays inside.
+    """
     return min(math.floor((available - n) / 2 / step + 0.5), (available - n) // step) * step
 
 

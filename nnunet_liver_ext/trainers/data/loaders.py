@@ -1,5 +1,4 @@
-"""The two loaders of a training: seeded and ordered, with the sampling, crops and augmentation that
-the recipe asks for."""
+"""The two loaders of a training: seeded and ordered, as the recipe asks for them."""
 
 from __future__ import annotations
 
@@ -68,8 +67,9 @@ def make_loaders(trainer: LiverTrainer) -> tuple[OrderedAugmenter, OrderedAugmen
 
 
 def compared_size(trainer: LiverTrainer, size: tuple[int, ...]) -> tuple[int, ...]:
-    """What of a patch is compared with the labels: patches reach so far beyond an image that it can
-    lie at its border.
+    """What of a patch is compared with the labels.
+
+    Patches reach so far beyond an image that it can lie at the image's border.
 
     Args:
         trainer: whose network may lose a margin on each side.
@@ -156,8 +156,7 @@ def _transforms(trainer: LiverTrainer, training_size: tuple[int, ...]) -> tuple[
 
 @contextmanager
 def _patch_size(configuration: Any, size: tuple[int, ...]) -> Iterator[None]:
-    """Meanwhile nnU-Net takes `size` for the plans' patch when it works out how much more a
-    rotation needs."""
+    """Meanwhile nnU-Net takes `size` for the plans' patch when it works out a rotation's margin."""
     planned = configuration.configuration["patch_size"]
     configuration.configuration["patch_size"] = list(size)
     try:
@@ -167,8 +166,10 @@ def _patch_size(configuration: Any, size: tuple[int, ...]) -> Iterator[None]:
 
 
 def _with_sampling(trainer: LiverTrainer, dataset: Any, *, only_if_possible: bool = False) -> Any:
-    """The dataset as its voxels are to be sampled; a validation fold without a lesion is sampled as
-    nnU-Net does."""
+    """The dataset as its voxels are to be sampled.
+
+    A validation fold without a lesion is sampled as nnU-Net does.
+    """
     if trainer.pair is not None:
         return MarginalForegroundSampling(dataset, trainer.pair)
     if trainer.organ is None:

@@ -30,9 +30,8 @@ SETTLING_S = 0.05
 
 
 @contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Python's, numpy's and torch's (CPU) global random states seeded from `key`, restored
-    afterwards."""
+def temporary_seed(*key: int) -> Iterator[None]:
+    """Python's, numpy's and torch's (CPU) global random states, seeded meanwhile from `key`."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     torch.default_generator.manual_seed(
         _seed_python_and_numpy(*key)
@@ -61,8 +60,7 @@ def _seed_python_and_numpy(*key: int) -> int:
 
 
 class SeededDataLoader(nnUNetDataLoader):
-    """nnU-Net's loader; worker w of n generates batches start + w, start + w + n, start + w + 2n,
-    ... of its stream."""
+    """nnU-Net's loader; worker w of n generates batches start + w, start + w + n, ..."""
 
     seed = 0
     stream = 0
@@ -80,7 +78,7 @@ class SeededDataLoader(nnUNetDataLoader):
 
     def generate_train_batch(self) -> dict[str, Any]:
         index = self.next_index()
-        with seeded(self.seed, self.stream, index):
+        with temporary_seed(self.seed, self.stream, index):
             batch = super().generate_train_batch()
             if self.crops:
                 batch = crop_batch(batch, draw_size(self.crops), self.crop_scales)
@@ -106,8 +104,7 @@ class SeededDataLoader(nnUNetDataLoader):
 
 
 class OrderedAugmenter(NonDetMultiThreadedAugmenter):
-    """nnU-Net's worker pool, handing out batches by index. With 0 workers the batches are made in
-    this process."""
+    """nnU-Net's worker pool, handing out batches by index; 0 workers: made in this process."""
 
     def __init__(self, loader: SeededDataLoader, num_workers: int, *, pin_memory: bool) -> None:
         loader.num_workers = max(1, num_workers)
@@ -138,8 +135,9 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
         return self._early.pop(self._next_index - 1)
 
     def _finish(self, timeout: float = 10, force: bool = False) -> None:
-        """Ends the workers. First nobody makes more, then what is under way arrives, then all are
-        told that it is over.
+        """Ends the workers.
+
+        First nobody makes more, then what is under way arrives, then all are told that it is over.
 
         A batch that is received while its worker ends would be an error in the receiving thread.
         """
@@ -184,12 +182,14 @@ def count_codes(seg: np.ndarray, pair: PairLabels) -> np.ndarray:
 
 
 def draw_code(voxels: np.ndarray, pair: PairLabels) -> int | None:
-    """Draws a foreground class of one image uniformly, then one of its codes by its voxels; None
-    without foreground.
+    """Draws a foreground class of one image uniformly, then one of its codes by its voxels.
 
     Args:
         voxels: number of voxels of each code, (K²,).
         pair: what the codes mean.
+
+    Returns:
+        None without foreground.
     """
     present = [codes for codes in pair.regions().values() if voxels[list(codes)].sum() > 0]
     if not present:

@@ -1,5 +1,4 @@
-"""A liver mask that only the loader sees: stored as the last image channel, handed over as a
-segmentation.
+"""A liver mask that only the loader sees: stored as the last image channel.
 
 nnU-Net preprocesses and stores images and one label map per case. A mask that comes with the image
 (Hänsch et al. 2022: the liver mask serves sampling and the loss, and is never an input of the
@@ -28,8 +27,7 @@ from nnunet_liver_ext.errors import InputError
 
 
 class OrganChannel:
-    """A preprocessed dataset whose last channel is not shown as an image but as nnU-Net's
-    `seg_prev`.
+    """A preprocessed dataset whose last channel is nnU-Net's `seg_prev` rather than an image.
 
     Everything else is the dataset's own; the network gets one channel less.
 
@@ -44,8 +42,7 @@ class OrganChannel:
         self.identifiers = dataset.identifiers
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-        """Image (C − 1, ...), label map (1, ...), liver mask (...) of int8 and nnU-Net's
-        properties.
+        """Image (C − 1, ...), label map (1, ...), liver mask (...) of int8, nnU-Net's properties.
 
         Raises:
             InputError: the stored case has not its liver mask as the last channel, or is the second
@@ -103,8 +100,8 @@ class Mask:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         rest = key if isinstance(key, tuple) else (key,)
-        one = np.asarray(self.stored[(slice(self.channel, self.channel + 1), *rest)])
-        return (one[0] > 0.5).astype(np.int8)
+        channel = np.asarray(self.stored[(slice(self.channel, self.channel + 1), *rest)])[0]
+        return (channel > 0.5).astype(np.int8)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self[:], dtype=dtype)

@@ -1,5 +1,7 @@
-"""Segmentor and registor that cooperate for similar masks (Couteaux et al. 2021, "Cooperating
-networks"), a trainer for each class of transforms. T1, the easy modality, is image 1."""
+"""Segmentor and registor that cooperate for similar masks, for each class of transforms.
+
+(Couteaux et al. 2021, "Cooperating networks".) T1, the easy modality, is image 1.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,7 @@ DUAL_OUTPUT = Recipe(strategy="dual_output_specialized", voxel_terms={"ce": 1.0}
 
 
 class nnUNetTrainerSimilarity(LiverTrainer):
-    """Elastic deformations, the paper's choice for the liver: a displacement for each block of 16
-    voxels."""
+    """Elastic: a displacement for each block of 16 voxels, the paper's choice for the liver."""
 
     recipe = replace(DUAL_OUTPUT, objective="similarity_elastic")
 

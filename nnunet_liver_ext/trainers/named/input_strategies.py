@@ -1,5 +1,4 @@
-"""The seven strategies of Couteaux et al. 2021 ("Comparison of strategies", table 1), each a
-trainer."""
+"""The seven strategies of Couteaux et al. 2021 ("Comparison of strategies", table 1)."""
 
 from __future__ import annotations
 
@@ -8,8 +7,10 @@ from nnunet_liver_ext.trainers.recipe import Recipe
 
 
 class nnUNetTrainerSingleInput(LiverTrainer):
-    """One network that segments T1 and T2 images alike, each alone. The paper's best (table 1); the
-    default choice."""
+    """One network that segments T1 and T2 images alike, each alone.
+
+    The paper's best (table 1), and the default choice.
+    """
 
     recipe = Recipe(strategy="single_input")
 
@@ -45,7 +46,6 @@ class nnUNetTrainerDualOutputSpecialized(LiverTrainer):
 
 
 class nnUNetTrainerPreregistered(LiverTrainer):
-    """Segments T2 from T2 and the T1 that was warped onto it (`nnunet_liver convert
-    --preregister`)."""
+    """Segments T2 from T2 and the T1 that was warped onto it (`convert --preregister`)."""
 
     recipe = Recipe(strategy="one_view")

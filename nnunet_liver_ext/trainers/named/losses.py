@@ -1,5 +1,4 @@
-"""The six losses of Couteaux et al. 2021 ("Comparison of strategies", section 3.3, table 4), each a
-trainer.
+"""The six losses of Couteaux et al. 2021 ("Comparison of strategies", section 3.3, table 4).
 
 All on the single-input, unspecialized strategy. The adversarial three need a trained segmentor:
 their first half is a warm-up on the voxel loss, or `segmentor_checkpoint` in the recipe names one.
@@ -51,7 +50,6 @@ class nnUNetTrainerEmbedding(LiverTrainer):
 
 
 class nnUNetTrainerGambling(LiverTrainer):
-    """Cross-entropy, and a gambler who bets on the voxels that the segmentor gets wrong (loss 6;
-    Samson et al. 2019)."""
+    """Cross-entropy, and a gambler who bets on wrong voxels (loss 6; Samson et al. 2019)."""
 
     recipe = replace(ADVERSARIAL, objective="gambling")

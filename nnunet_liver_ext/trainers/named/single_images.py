@@ -24,22 +24,22 @@ here."""
 
 
 class nnUNetTrainerLiver(LiverTrainer):
-    """One image, one mask, any network: nnU-Net's own numbers unless a protocol or the plans say
-    otherwise."""
+    """One image, one mask, any network, nnU-Net's numbers unless protocol or plans say others."""
 
     recipe = ONE_VIEW
 
 
 class nnUNetTrainerDI2IN(LiverTrainer):
-    """The sum of four cross-entropies: of three branches and of the output (Yang et al. 2017,
-    section 2.1)."""
+    """The cross-entropies of three branches and the output (Yang et al. 2017, section 2.1)."""
 
     recipe = DI2IN
 
 
 class nnUNetTrainerDI2INAN(LiverTrainer):
-    """DI2IN, then 100 epochs against a discriminator of masks: k_D 10 of batch 8, k_G 1, λ 0.01
-    (section 2.2)."""
+    """DI2IN, then 100 epochs against a discriminator of masks (section 2.2).
+
+    k_D is 10 of batch 8, k_G 1, λ 0.01.
+    """
 
     recipe = replace(
         DI2IN,
@@ -57,8 +57,10 @@ class nnUNetTrainerDI2INAN(LiverTrainer):
 
 
 class nnUNetTrainerLiverTumor(LiverTrainer):
-    """Tumours by soft Dice inside the dilated liver; the liver mask is no input (Hänsch et al.
-    2022, Methods)."""
+    """Tumours by soft Dice inside the dilated liver (Hänsch et al. 2022, Methods).
+
+    The liver mask is no input.
+    """
 
     recipe = Recipe(
         strategy="image_alone",

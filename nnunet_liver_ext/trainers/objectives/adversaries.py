@@ -1,5 +1,6 @@
-"""Objectives with an adversary: GAN, embedding and gambling loss (Couteaux et al. 2021, section
-3.3, losses 4-6).
+"""Objectives with an adversary: GAN, embedding and gambling loss.
+
+(Couteaux et al. 2021, section 3.3, losses 4-6.)
 
 All images of a batch meet the same adversary, which is trained on detached predictions; while the
 segmentor is trained, the trainer freezes the adversary. The paper gives neither architectures nor

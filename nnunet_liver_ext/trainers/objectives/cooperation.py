@@ -1,5 +1,6 @@
-"""A registor that keeps the two masks of a pair similar (Couteaux et al. 2021, "Cooperating
-networks").
+"""A registor that keeps the two masks of a pair similar.
+
+(Couteaux et al. 2021, "Cooperating networks".)
 
 Phase 1 trains the segmentor on L_r, phase 2 the registor on L_g with annotations that are moved
 anew in every step, phase 3 both on λr·L_r + λg·L_g + λp·L_p. L_g never reaches the segmentor; L_p
@@ -166,8 +167,9 @@ class Similarity(Voxelwise):
 
     @torch.no_grad()
     def examine(self, views: Sequence[View], *, thoroughly: bool) -> dict[str, Tensor]:
-        """Dice of the annotations' foreground as it lies, after the registor and, thoroughly, at
-        best (D_S).
+        """Dice of the annotations' foreground: as it lies, after the registor, at best (D_S).
+
+        D_S is found only if it is to be thorough.
 
         The mean over the patches of the batch in which both masks have foreground, nan if there is
         none.
@@ -184,20 +186,16 @@ class Similarity(Voxelwise):
         return {name: value[usable].mean() for name, value in figures.items()}
 
     def _best_dice(self, first: Tensor, second: Tensor) -> Tensor:
-        """D_S of each pair of the batch within the registor's bounds, (B,), from masks (B, 1,
-        ...)."""
-        pairs = zip(
-            first[:, 0].cpu().bool().numpy(), second[:, 0].cpu().bool().numpy(), strict=True
-        )
-        spacing = self.setup.spacing_mm
-        reach = DEFAULT_MAX_SHIFT_MM
+        """D_S of each case within the registor's bounds, (B,), from masks (B, 1, ...)."""
+        spacing, reach = self.setup.spacing_mm, DEFAULT_MAX_SHIFT_MM
         if isinstance(self.numbers, TranslationNumbers):
             reach = self.numbers.max_shift_voxels * max(spacing)
+        masks_1, masks_2 = (masks[:, 0].cpu().bool().numpy() for masks in (first, second))
         best = [
             relative_similarity(
-                one, two, spacing, transforms=self.transforms, max_shift_mm=reach
+                mask_1, mask_2, spacing, transforms=self.transforms, max_shift_mm=reach
             ).dice
-            for one, two in pairs
+            for mask_1, mask_2 in zip(masks_1, masks_2, strict=True)
         ]
         return torch.tensor(best, device=first.device)
 

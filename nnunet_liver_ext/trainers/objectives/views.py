@@ -38,7 +38,7 @@ class View:
         """Annotation at full resolution, (B, 1, ...)."""
         return finest_level(self.target)
 
-    def detached(self) -> View:
+    def detach(self) -> View:
         """The view without its graph into the segmentor."""
         return replace(
             self, logits=None if self.logits is None else map_levels(Tensor.detach, self.logits)
@@ -59,7 +59,7 @@ class Annotations:
     """What of a batch is annotated, beside its labels; the default is everything."""
 
     of_images: Sequence[Sequence[bool]] | None = None
-    """Of each image of a pair: which cases of the batch have its mask. None: all."""
+    """Which cases of the batch have the mask of each image of a pair; None: all."""
     organ: bool = False
     """Whether the target's second channel is an organ mask."""
     organ_dilation: tuple[int, ...] | None = None
@@ -198,15 +198,15 @@ def concatenate_views(batches: Sequence[Sequence[View]]) -> list[View]:
     for view in (view for views in batches for view in views):
         by_name.setdefault(view.name, []).append(view)
 
-    def joined(levels: Sequence[Levels]) -> Levels:
+    def join_levels(levels: Sequence[Levels]) -> Levels:
         return map_levels(lambda *tensors: torch.cat(tensors), *levels)
 
     return [
         View(
             name,
             torch.cat([view.image for view in views]),
-            None if views[0].logits is None else joined([view.logits for view in views]),
-            joined([view.target for view in views]),
+            None if views[0].logits is None else join_levels([view.logits for view in views]),
+            join_levels([view.target for view in views]),
         )
         for name, views in by_name.items()
     ]

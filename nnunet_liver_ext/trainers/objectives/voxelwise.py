@@ -28,7 +28,8 @@ class VoxelLoss(nn.Module):
     """Weighted sum of voxel terms, with deep supervision where the network has it."""
 
     def __init__(self, parts: Mapping[str, tuple[float, nn.Module]]) -> None:
-        """
+        """Takes its parts.
+
         Args:
             parts: weight and loss of (logits, target) by name.
         """

@@ -21,7 +21,7 @@ from nnunet_liver_ext.trainers.data.augmentation import (
     interpolate_spline,
     paper_transforms,
 )
-from nnunet_liver_ext.trainers.data.ordered_batches import seeded
+from nnunet_liver_ext.trainers.data.ordered_batches import temporary_seed
 
 DRAWS = 10_000
 OFF: dict[str, Any] = {
@@ -44,7 +44,7 @@ SAMPLE = (2, 4, 12, 10)
 
 @pytest.fixture(autouse=True)
 def seed():
-    with seeded(3):
+    with temporary_seed(3):
         yield
 
 
@@ -304,7 +304,7 @@ def test_they_go_before_nnunets_last_transforms(shape: tuple[int, ...]):
 def test_the_same_seed_gives_the_same_sample():
     def once(seed: int) -> dict:
         batch = sample()
-        with seeded(seed):
+        with temporary_seed(seed):
             for transform in paper_transforms(
                 **HANSCH | {"elastic_sd_voxels": 1.0, "shift_range": 0.1}
             ):

@@ -20,7 +20,7 @@ from nnunet_liver_ext.trainers.data.class_sampling import (
     Wish,
     choose_voxels,
 )
-from nnunet_liver_ext.trainers.data.ordered_batches import SeededDataLoader, seeded
+from nnunet_liver_ext.trainers.data.ordered_batches import SeededDataLoader, temporary_seed
 from nnunet_liver_ext.trainers.data.organ_channel import OrganChannel
 from tests.trainers.stored_cases import IMAGE_CHANNELS, SHAPE, case_arrays, load_dataset, store_case
 
@@ -63,7 +63,7 @@ def stored(
 
 
 def draws(sampler: ClassFirstSampling, count: int = DRAWS, seed: int = 0) -> list[Wish]:
-    with seeded(seed):
+    with temporary_seed(seed):
         return sampler.draw(count)
 
 
@@ -204,7 +204,7 @@ def test_of_a_large_liver_ten_thousand_voxels_are_kept():
     assert found.shape == (MOST_VOXELS, 4)
     assert mask[tuple(found[:, 1:].T)].all()
     assert len(np.unique(found, axis=0)) == MOST_VOXELS
-    with seeded(0):
+    with temporary_seed(0):
         np.testing.assert_array_equal(found, choose_voxels(mask))
     np.testing.assert_allclose(found[:, 1:].mean(0), [14.5, 19.5, 12], atol=0.5)
     assert choose_voxels(np.zeros(SHAPE, np.int8)).shape == (0, 4)

@@ -22,7 +22,7 @@ from nnunet_liver_ext.trainers.data.crops import (
     draw_size,
     envelope,
 )
-from nnunet_liver_ext.trainers.data.ordered_batches import seeded
+from nnunet_liver_ext.trainers.data.ordered_batches import temporary_seed
 
 PATCH, STEP, IMAGE = (32, 128, 128), (4, 16, 16), (60, 200, 300)
 SCALES = [[1.0, 1.0, 1.0], [1.0, 0.5, 0.5], [0.5, 0.25, 0.25], [0.25, 0.125, 0.125]]
@@ -141,9 +141,9 @@ def test_envelope_and_core():
 
 def test_sizes_are_drawn_alike_and_with_numpys_state():
     sizes = sizes_of(count=4)
-    with seeded(0):
+    with temporary_seed(0):
         drawn = [draw_size(sizes) for _ in range(10_000)]
-    with seeded(0):
+    with temporary_seed(0):
         assert [draw_size(sizes) for _ in range(5)] == drawn[:5]
     counts = np.array([drawn.count(size) for size in sizes])
     np.testing.assert_allclose(counts / 10_000, 0.25, atol=4 * (0.25 * 0.75 / 10_000) ** 0.5)

@@ -21,7 +21,7 @@ from nnunet_liver_ext.trainers.data.ordered_batches import (
     SeededDataLoader,
     count_codes,
     draw_code,
-    seeded,
+    temporary_seed,
 )
 from tests.training import make_trainer, quietly
 
@@ -124,7 +124,7 @@ def test_making_batches_in_this_process_leaves_its_random_states_alone(
 
 def test_random_states_are_restored_after_an_error():
     before = states()
-    with pytest.raises(ZeroDivisionError), seeded(1, 2, 3):
+    with pytest.raises(ZeroDivisionError), temporary_seed(1, 2, 3):
         assert states() != before
         raise ZeroDivisionError
     assert states() == before
@@ -132,7 +132,7 @@ def test_random_states_are_restored_after_an_error():
 
 def test_a_key_gives_the_same_numbers_and_another_key_others():
     def draw(*key: int) -> tuple[float, float, float]:
-        with seeded(*key):
+        with temporary_seed(*key):
             return random.random(), float(np.random.rand()), float(torch.rand(1))
 
     assert draw(1, 2, 3) == draw(1, 2, 3)
@@ -140,7 +140,7 @@ def test_a_key_gives_the_same_numbers_and_another_key_others():
 
 
 def frequencies(voxels: list[int], pair: PairLabels) -> np.ndarray:
-    with seeded(0):
+    with temporary_seed(0):
         drawn = [draw_code(np.array(voxels), pair) for _ in range(DRAWS)]
     return np.bincount(drawn, minlength=len(voxels)) / DRAWS
 
@@ -223,7 +223,7 @@ def test_only_the_drawn_codes_locations_are_offered():
     seg = np.zeros((1, 4, 4, 4), np.int8)
     seg[0, :2], seg[0, 2, 0, 0] = 3, 1
     dataset = MarginalForegroundSampling(StubDataset(seg), ONE_ORGAN)
-    with seeded(0):
+    with temporary_seed(0):
         offered = [dataset.load_case("case")[3] for _ in range(200)]
     assert {tuple(properties["class_locations"]) for properties in offered} == {(1,), (3,)}
     assert all(properties["spacing"] == (1, 1, 1) for properties in offered)
@@ -365,6 +365,6 @@ def test_fast_workers_wait_for_the_slow_one():
 def test_keys_of_different_lengths_are_different_streams(keys):
     drawn = []
     for key in keys:
-        with seeded(*key):
+        with temporary_seed(*key):
             drawn.append((random.random(), np.random.rand(), float(torch.rand(1))))
     assert all(a != b for a, b in zip(*drawn, strict=True))

@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.data.augmentation import paper_transforms
-from nnunet_liver_ext.trainers.data.ordered_batches import SeededDataLoader, seeded
+from nnunet_liver_ext.trainers.data.ordered_batches import SeededDataLoader, temporary_seed
 from nnunet_liver_ext.trainers.data.organ_channel import LeadingChannels, Mask, OrganChannel
 from tests.trainers.stored_cases import IMAGE_CHANNELS, SHAPE, case_arrays, load_dataset, store_case
 
@@ -174,7 +174,7 @@ def test_the_same_seed_gives_the_same_batch(dataset):
         loader = SeededDataLoader(
             OrganChannel(dataset, IMAGE_CHANNELS), 2, (8, 8, 8), (8, 8, 8), LABELS
         )
-        with seeded(0):
+        with temporary_seed(0):
             return next(loader)
 
     assert torch.equal(once()["target"], once()["target"])
