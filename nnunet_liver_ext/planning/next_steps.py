@@ -1,10 +1,11 @@
-"""What to run after planning: the stock commands, with a trainer that the memory was planned
-for."""
+"""What to run after planning: the stock commands, with a trainer that fits the plans."""
 
 from __future__ import annotations
 
+from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning.configuration_memory import KEY
 from nnunet_liver_ext.planning.configurations import Plans, ancestry, inherited_value
+from nnunet_liver_ext.trainers.overrides import resolve
 from nnunet_liver_ext.trainers.protocols import PROTOCOLS
 from nnunet_liver_ext.trainers.recipe import Recipe
 
@@ -26,32 +27,51 @@ def next_commands(dataset: str, plans: Plans, configuration: str) -> list[str]:
 
 
 def suggest_trainer(plans: Plans, configuration: str) -> str:
-    """The trainer with this strategy and objective that changes fewest numbers, the protocol's own
-    first."""
+    """The trainer that the plans fit best.
+
+    It has the strategy that memory was planned for, and takes the numbers of the configuration.
+    First come trainers of the objective that memory was planned for, then the protocol's own, then
+    those that change fewest numbers.
+    """
     from nnunet_liver_ext import trainers
 
     try:
         memory = inherited_value(plans, configuration, KEY)
     except KeyError:  # plans by nnU-Net itself, or of an earlier version
         return ANY_TRAINER
-    network = inherited_value(plans, configuration, "architecture")[
-        "network_class_name"
-    ].rpartition(".")[2]
+    class_name = inherited_value(plans, configuration, "architecture")["network_class_name"]
     plain = Recipe(strategy=memory["strategy"], objective=memory["objective"])
     recipes = {name: getattr(trainers, name).recipe for name in trainers.__all__}
     fitting = {
         name: recipe
         for name, recipe in recipes.items()
-        if (recipe.strategy, recipe.objective) == (plain.strategy, plain.objective)
-        and recipe.architecture in (None, network)
+        if recipe.strategy == plain.strategy
+        and recipe.architecture in (None, class_name.rpartition(".")[2])
+        and _takes_numbers(recipe, plans, configuration)
     }
-    preferred = _protocol_trainers(plans, configuration)
+    of_protocol = _protocol_trainers(plans, configuration)
     wanted = f"nnUNetTrainer{plain.strategy.title().replace('_', '')}"
 
-    def distance(name: str) -> tuple[bool, int, bool, str]:
-        return name not in preferred, _count_differences(fitting[name], plain), name != wanted, name
+    def distance(name: str) -> tuple[bool, bool, int, bool, str]:
+        recipe = fitting[name]
+        return (
+            recipe.objective != plain.objective,
+            name not in of_protocol,
+            _count_differences(recipe, plain),
+            name != wanted,
+            name,
+        )
 
     return min(fitting, key=distance, default=ANY_TRAINER)
+
+
+def _takes_numbers(recipe: Recipe, plans: Plans, configuration: str) -> bool:
+    """Whether a trainer with this recipe would not refuse the configuration's numbers."""
+    try:
+        resolve(recipe, plans, configuration)
+    except InputError:
+        return False
+    return True
 
 
 def _protocol_trainers(plans: Plans, configuration: str) -> tuple[str, ...]:
@@ -63,4 +83,4 @@ def _protocol_trainers(plans: Plans, configuration: str) -> tuple[str, ...]:
 
 def _count_differences(recipe: Recipe, plain: Recipe) -> int:
     numbers = plain.to_json()
-    return sum(value != numbers[key] for key, value in recipe.to_json().items())
+    return sum(value != numbers.get(key) for key, value in recipe.to_json().items())

@@ -121,3 +121,21 @@ def test_the_suggested_trainer_has_the_strategy_and_the_objective(
     memory = {"strategy": strategy, "objective": objective}
     entry = {"memory": memory, "architecture": {"network_class_name": "somewhere.PlainConvUNet"}}
     assert suggest_trainer({"configurations": {"3d_fullres": entry}}, "3d_fullres") == trainer
+
+
+@pytest.mark.parametrize(
+    ("numbers", "trainer"),
+    [
+        ({"num_epochs": 5}, "nnUNetTrainerSingleInput"),
+        ({"betting_weight": 0.5}, "nnUNetTrainerGambling"),
+        ({"embedding_layer": 1, "gradient_penalty": 1.0}, "nnUNetTrainerEmbedding"),
+        ({"betting_weight": 0.5, "embedding_layer": 1}, ANY_TRAINER),
+    ],
+)
+def test_the_suggested_trainer_takes_the_numbers(numbers: dict, trainer: str):
+    entry = {
+        "memory": {"strategy": "single_input", "objective": "dice_ce"},
+        "architecture": {"network_class_name": "somewhere.PlainConvUNet"},
+        "recipe": numbers,
+    }
+    assert suggest_trainer({"configurations": {"3d_fullres": entry}}, "3d_fullres") == trainer
