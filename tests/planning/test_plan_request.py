@@ -53,10 +53,9 @@ def test_what_a_protocol_says(
     request = resolve_request(dataset_json, protocol=protocol)
     assert (request.architecture.name, request.spacing_mm) == (architecture, spacing)
     assert request.options == PROTOCOLS[protocol].architecture_options
-    recipe = requested_recipe(request)
-    assert {key: getattr(recipe, key) for key in PROTOCOLS[protocol].numbers} == PROTOCOLS[
-        protocol
-    ].numbers
+    recipe = requested_recipe(request).to_json()
+    numbers = PROTOCOLS[protocol].numbers
+    assert {key: recipe[key] for key in numbers} == numbers
 
 
 def test_what_is_asked_for_comes_after_the_protocol():
