@@ -48,7 +48,7 @@ def find_annotations(trainer: LiverTrainer, cases: Sequence[str]) -> Annotations
     """What of a batch of these cases is annotated."""
     of_images, dilation = None, None
     if trainer.pair is not None:
-        of_images = trainer.incomplete.annotated(cases, trainer.pair.modalities)
+        of_images = trainer.incomplete.availability(cases, trainer.pair.modalities)
     radius_mm, configuration = trainer.recipe.organ_dilation_mm, trainer.configuration_manager
     if trainer.organ is not None and radius_mm is not None:
         dims = len(configuration.patch_size)
