@@ -11,6 +11,7 @@ from nnunet_liver_ext.studies.listed_files import (
     ListedFile,
     ListedFolder,
     is_mask_name,
+    name_files,
     split_name,
 )
 from nnunet_liver_ext.studies.study import LIVER, Study
@@ -49,11 +50,10 @@ def _pairs_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str]) 
     """NAME_T1.nii.gz, NAME_T1_mask.nii.gz, or NAME_0000.nii.gz in one folder."""
     images: dict[str, dict[str, Path]] = {}
     masks: dict[str, dict[str, Path]] = {}
-    for file in files:
-        name, modality = split_name(file.bare_name, modalities, numbered=True)
-        if modality is not None and name:
-            of_kind = (masks if file.is_mask else images).setdefault(name, {})
-            _add_file(file.path, modality, of_kind, "mask" if file.is_mask else "image")
+    for file in name_files(files, modalities, numbered=True):
+        if file.modality is not None and file.case:
+            of_kind = (masks if file.is_mask else images).setdefault(file.case, {})
+            _add_file(file.path, file.modality, of_kind, "mask" if file.is_mask else "image")
     alone = sorted(masks.keys() - images.keys())
     if alone:
         raise InputError(
@@ -67,11 +67,10 @@ def _pair_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
     """A folder with T1.nii.gz, T1_mask.nii.gz, T2.nii.gz, ... or DICOM folders T1, T2."""
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
-    for file in folder.files_and_folders:
-        modality = split_name(f"_{file.bare_name}", modalities, numbered=True).modality
-        if modality is not None:
+    for file in name_files(folder.files_and_folders, modalities, numbered=True):
+        if file.modality is not None:
             of_kind = masks if file.is_mask else images
-            _add_file(file.path, modality, of_kind, "mask" if file.is_mask else "image")
+            _add_file(file.path, file.modality, of_kind, "mask" if file.is_mask else "image")
     return Study(folder.path.name, folder.path.name, images, masks)
 
 
@@ -99,12 +98,13 @@ def _images_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str])
     for file in files:
         if file.is_mask:
             _add_file(file.path, file.bare_name, masks, "mask")
-            continue
-        name, modality = split_name(file.name, modalities, numbered=True)
-        if modality is None and len(modalities) == 1:
-            modality = modalities[0]
-        if modality is not None and name:
-            _add_file(file.path, modality, images.setdefault(name, {}), "image")
+    only = modalities[0] if len(modalities) == 1 else None
+    for named in name_files(files, modalities, numbered=True):
+        case, modality = named.case, named.modality or only
+        if not case:  # side by side, a modality alone is the name of a case
+            case, modality = named.name, only
+        if not named.is_mask and modality is not None:
+            _add_file(named.path, modality, images.setdefault(case, {}), "image")
     return _with_masks(images, masks, modalities)
 
 
@@ -119,9 +119,9 @@ def _with_masks(
     for mask_name, path in masks.items():
         name, key = mask_name, modalities[0]
         if name not in images:
-            name = split_name(mask_name, modalities, numbered=True).case
+            name = split_name(mask_name, modalities, numbered=True)[0]
         if name not in images and mask_name.lower().endswith(f"_{LIVER}"):
-            name = split_name(mask_name[: -len(LIVER) - 1], modalities, numbered=True).case
+            name = split_name(mask_name[: -len(LIVER) - 1], modalities, numbered=True)[0]
             key = LIVER
         if name not in images:
             raise InputError(f"{path}: is a mask, but there is no image of {name}.")
@@ -135,14 +135,14 @@ def _image_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
     """A folder with image.nii.gz or MR.nii.gz (files or slices), mask and liver_mask."""
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
-    for file in folder.files_and_series:
+    for file in name_files(folder.files_and_series, modalities, numbered=True):
         name = f"_{file.name}".lower()
         if is_mask_name(name):
             _add_file(file.path, LIVER if f"_{LIVER}_" in name else modalities[0], masks, "mask")
         elif name == f"_{IMAGE}" and len(modalities) == 1:
             _add_file(file.path, modalities[0], images, "image")
-        elif (modality := split_name(name, modalities, numbered=True).modality) is not None:
-            _add_file(file.path, modality, images, "image")
+        elif file.modality is not None:
+            _add_file(file.path, file.modality, images, "image")
     return Study(folder.path.name, folder.path.name, images, masks)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
@@ -71,6 +70,15 @@ class ListedFolder:
             path.is_file() and path.suffix.lower() in SLICE_SUFFIXES for path in self._visible
         )
 
+    def names_modality(self, modalities: Sequence[str]) -> bool:
+        """Whether an image or mask here, or in a study's folder, is named by its modality."""
+        files = [
+            *self.files,
+            *(file for study in self.study_folders for file in study.files_and_folders),
+        ]
+        named = name_files(files, modalities, numbered=False)
+        return any(file.modality is not None for file in named)
+
     @property
     def files_and_folders(self) -> list[ListedFile]:
         """The image files, and every sub-folder as a series, sorted."""
@@ -125,31 +133,64 @@ def list_files(path: Path, what: str = "file or folder") -> Files:
     return ListedFolder(path) if path.is_dir() else StudyTable.read(path)
 
 
-class ImageName(NamedTuple):
-    """The parts of an image's name; without a modality in it, `modality` is None."""
+@dataclass(frozen=True)
+class NamedFile:
+    """A file, with the case and the modality that its name says."""
 
+    path: Path
+    name: str
+    """Without the image ending."""
+    is_mask: bool
     case: str
+    """The whole name, without what says that it is a mask, if there is no modality in it."""
     modality: str | None
 
 
-def split_name(name: str, modalities: Sequence[str], *, numbered: bool) -> ImageName:
+def name_files(
+    files: Sequence[ListedFile], modalities: Sequence[str], *, numbered: bool
+) -> list[NamedFile]:
+    """The files with their cases and modalities, as `split_name`."""
+    return [
+        NamedFile(
+            file.path,
+            file.name,
+            file.is_mask,
+            *split_name(file.bare_name, modalities, numbered=numbered),
+        )
+        for file in files
+    ]
+
+
+def split_name(name: str, modalities: Sequence[str], *, numbered: bool) -> tuple[str, str | None]:
     """The case and the modality that a name ends with, capitals aside.
 
     Args:
-        name: of an image, without file ending and without what says that it is a mask.
+        name: of an image, without file ending and without what says that it is a mask; in a study's
+            own folder it may be the modality alone, then the case is "".
         modalities: names of the images, in the order of their channels.
         numbered: CASE_0000 is the first modality; else the number belongs to the case's name.
     """
+    whole = f"_{name}"
     for channel, modality in enumerate(modalities):
         for ending in (f"_{modality}", *([f"_{channel:04d}"] if numbered else [])):
-            if name.lower().endswith(ending.lower()):
-                return ImageName(name[: -len(ending)], modality)
-    return ImageName(name, None)
+            if whole.lower().endswith(ending.lower()):
+                return whole[: -len(ending)][1:], modality
+    return name, None
 
 
 def is_mask_name(name: str) -> bool:
     """Whether a name without file ending says that it is a mask: "anna_T1_mask"."""
     return name.lower().endswith(MASK_SUFFIXES)
+
+
+def leave_out_deformations(
+    files: Sequence[NamedFile], modalities: Sequence[str]
+) -> list[NamedFile]:
+    """The label maps without what `predict --deformation` has written beside them."""
+    first, second = modalities
+    cases = {file.case for file in files if file.modality == first}
+    written = {name for case in cases for name in deformation_files(case, (first, second))}
+    return [file for file in files if file.path.name not in written]
 
 
 def deformation_files(case: str, modalities: tuple[str, ...]) -> tuple[str, str]:

@@ -8,17 +8,15 @@ mask belongs to the first of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.studies.folder_studies import IMAGE, images_of_folder, pairs_of_folder
 from nnunet_liver_ext.studies.listed_files import (
     Files,
-    ListedFolder,
     StudyTable,
     list_files,
-    split_name,
 )
 from nnunet_liver_ext.studies.study import LIVER, Study
 from nnunet_liver_ext.studies.table_studies import studies_of_table
@@ -119,15 +117,7 @@ def _channels_of_single_images(files: Files, modalities: Sequence[str]) -> tuple
     if isinstance(files, StudyTable):
         columns = [column for column in files.columns if column and column not in OTHER_COLUMNS]
         return tuple(columns) if "mask" in files.columns else ()
-    names = (split_name(f"_{name}", modalities, numbered=False) for name in _bare_names(files))
-    return () if any(name.modality is not None for name in names) else (IMAGE,)
-
-
-def _bare_names(folder: ListedFolder) -> Iterator[str]:
-    """Names of the images and masks in a folder and in those of its studies."""
-    yield from (file.bare_name for file in folder.files)
-    for inner in folder.study_folders:
-        yield from (file.bare_name for file in inner.files_and_folders)
+    return () if files.names_modality(modalities) else (IMAGE,)
 
 
 def _sort(studies: Sequence[Study], path: Path, expected: str) -> list[Study]:

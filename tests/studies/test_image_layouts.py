@@ -186,3 +186,10 @@ def test_folders_that_cannot_be_understood(tmp_path: Path, names: tuple[str, ...
 def test_nothing_there(tmp_path: Path):
     with pytest.raises(InputError, match="no such file or folder"):
         read_image_studies(tmp_path / "nothing", modalities=["MR"])
+
+
+def test_side_by_side_a_modality_alone_is_the_name_of_a_case(tmp_path: Path):
+    touch(tmp_path, "MR.nii.gz", "0000.nii.gz", "0001.nii.gz", "0000_mask.nii.gz")
+    studies = read_image_studies(tmp_path, modalities=["MR"])
+    assert [study.name for study in studies] == ["0000", "0001", "MR"]
+    assert files(studies[0]) == {"MR": "0000.nii.gz", "MR mask": "0000_mask.nii.gz"}

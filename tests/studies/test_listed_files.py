@@ -19,7 +19,8 @@ MODALITIES = ("T1", "T2")
         ("P_1_0001", True, ("P_1", "T2")),
         ("liver_0001", False, ("liver_0001", None)),
         ("P001_0002", True, ("P001_0002", None)),
-        ("T1", True, ("T1", None)),
+        ("T1", True, ("", "T1")),
+        ("0001", True, ("", "T2")),
         ("_T1", False, ("", "T1")),
     ],
 )

@@ -15,7 +15,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition
 from nnunet_liver_ext.evaluation.files.described_labels import describe_labels
 from nnunet_liver_ext.evaluation.files.label_maps import image_key, modalities_of
-from nnunet_liver_ext.studies.listed_files import ListedFolder
+from nnunet_liver_ext.studies.listed_files import ListedFolder, name_files
 
 References = Path | Mapping[str, Path]
 
@@ -105,9 +105,8 @@ def _link_references(
             f"{source}: must be a folder of label maps on the converted grid, named like the cases."
         )
     modalities = modalities_of(describe_labels(crossval.dataset_json.parent).pair)
-    files = [
-        (image_key(file.name, modalities).case, file.path) for file in ListedFolder(source).files
-    ]
+    named = name_files(ListedFolder(source).files, modalities, numbered=False)
+    files = [(image_key(file).case, file.path) for file in named]
     if without := sorted(set(repetition.predictions) - {case for case, _ in files}):
         raise InputError(f"{source}: has no reference of {without[0]} ({len(without)} such cases).")
     for case, file in files:

@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.files.described_labels import Classes, describe_labels
+from nnunet_liver_ext.evaluation.files.label_map import LabelMap
 from nnunet_liver_ext.evaluation.files.label_maps import (
     ImageKey,
-    LabelMap,
     LabelMaps,
+    find_images,
     find_predictions,
     find_references,
     modalities_of,
     renumber,
 )
-from nnunet_liver_ext.evaluation.files.source_images import find_images
 from nnunet_liver_ext.pairing import PairLabels
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Which label maps a user's folder or CSV holds, by case and modality.
+"""Which label maps and images a user's folder or CSV holds, by case and modality.
 
 Three kinds are told apart: native masks (NAME_T1.nii.gz, NAME_T2.nii.gz), joint label maps of a
 pair (NAME.nii.gz with a `pair` entry in dataset.json, taken apart when they are read), and plain
@@ -8,30 +8,32 @@ masks, are native masks.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.described_labels import Classes, describe_labels
-from nnunet_liver_ext.pairing import PairLabels, decode_pair
-from nnunet_liver_ext.space.images import Grid, array, read_mask
+from nnunet_liver_ext.evaluation.files.label_map import LabelMap
+from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.studies.listed_files import (
     ListedFile,
     ListedFolder,
+    NamedFile,
     StudyTable,
-    deformation_files,
+    leave_out_deformations,
     list_files,
-    split_name,
+    name_files,
 )
 from nnunet_liver_ext.studies.study import LIVER, Study
 from nnunet_liver_ext.studies.study_layouts import select_studies
 
 MODALITIES = ("T1", "T2")
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 NO_MODALITY = "image"
 
 
@@ -43,40 +45,6 @@ class ImageKey(NamedTuple):
 
     def __str__(self) -> str:
         return self.case if self.modality == NO_MODALITY else f"{self.case} {self.modality}"
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """One file, or one half of a joint label map."""
-
-    path: Path
-    half: int | None = None
-    """0 or 1 of a joint label map, None of any other."""
-    num_classes: int = 2
-    """Number of classes in each half of a joint label map."""
-    renumber: tuple[tuple[int, int], ...] = ()
-    """(label in the file, label that it stands for); with any, all others are background."""
-
-    def read(self) -> tuple[np.ndarray, Grid]:
-        """The labels (z, y, x) and where they are.
-
-        Raises:
-            InputError: the file cannot be read or is no label map, or a joint one holds a label
-                that is no pair code.
-        """
-        image = read_mask(self.path)
-        labels = array(image)
-        if self.half is not None:
-            try:
-                labels = decode_pair(labels, self.num_classes)[self.half]
-            except InputError as error:
-                raise InputError(f"{self.path}: is no joint label map: {error}") from None
-        if self.renumber:
-            in_file = labels
-            labels = np.zeros(in_file.shape, np.int32)
-            for before, after in self.renumber:
-                labels[in_file == before] = after
-        return labels, Grid.from_image(image)
 
 
 @dataclass(frozen=True)
@@ -122,6 +90,31 @@ def find_references(path: Path, pair: PairLabels | None) -> LabelMaps:
     return _without_missing_masks(_select_label_maps(files, pair), describe_labels(path).incomplete)
 
 
+def find_images(path: Path, modalities: tuple[str, ...]) -> dict[ImageKey, Path]:
+    """The images of each case and modality.
+
+    Args:
+        path: studies (a CSV, or a folder with one sub-folder each), nnU-Net's imagesTs
+            (CASE_0000.nii.gz, CASE_0001.nii.gz in the order of the modalities), or a folder of
+            CASE_T1.nii.gz or CASE.nii.gz.
+        modalities: names of a pair's images.
+
+    Raises:
+        InputError: there is nothing there, or the studies cannot be read.
+    """
+    files = list_files(path, "folder or CSV of images")
+    side_by_side = files.files if isinstance(files, ListedFolder) else []
+    side_by_side = [file for file in side_by_side if not file.is_mask]
+    if side_by_side:
+        images = _select_images(side_by_side, modalities)
+    else:
+        studies, single = select_studies(files, modalities)
+        images = _images_of_studies(studies, single=single)
+    if not images:
+        raise InputError(f"{path}: holds no images.")
+    return images
+
+
 def renumber(references: LabelMaps, given: Classes, classes: Classes) -> LabelMaps:
     """The references with the labels of `classes` in place of those given.
 
@@ -145,10 +138,11 @@ def modalities_of(pair: PairLabels | None) -> tuple[str, ...]:
     return pair.modalities if pair else MODALITIES
 
 
-def image_key(name: str, modalities: tuple[str, ...]) -> ImageKey:
-    """The key of a file's name: P001_T1 is case P001's T1, P001 is its only map."""
-    case, modality = split_name(name, modalities, numbered=False)
-    return ImageKey(case, modality) if case and modality else ImageKey(name, NO_MODALITY)
+def image_key(file: NamedFile) -> ImageKey:
+    """The key of a file: P001_T1 is case P001's T1, P001 is its only map."""
+    if file.case and file.modality and not file.is_mask:
+        return ImageKey(file.case, file.modality)
+    return ImageKey(file.name, NO_MODALITY)
 
 
 def _holds_studies(folder: ListedFolder) -> bool:
@@ -159,9 +153,11 @@ def _holds_studies(folder: ListedFolder) -> bool:
 
 
 def _select_label_maps(folder: ListedFolder, pair: PairLabels | None) -> LabelMaps:
+    modalities = modalities_of(pair)
+    files = name_files(folder.files, modalities, numbered=False)
     maps: dict[ImageKey, LabelMap] = {}
-    for file, file_key in _without_deformations(folder.files, modalities_of(pair)):
-        for key, label_map in _label_maps_in(file, file_key, pair).items():
+    for file in leave_out_deformations(files, modalities):
+        for key, label_map in _label_maps_in(file, pair).items():
             if key in maps:
                 raise InputError(
                     f"{folder.path}: {maps[key].path.name} and {file.path.name} are both {key}:"
@@ -175,22 +171,8 @@ def _select_label_maps(folder: ListedFolder, pair: PairLabels | None) -> LabelMa
     return LabelMaps(maps, patients=_patients_of_dataset(folder.path))
 
 
-def _without_deformations(
-    files: list[ListedFile], modalities: tuple[str, ...]
-) -> list[tuple[ListedFile, ImageKey]]:
-    keys = {file: image_key(file.name, modalities) for file in files}
-    deformations = {
-        name
-        for key in keys.values()
-        if key.modality == modalities[0]
-        for name in deformation_files(key.case, modalities)
-    }
-    return [(file, key) for file, key in keys.items() if file.path.name not in deformations]
-
-
-def _label_maps_in(
-    file: ListedFile, key: ImageKey, pair: PairLabels | None
-) -> dict[ImageKey, LabelMap]:
+def _label_maps_in(file: NamedFile, pair: PairLabels | None) -> dict[ImageKey, LabelMap]:
+    key = image_key(file)
     if pair is None or key.modality != NO_MODALITY:
         return {key: LabelMap(file.path)}
     return {
@@ -231,13 +213,30 @@ def _select_masks_of_studies(
             f"{files.path}: none of the {len(studies)} studies has a mask to compare with."
         )
     patients = {study.name: study.patient for study in studies}
-    return LabelMaps(maps, images_of_studies(studies, single=single), patients)
+    return LabelMaps(maps, _images_of_studies(studies, single=single), patients)
 
 
-def images_of_studies(studies: list[Study], *, single: bool) -> dict[ImageKey, Path]:
+def _images_of_studies(studies: list[Study], *, single: bool) -> dict[ImageKey, Path]:
     """The image of each case and modality; of several channels of a single image, the first."""
     return {
         ImageKey(study.name, NO_MODALITY if single else name): image
         for study in studies
         for name, image in reversed([*study.images.items()])
     }
+
+
+def _select_images(
+    files: Sequence[ListedFile], modalities: tuple[str, ...]
+) -> dict[ImageKey, Path]:
+    images: dict[ImageKey, Path] = {}
+    for file in name_files(files, modalities, numbered=False):
+        channel = CHANNEL.fullmatch(file.name)
+        if channel is None:
+            images[image_key(file)] = file.path
+            continue
+        case, index = channel["case"], int(channel["channel"])
+        if index < len(modalities):
+            images[ImageKey(case, modalities[index])] = file.path
+        if index == 0:
+            images[ImageKey(case, NO_MODALITY)] = file.path
+    return images

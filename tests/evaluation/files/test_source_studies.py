@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey, find_references
-from nnunet_liver_ext.evaluation.files.source_images import find_images
+from nnunet_liver_ext.evaluation.files.label_maps import (
+    NO_MODALITY,
+    ImageKey,
+    find_images,
+    find_references,
+)
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.studies.listed_files import list_files
 from nnunet_liver_ext.studies.study_layouts import select_studies
