@@ -1,5 +1,6 @@
-"""Displacement fields: warping, control grids, affine maps and the low-pass filter (Couteaux et al.
-2021, "Cooperating networks", section 2).
+"""Displacement fields: warping, control grids, affine maps and the low-pass filter.
+
+Source: Couteaux et al. 2021, "Cooperating networks", section 2.
 
 A displacement u is in voxels of the grid it lives on, its components in the order of the array's
 axes, and it pulls back: warped(p) = image(p + u(p)), with zero outside the image. Voxel centres
@@ -56,8 +57,9 @@ def voxel_positions(size: Sequence[int], like: Tensor) -> Tensor:
 
 
 def upsample_control_grid(control: Tensor, pitch: Sequence[int], size: Sequence[int]) -> Tensor:
-    """The displacement between the vectors of a coarse grid, linearly interpolated; constant beyond
-    the outermost ones.
+    """The displacement between the vectors of a coarse grid, linearly interpolated.
+
+    Beyond the outermost vectors it is constant.
 
     Args:
         control: displacement in voxels of the fine grid, (B, D, ...); vector i of an axis stands at
@@ -86,8 +88,9 @@ def control_grid_size(size: Sequence[int], pitch: Sequence[int]) -> list[int]:
 def affine_displacement(
     matrix: Tensor, translation: Tensor, centre: Tensor, size: Sequence[int]
 ) -> Tensor:
-    """u(p) = matrix · (p − centre) + centre + translation − p, summed without a matrix product
-    (autocast would halve it).
+    """u(p) = matrix · (p − centre) + centre + translation − p.
+
+    It is summed without a matrix product, which autocast would make in half precision.
 
     Args:
         matrix: (B, D, D), acting on voxel coordinates.
@@ -115,8 +118,7 @@ def affine_displacement(
 
 
 def blur(images: Tensor) -> Tensor:
-    """The paper's low-pass filter, [1, 2, 1]/4 along each spatial axis; the border is repeated
-    outwards.
+    """The paper's low-pass filter, [1, 2, 1]/4 along each axis; the border is repeated outwards.
 
     Args:
         images: (B, C, ...).

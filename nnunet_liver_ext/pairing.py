@@ -166,8 +166,10 @@ class PairLabels:
         return len(self.classes)
 
     def codes(self, modality: int, label: int) -> tuple[int, ...]:
-        """All codes in which image `modality` (0 or 1) has class `label`; for K = 2: T1 liver (1,
-        3), T2 liver (2, 3)."""
+        """All codes in which image `modality` (0 or 1) has class `label`.
+
+        For K = 2: T1 liver (1, 3), T2 liver (2, 3).
+        """
         K = self.num_classes
         return tuple(code for code in range(K**2) if (code % K, code // K)[modality] == label)
 

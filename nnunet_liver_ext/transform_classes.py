@@ -1,5 +1,7 @@
-"""The classes of transforms Ω up to which two masks may be alike (Couteaux et al. 2021,
-"Cooperating networks")."""
+"""The classes of transforms Ω up to which two masks may be alike.
+
+Source: Couteaux et al. 2021, "Cooperating networks".
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Networks: four architectures for plans files, strategies for pairs, and the companions of the
-objectives."""
+"""Architectures for plans files, strategies for pairs, and the objectives' companions."""
 
 from nnunet_liver_ext.networks.anisotropic_unet import AnisotropicUNet
 from nnunet_liver_ext.networks.di2in import DI2IN

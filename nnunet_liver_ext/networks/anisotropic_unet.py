@@ -36,8 +36,10 @@ KERNEL_SIZES = ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
 FEATURES = (16, 32, 64, 128, 256)
 DROPOUT = 0.25
 LARGEST_TILE = (32, 196, 196)
-"""Output of a tile in evaluation: 72 x 380 x 380 voxels in, 0.7 GB for a map of 16 features in
-float32."""
+"""Output of a tile in evaluation.
+
+Its input is 72 x 380 x 380 voxels; a map of 16 features takes 0.7 GB in float32.
+"""
 
 
 class AnisotropicUNet(SegmentationNetwork):
@@ -173,8 +175,10 @@ class AnisotropicUNet(SegmentationNetwork):
 
 
 class _Decoder(Decoder):
-    """Transposed convolutions, concatenation, convolutions, dropout, and a head of 1x1x1. Lists go
-    from fine to coarse."""
+    """Transposed convolutions, concatenation, convolutions, dropout, and a head of 1x1x1.
+
+    Lists go from fine to coarse.
+    """
 
     crops: list[Size] | None
     """What is cut from each side of a stage's skip; None where nothing is."""
@@ -209,8 +213,7 @@ class _Decoder(Decoder):
         )
 
     def forward(self, skips: list[Tensor]) -> list[Tensor]:
-        """Logits of the supervised stages, finest first; of the finest alone without deep
-        supervision."""
+        """Logits of the supervised stages, finest first, or of the finest alone."""
         x, outputs = skips[-1], []
         for stage in reversed(range(len(self.blocks))):
             skip = skips[stage] if self.crops is None else crop(skips[stage], self.crops[stage])
@@ -232,8 +235,7 @@ def _encoder_blocks(
 def _build_block(
     style: Style, stages: Stages, stage: int, inputs: int, features: int, padding: Padding
 ) -> nn.Sequential:
-    """The convolutions of one stage: in-plane, then through-plane where the stage's kernel has an
-    extent in z."""
+    """The convolutions of one stage: in-plane, then through-plane if the kernel extends in z."""
     kz, ky, kx = stages.kernels[stage]
     kernels = ((1, ky, kx), (kz, 1, 1)) if kz > 1 else ((1, ky, kx),)
     units: list[nn.Module] = []

@@ -30,8 +30,7 @@ GAMBLER_FEATURES = (16, 32, 64, 128, 128)
 
 
 class Discriminator(nn.Module):
-    """Fully convolutional: strided convolutions, instance norm, leaky ReLU, then one logit for each
-    region it sees.
+    """Strided convolutions, instance norm, leaky ReLU, then one logit for each region seen.
 
     The first layer has no norm, so that the amount of foreground is seen.
     """
@@ -88,15 +87,16 @@ def num_discriminator_layers(patch_size: Sequence[int], spacing_mm: Sequence[flo
 def _strided_stages(
     patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> list[tuple[list[int], list[int]]]:
-    """(stride, kernel size) of each layer; the first strides already, unless the patch is too small
-    for any."""
+    """(stride, kernel size) of each layer.
+
+    The first layer has a stride already, unless the patch is too small for any.
+    """
     stages = list(zip(*strides_and_kernels(patch_size, spacing_mm), strict=True))
     return stages[1:] or stages
 
 
 class Gambler(PlainConvUNet):
-    """nnU-Net's U-Net for inputs of any size: zeros are added behind, and what they give is cut off
-    again."""
+    """nnU-Net's U-Net for inputs of any size: zeros are added behind and cut off again."""
 
     multiple: tuple[int, ...]
     """What the strides need the input's size to be a multiple of."""
@@ -111,8 +111,7 @@ class Gambler(PlainConvUNet):
 def build_gambler(
     channels: int, *, patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> nn.Module:
-    """A small U-Net (nnU-Net's) from image and probabilities (B, C, ...) to a betting logit for
-    each voxel (B, 1, ...)."""
+    """A small U-Net: image and probabilities (B, C, ...) in, betting logits (B, 1, ...) out."""
     strides, kernels = strides_and_kernels(patch_size, spacing_mm)
     if len(strides) == 1:  # a U-Net has two stages at least
         strides, kernels = 2 * strides, 2 * kernels

@@ -20,20 +20,28 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """How far a translation, a rigid or an affine transform goes at most. The paper names only the
-    first, for its toy."""
+    """How far a translation, a rigid or an affine transform goes at most.
+
+    The paper names only the first bound, for its toy.
+    """
 
     max_shift_voxels: float = 32.0
-    """Along each axis (Couteaux et al. 2021, section 3.1: 32 pixels), and no further than a third
-    of the patch."""
+    """Largest shift along each axis (Couteaux et al. 2021, section 3.1: 32 pixels).
+
+    It never exceeds a third of the patch.
+    """
     max_rotation_deg: float = 30.0
     max_log_stretch: float = 0.2
-    """Of each entry of S: lengths change by at most a factor of exp(±0.2) along an axis, angles by
-    about 0.4."""
+    """Largest entry of S.
+
+    Lengths change by at most a factor of exp(±0.2) along an axis, angles by about 0.4.
+    """
 
     def max_shift_in(self, patch_size: Sequence[int]) -> tuple[float, ...]:
-        """The bound along each axis, in voxels. Beyond a third of the patch too little of an organ
-        is left in it."""
+        """The largest shift along each axis, in voxels.
+
+        Beyond a third of the patch too little of an organ is left in it.
+        """
         return tuple(min(self.max_shift_voxels, n / 3) for n in patch_size)
 
 
@@ -51,8 +59,7 @@ def num_stretches(dims: int) -> int:
 
 
 def linear_map(rotation: Tensor, stretch: Tensor | None, *, spacing_mm: Sequence[float]) -> Tensor:
-    """A = exp(W) · exp(S) in millimetres, as it acts on voxel coordinates: diag(1/spacing) · A ·
-    diag(spacing).
+    """A = exp(W) · exp(S) as it acts on voxel coordinates: diag(1/spacing) · A · diag(spacing).
 
     Args:
         rotation: (B, 1 or 3), the entries of W above its diagonal, in radian; their norm is the
@@ -75,8 +82,10 @@ def linear_map(rotation: Tensor, stretch: Tensor | None, *, spacing_mm: Sequence
 
 
 def bound_rotation(raw: Tensor, max_rotation_deg: float) -> Tensor:
-    """The same direction with the angle max · tanh(norm), so never beyond the bound; (B, 1 or 3),
-    in radian."""
+    """The same direction with the angle max · tanh(norm), which stays below the bound.
+
+    Both are (B, 1 or 3), in radian.
+    """
     squared = raw.square().sum(1, keepdim=True)
     norm = (squared + 1e-12).sqrt()
     return raw * (math.radians(max_rotation_deg) * norm.tanh() / norm)

@@ -1,5 +1,6 @@
-"""The 3D U-Net of Models Genesis (Zhou et al. 2019), whose published weights Couteaux et al. 2021
-start from.
+"""The 3D U-Net of Models Genesis (Zhou et al. 2019).
+
+Couteaux et al. 2021 start from its published weights.
 
 Names and shapes are those of the published checkpoint; written from their description. Three
 poolings of 2x2x2; each stage has two 3x3x3 convolutions with batch norm and ReLU, the first with
@@ -32,8 +33,9 @@ FEATURES = (64, 128, 256, 512)
 
 
 class ModelsGenesisUNet(SegmentationNetwork):
-    """Four stages; without arguments the published network, for one channel and one class
-    19,073,665 parameters.
+    """Four stages; without arguments the published network.
+
+    For one channel and one class it has 19,073,665 parameters.
 
     It has no deep supervision: heads for it would be no part of the checkpoint. Other
     `features_per_stage` are a network of this kind that the published weights do not fit.
@@ -88,8 +90,10 @@ class ModelsGenesisUNet(SegmentationNetwork):
         return 8, 8, 8
 
     def padded_size(self, size: Sequence[int]) -> Size:
-        """As in the base class, but one voxel in the coarsest stage would have no variance: then
-        all axes are doubled."""
+        """The next multiple of eight; a lone voxel in the coarsest stage is avoided.
+
+        One voxel has no variance, so 8 x 8 x 8 becomes 16 x 16 x 16.
+        """
         z, y, x = super().padded_size(size)
         return (16, 16, 16) if (z, y, x) == (8, 8, 8) else (z, y, x)
 

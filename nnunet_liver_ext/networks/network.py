@@ -1,5 +1,4 @@
-"""What the networks of this package have in common: the contract with nnU-Net, the trainers and the
-predictor.
+"""The contract of our networks with nnU-Net, the trainers and the predictor.
 
 `Network(input_channels=…, num_classes=…)` is the paper's network; all else are keyword arguments,
 by nnU-Net's names where it has one, so that a plans file can give them.
@@ -45,17 +44,23 @@ class Decoder(nn.Module):
 
 
 class SegmentationNetwork(nn.Module, ABC):
-    """Images (B, C, Z, Y, X) of any size in, logits (B, K, Z, Y, X) out; with deep supervision a
-    list, finest first."""
+    """Images (B, C, Z, Y, X) of any size in, logits (B, K, Z, Y, X) out.
+
+    With deep supervision a list of logits comes out, finest first.
+    """
 
     whole_volume: bool = False
-    """In evaluation one call with a whole volume gives the exact result in bounded memory: no
-    sliding window is needed."""
+    """Whether in evaluation one call with a whole volume is exact and takes bounded memory.
+
+    Then no window has to slide.
+    """
     keeps_size_in_evaluation: bool = True
     """False: unpadded networks give the middle of a patch in evaluation, too, as in training."""
     uses_batch_statistics: bool = False
-    """Normalises with the batch's own statistics in evaluation, so that the samples of a batch
-    influence each other."""
+    """Whether it normalises with the batch's own statistics in evaluation.
+
+    Then the samples of a batch influence each other.
+    """
 
     decoder: Decoder
 
@@ -82,14 +87,18 @@ class SegmentationNetwork(nn.Module, ABC):
         self.input_channels, self.num_classes = input_channels, num_classes
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Logits for images (B, C, Z, Y, X); a list of them, finest first, while
-        `decoder.deep_supervision` is on."""
+        """Logits for images (B, C, Z, Y, X).
+
+        While `decoder.deep_supervision` is on, it is a list of them, finest first.
+        """
         levels = self.levels(x)
         return levels if self.decoder.deep_supervision else levels[0]
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        """All outputs that are wanted, finest first, for images of any size: zeros are added behind
-        and cut off again."""
+        """All outputs that are wanted, finest first, for images of any size.
+
+        Zeros are added behind the image and cut off again.
+        """
         size = x.shape[2:]
         wanted = [
             [max(1, round(n * scale)) for n, scale in zip(size, scales, strict=True)]
@@ -100,8 +109,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @abstractmethod
     def segment(self, x: Tensor) -> list[Tensor]:
-        """As `levels`, for images whose sizes are multiples of `size_multiple`; may be the finest
-        alone."""
+        """The outputs, or the finest alone, for sizes that are multiples of `size_multiple`."""
 
     @property
     @abstractmethod
@@ -124,14 +132,15 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @property
     def supervised_scales(self) -> list[list[float]]:
-        """Resolution of each output of deep supervision relative to the image, (z, y, x), finest
-        first."""
+        """Resolution (z, y, x) of each supervised output relative to the image, finest first."""
         return [[1.0, 1.0, 1.0]]
 
     @property
     def supervision_weights(self) -> list[float] | None:
-        """Weight of each output's loss; None leaves it to nnU-Net, which halves it from each level
-        to the next."""
+        """Weight of each output's loss, finest first.
+
+        None leaves it to nnU-Net, which halves it from each level to the next.
+        """
         return None
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

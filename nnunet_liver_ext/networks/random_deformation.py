@@ -1,5 +1,4 @@
-"""Random deformations of a class Ω, with which annotation masks are moved while the registor is
-trained alone.
+"""Random deformations of a class Ω, which move masks while the registor is trained alone.
 
 The paper trains the registor first "with annotation masks as input" (Couteaux et al. 2021, section
 2.2), on its pairs. Moving a mask by fresh deformations makes as many pairs as one wants. The
@@ -113,8 +112,7 @@ def _elastic_displacement(
     bend_mm: float,
     shift_mm: float,
 ) -> Tensor:
-    """Smooth vectors on the control grid, flattened where they would fold, and one shift of them
-    all."""
+    """Smooth vectors on the control grid, flattened where they would fold, and one shift of all."""
     ones = [1] * len(size)
     spacing = torch.tensor(spacing_mm, device=noise.device)
     quarter = torch.tensor(size, device=noise.device) / 4
@@ -165,8 +163,10 @@ def _uniform_shift(noise: _Noise, size: Sequence[int], bounds: Bounds) -> Tensor
 def _random_matrix(
     noise: _Noise, spacing_mm: Sequence[float], bounds: Bounds, *, stretches: bool
 ) -> Tensor:
-    """Rotation about a uniform axis by a uniform angle, and a uniform stretch; (B, D, D) acting on
-    voxels."""
+    """A uniform rotation about a uniform axis and a uniform stretch.
+
+    The result is (B, D, D) and acts on voxel coordinates.
+    """
     dims = len(spacing_mm)
     direction = functional.normalize(noise.normal(num_rotations(dims)), dim=1)
     angle = noise.uniform(1) * math.radians(bounds.max_rotation_deg)

@@ -1,5 +1,6 @@
-"""Registors: networks that find the deformation between two masks (Couteaux et al. 2021,
-"Cooperating networks").
+"""Registors: networks that find the deformation between two masks.
+
+Source: Couteaux et al. 2021, "Cooperating networks".
 
 u = R(s1, s2) is such that warp(s1, u) looks like s2, within a class Ω of transforms. All classes of
 the masks share it.
@@ -133,8 +134,7 @@ class TranslationRegistor(Registor):
 
 
 class AffineRegistor(Registor):
-    """A rotation, with `stretches` also a stretch, about the centroid of the first masks, and a
-    shift.
+    """A rotation about the first masks' centroid, with `stretches` a stretch, and a shift.
 
     u(p) = A · (p + d − c) + c − p: `first` is turned about its centroid c, and d is then found by
     correlation.
@@ -258,8 +258,9 @@ def control_grid_pitch(patch_size: Sequence[int], spacing_mm: Sequence[float]) -
 
 
 def block_poolings(pitch: Sequence[int]) -> list[tuple[int, ...]]:
-    """What each of the four blocks pools. Axes that are pooled less often are pooled in the last
-    blocks.
+    """What each of the four blocks pools.
+
+    Axes that are pooled less often are pooled in the last blocks.
 
     They are the short and the coarse ones: meanwhile the others catch up, and the later
     convolutions see the same distance in all directions. nnU-Net plans its poolings likewise.

@@ -1,5 +1,7 @@
-"""Where a registor finds a shift and a linear map: correlation of learned features, and a look at
-both centred masks.
+"""How a registor finds a shift and a linear map.
+
+The shift comes from a correlation of learned features, the map from both masks about their
+centroids.
 
 The paper gives no network for translations and rigid transforms. Convolutions with global pooling
 forget where things are; a correlation of small learned features over all shifts knows it from the
@@ -24,11 +26,10 @@ MAX_POOL: dict[int, type[nn.MaxPool2d] | type[nn.MaxPool3d]] = {2: nn.MaxPool2d,
 
 
 class CorrelationShift(nn.Module):
-    """The shift d for which first(p + d) looks like second(p): soft-argmax of the correlation of
-    learned features.
+    """The shift d for which first(p + d) looks like second(p), by correlation of learned features.
 
-        r(d) = Σ_F Σ_p f1(p + d) · f2(p) / (‖f1‖ · ‖f2‖),   shift = Σ_d d · softmax(sharpness ·
-        r)(d)
+        r(d) = Σ_F Σ_p f1(p + d) · f2(p) / (‖f1‖ · ‖f2‖)
+        shift = Σ_d d · softmax(sharpness · r)(d)
 
     over all d within the bound, on a grid that is up to four times coarser than the voxels; the
     mean of a smooth peak is finer than its grid. The features have no bias, so that the background
@@ -39,8 +40,10 @@ class CorrelationShift(nn.Module):
     finest_grid = 32
     """Axes are averaged as long as the patch keeps so many cells."""
     sharpness_per_weight = 1000.0
-    """Adam moves a weight by about its learning rate in a step: at 1e-3 the sharpness grows by
-    one."""
+    """Sharpness that a weight of one stands for.
+
+    Adam moves a weight by about its learning rate in a step: at 1e-3 the sharpness grows by one.
+    """
     initial_sharpness = 0.002
 
     def __init__(
@@ -84,8 +87,7 @@ LONGEST_SIDE_CELLS = {2: 32, 3: 20}
 
 
 class CentredLook(nn.Module):
-    """Numbers that depend on how two masks differ, each seen about its own centroid on one coarse
-    grid.
+    """Numbers for how two masks differ, each seen about its own centroid on one coarse grid.
 
     The grid has cells of one size in millimetres, as wide as the patch; its positions are kept (no
     global pooling), because where the masks differ is what tells a rotation from a stretch.
@@ -135,8 +137,9 @@ class CentredLook(nn.Module):
 
 
 def centroid(masks: Tensor) -> Tensor:
-    """Centre of mass of all classes together in voxel coordinates, (B, D); without foreground the
-    centre of the grid.
+    """Centre of mass of all classes together in voxel coordinates, (B, D).
+
+    Without foreground it is the centre of the grid.
 
     Args:
         masks: (B, C, ...), not negative.
@@ -151,8 +154,9 @@ def centroid(masks: Tensor) -> Tensor:
 
 
 def cross_correlation(first: Tensor, second: Tensor, *, reach: Sequence[int]) -> Tensor:
-    """r(d) = Σ_F Σ_p first(p + d) · second(p) / (‖first‖ · ‖second‖) for |d| <= reach along each
-    axis, zero outside.
+    """r(d) = Σ_F Σ_p first(p + d) · second(p) / (‖first‖ · ‖second‖) for |d| <= reach.
+
+    Beyond the images there are zeros.
 
     Args:
         first: (B, F, ...), float32.
@@ -185,8 +189,10 @@ def initialise_he(module: nn.Module) -> None:
 
 
 def initialise_near_zero(layer: nn.Module, std: float = 1e-3) -> None:
-    """Small weights in a last layer: nearly the identity at first, yet not the plateau that exact
-    zeros are."""
+    """Gives a last layer small weights.
+
+    The answer is nearly the identity at first, yet not the plateau that exact zeros are.
+    """
     nn.init.normal_(layer.get_parameter("weight"), std=std)
 
 

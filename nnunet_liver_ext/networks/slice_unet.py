@@ -1,5 +1,6 @@
-"""The 2D U-Net for liver volume and fat fraction (student report with Antaros Medical, sections 2.2
-to 2.6 and 3.4).
+"""The 2D U-Net for liver volume and fat fraction.
+
+Source: student report with Antaros Medical, sections 2.2 to 2.6 and 3.4.
 
 nnU-Net sees a 3D network; within, every slice is segmented by a padded 2D U-Net of four poolings.
 The report's options V, R and T are arguments: neighbouring slices as channels, short skips over the
@@ -43,7 +44,10 @@ VGG11_LAYERS = ((0,), (3,), (6, 8), (11, 13), (16, 18))
 DROPOUT = 0.5
 STAGES_WITH_DROPOUT = 2
 SLICES_AT_ONCE = 8
-"""In evaluation; each of 256 x 256 pixels takes 17 MB for a map of 64 features in float32."""
+"""Slices of a chunk in evaluation.
+
+Each of 256 x 256 pixels takes 17 MB for a map of 64 features in float32.
+"""
 IN_PLANE: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: nn.BatchNorm2d,
     nn.BatchNorm3d: nn.BatchNorm2d,
@@ -180,8 +184,7 @@ class SliceUNet(SegmentationNetwork):
 
 
 def gather_neighbours(x: Tensor, first: int, last: int, neighbours: int) -> Tensor:
-    """Slices of (B, C, Z, Y, X) from `first` to before `last`, each with its neighbours: (B, S,
-    W·C, Y, X).
+    """Slices `first` to before `last` of (B, C, Z, Y, X) with their neighbours: (B, S, W·C, Y, X).
 
     The neighbours of the first and the last slice of x are these slices themselves.
     """
@@ -229,8 +232,10 @@ class _Block(nn.Module):
 
 
 class _Decoder(Decoder):
-    """Transposed convolutions, concatenation, two convolutions, and a head of 1x1. Lists go from
-    fine to coarse."""
+    """Transposed convolutions, concatenation, two convolutions, and a head of 1x1.
+
+    Lists go from fine to coarse.
+    """
 
     def __init__(
         self, style: Style, stages: Stages, num_classes: int, residual: bool, deep_supervision: bool

@@ -1,5 +1,4 @@
-"""The stages of an encoder-decoder network, as nnU-Net's plans give them, checked and written out
-for each stage."""
+"""The stages of an encoder-decoder network: nnU-Net's arguments, checked, for each stage."""
 
 from __future__ import annotations
 

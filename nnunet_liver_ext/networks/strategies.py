@@ -1,5 +1,6 @@
-"""Input and output strategies for pairs (Couteaux et al. 2021, "Comparison of strategies", section
-3.2, table 1).
+"""How the images of a case enter and leave the network.
+
+Source: Couteaux et al. 2021, "Comparison of strategies", section 3.2, table 1.
 
 A strategy wraps the network that the plans describe. It takes the channels of a case and gives one
 VIEW for each image that has its own mask: the logits of that image. Training needs the views;
@@ -24,11 +25,9 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import join_logits, num_marginal_classes
 
 Levels = Any
-"""A tensor (B, K, ...), or with deep supervision a list of them from the finest resolution to the
-coarsest."""
+"""A tensor (B, K, ...), or with deep supervision a list of them, finest first."""
 CERTAIN = 20.0
-"""Difference of logits that no average over tiles, mirror images and folds makes a probability
-worth naming."""
+"""Difference of logits that stands for certainty, also after averages over tiles and folds."""
 BuildNetwork = Callable[[int, int], nn.Module]
 """(input channels, output channels) -> the plans' network."""
 
@@ -78,8 +77,7 @@ class Strategy(nn.Module, ABC):
 
     @property
     def whole_volume(self) -> bool:
-        """Whether, in evaluation, one look at a whole volume of any size is exact and fits into
-        memory."""
+        """Whether, in evaluation, one look at a whole volume is exact and fits into memory."""
         return all(getattr(network, "whole_volume", False) for network in self.networks)
 
     @property
@@ -89,14 +87,12 @@ class Strategy(nn.Module, ABC):
 
     @property
     def supervised_scales(self) -> list[list[float]] | None:
-        """Resolution of each output of deep supervision along each axis; None: nnU-Net's, one for
-        each level."""
+        """Resolution of each supervised output along each axis; None: nnU-Net's."""
         return getattr(self.networks[0], "supervised_scales", None)
 
     @property
     def supervision_weights(self) -> list[float] | None:
-        """Weight of each output of deep supervision; None: nnU-Net's, half of the next finer
-        one's."""
+        """Weight of each supervised output; None: nnU-Net's, half of the next finer one's."""
         scales = self.supervised_scales
         if scales is not None and len(scales) == 1:
             return [1.0]
@@ -104,8 +100,7 @@ class Strategy(nn.Module, ABC):
 
     @contextmanager
     def as_in_training(self) -> Iterator[None]:
-        """Meanwhile networks of unpadded convolutions give the smaller output of their training, in
-        evaluation too."""
+        """Meanwhile unpadded networks give the smaller output of training in evaluation, too."""
         keeping: list[Any] = [
             network
             for network in self.networks
@@ -137,8 +132,10 @@ class _Decoders:
 
 
 class OneView(Strategy):
-    """An ordinary dataset, one mask for all channels: the plans' network as it is. Pre-registered
-    pairs are such."""
+    """An ordinary dataset with one mask for all channels: the plans' network as it is.
+
+    Pre-registered pairs are such datasets.
+    """
 
     is_pair = False
 
@@ -154,8 +151,9 @@ class OneView(Strategy):
 
 
 class ImageAlone(OneView):
-    """One mask, and an organ mask as the last channel that the network never sees (Hänsch et al.
-    2022, Methods).
+    """One mask, and an organ mask as the last channel, which the network never sees.
+
+    Source: Hänsch et al. 2022, Methods.
 
     In training the loader has taken that channel away already; at inference nnU-Net hands it over
     like an image, and what is found beyond the organ is taken back: the loss says nothing about
@@ -191,8 +189,10 @@ class ImageAlone(OneView):
 
 
 def _force_background(logits: Tensor, inside: Tensor) -> Tensor:
-    """Logits (B, K, ...) with certain background where a mask (B, 1, ...) is False; coarser levels
-    stay as they are."""
+    """Logits (B, K, ...) with certain background where a mask (B, 1, ...) is False.
+
+    Coarser levels stay as they are.
+    """
     if logits.shape[2:] != inside.shape[2:]:
         return logits
     background = logits[:, :1]
@@ -201,8 +201,10 @@ def _force_background(logits: Tensor, inside: Tensor) -> Tensor:
 
 
 class SingleInput(Strategy):
-    """One network, one image at a time: u = f(x1), v = f(x2). Both images run as one batch of
-    2B."""
+    """One network, one image at a time: u = f(x1), v = f(x2).
+
+    Both images run as one batch of 2B.
+    """
 
     inputs_per_image = 1
     takes_lone_images = True
@@ -252,16 +254,20 @@ class SingleInputSpecialized(Strategy):
 
 
 class DualInput(SingleInput):
-    """One network that sees both images and segments the first: u = f(x1, x2), v = f(x2, x1). One
-    batch of 2B."""
+    """One network that sees both images and segments the first: u = f(x1, x2), v = f(x2, x1).
+
+    Both orders run as one batch of 2B.
+    """
 
     inputs_per_image = 2
     takes_lone_images = False
 
 
 class DualInputSpecialized(SingleInputSpecialized):
-    """A network for each modality that sees both images, its own first: u = f1(x1, x2), v = f2(x2,
-    x1)."""
+    """A network for each modality that sees both images, its image first.
+
+    u = f1(x1, x2), v = f2(x2, x1).
+    """
 
     inputs_per_image = 2
     takes_lone_images = False
@@ -280,8 +286,7 @@ class DualOutputSpecialized(Strategy):
 
 
 class DualOutput(DualOutputSpecialized):
-    """As `DualOutputSpecialized`, but in training each case's images are swapped with probability
-    1/2.
+    """`DualOutputSpecialized` whose images are swapped with probability 1/2 in training.
 
     The views are swapped back, so that view i is always that of image i. In evaluation the order is
     (x1, x2).
@@ -331,8 +336,7 @@ def map_levels(function: Callable[..., Any], *levels: Levels) -> Levels:
 
 
 def split_levels(split: Callable[[Tensor], Any], levels: Levels) -> list[Levels]:
-    """Splits each level of deep supervision into two: the levels of image 1, and those of image
-    2."""
+    """Splits each level of deep supervision into that of image 1 and that of image 2."""
     halves = map_levels(split, levels)
     return (
         list(halves)

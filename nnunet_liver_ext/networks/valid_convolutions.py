@@ -1,5 +1,4 @@
-"""Unpadded encoder-decoder networks: how much they lose, which sizes fit, and how a whole volume is
-computed in tiles.
+"""Unpadded encoder-decoder networks: what they lose, which sizes fit, and tiles of a volume.
 
 A `ValidAxis` holds what concerns one axis; three of them make a `ValidGeometry`. A stage's encoder
 and decoder block lose `loss` voxels in all at that stage's resolution. Sizes fit when every pooling
@@ -94,8 +93,7 @@ class ValidAxis:
         return [output + 2 * self.margin for output in outputs]
 
     def tiling(self, size: int, largest: int) -> tuple[int, int, int]:
-        """Tiles for a volume of `size`, of nearly one size: how many, how far apart, and each one's
-        output.
+        """Equal tiles for a volume of `size`: how many, how far apart, and each one's output.
 
         They are multiples of `step` apart, so that each voxel is computed as in one tile of the
         whole volume.

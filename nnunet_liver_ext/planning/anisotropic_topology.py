@@ -1,5 +1,4 @@
-"""Where an anisotropic U-Net pools and convolves through the slices: by the spacing, as nnU-Net's
-planner does it.
+"""Where an anisotropic U-Net pools and convolves through the slices, by the spacing.
 
 nnU-Net takes an axis along as soon as its spacing is less than twice the finest. Here it is √2
 times: the stage at which the in-plane spacing, doubled at each pooling, comes nearest to that of
@@ -23,8 +22,9 @@ FACTOR = math.sqrt(2)
 def anisotropic_topology(
     spacing_mm: Sequence[float], size: Sequence[float], *, stages: int = STAGES
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """(strides, kernel sizes) of each stage; the first stride is 1. Short axes are pooled less
-    often.
+    """(strides, kernel sizes) of each stage; the first stride is 1.
+
+    Short axes are pooled less often.
 
     Args:
         spacing_mm: of the images after resampling.
@@ -48,8 +48,7 @@ def anisotropic_topology(
 
 
 def _next_stride(spacing_mm: Sequence[float], size: Sequence[float]) -> list[int]:
-    """Of the next pooling: 2 for the finest of the axes that are long enough, and for those near
-    it."""
+    """The next pooling: 2 for the finest axis that is long enough, and for those near it."""
     long_enough = [n >= 2 * SHORTEST_FEATURE_MAP for n in size]
     finest = min(
         (mm for mm, can in zip(spacing_mm, long_enough, strict=True) if can), default=math.inf

@@ -21,7 +21,7 @@ class TinySizes:
     """Numbers of a network that trains on a CPU in seconds."""
 
     patch: tuple[int, ...]
-    """In voxels, at most."""
+    """The largest patch, in voxels."""
     features: tuple[int, ...]
     """For each stage, as are strides and kernels."""
     strides: Rows

@@ -17,7 +17,7 @@ from nnunet_liver_ext.trainers.overrides import override, override_known, resolv
 from nnunet_liver_ext.trainers.recipe import Recipe
 
 KEY = "memory"
-"""Of a configuration: the estimate in GB, what it is made of, and for what."""
+"""The key of a configuration under which its estimate is kept."""
 
 
 def describe_training(dataset_json: Mapping[str, Any], recipe: Recipe) -> Training:
@@ -43,8 +43,10 @@ def requested_recipe(request: PlanRequest) -> Recipe:
 
 
 def configuration_sizes(plans: Plans, configuration: str) -> Sizes:
-    """What of a configuration takes memory. Where the distance of the slices stays as it is, the
-    median counts."""
+    """What of a configuration takes memory.
+
+    Where slices keep their distance, the median distance counts.
+    """
     patch, spacing = (
         tuple(inherited_value(plans, configuration, key)) for key in ("patch_size", "spacing")
     )
@@ -89,8 +91,10 @@ def add_memory(plans: Plans, dataset_json: Mapping[str, Any], request: PlanReque
 def current_memory(
     plans: Plans, configuration: str, dataset_json: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What the plans keep, computed anew for a variant with another patch or batch; None where
-    nothing is kept."""
+    """The estimate in the plans, made anew for a variant with another patch or batch.
+
+    None where the plans have none.
+    """
     try:
         kept = inherited_value(plans, configuration, KEY)
     except KeyError:  # plans by nnU-Net itself, or of an earlier version

@@ -33,8 +33,7 @@ def add_variant(plans: Plans, name: str, base: str, numbers: Mapping[str, Any]) 
 
 
 def set_numbers(plans: Plans, configuration: str, numbers: Mapping[str, Any]) -> Plans:
-    """The plans with other numbers in this configuration: recipe numbers, `batch_size`,
-    `patch_size`."""
+    """The plans with other recipe numbers, `batch_size` or `patch_size` in this configuration."""
     check_configuration(plans, configuration)
     plans = deepcopy(plans)
     entry = plans["configurations"][configuration]

@@ -1,5 +1,4 @@
-"""How much memory a training needs: of this trainer's networks, losses and optimizers, on patches
-of this size.
+"""How much memory a training needs: networks, losses and optimizers on patches of a size.
 
 nnU-Net's planner knows one network and its own loss. Here one training step is traced
 (`traced_step`): the segmentor, or two of them, on one image or on both of a pair, and the companion
@@ -29,8 +28,10 @@ class Memory:
     """Of a training, in GB (10^9 bytes)."""
 
     activations_gb: float
-    """What a step keeps for its backward pass and needs on the way, gradients included, at the
-    worst moment."""
+    """What a step takes at its worst moment.
+
+    It is what is kept for the backward pass, gradients included, and what is needed on the way.
+    """
     weights_gb: float
     """Weights of all networks, and their optimizers' states."""
     reserved_gb: float = RESERVED_GB
@@ -51,8 +52,7 @@ class Trace:
     """Bytes of one traced step."""
 
     kept: int
-    """After the segmentor's forward pass and loss: the batch and all that is kept for the backward
-    pass."""
+    """Held after the segmentor's loss: the batch and all that the backward pass needs."""
     peak: int
     segmentor_parameters: int
     """How many numbers, of all networks of the strategy."""

@@ -1,5 +1,6 @@
-"""The planner for the networks of this package: arguments from the fingerprint, patch and batch
-from memory.
+"""The planner for the networks of this package.
+
+Arguments follow from the fingerprint, patch and batch from memory.
 
 nnU-Net's planner makes the frame (spacing, transposition, normalisation, resampling); topology,
 patch and batch are replaced. There is one configuration, 3d_fullres: these networks take no 2D
@@ -25,8 +26,7 @@ from nnunet_liver_ext.planning.patch_search import (
 )
 
 SHARED_DATA = "nnUNetPlans"
-"""Data at nnU-Net's own spacing serve all architectures, as in nnU-Net's planner of residual
-encoders."""
+"""Data at nnU-Net's own spacing serve all architectures, as with its residual encoders."""
 
 
 class NetworkPlanner(LiverPlanner):
@@ -106,8 +106,10 @@ class NetworkPlanner(LiverPlanner):
     def _choose_batch_and_patch(
         self, plan: dict[str, Any], spacing: Any, patches: Sequence[Patch]
     ) -> tuple[int, Patch]:
-        """Batch and patch: the largest patch for the protocol's batch or for two; rather one whole
-        image than two parts."""
+        """Batch and patch: the largest patch for the protocol's batch, or for two.
+
+        An architecture of whole images rather takes one image than two parts.
+        """
         target, batch = self.request.gpu_memory_gb, self.fixed_batch or SMALLEST_BATCH
 
         def needed(patch: Patch, batch: int) -> float:

@@ -1,5 +1,4 @@
-"""nnU-Net's planners, sized by the memory that this trainer needs, and one for the networks of this
-package.
+"""nnU-Net's planners, sized by the memory that this trainer needs.
 
 They only ever run in `nnunet_liver plan`. The plans that come out are ordinary ones and name
 nnU-Net's own planner, because nnU-Net looks planners up in its own package. Axes are (z, y, x) of
@@ -30,19 +29,16 @@ from nnunet_liver_ext.planning.plan_request import PlanRequest, resolve_request
 from nnunet_liver_ext.planning.training_step import Sizes
 
 MANY_TIMES_COARSER = 2.0
-"""An axis so much coarser than the first one is that of the slices, whatever the order of the
-file."""
+"""An axis so much coarser than the first one is that of the slices."""
 MOST_ROUNDS = 6
 MARGIN = 1.03
 """For patches that are not traced."""
 SMALLEST_EDGE = 32
-"""Voxels along each axis (unless the images are smaller) below which a patch is not sensible any
-more."""
+"""Voxels along each axis below which a patch is not sensible, unless the images are smaller."""
 
 
 class LiverPlanner(ExperimentPlanner):
-    """What all of our planners have in common: target spacing, names of the data, and the plans'
-    own entries."""
+    """What our planners share: target spacing, names of the data, entries of the plans."""
 
     stock: type[ExperimentPlanner] = ExperimentPlanner
     UNet_vram_target_GB: float
@@ -78,8 +74,7 @@ class LiverPlanner(ExperimentPlanner):
         return forward, [forward.index(axis) for axis in range(3)]
 
     def _in_plane_axes(self, spacing: np.ndarray) -> list[int]:
-        """The axes of the slices' plane: all but the first, unless another is by far the
-        coarsest."""
+        """The axes in the slices' plane: all but the first, unless another is far coarser."""
         coarsest = int(np.argmax(spacing))
         across = coarsest if spacing[coarsest] > MANY_TIMES_COARSER * spacing[0] else 0
         return [axis for axis in range(3) if axis != across]
@@ -152,8 +147,7 @@ class NNUNetPlanner(LiverPlanner):
         return self._shrink_until_it_fits(arguments)
 
     def _shrink_until_it_fits(self, arguments: tuple[Any, Any, str, float]) -> dict[str, Any]:
-        """nnU-Net's plan for a smaller and smaller aim, until what comes out is within the
-        target."""
+        """nnU-Net's plan for smaller and smaller aims, until it is within the target."""
         target, batch = self.request.gpu_memory_gb, self.fixed_batch or SMALLEST_BATCH
         references = (self.UNet_reference_val_corresp_bs_2d, self.UNet_reference_val_corresp_bs_3d)
         self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = batch
@@ -189,8 +183,7 @@ class NNUNetPlanner(LiverPlanner):
             return super().static_estimate_VRAM_usage(*arguments)
 
     def static_estimate_VRAM_usage(self, patch_size: Any, *arguments: Any) -> float:
-        """Numbers in nnU-Net's feature maps that stand for the memory of this trainer: its
-        reference is 8 GB."""
+        """Numbers in feature maps that stand for this trainer's memory; the reference is 8 GB."""
         if self._rule == "none":
             return 1.0
         numbers = self.numbers_in_feature_maps(patch_size, *arguments)
@@ -252,8 +245,7 @@ class Calibration:
         return fixed + MARGIN * numbers * per_number * batch_size / self.batch
 
     def _calibrate(self, numbers: float, plan: dict[str, Any]) -> tuple[float, float]:
-        """(GB beside the feature maps, GB of a number in them); traced once in 2D and once in
-        3D."""
+        """(GB beside the feature maps, GB of a number in them); traced once in 2D and in 3D."""
         calibrations, dims = self.planner.calibrations, len(plan["patch_size"])
         if dims not in calibrations:
             memory = self.planner.memory(plan, self.spacing, self.batch)

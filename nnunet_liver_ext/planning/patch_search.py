@@ -1,5 +1,6 @@
-"""Patch and batch as large as memory allows. Sizes are (z, y, x) voxels; nothing here knows a
-network.
+"""Patch and batch as large as memory allows; nothing here knows a network.
+
+Sizes are (z, y, x) voxels.
 
 A ladder leads from the largest patch to the smallest. On each step the axis becomes smaller that is
 the longest beside the images, as nnU-Net's planner chooses it; what an axis may be is given.
@@ -16,7 +17,7 @@ FIRST_VOLUME = 256**3
 """Voxels of the patch that nnU-Net's planner begins with."""
 SMALLEST_BATCH = 2
 LARGEST_SHARE = 0.05
-"""Of the dataset's voxels in one batch (nnU-Net's `max_dataset_covered`)."""
+"""Largest share of the dataset's voxels in one batch (nnU-Net's `max_dataset_covered`)."""
 SHORTEST_AXIS = 4
 """nnU-Net's blurring fails on patches with fewer voxels along an axis."""
 
@@ -29,8 +30,7 @@ def isotropic_patch(spacing_mm: Sequence[float], median_size: Sequence[float]) -
 
 
 def multiples_between(step: int, *, smallest: float, largest: float) -> list[int]:
-    """Multiples of `step`, ascending: the last is the first that reaches `largest`, the first the
-    first of `smallest`."""
+    """Multiples of `step`, ascending, from the first ≥ `smallest` to the first ≥ `largest`."""
     last = _round_up(max(largest, SHORTEST_AXIS), step)
     first = min(_round_up(max(smallest, SHORTEST_AXIS), step), last)
     return list(range(first, last + 1, step))
@@ -63,8 +63,10 @@ def patch_ladder(allowed: Sequence[Sequence[int]], median_size: Sequence[float])
 
 
 def largest_fitting_patch(patches: Sequence[Patch], fits: Callable[[Patch], bool]) -> Patch | None:
-    """The largest patch of a ladder that fits, None if not even the smallest does. Asks about a few
-    patches only."""
+    """The largest patch of a ladder that fits, None if not even the smallest does.
+
+    Only a few patches are asked about.
+    """
     low, high = 0, len(patches)  # all before low are too large
     while low < high:
         middle = (low + high) // 2
@@ -78,8 +80,10 @@ def largest_fitting_patch(patches: Sequence[Patch], fits: Callable[[Patch], bool
 def largest_batch(
     memory_gb: Callable[[int], float], target_gb: float, *, smallest: int, largest: int
 ) -> int:
-    """The largest batch that fits, `smallest` at least and `largest` at most; memory grows with the
-    batch evenly."""
+    """The largest batch that fits, from `smallest` to `largest`.
+
+    Memory grows with the batch evenly.
+    """
     if largest <= smallest:
         return smallest
     first, after = memory_gb(smallest), memory_gb(smallest + 1)
@@ -91,6 +95,5 @@ def largest_batch(
 
 
 def batch_by_dataset_share(dataset_voxels: float, patch_size: Sequence[int]) -> int:
-    """The batch that is 5 % of the dataset, nnU-Net's precaution against overfitting; two at
-    least."""
+    """The batch that is 5 % of the dataset, as in nnU-Net against overfitting; at least two."""
     return max(SMALLEST_BATCH, round(dataset_voxels * LARGEST_SHARE / math.prod(patch_size)))

@@ -106,8 +106,7 @@ def plan_dataset(
 
 
 def default_plans_name(architecture: str | None, protocol: str | None) -> str:
-    """nnUNetPlans for nnU-Net's own network; other architectures, also a protocol's, have plans
-    files of their own."""
+    """nnUNetPlans for nnU-Net's own network; other architectures have plans files of their own."""
     if architecture is None:
         architecture = "nnunet" if protocol is None else find_protocol(protocol).architecture
     return find_architecture(architecture).plans_name
@@ -182,8 +181,10 @@ def _is_newer(path: Path, than: Path) -> bool:
 
 
 def _copy_splits(raw: Path, preprocessed: Path, *, overwrite: bool) -> None:
-    """The converter's splits by patient; nnU-Net's own would put two studies of a patient on both
-    sides."""
+    """Copies the converter's splits by patient.
+
+    nnU-Net's own would put two studies of a patient on both sides.
+    """
     source, target = raw / "splits_final.json", preprocessed / "splits_final.json"
     if not source.exists():
         return

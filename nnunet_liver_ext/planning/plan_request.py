@@ -1,5 +1,7 @@
-"""What is to be planned: architecture, strategy, objective, protocol and spacing, checked against
-the dataset."""
+"""What is to be planned, checked against the dataset.
+
+A request holds architecture, strategy, objective, protocol and spacing.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,12 @@ class PlanRequest:
     objective: str
     protocol: Protocol | None = None
     spacing_mm: TargetSpacing | None = None
-    """Target spacing (z, y, x); two numbers: of the slices' plane, and their distance stays; None:
-    nnU-Net's choice."""
+    """Target spacing (z, y, x); None: nnU-Net's choice.
+
+    Two numbers are the spacing in the slices' plane; their distance stays.
+    """
     numbers: Mapping[str, Any] = field(default_factory=dict)
-    """Of the recipe, asked for beside the protocol's."""
+    """Recipe numbers that were asked for beside the protocol's."""
     gpu_memory_gb: float = 8.0
     tiny: bool = False
     """Patch and batch are replaced anyhow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from pydoc import locate
 
 import pytest
 import torch
@@ -29,6 +30,22 @@ ANY_SIZE = [(1, 9, 5), (1, 1, 1), (5, 7, 13), (8, 8, 8)]
 def test_every_architecture_is_here():
     public = [getattr(networks, name) for name in networks.__all__]
     assert {type(build()) for build in BUILD.values()} == set(public) - {SegmentationNetwork}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("anisotropic_unet", "AnisotropicUNet"),
+        ("di2in", "DI2IN"),
+        ("slice_unet", "SliceUNet"),
+        ("models_genesis_unet", "ModelsGenesisUNet"),
+    ],
+)
+def test_paths_in_saved_plans_stay(module: str, name: str):
+    network = getattr(networks, name)
+    assert locate(f"nnunet_liver_ext.networks.{module}.{name}") is network
+    assert locate(f"nnunet_liver_ext.networks.{name}") is network
+    assert network.__module__ == f"nnunet_liver_ext.networks.{module}"
 
 
 @EVERY
