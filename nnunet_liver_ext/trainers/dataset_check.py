@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import InputError
@@ -42,7 +42,7 @@ def check_dataset(
             f" {configuration} leaves as it is in each case; plan with three numbers of --spacing."
         )
     OBJECTIVES[recipe.objective].check(recipe.objective_numbers, entry.patch_size, entry.spacing)
-    _check_companion_batch(recipe, entry.batch_size)
+    _check_companion_batch(recipe, entry)
     if pair is not None:
         _check_pairs(trainer, dataset_json, name)
         if entry.previous_stage_name is not None:
@@ -92,7 +92,7 @@ def _check_losses(
         )
 
 
-def _check_companion_batch(recipe: Recipe, batch_size: int) -> None:
+def _check_companion_batch(recipe: Recipe, entry: ConfigurationManager) -> None:
     """InputError if the companion's larger batch cannot be made of the loader's batches."""
     wanted = recipe.companion_batch_size
     if wanted is not None and recipe.crop_sizes > 0:
@@ -100,10 +100,11 @@ def _check_companion_batch(recipe: Recipe, batch_size: int) -> None:
             "recipe: companion_batch_size joins several batches, which crop_sizes gives different"
             " sizes."
         )
-    if wanted is not None and wanted % batch_size:
+    # plans that weights are imported for may have no batch size
+    if wanted is not None and wanted % entry.batch_size:
         raise InputError(
             f"recipe: companion_batch_size ({wanted}) must be a multiple of the batch size"
-            f" ({batch_size})."
+            f" ({entry.batch_size})."
         )
 
 
