@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnunet_liver_ext.dataset_conversion.phantom import make_pair
+    from nnunet_liver_ext.evaluation.evaluate import evaluate
     from nnunet_liver_ext.evaluation.lesions import detection_scores, match_lesions
     from nnunet_liver_ext.evaluation.metrics import (
         average_surface_distance,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from nnunet_liver_ext.evaluation.raters import uncertainty_aware_score
     from nnunet_liver_ext.evaluation.similarity import relative_similarity
     from nnunet_liver_ext.evaluation.statistics import compare_paired
+    from nnunet_liver_ext.inference.load_model import load_model
+    from nnunet_liver_ext.inference.study_prediction import predict_study
     from nnunet_liver_ext.pairing import decode_pair, encode_pair
 
 __version__ = "0.1.0"
@@ -33,9 +36,12 @@ __all__ = [
     "detection_scores",
     "dice",
     "encode_pair",
+    "evaluate",
     "hausdorff_distance",
+    "load_model",
     "make_pair",
     "match_lesions",
+    "predict_study",
     "relative_similarity",
     "surface_dice",
     "uncertainty_aware_score",
@@ -44,6 +50,7 @@ __all__ = [
 
 _MODULES = {
     "dataset_conversion.phantom": ("make_pair",),
+    "evaluation.evaluate": ("evaluate",),
     "evaluation.lesions": ("detection_scores", "match_lesions"),
     "evaluation.metrics": (
         "average_surface_distance",
@@ -55,6 +62,8 @@ _MODULES = {
     "evaluation.raters": ("uncertainty_aware_score",),
     "evaluation.similarity": ("relative_similarity",),
     "evaluation.statistics": ("compare_paired",),
+    "inference.load_model": ("load_model",),
+    "inference.study_prediction": ("predict_study",),
     "pairing": ("decode_pair", "encode_pair"),
 }
 """Where each public name is defined."""

@@ -229,13 +229,13 @@ class _Job:
         return out
 
     def evaluate(self, trainer: str, studies: Sequence[Study]) -> pd.DataFrame:
-        from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+        from nnunet_liver_ext.evaluation.evaluate import evaluate
         from nnunet_liver_ext.evaluation.options import Options
 
         csv = self.out / "held_out.csv"
         write_csv(studies, csv)
         folder = self.out / trainer
-        return evaluate_folders(
+        return evaluate(
             folder / "predictions",
             csv,
             folder / "evaluation",

@@ -43,24 +43,83 @@ from nnunet_liver_ext.evaluation.results.write_results import (
 )
 
 
-def evaluate_folders(
-    predictions: Path,
-    references: Path | Mapping[str, Path],
-    out: Path,
+def evaluate(
+    predictions: Path | str,
+    references: Path | str | Mapping[str, Path],
+    out: Path | str,
     options: Options = Options(),
-    **more: Any,
+    *,
+    images: Path | str | None = None,
+    fat: Path | str | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
+    fresh: bool = False,
+    reference_classes: Classes | None = None,
+    formats: Sequence[str] = ("csv", "json", "html"),
 ) -> pd.DataFrame:
-    """Measures predictions as `run_evaluation` and returns the table.
+    """Measures a folder of predictions, writes results.csv, results.json and report.html.
+
+    This is `nnunet_liver evaluate`. What an interrupted run has measured is not measured again.
+
+    Args:
+        predictions: folder of native masks (CASE_T1, CASE_T2), joint label maps or plain label
+            maps.
+        references: folder of label maps of the same names, or studies with masks (CSV or folder);
+            several by rater.
+        out: folder for the results, made if it does not exist.
+        options: what is measured and how, `evaluation.options.Options`.
+        images: for pictures and for where the body is: studies, nnU-Net's imagesTs, or a folder of
+            CASE_T1 or CASE; studies bring their own.
+        fat: images of the fat fraction in percent, found in the same ways.
+        processes: how many cases are measured at a time; by default as many as there are processors
+            and work for. More than one needs a script's `if __name__ == "__main__":`.
+        overwrite: replace results that are there.
+        fresh: measure again what has been measured.
+        reference_classes: labels of each class in the references, {"liver": (1,)}, if they are
+            others than in the predictions.
+        formats: which files are written, of `FORMATS`; results.csv always is.
 
     Returns:
         The table of results.csv: case, patient, modality, class, metric, value, unit.
 
     Raises:
-        InputError: as `run_evaluation`.
+        InputError: the input cannot be used at all, nothing is written; or `out` holds results and
+            `overwrite` is False.
         SomeCasesFailed: after everything else is written: references without prediction, on other
             grids, unreadable.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import SimpleITK as sitk
+        >>> import nnunet_liver_ext as nle
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> reference = np.pad(np.ones((3, 3, 3), np.uint8), 2)
+        >>> prediction = np.pad(np.ones((5, 5, 5), np.uint8), 1)  # one voxel larger on every side
+        >>> for name, mask in (("references", reference), ("predictions", prediction)):
+        ...     (folder / name).mkdir()
+        ...     sitk.WriteImage(sitk.GetImageFromArray(mask), folder / name / "anna.nii.gz")
+        >>> table = nle.evaluate(folder / "predictions", folder / "references", folder / "results")
+        >>> values = table.set_index("metric").value
+        >>> round(float(values["dice"]), 3), round(float(values["hd"]), 3)
+        (0.355, 1.732)
+        >>> (folder / "results" / "report.html").is_file()
+        True
     """
-    evaluation = run_evaluation(predictions, references, out, options, **more)
+    evaluation = run_evaluation(
+        Path(predictions),
+        Path(references) if isinstance(references, str) else references,
+        Path(out),
+        options,
+        images=None if images is None else Path(images),
+        fat=None if fat is None else Path(fat),
+        processes=processes,
+        overwrite=overwrite,
+        fresh=fresh,
+        reference_classes=reference_classes,
+        formats=formats,
+    )
     evaluation.raise_for_failures()
     return evaluation.table
 
@@ -80,37 +139,17 @@ def run_evaluation(
     formats: Sequence[str] = ("csv", "json", "html"),
     more: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Measures predictions and writes results.csv, results.json and report.html into `out`.
-
-    What an interrupted run has measured is not measured again, see `cache`.
+    """What `evaluate` does, with all that was found: the cases, the failures, the notes.
 
     Args:
-        predictions: folder of native masks (CASE_T1, CASE_T2), joint label maps or plain label
-            maps.
-        references: folder of label maps of the same names, or studies with masks (CSV or folder);
-            several by rater.
-        out: folder, made if it does not exist.
-        options: what is measured and how.
-        images: for pictures and for where the body is: studies, nnU-Net's imagesTs, or a folder of
-            CASE_T1 or CASE; studies bring their own.
-        fat: images of the fat fraction in percent, found in the same ways.
-        processes: how many cases are measured at a time; by default as many as there are processors
-            and work for.
-        overwrite: replace results that are there.
-        fresh: measure again what has been measured.
-        reference_classes: labels of each class in the references, if they are others than in the
-            predictions.
-        formats: which files are written, of `FORMATS`; results.csv always is.
-        more: further entries of results.json.
+        more: further entries of results.json; all other arguments are those of `evaluate`.
 
     Raises:
         InputError: the input cannot be used at all, nothing is written; or `out` holds results and
             `overwrite` is False.
         SomeCasesFailed: no case could be evaluated; single failures are returned.
     """
-    predictions, out = Path(predictions), Path(out)
     _check_request(out, overwrite, processes, formats)
-    images, fat = (None if path is None else Path(path) for path in (images, fat))
     matched = match_references(predictions, references, reference_classes, images=images, fat=fat)
     _check_lesion_classes(options, matched.classes)
     settings = {"options": options.to_json(), "classes": matched.classes, "metrics": list(METRICS)}

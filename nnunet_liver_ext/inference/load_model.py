@@ -62,9 +62,10 @@ def load_model(
             classes.
 
     Example:
-        >>> from nnunet_liver_ext.inference.study_prediction import load_model, predict_study
-        >>> model = load_model("MODEL", folds=[0], device="cpu")  # doctest: +SKIP
-        >>> masks = predict_study(model, {"T1": "t1.nii.gz", "T2": "t2.nii.gz"})  # doctest: +SKIP
+        >>> import nnunet_liver_ext as nle
+        >>> model = nle.load_model(model_folder, device="cpu")  # model_folder: that of a model
+        >>> model.modalities, model.class_names
+        (('T1', 'T2'), ('background', 'liver'))
     """
     with unpacked_model(Path(path)) as folder:
         plans, dataset_json = (_read_json(folder, name) for name in ("plans.json", "dataset.json"))

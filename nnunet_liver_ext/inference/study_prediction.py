@@ -87,10 +87,11 @@ def predict_study(
 
     Example:
         >>> import nnunet_liver_ext as nle
-        >>> model = nle.load_model("MODEL", device="cpu")  # doctest: +SKIP
-        >>> study = {"T1": "anna_t1.nii.gz", "T2": "anna_t2.nii.gz"}
-        >>> prediction = nle.predict_study(model, study)  # doctest: +SKIP
-        >>> liver_t1 = prediction.arrays["T1"] == 1  # doctest: +SKIP
+        >>> model = nle.load_model(model_folder, device="cpu")  # model_folder: that of a model
+        >>> pair = nle.make_pair(1, difficulty="demo", t1_size=(24, 20, 8), t2_size=(26, 21, 8))
+        >>> prediction = nle.predict_study(model, {"T1": pair.t1, "T2": pair.t2})
+        >>> {modality: labels.shape for modality, labels in prediction.arrays.items()}  # (z, y, x)
+        {'T1': (8, 20, 24), 'T2': (8, 21, 26)}
     """
     predictor = StudyPredictor.of(model, organ_model)
     named = predictor.name_images(images)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.evaluate import evaluate
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_table import read_results
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
@@ -36,14 +36,12 @@ def four_pairs(tmp_path, put) -> Path:
     return tmp_path
 
 
-def evaluate(root: Path, options: Options = Options(), **more) -> pd.DataFrame:
-    return evaluate_folders(
-        root / "predictions", root / "references", root / "out", options, **more
-    )
+def evaluate_root(root: Path, options: Options = Options(), **more) -> pd.DataFrame:
+    return evaluate(root / "predictions", root / "references", root / "out", options, **more)
 
 
 def test_the_three_files_and_their_numbers(four_pairs):
-    table = evaluate(four_pairs, processes=1)
+    table = evaluate_root(four_pairs, processes=1)
     assert sorted(path.name for path in (four_pairs / "out").glob("[!.]*")) == [
         "report.html",
         "results.csv",
@@ -56,7 +54,7 @@ def test_the_three_files_and_their_numbers(four_pairs):
 
 
 def test_nothing_written_knows_this_machine(four_pairs):
-    evaluate(four_pairs, images=four_pairs / "images", processes=1)
+    evaluate_root(four_pairs, images=four_pairs / "images", processes=1)
     written = [path for path in (four_pairs / "out").rglob("*") if path.is_file()]
     assert len(written) == 3 + 8
     for path in written:
@@ -64,27 +62,27 @@ def test_nothing_written_knows_this_machine(four_pairs):
 
 
 def test_several_processes_give_the_same(four_pairs):
-    one = evaluate(four_pairs, processes=1)
-    two = evaluate(four_pairs, processes=2, overwrite=True, fresh=True)
+    one = evaluate_root(four_pairs, processes=1)
+    two = evaluate_root(four_pairs, processes=2, overwrite=True, fresh=True)
     pd.testing.assert_frame_equal(one, two)
 
 
 def test_results_are_not_overwritten_unasked(four_pairs):
-    evaluate(four_pairs, processes=1)
+    evaluate_root(four_pairs, processes=1)
     with pytest.raises(InputError, match=r"results.csv exists: .* --overwrite"):
-        evaluate(four_pairs)
-    evaluate(four_pairs, Options(tolerance_mm=0.5), overwrite=True)
+        evaluate_root(four_pairs)
+    evaluate_root(four_pairs, Options(tolerance_mm=0.5), overwrite=True)
     assert json.loads((four_pairs / "out/results.json").read_text())["tolerance_mm"] == 0.5
 
 
 def test_bad_options_are_refused_before_anything_is_written(four_pairs):
     for options in ({"processes": 0}, {"images": four_pairs / "none"}):
         with pytest.raises(InputError):
-            evaluate(four_pairs, **options)
+            evaluate_root(four_pairs, **options)
     assert not (four_pairs / "out").exists()
     (four_pairs / "out").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        evaluate(four_pairs)
+        evaluate_root(four_pairs)
 
 
 def test_problems_are_listed_everywhere_and_the_others_evaluated(four_pairs, put):
@@ -93,7 +91,7 @@ def test_problems_are_listed_everywhere_and_the_others_evaluated(four_pairs, put
     put("predictions/P009_T1", block())
     put("predictions/P001_T1", block() * 0)
     with pytest.raises(SomeCasesFailed, match="2 of 8 cases") as error:
-        evaluate(four_pairs, processes=1)
+        evaluate_root(four_pairs, processes=1)
     assert [failure.case for failure in error.value.failures] == ["P002 T1", "P003 T2"]
     assert read_results(four_pairs / "out/results.csv").groupby(["case", "modality"]).ngroups == 6
     content = json.loads((four_pairs / "out/results.json").read_text())
@@ -113,12 +111,12 @@ def test_if_no_case_can_be_evaluated_nothing_is_written(tmp_path, put):
     put("predictions/P001_T1", block(grid=OTHER_GRID), OTHER_GRID)
     put("references/P001_T1", block())
     with pytest.raises(SomeCasesFailed, match="1 of 1"):
-        evaluate(tmp_path)
+        evaluate_root(tmp_path)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_report_has_a_picture_of_each_image(four_pairs):
-    evaluate(four_pairs, images=four_pairs / "images", processes=1)
+    evaluate_root(four_pairs, images=four_pairs / "images", processes=1)
     page = Page.of(four_pairs / "out/report.html")
     assert [image.attributes["alt"][:8] for image in page.all("img")] == [
         f"{case}, T{n}" for case in SHIFTS for n in (1, 2)
@@ -135,7 +133,7 @@ def test_the_report_has_a_picture_of_each_image(four_pairs):
 
 
 def test_without_images_the_pictures_are_grey_and_say_so(four_pairs):
-    evaluate(four_pairs, processes=1)
+    evaluate_root(four_pairs, processes=1)
     assert (four_pairs / "out/report.html").read_text().count("without its image") == 8
 
 
@@ -143,7 +141,7 @@ def test_a_missing_image_is_a_note_and_a_damaged_one_costs_its_picture(four_pair
     (four_pairs / "images/P001_T1.nii.gz").unlink()
     path = four_pairs / "images/P004_T1.nii.gz"
     path.write_bytes(path.read_bytes()[:100])
-    evaluate(four_pairs, images=four_pairs / "images", processes=1)
+    evaluate_root(four_pairs, images=four_pairs / "images", processes=1)
     page = Page.of(four_pairs / "out/report.html")
     assert len(page.all("img")) == 7
     assert "No picture: P004_T1.nii.gz: cannot be read" in page.text
@@ -154,7 +152,7 @@ def test_a_missing_image_is_a_note_and_a_damaged_one_costs_its_picture(four_pair
 def test_names_from_files_are_escaped(tmp_path, put):
     for side in ("predictions", "references"):
         put(f"{side}/<b>&_T1", block())
-    evaluate(tmp_path)
+    evaluate_root(tmp_path)
     html = (tmp_path / "out/report.html").read_text()
     assert "<b>&_" not in html
     assert "&lt;b&gt;&amp;" in html
@@ -169,7 +167,7 @@ def test_joint_maps_with_nnunet_images_end_to_end(tmp_path, put):
             put(f"imagesTs/{case}_{channel}", block().astype(np.float32))
     description = {"pair": pair.to_json(), "labels": pair.dataset_labels()}
     (tmp_path / "predictions/dataset.json").write_text(json.dumps(description))
-    table = evaluate(tmp_path, images=tmp_path / "imagesTs")
+    table = evaluate_root(tmp_path, images=tmp_path / "imagesTs")
     dice = table[table.metric == "dice"].set_index(["case", "modality", "class"]).value
     assert dice["A", "T1", "liver"] == pytest.approx(7 / 8)
     assert dice["A", "T2", "liver"] == 1
@@ -182,7 +180,7 @@ def test_plain_maps_end_to_end(tmp_path, put):
     for side in ("predictions", "references"):
         put(f"{side}/case_1", block())
     put("images/case_1_0000", block().astype(np.float32))
-    table = evaluate(tmp_path, images=tmp_path / "images")
+    table = evaluate_root(tmp_path, images=tmp_path / "images")
     assert set(table.modality) == {"image"}
     assert "without its image" not in (tmp_path / "out/report.html").read_text()
 

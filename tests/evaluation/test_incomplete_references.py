@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.evaluate import evaluate
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.pairing import PairLabels, encode_pair
 from tests.evaluation.conftest import block
@@ -27,7 +27,7 @@ def test_a_missing_mask_is_not_measured_and_named(folder: str, tmp_path: Path, p
     (tmp_path / "predictions" / "dataset.json").write_text(json.dumps(content))
     content["incomplete"] = {"P002_S1": {"images": ["T1", "T2"], "masks": ["T1"]}}
     (tmp_path / "dataset.json").write_text(json.dumps(content))
-    table = evaluate_folders(
+    table = evaluate(
         tmp_path / "predictions",
         tmp_path / folder,
         tmp_path / "out",

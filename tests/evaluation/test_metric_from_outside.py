@@ -16,7 +16,7 @@ from rich.console import Console
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.comparison.compare_models import compare_results
 from nnunet_liver_ext.evaluation.comparison.terminal_summary import comparison_tables
-from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.evaluate import evaluate
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.options import Options
@@ -81,7 +81,7 @@ def evaluated(entry, put, tmp_path) -> dict[str, Path]:
         put(f"good/{case}", without_columns(4 if number == 7 else 1))
         put(f"poor/{case}", without_columns(5 if number == 7 else 2 + number % 3))
     for model in ("good", "poor"):
-        evaluate_folders(
+        evaluate(
             tmp_path / model,
             tmp_path / "references",
             tmp_path / f"results/{model}",
@@ -120,7 +120,7 @@ def test_it_is_measured_only_where_its_kind_is_wanted(entry, put, tmp_path):
     put("references/P0", block())
     folders = (tmp_path / "predictions", tmp_path / "references")
     for only, there in ((("volume",), True), (("surface",), False)):
-        table = evaluate_folders(*folders, tmp_path / only[0], Options(only=only), processes=1)
+        table = evaluate(*folders, tmp_path / only[0], Options(only=only), processes=1)
         assert (NAME in set(table.metric)) == there
 
 
@@ -129,9 +129,9 @@ def test_results_without_it_are_measured_again(entry, put, tmp_path, monkeypatch
     put("references/P0", block())
     folders = (tmp_path / "predictions", tmp_path / "references", tmp_path / "out")
     monkeypatch.delitem(METRICS, NAME)
-    assert NAME not in set(evaluate_folders(*folders, processes=1).metric)
+    assert NAME not in set(evaluate(*folders, processes=1).metric)
     monkeypatch.setitem(METRICS, NAME, entry)
-    assert NAME in set(evaluate_folders(*folders, processes=1, overwrite=True).metric)
+    assert NAME in set(evaluate(*folders, processes=1, overwrite=True).metric)
 
 
 def test_it_is_on_the_report(evaluated):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.evaluate import evaluate
 from nnunet_liver_ext.evaluation.files.label_maps import (
     NO_MODALITY,
     ImageKey,
@@ -57,6 +57,6 @@ def test_a_csv_of_pairs(tmp_path: Path, put):
 
 def test_predictions_of_an_ordinary_model_against_its_studies(tmp_path: Path, single: Path, put):
     put("masks/anna", block(1))
-    table = evaluate_folders(tmp_path / "masks", single, tmp_path / "out", Options(), processes=1)
+    table = evaluate(tmp_path / "masks", single, tmp_path / "out", Options(), processes=1)
     (dice,) = table[table.metric == "dice"].value
     assert dice == pytest.approx(7 / 8)

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext.evaluation import evaluate as run_module
-from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.evaluate import evaluate
 from nnunet_liver_ext.evaluation.files import label_maps
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.options import Options
@@ -48,10 +48,10 @@ def two_pairs(tmp_path: Path, put) -> Path:
     return tmp_path
 
 
-def evaluate(
+def evaluate_root(
     root: Path, options: Options = Options(similarity="translation"), **more
 ) -> pd.DataFrame:
-    return evaluate_folders(
+    return evaluate(
         root / "predictions",
         root / "references",
         root / "out",
@@ -72,22 +72,22 @@ ALL = ["A T1", "A T1-T2", "A T2", "B T1", "B T1-T2", "B T2"]
 
 def test_nothing_is_measured_twice_and_the_numbers_are_the_same(two_pairs, monkeypatch):
     counted = Counted(monkeypatch)
-    first = evaluate(two_pairs)
+    first = evaluate_root(two_pairs)
     assert counted.take() == ALL
-    pd.testing.assert_frame_equal(evaluate(two_pairs), first)
+    pd.testing.assert_frame_equal(evaluate_root(two_pairs), first)
     assert counted.take() == []
-    pd.testing.assert_frame_equal(evaluate(two_pairs, fresh=True), first)
+    pd.testing.assert_frame_equal(evaluate_root(two_pairs, fresh=True), first)
     assert counted.take() == ALL
 
 
 def test_a_changed_file_is_measured_again_and_a_touched_one_is_not(two_pairs, put, monkeypatch):
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     counted = Counted(monkeypatch)
     os.utime(two_pairs / "references" / "B_T1.nii.gz", ns=(1, 1))
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     assert counted.take() == []
     put("predictions/A_T2", block(4))
-    table = evaluate(two_pairs)
+    table = evaluate_root(two_pairs)
     assert counted.take() == ["A T1-T2", "A T2"]
     dice = table[(table.metric == "dice") & (table.case == "A")].set_index("modality").value
     assert dict(dice) == {"T1": pytest.approx(6 / 8), "T2": pytest.approx(4 / 8)}
@@ -98,30 +98,30 @@ def test_changed_voxels_beside_a_header_are_measured_again(tmp_path: Path, put, 
     (tmp_path / "predictions").mkdir()
     header = tmp_path / "predictions" / "A.mhd"
     sitk.WriteImage(image_like(block(2), GRID), str(header))
-    evaluate(tmp_path)
+    evaluate_root(tmp_path)
     counted = Counted(monkeypatch)
-    evaluate(tmp_path)
+    evaluate_root(tmp_path)
     assert counted.take() == []
     voxels = header.with_suffix(".raw")
     voxels.write_bytes(image_bytes := bytes(reversed(voxels.read_bytes())))
     assert len(image_bytes) == block().size
-    evaluate(tmp_path)
+    evaluate_root(tmp_path)
     assert counted.take() == ["A"]
 
 
 def test_other_options_classes_and_versions_measure_again(two_pairs, monkeypatch):
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     counted = Counted(monkeypatch)
-    evaluate(two_pairs, Options(tolerance_mm=1, similarity="translation"))
+    evaluate_root(two_pairs, Options(tolerance_mm=1, similarity="translation"))
     assert counted.take() == ALL
-    evaluate(
+    evaluate_root(
         two_pairs,
         Options(tolerance_mm=1, similarity="translation"),
         reference_classes={"liver": (1,)},
     )
     assert counted.take() == ALL
     monkeypatch.setattr("nnunet_liver_ext.evaluation.measuring.cache.__version__", "99.0")
-    evaluate(
+    evaluate_root(
         two_pairs,
         Options(tolerance_mm=1, similarity="translation"),
         reference_classes={"liver": (1,)},
@@ -130,9 +130,9 @@ def test_other_options_classes_and_versions_measure_again(two_pairs, monkeypatch
 
 
 def test_labels_that_are_read_otherwise_are_measured_again(two_pairs, monkeypatch):
-    first = evaluate(two_pairs, reference_classes={"liver": (1,)})
+    first = evaluate_root(two_pairs, reference_classes={"liver": (1,)})
     counted = Counted(monkeypatch)
-    second = evaluate(two_pairs, reference_classes={"liver": (5,)})
+    second = evaluate_root(two_pairs, reference_classes={"liver": (5,)})
     assert counted.take() == ALL
     assert (first[first.metric == "dice"].value > 0).all()
     assert (second[second.metric == "dice"].value == 0).all()
@@ -148,7 +148,7 @@ def test_the_order_of_the_modalities_in_a_joint_map_counts(tmp_path, put, monkey
         pair = PairLabels(names, ("background", "liver"))
         entry = {"pair": pair.to_json(), "labels": pair.dataset_labels()}
         (tmp_path / "predictions" / "dataset.json").write_text(json.dumps(entry))
-        table = evaluate(tmp_path)
+        table = evaluate_root(tmp_path)
         dice[names] = dict(table[table.metric == "dice"].set_index("modality").value)
     assert dice == {("T1", "T2"): {"T1": 1, "T2": 1}, ("T2", "T1"): {"T1": 0.5, "T2": 0.5}}
 
@@ -156,10 +156,10 @@ def test_the_order_of_the_modalities_in_a_joint_map_counts(tmp_path, put, monkey
 def test_patients_that_become_known_are_in_the_results_without_measuring_again(
     two_pairs, monkeypatch
 ):
-    assert set(evaluate(two_pairs).patient) == {"A", "B"}
+    assert set(evaluate_root(two_pairs).patient) == {"A", "B"}
     counted = Counted(monkeypatch)
     monkeypatch.setattr(label_maps, "_patients_of_dataset", lambda folder: {"A": "P", "B": "P"})
-    assert set(evaluate(two_pairs).patient) == {"P"}
+    assert set(evaluate_root(two_pairs).patient) == {"P"}
     assert counted.take() == []
 
 
@@ -168,7 +168,7 @@ def test_cases_whose_names_look_alike_on_a_disk_are_kept_apart(tmp_path, put):
         for side in ("predictions", "references"):
             put(f"{side}/{case}", block())
     for _ in range(2):
-        assert sorted(set(evaluate(tmp_path).case)) == ["P 1", "P-1", "p-1"]
+        assert sorted(set(evaluate_root(tmp_path).case)) == ["P 1", "P-1", "p-1"]
     assert len(list((tmp_path / "out" / ".cases").iterdir())) == 3
 
 
@@ -182,10 +182,10 @@ def test_a_file_that_changes_while_it_is_measured_is_not_kept(two_pairs, put, mo
         return result
 
     monkeypatch.setattr(run_module, "evaluate_case", changing)
-    evaluate(two_pairs, Options())
+    evaluate_root(two_pairs, Options())
     monkeypatch.setattr(run_module, "evaluate_case", real)
     counted = Counted(monkeypatch)
-    table = evaluate(two_pairs, Options())
+    table = evaluate_root(two_pairs, Options())
     assert counted.take() == ["A T1"]
     assert (
         table[
@@ -201,9 +201,7 @@ def test_the_cache_has_no_names_of_files(tmp_path, put):
     put("masks/MUELLER_IMAGE", block().astype(np.float32))
     row = "X1,masks/MUELLER_IMAGE.nii.gz,masks/MUELLER_ANNA.nii.gz"
     (tmp_path / "studies.csv").write_text(f"patient,t1,t1_mask\n{row}")
-    evaluate_folders(
-        tmp_path / "predictions", tmp_path / "studies.csv", tmp_path / "out", processes=1
-    )
+    evaluate(tmp_path / "predictions", tmp_path / "studies.csv", tmp_path / "out", processes=1)
     for path in (tmp_path / "out").rglob("*.*"):
         assert path.is_dir() or "MUELLER" not in path.read_text()
 
@@ -218,34 +216,34 @@ def test_an_interrupted_run_goes_on(two_pairs, monkeypatch):
 
     monkeypatch.setattr(run_module, "evaluate_case", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(two_pairs)
+        evaluate_root(two_pairs)
     assert not (two_pairs / "out" / "results.csv").exists()
     monkeypatch.setattr(run_module, "evaluate_case", real)
     counted = Counted(monkeypatch)
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     assert counted.take() == ["A T1-T2", "B T1", "B T1-T2", "B T2"]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"settings": {}}'])
 def test_a_damaged_entry_is_measured_again(two_pairs, monkeypatch, damage):
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     entry_of(two_pairs, "A_T1").write_text(damage)
     counted = Counted(monkeypatch)
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     assert counted.take() == ["A T1"]
 
 
 def test_failures_are_tried_again(two_pairs, put, monkeypatch):
     (two_pairs / "predictions" / "A_T1.nii.gz").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="A T1"):
-        evaluate(two_pairs)
+        evaluate_root(two_pairs)
     put("predictions/A_T1", block(2))
     counted = Counted(monkeypatch)
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     assert counted.take() == ["A T1", "A T1-T2"]
 
 
 def test_a_result_survives_the_file(two_pairs):
-    evaluate(two_pairs)
+    evaluate_root(two_pairs)
     content = json.loads(entry_of(two_pairs, "A_T1").read_text())["result"]
     assert CaseResult.from_json(content).to_json() == content

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.evaluate import evaluate_folders
+from nnunet_liver_ext.evaluation.evaluate import evaluate
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.pair_summary import summarise_pairs
 from nnunet_liver_ext.evaluation.results.results_table import read_results
@@ -38,9 +38,7 @@ def put_pair(put):
 
 def evaluated(root, **options):
     how = Options(**{"similarity": "translation", **options})
-    return evaluate_folders(
-        root / "predictions", root / "references", root / "out", how, processes=1
-    )
+    return evaluate(root / "predictions", root / "references", root / "out", how, processes=1)
 
 
 def test_the_numbers_of_one_pair(tmp_path, put_pair):
