@@ -294,15 +294,15 @@ def _field_docstrings(path: Path, name: str) -> dict[str, str]:
     body = next(
         node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name
     ).body
-    found = {}
+    docstrings = {}
     for field_, below in pairwise(body):
         if (
             isinstance(field_, ast.AnnAssign)
             and isinstance(below, ast.Expr)
             and isinstance(below.value, ast.Constant)
         ):
-            found[ast.unparse(field_.target)] = " ".join(str(below.value.value).split())
-    return found
+            docstrings[ast.unparse(field_.target)] = " ".join(str(below.value.value).split())
+    return docstrings
 
 
 def metrics() -> str:
