@@ -1,5 +1,6 @@
-"""Images whose voxels lie in files of their own beside a header: MetaImage (`ElementDataFile`) and
-NRRD (`data file`).
+"""Which files hold the voxels of an image whose header lies apart from them.
+
+That is possible in MetaImage (`ElementDataFile`) and in NRRD (`data file`).
 
 Sources: the MetaIO documentation of Kitware; Teem's definition of the NRRD file format, section on
 detached headers.
@@ -29,11 +30,11 @@ def detached_files(path: Path) -> list[Path]:
         return []
     with path.open("rb") as file:
         lines = file.read(LONGEST_HEADER).decode("utf-8", errors="surrogateescape").splitlines()
-    names = _named_in_nrrd(lines) if kind == ".nrrd" else _named_in_metaimage(lines)
+    names = _names_in_nrrd(lines) if kind == ".nrrd" else _names_in_metaimage(lines)
     return [path.parent / name for name in names]
 
 
-def _named_in_metaimage(lines: Sequence[str]) -> list[str]:
+def _names_in_metaimage(lines: Sequence[str]) -> list[str]:
     """`ElementDataFile` is the last line of a header, but for a list of names."""
     slices = 1
     for index, line in enumerate(lines):
@@ -41,24 +42,29 @@ def _named_in_metaimage(lines: Sequence[str]) -> list[str]:
         if key == "DimSize" and value.split()[-1:] and value.split()[-1].isdigit():
             slices = int(value.split()[-1])
         if key == "ElementDataFile":
-            return [] if value.lower() == "local" else _named(value, lines[index + 1 :], slices)
+            return (
+                [] if value.lower() == "local" else _expand_names(value, lines[index + 1 :], slices)
+            )
     return []
 
 
-def _named_in_nrrd(lines: Sequence[str]) -> list[str]:
+def _names_in_nrrd(lines: Sequence[str]) -> list[str]:
     """A header ends with an empty line; what follows are voxels."""
     for index, line in enumerate(lines):
         key, _, value = (word.strip() for word in line.partition(":"))
         if not line:
             break
         if key.lower() in ("data file", "datafile"):
-            return _named(value, lines[index + 1 :], slices=1)
+            return _expand_names(value, lines[index + 1 :], slices=1)
     return []
 
 
-def _named(value: str, below: Sequence[str], slices: int) -> list[str]:
-    """One name, a list of names on the lines below, or a pattern with its first and last number and
-    step."""
+def _expand_names(value: str, below: Sequence[str], slices: int) -> list[str]:
+    """The names that an entry stands for.
+
+    It is one name, or LIST (then names are on the lines below), or a pattern with its first and
+    last number and their step.
+    """
     if re.fullmatch(r"LIST(\s+[0-9]+D?)?", value):
         return [line.strip() for line in below if line.strip()]
     pattern, *numbers = value.split() or [""]
@@ -66,9 +72,8 @@ def _named(value: str, below: Sequence[str], slices: int) -> list[str]:
         return [value] if value else []
     if not all(re.fullmatch(r"-?[0-9]+", number) for number in numbers):
         return []
-    first, last, step = [*(int(number) for number in numbers), *(1, slices, 1)[len(numbers) :]][:3]
-    return (
-        [pattern % number for number in range(first, last + (1 if step > 0 else -1), step)]
-        if step
-        else []
-    )
+    given = [int(number) for number in numbers]
+    first, last, step = [*given, *(1, slices, 1)[len(given) :]][:3]
+    if step == 0:
+        return []
+    return [pattern % number for number in range(first, last + (1 if step > 0 else -1), step)]

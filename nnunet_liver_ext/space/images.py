@@ -6,11 +6,7 @@ Arrays taken from them are (z, y, x), and so is `spacing_mm`.
 
 from __future__ import annotations
 
-import gzip
-import os
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,9 +15,9 @@ from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.dicom import read_series
 from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.nifti_checks import check_nifti, has_length, refuse_infinite
 
 NIFTI_HEADER_BYTES = 352  # as ITK writes them
-NIFTI_FLOATS = ("16", "64")  # nifti1.h: DT_FLOAT32, DT_FLOAT64
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
@@ -82,7 +78,7 @@ def check_single_image(image: sitk.Image, source: Path | str) -> sitk.Image:
             " expected."
         )
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
-        _refuse_infinite(np.isfinite(sitk.GetArrayViewFromImage(image)), source)
+        refuse_infinite(np.isfinite(sitk.GetArrayViewFromImage(image)), source)
     return image
 
 
@@ -99,7 +95,7 @@ def write_image(image: sitk.Image, path: Path | str) -> None:
         except RuntimeError as error:
             raise OSError(f"{path.name} could not be written ({last_line(error)})") from None
         voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
-        if not _has_length(
+        if not has_length(
             unfinished, NIFTI_HEADER_BYTES + voxels * image.GetSizeOfPixelComponent()
         ):
             raise OSError(f"{path.name} could not be written completely; is the disk full?")
@@ -157,107 +153,8 @@ def _read_file(path: Path) -> sitk.Image:
             f"{path}: cannot be read, it is damaged or incomplete ({last_line(error)})."
         ) from None
     if image_ending(path) in (".nii", ".nii.gz"):
-        _check_complete_nifti(path, image)
-        _check_spacing_nifti(path)
-        _check_finite_nifti(path, image)
+        check_nifti(path, image)
     return image
-
-
-def _check_complete_nifti(path: Path, image: sitk.Image) -> None:
-    """Refuses a truncated file, which ITK fills with zeros without complaint."""
-    voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
-    expected = (
-        int(float(image.GetMetaData("vox_offset"))) + voxels * int(image.GetMetaData("bitpix")) // 8
-    )
-    if not (
-        _has_length(path, expected)
-        or (image_ending(path) == ".nii.gz" and _unpacked_bytes(path) >= expected)
-    ):
-        raise InputError(
-            f"{path}: cannot be read, it is damaged or incomplete (the file ends too early)."
-        )
-
-
-def _check_spacing_nifti(path: Path) -> None:
-    """Refuses a spacing of NaN, which ITK takes for 1 mm without complaint."""
-    import nibabel
-
-    try:
-        header: Any = nibabel.load(path).header
-        spacing = header["pixdim"][1:4]
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-    ) as error:
-        raise InputError(f"{path}: cannot be read, it is damaged ({error}).") from None
-    if not np.isfinite(spacing).all():
-        numbers = " x ".join(f"{mm:g}" for mm in spacing)
-        raise InputError(
-            f"{path}: its voxels are {numbers} mm (x y z); correct the header (pixdim)."
-        )
-
-
-def _has_length(path: Path, unpacked_bytes: int) -> bool:
-    """Whether a NIfTI file is as long as it should be; other kinds are not judged.
-
-    A gzip file ends with its unpacked length.
-    """
-    if image_ending(path) == ".nii":
-        return path.stat().st_size >= unpacked_bytes
-    return image_ending(path) != ".nii.gz" or _gzip_length(path) == unpacked_bytes % 2**32
-
-
-def _check_finite_nifti(path: Path, image: sitk.Image) -> None:
-    """Refuses NaN and infinite values in files of floats, which ITK reads as zeros."""
-    if image.GetMetaData("datatype") not in NIFTI_FLOATS:
-        return
-    import nibabel
-
-    try:
-        finite = np.isfinite(np.asanyarray(nibabel.load(path).dataobj))  # type: ignore[attr-defined]
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-    ) as error:
-        raise InputError(f"{path}: cannot be read, it is damaged ({error}).") from None
-    _refuse_infinite(finite, path)
-
-
-def _refuse_infinite(finite: np.ndarray, path: Path | str) -> None:
-    if not finite.all():
-        raise InputError(
-            f"{path}: {int((~finite).sum())} voxels are NaN or infinite; replace them before"
-            " converting."
-        )
-
-
-def _gzip_length(path: Path) -> int:
-    """The unpacked length (modulo 2^32) in a gzip file's last four bytes.
-
-    It is nonsense if the file was cut.
-    """
-    if path.stat().st_size < 4:
-        return -1
-    with path.open("rb") as file:
-        file.seek(-4, os.SEEK_END)
-        return int.from_bytes(file.read(4), "little")
-
-
-def _unpacked_bytes(path: Path) -> int:
-    """How much a gzip file holds, 0 if it is damaged.
-
-    This is slow, and right for several members or something after the voxels.
-    """
-    total = 0
-    try:
-        with gzip.open(path) as file:
-            while block := file.read(2**24):
-                total += len(block)
-    except (EOFError, OSError, zlib.error):
-        return 0
-    return total
 
 
 def _first_fraction(values: np.ndarray) -> float:

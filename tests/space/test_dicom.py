@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import is_dicom, read_series, read_slice, read_slice_headers
+from nnunet_liver_ext.space.dicom import read_series, read_slice, read_slice_headers
+from nnunet_liver_ext.space.dicom_headers import is_dicom
 from nnunet_liver_ext.space.images import read_image
 from tests.dicom_files import write_series
 

@@ -17,13 +17,8 @@ from nnunet_liver_ext.dataset_conversion.folder_search import natural_order
 from nnunet_liver_ext.dataset_conversion.image_reader import put_on_image_grid
 from nnunet_liver_ext.dataset_conversion.slicewise_masks import rank_names, read_dicom_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import (
-    SliceHeader,
-    grid_of_slices,
-    is_dicom,
-    read_series,
-    read_slice_headers,
-)
+from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, read_slice_headers
+from nnunet_liver_ext.space.dicom_headers import SliceHeader, is_dicom
 from nnunet_liver_ext.space.images import Grid, array, image_like
 
 PLACE = ("0020|0032", "0020|0037", "0028|0030")

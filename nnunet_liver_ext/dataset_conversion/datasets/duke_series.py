@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunet_liver_ext.dataset_conversion.csv_columns import read_csv_columns
 from nnunet_liver_ext.dataset_conversion.folder_search import files_below, natural_order
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import DICOM_SUFFIXES
+from nnunet_liver_ext.space.dicom_headers import DICOM_SUFFIXES
 
 KEYS = ("seriesclassificationkey.csv", "segmentationkey.csv")
 """What the later one says of a series counts."""

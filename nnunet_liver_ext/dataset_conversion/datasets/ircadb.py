@@ -24,13 +24,8 @@ from nnunet_liver_ext.dataset_conversion.folder_search import folders_below, is_
 from nnunet_liver_ext.dataset_conversion.public_dataset import PublicDataset
 from nnunet_liver_ext.dataset_conversion.slicewise_masks import read_dicom_slice
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.space.dicom import (
-    SliceHeader,
-    grid_of_slices,
-    is_dicom,
-    read_series,
-    read_slice_headers,
-)
+from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, read_slice_headers
+from nnunet_liver_ext.space.dicom_headers import SliceHeader, is_dicom
 from nnunet_liver_ext.space.images import array, image_like
 from nnunet_liver_ext.studies.study import Study
 
