@@ -29,8 +29,7 @@ from nnunet_liver_ext.evaluation.masks import bounding_box
 
 @dataclass(frozen=True)
 class Kernels:
-    """Sides of the squares in voxels, odd; 1 leaves everything as it is. The paper's voxels are 1
-    mm wide, see `at`."""
+    """Sides of the squares in voxels, odd; 1 changes nothing. They are for 1 mm, see `at`."""
 
     border: int = 7
     opening: int = 3
@@ -134,8 +133,7 @@ def describe(classes: Mapping[str, Sequence[int]], liver: str, kernels: Kernels)
 
 
 def _square(operation: Any, mask: np.ndarray, side: int) -> np.ndarray:
-    """Erosion or dilation with a square in the plane, first with a column, then with a row; beyond
-    the edge is nothing."""
+    """Erosion or dilation with a square in the plane; beyond the edge is nothing."""
     if mask.size == 0:
         return mask
     for axis in (-2, -1):

@@ -1,5 +1,4 @@
-"""Keeping only the largest piece of a class in an image, where a cross-validation has shown that it
-helps.
+"""Keeping only the largest piece of a class, where a cross-validation has shown that it helps.
 
 A rule is for one class of one image, unlike those of nnU-Net, which would be for pair codes. A
 piece is a set of voxels that share faces, edges or corners (26-connected); what is removed becomes
@@ -155,8 +154,7 @@ NO_RULES = Rules()
 
 
 def keep_largest(labels: np.ndarray, kept: Iterable[int]) -> np.ndarray:
-    """A copy of a label map (z, y, x) with only the largest piece of each of these labels; the rest
-    becomes 0."""
+    """A copy of a label map (z, y, x) in which all but the largest piece of these labels is 0."""
     result = labels.copy()
     for label in kept:
         mask = labels == label

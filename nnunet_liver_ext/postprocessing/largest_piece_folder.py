@@ -1,5 +1,4 @@
-"""Applies the rules of `postprocessing` to a folder of masks, of joint label maps, or of plain
-label maps."""
+"""Applies the rules of `largest_piece` to a folder of masks, plain or joint label maps."""
 
 from __future__ import annotations
 

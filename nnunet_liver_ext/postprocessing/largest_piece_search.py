@@ -1,5 +1,4 @@
-"""Where keeping only the largest piece helps: tried on a cross-validation, class by class and image
-by image.
+"""Where keeping only the largest piece helps, class by class and image by image.
 
 nnU-Net keeps such a rule if the mean Dice over the cases rises. Here it must also rise in at least
 as many patients as it falls: a single case with a far-off piece is no reason to cut pieces off in
@@ -201,6 +200,5 @@ def _checked(classes: Classes | None, crossval: CrossValidation) -> dict[str, in
 
 
 def _lone_modality(crossval: CrossValidation) -> str:
-    """Name of the image that label maps without a modality are of: the fixed one of pre-registered
-    pairs."""
+    """The image of label maps without a modality: the fixed one of pre-registered pairs."""
     return read_json(crossval.dataset_json).get("preregistered", {}).get("fixed", NO_MODALITY)

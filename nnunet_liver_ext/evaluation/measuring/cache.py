@@ -1,5 +1,4 @@
-"""Results of single cases, kept beside the results so that an evaluation that was interrupted goes
-on where it was.
+"""Results of single cases, kept so that an interrupted evaluation goes on where it was.
 
 A result is used again if it was made of the same files (size and times, or size and content), read
 in the same way, with the same options, classes and version.

@@ -75,8 +75,7 @@ def add_missing_classes(
     raters: Sequence[str] = (ONLY_RATER,),
     fat: bool = False,
 ) -> list[CaseResult]:
-    """Adds what is measured of an empty object where a case lacks a class that other cases of its
-    modality have.
+    """Adds the classes that a case lacks and others of its modality have, as empty objects.
 
     For label maps without class names: a case without label 2 in prediction and reference then
     counts like one whose class 2 is empty on both sides.

@@ -1,5 +1,4 @@
-"""All that is measured of one class in one case: overlap and surfaces, and what options, images and
-raters add."""
+"""All that is measured of one class in one case, with what options, images and raters add."""
 
 from __future__ import annotations
 
@@ -76,15 +75,13 @@ def measure_class(
 
 
 def mean_over(values: Iterable[Values]) -> Values:
-    """The mean of each metric over the raters for which it exists; inf if it is infinite for one of
-    them."""
+    """The mean of each metric over the raters for which it exists; inf if one of them is."""
     several = list(values)
     return {name: _mean([one[name] for one in several]) for name in several[0]}
 
 
 def rater_rows(masks: ClassMasks, options: Options, *, is_lesion: bool) -> list[Row]:
-    """How the prediction and each rater, and each two raters, agree: a row each; none for one
-    rater.
+    """A row for how the prediction and each rater, and each two raters, agree; none for one rater.
 
     `second` is the reference of the detection of lesions (true positives and so on), for classes of
     lesions.

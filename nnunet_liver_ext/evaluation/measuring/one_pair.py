@@ -1,5 +1,4 @@
-"""Do the two masks of a pair agree? Relative similarity and volumes, for the predictions and for
-the references beside them.
+"""Do the two masks of a pair agree? Relative similarity and volumes of both sides.
 
 The goal of Couteaux et al. 2021, "Cooperating networks", section 3: masks of two images of one
 organ that are alike up to a deformation, so that measurements agree. Similarity is measured on the
@@ -72,8 +71,7 @@ class PairFiles:
 
 @dataclass(frozen=True)
 class _LoadedPair:
-    """Label maps (z, y, x) of both images, by who made them: the prediction, and raters of both;
-    and their grids."""
+    """Label maps (z, y, x) of both images by who made them (prediction, raters), with grids."""
 
     labels: dict[str, tuple[np.ndarray, np.ndarray]]
     grids: tuple[Grid, Grid]
