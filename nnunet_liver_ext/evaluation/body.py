@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.masks import BoolArray, FloatArray, require_volume_mask
-from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.grid import Grid
+from nnunet_liver_ext.space.images import array, image_like
 
 # The body mask's numbers, chosen by looking at T1, T2, fat-suppressed, water and fat images and at
 # CT.
@@ -108,7 +109,8 @@ def _shrink(image: sitk.Image) -> sitk.Image:
         min(n, max(1, int(WORKING_MM / mm + 1e-6)))
         for n, mm in zip(image.GetSize(), image.GetSpacing(), strict=True)
     ]
-    return sitk.BinShrink(image, factors)
+    shrunk: sitk.Image = sitk.BinShrink(image, factors)
+    return shrunk
 
 
 def _fill_holes(mask: sitk.Image) -> sitk.Image:

@@ -31,7 +31,7 @@ def require_mask(values: npt.ArrayLike, name: str) -> BoolArray:
     if array.dtype == bool or array.size == 0:
         return array.astype(bool, copy=False)
     if array.dtype.kind in "iu":
-        foreground = array != 0
+        foreground: BoolArray = array != 0
         if array.min() < 0 or (
             foreground.any() and not np.array_equal(array == array.max(), foreground)
         ):
@@ -41,10 +41,10 @@ def require_mask(values: npt.ArrayLike, name: str) -> BoolArray:
             )
         return foreground
     if array.dtype.kind == "f":
-        foreground = array == 1
-        if np.array_equal(foreground, array != 0):
-            return foreground
-        fraction = array[(array != 0) & ~foreground].flat[0]
+        ones: BoolArray = array == 1
+        if np.array_equal(ones, array != 0):
+            return ones
+        fraction = array[(array != 0) & ~ones].flat[0]
         raise InputError(f"{name} holds fractions such as {fraction:.4g}: threshold it first.")
     raise InputError(f"{name} must be a bool or integer array, not {array.dtype}.")
 

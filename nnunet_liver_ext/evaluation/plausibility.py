@@ -24,13 +24,14 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.body import require_mask_on, x_mm
 from nnunet_liver_ext.evaluation.lesion_maps import find_lesions
 from nnunet_liver_ext.evaluation.masks import (
+    FloatArray,
     require_masks,
     require_spacing,
     require_volume_mask,
 )
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3
-from nnunet_liver_ext.space.images import Grid
+from nnunet_liver_ext.space.grid import Grid
 
 ROUNDING = 1e-9  # a spread below this part of the values is rounding
 MEAN_DEVIATION_TO_STD = math.sqrt(math.pi / 2)  # 1.2533, of a normal distribution
@@ -55,7 +56,7 @@ class Pieces:
         return 1 - self.volumes_ml[0] / math.fsum(self.volumes_ml) if self.volumes_ml else math.nan
 
 
-def robust_z(values: npt.ArrayLike) -> np.ndarray:
+def robust_z(values: npt.ArrayLike) -> FloatArray:
     """(x − median) / (1.4826·MAD): how many standard deviations a value lies from the others if
     those are normal.
 
@@ -81,7 +82,8 @@ def robust_z(values: npt.ArrayLike) -> np.ndarray:
         scale = MEAN_DEVIATION_TO_STD * float(np.abs(away[np.isfinite(away)]).mean())
     if scale <= smallest:
         return np.where(np.isfinite(numbers), 0.0, numbers)
-    return away / scale
+    z: FloatArray = away / scale
+    return z
 
 
 def outliers(table: pd.DataFrame, metric: str = "dice", limit: float = 3.5) -> pd.DataFrame:
@@ -128,7 +130,8 @@ def outliers(table: pd.DataFrame, metric: str = "dice", limit: float = 3.5) -> p
     better = METRICS[metric].better if metric in METRICS else None
     badness = {"higher": -z, "lower": z}.get(better or "", np.abs(z))
     order = np.argsort(-badness, kind="stable")
-    return rows.assign(z=z).iloc[order[badness[order] > limit]]
+    listed: pd.DataFrame = rows.assign(z=z).iloc[order[badness[order] > limit]]
+    return listed
 
 
 def pieces(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> Pieces:
@@ -177,10 +180,9 @@ def left_share(mask: npt.ArrayLike, grid: Grid, *, midline_mm: float | None = No
 
 
 def is_left(mask: npt.ArrayLike, grid: Grid, *, midline_mm: float | None = None) -> bool:
-    """Whether more than half of the mask is on the patient's left, as a liver is in situs inversus
-    only; see `left_share`.
+    """Whether more than half of the mask is on the patient's left; False for an empty mask.
 
-    False for an empty mask.
+    A liver is there in situs inversus only. See `left_share` for the arguments.
     """
     return left_share(mask, grid, midline_mm=midline_mm) > 0.5
 

@@ -1,5 +1,4 @@
-"""What a liver mask is measured for beside its volume: its fat fraction, and how much of it is
-tumour.
+"""The fat fraction of a liver mask, and how much of the liver is tumour.
 
 Masks are bool or integer arrays (z, y, x), zero is background; images of the fat fraction are
 arrays of the same shape in percent. A border voxel holds liver and what lies beside it, so the fat

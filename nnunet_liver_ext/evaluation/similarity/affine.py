@@ -178,8 +178,9 @@ def _centred_maps(
 def _centre_of_mass(mask: BoolArray) -> FloatArray:
     """In voxels, (D,)."""
     box = bounding_box(mask)
-    centre: FloatArray = np.argwhere(mask[box]).astype(float).mean(0)
-    return centre + [side.start for side in box]
+    offset: FloatArray = np.argwhere(mask[box]).astype(float).mean(0)
+    centre: FloatArray = offset + [side.start for side in box]
+    return centre
 
 
 def _principal_axes(mask: BoolArray, spacing_mm: Sequence[float]) -> tuple[FloatArray, FloatArray]:

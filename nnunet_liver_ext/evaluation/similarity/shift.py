@@ -76,7 +76,8 @@ def _overlaps(
     spectrum *= fft.rfftn(part_2.astype(precision), size)
     correlation = fft.irfftn(spectrum, size, overwrite_x=True)
     wanted = correlation[np.ix_(*(lag % n for lag, n in zip(lags, size, strict=True)))]
-    return np.rint(wanted).astype(np.int64)
+    overlaps: IntArray = np.rint(wanted).astype(np.int64)
+    return overlaps
 
 
 def _voxels_inside(mask: BoolArray, box: VoxelBox, steps: Sequence[IntArray]) -> IntArray:
