@@ -18,6 +18,8 @@ Layout = Literal["pairs", "preregistered", "images"]
 
 @dataclass(frozen=True)
 class Conversion:
+    """How the images of a dataset became channels: the `conversion` entry of dataset.json."""
+
     layout: Layout
     modalities: tuple[str, ...]
     """Names of the images of a study: both of a pair, or the channels of an image."""
@@ -52,6 +54,7 @@ class Conversion:
 
 
 def read_layout(dataset_json: Mapping[str, Any]) -> Layout:
+    """What a dataset holds: pairs, T2 with a registered T1, or ordinary images."""
     if "pair" in dataset_json:
         return "pairs"
     return "preregistered" if "preregistered" in dataset_json else "images"

@@ -17,6 +17,8 @@ from nnunet_liver_ext.errors import InputError
 
 @dataclass(frozen=True)
 class OrganMask:
+    """The organ mask among a dataset's channels: for loader and loss, not for the network."""
+
     name: str
     """Name of the organ, "liver"."""
     channel: int

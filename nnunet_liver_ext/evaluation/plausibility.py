@@ -51,14 +51,12 @@ class Pieces:
 
     @property
     def share_outside_largest(self) -> float:
-        """Share of the mask's volume that is in no way connected with its largest piece; nan
-        without pieces."""
+        """Share of the volume that is not connected with the largest piece; nan without pieces."""
         return 1 - self.volumes_ml[0] / math.fsum(self.volumes_ml) if self.volumes_ml else math.nan
 
 
 def robust_z(values: npt.ArrayLike) -> FloatArray:
-    """(x − median) / (1.4826·MAD): how many standard deviations a value lies from the others if
-    those are normal.
+    """(x − median) / (1.4826·MAD): standard deviations from the others, if they are normal.
 
     MAD is the median absolute deviation from the median. Where it is 0, for more than half of the
     values are the same, the scale is 1.2533 times the mean absolute deviation from the median;
@@ -87,8 +85,7 @@ def robust_z(values: npt.ArrayLike) -> FloatArray:
 
 
 def outliers(table: pd.DataFrame, metric: str = "dice", limit: float = 3.5) -> pd.DataFrame:
-    """The cases that lie far from the others of their modality and class, on the bad side, worst
-    first.
+    """Cases far from the others of their modality and class, on the bad side; worst first.
 
     The bad side is below for a metric of which more is better, above where less is, and both for a
     difference or a volume (`Metric.better`). Infinite distances (an empty mask) are always listed,

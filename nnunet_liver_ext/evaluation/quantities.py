@@ -45,8 +45,7 @@ class FatFraction:
 
 
 def eroded(mask: npt.ArrayLike, spacing_mm: Sequence[float], margin_mm: float) -> np.ndarray:
-    """The mask without its margin: a voxel stays if every voxel within `margin_mm` of it belongs to
-    the mask.
+    """The mask without its margin; what stays has the mask all around within `margin_mm`.
 
     Distances are Euclidean, between voxel centres, so a margin that is smaller than a spacing takes
     nothing off along that axis, and one that equals it takes one layer off. Beyond the volume is
@@ -115,8 +114,7 @@ def fat_fraction(
 
 
 def fat_fraction_image(fat: npt.ArrayLike, water: npt.ArrayLike) -> np.ndarray:
-    """The fat fraction 100·fat / (water + fat) of a Dixon scan's two images; 0 where neither has a
-    signal.
+    """Fat fraction 100·fat / (water + fat) of a Dixon scan, percent; 0 where there is no signal.
 
     This is the fraction of the signals (Antaros report, section 1.3). A scanner's proton density
     fat fraction (PDFF) is also corrected for T1 and T2* and may differ by several percentage

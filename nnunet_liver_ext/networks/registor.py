@@ -273,6 +273,7 @@ def block_poolings(pitch: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def check_registor_patch(patch_size: Sequence[int]) -> None:
+    """InputError for patches that are too small for a registor along an axis, in voxels."""
     if min(patch_size) < MIN_AXIS:
         raise InputError(
             f"A registor needs patches of at least {MIN_AXIS} voxels along each axis, but the patch"

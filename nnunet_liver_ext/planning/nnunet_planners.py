@@ -263,6 +263,7 @@ class ResEncPlanner(NNUNetPlanner, ResEncUNetPlanner):
 
 
 def too_little_memory(target_gb: float, needed_gb: float) -> InputError:
+    """The error for a training that needs more memory than there is; says how much it needs."""
     least = math.ceil(needed_gb * 10) / 10
     return InputError(
         f"{target_gb:g} GB are too little for this training: the smallest sensible patch needs"

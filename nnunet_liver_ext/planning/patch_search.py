@@ -26,7 +26,9 @@ def isotropic_patch(spacing_mm: Sequence[float], median_size: Sequence[float]) -
     """nnU-Net's first patch: isotropic in mm, with 256³ voxels, no larger than the median image."""
     density = [1 / mm for mm in spacing_mm]
     scale = (FIRST_VOLUME / math.prod(density)) ** (1 / len(density))
-    return [min(round(scale * one), size) for one, size in zip(density, median_size, strict=True)]
+    return [
+        min(round(scale * voxels), size) for voxels, size in zip(density, median_size, strict=True)
+    ]
 
 
 def multiples_between(step: int, *, smallest: float, largest: float) -> list[int]:

@@ -1,5 +1,4 @@
-"""Memory of a computation without doing it: PyTorch's fake tensors have sizes and no content; every
-storage is counted.
+"""Memory of a computation that is not done: fake tensors have sizes only, storages are counted.
 
 What a training step keeps for its backward pass, and what it needs beside that for a moment, so
 follows from the networks and the losses themselves, whatever they are. Autocast is the CPU's in
@@ -24,8 +23,7 @@ HALF = torch.bfloat16
 
 
 class LiveStorages(TorchDispatchMode):
-    """Counts the storages that are made meanwhile, and notices when they are given back. Views
-    count once."""
+    """Counts storages that are made meanwhile and not given back; views of one count once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,8 +78,7 @@ def mixed_precision(enabled: bool = True) -> Iterator[None]:
 
 
 class _AsOnCuda(TorchFunctionMode):
-    """The CPU's autocast pools in float32 and takes softmax in half precision; CUDA's does the
-    reverse."""
+    """Makes the CPU's autocast like CUDA's, which pools in half precision and not softmax."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None

@@ -131,9 +131,9 @@ def _postprocess(
     image = read_mask(file)
     before, grid = array(image), Grid.from_image(image)
     liver = masks.of(stem(file), before, grid)
-    own = kernels.at(grid.spacing_mm[1:])
+    in_voxels = kernels.at(grid.spacing_mm[1:])
     after = postprocess_label_map(
-        before, liver, list(classes.values()), kernels=own, becomes=becomes
+        before, liver, list(classes.values()), kernels=in_voxels, becomes=becomes
     )
     write_image(image_like(after, grid), out / file.name)
     return not np.array_equal(before, after)
@@ -186,8 +186,8 @@ def _liver_label(values: tuple[int, ...], classes: Classes) -> int:
         InputError: the values are of the liver without its lesions, or of lesions alone.
     """
     lesions = {label for labels in classes.values() for label in labels}
-    own = set(values) - lesions
-    if values and (not own or not lesions <= set(values) or 0 in values):
+    organ_alone = set(values) - lesions
+    if values and (not organ_alone or not lesions <= set(values) or 0 in values):
         names = ", ".join(
             f"{name}={'+'.join(map(str, labels))}" for name, labels in classes.items()
         )
@@ -195,7 +195,7 @@ def _liver_label(values: tuple[int, ...], classes: Classes) -> int:
             f"--liver {'+'.join(map(str, values))}: must be the values of the liver with its"
             f" lesions ({names}), such as 1+2."
         )
-    return own.pop() if len(own) == 1 else 0
+    return organ_alone.pop() if len(organ_alone) == 1 else 0
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def find_rules(
         _measured(crossval, repetition, references, processes)
         for repetition in crossval.repetitions
     ]
-    labels = {name: label for _, own in of_repetitions for name, label in own.items()}
+    labels = {name: label for _, classes in of_repetitions for name, label in classes.items()}
     table = pd.concat([table for table, _ in of_repetitions], ignore_index=True)
     table["modality"] = table["modality"].replace(NO_MODALITY, _lone_modality(crossval))
     rules = [
@@ -67,7 +67,7 @@ def find_rules(
         "dataset": crossval.dataset,
         "folds": [fold for repetition in crossval.repetitions for fold in repetition.folds],
         "checkpoint_chosen_on_these_cases": any(
-            one.chosen_on_these_cases for one in crossval.repetitions
+            repetition.chosen_on_these_cases for repetition in crossval.repetitions
         ),
     }
     return Rules(tuple(rules), source)
@@ -145,22 +145,22 @@ def _measured(
         pool_folds(crossval, repetition, references) as pool,
         tempfile.TemporaryDirectory() as folder,
     ):
-        found = match_references(pool.predictions, pool.references)
-        classes = _checked(found.classes, crossval)
+        matched = match_references(pool.predictions, pool.references)
+        classes = _checked(matched.classes, crossval)
         work = partial(_before_and_after, classes=classes)
         outcomes = measure_all(
             work,
-            found.cases,
+            matched.cases,
             CaseCache(Path(folder), {}),
             processes,
             "Trying the largest piece",
         )
     failures = [
-        *found.missing,
+        *matched.missing,
         *(outcome for outcome in outcomes if isinstance(outcome, CaseFailure)),
     ]
     if failures:
-        raise SomeCasesFailed(failures, len(outcomes) + len(found.missing))
+        raise SomeCasesFailed(failures, len(outcomes) + len(matched.missing))
     return _table([outcome for outcome in outcomes if isinstance(outcome, CaseResult)]), classes
 
 

@@ -70,6 +70,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_header(path: Path) -> SliceHeader:
+    """Reads what a DICOM slice says of itself; InputError if it cannot be read."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))

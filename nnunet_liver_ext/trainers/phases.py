@@ -27,6 +27,8 @@ IN_WORDS = {
 
 @dataclass(frozen=True)
 class Phase:
+    """A range of epochs in which the same players learn."""
+
     name: PhaseName
     first: int
     """First epoch."""

@@ -179,4 +179,5 @@ def _paint_great_vessels(canvas: Canvas, low: float, high: float) -> None:
 
 
 def vena_cava_path(low: float) -> list[tuple[float, float, float]]:
+    """Points (x, y, z) in mm along the inferior vena cava, from the heart down to z = `low`."""
     return [(-14, -2, 14), (-20, 12, -30), (-21, 13, -110), (-17, 13, low)]

@@ -39,6 +39,7 @@ class LiverShape:
 def paint_liver(
     canvas: Canvas, body: Body, rng: np.random.Generator, shape: LiverShape, lesions: int
 ) -> Liver:
+    """Paints the liver with its vessels, its gallbladder and `lesions` lesions."""
     box = canvas.box((-140, -105, shape.tip_z - 15), (shape.left_x + 10, 95, 5))
     depth = _liver_depth(canvas, body, box, shape)
     mask = np.zeros(canvas.shape, bool)

@@ -16,6 +16,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.tissues import Tissue
 
 
 def paint_organs(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
+    """Paints bowel, pancreas, stomach, kidneys and spleen around the liver."""
     _paint_small_bowel(canvas, body, rng)
     _paint_colon(canvas, body, rng)
     _paint_pancreas(canvas, body, rng)
@@ -123,6 +124,7 @@ def _paint_stomach(canvas: Canvas, body: Body, rng: np.random.Generator) -> None
 
 
 def kidney_centre(side: int) -> np.ndarray:
+    """Centre (x, y, z) in mm of the right kidney (side −1) or of the left one (1)."""
     return np.array([-70.0, 38.0, -146.0]) if side < 0 else np.array([70.0, 38.0, -132.0])
 
 

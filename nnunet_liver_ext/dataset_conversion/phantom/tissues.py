@@ -15,6 +15,8 @@ import numpy as np
 
 
 class Tissue(IntEnum):
+    """What a voxel of the canvas is made of."""
+
     AIR = 0
     SKIN = 1
     SUBCUTANEOUS_FAT = 2

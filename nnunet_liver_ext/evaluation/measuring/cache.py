@@ -126,11 +126,11 @@ def _files(path: Path) -> list[Path]:
 
 def _size_and_times(path: Path) -> dict[str, int]:
     """ctime too: unpacked archives may have equal sizes and modification times."""
-    found = [file.stat() for file in _files(path)]
+    states = [file.stat() for file in _files(path)]
     return {
-        "size": sum(one.st_size for one in found),
-        "mtime_ns": max((one.st_mtime_ns for one in found), default=0),
-        "ctime_ns": max((one.st_ctime_ns for one in found), default=0),
+        "size": sum(state.st_size for state in states),
+        "mtime_ns": max((state.st_mtime_ns for state in states), default=0),
+        "ctime_ns": max((state.st_ctime_ns for state in states), default=0),
     }
 
 

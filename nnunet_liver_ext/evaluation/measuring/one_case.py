@@ -110,7 +110,7 @@ def _evaluate(case: CaseFiles, classes: Classes | None, options: Options) -> Cas
     classes = _classes_to_measure(case, present, classes)
     known = tuple({label for labels in classes.values() for label in labels})
     everything = (
-        [class_mask(one, known) for one in (pred, *references.values())]
+        [class_mask(labels, known) for labels in (pred, *references.values())]
         if case.fat is not None
         else []
     )
@@ -125,8 +125,8 @@ def _evaluate(case: CaseFiles, classes: Classes | None, options: Options) -> Cas
     values: Values = {}
     details: Details = {}
     for name, labels in classes.items():
-        own = _masks(pred, references, labels)
-        masks = ClassMasks(*own, None if organ is None else _masks(pred, references, organ))
+        sides = _masks(pred, references, labels)
+        masks = ClassMasks(*sides, None if organ is None else _masks(pred, references, organ))
         values[name], rows = measure_class(
             masks, around, options, is_lesion=name in options.lesions
         )
@@ -168,7 +168,7 @@ def _classes_to_measure(
     known = {label for labels in classes.values() for label in labels}
     sides = [(case.prediction.path, pred, ".")]
     hint = "; name the references' labels with --label."
-    sides += [(case.references[rater].path, own, hint) for rater, own in by_rater.items()]
+    sides += [(case.references[rater].path, present, hint) for rater, present in by_rater.items()]
     for path, labels, todo in sides:
         if unknown := sorted(labels - known):
             raise InputError(

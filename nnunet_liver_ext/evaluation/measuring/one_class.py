@@ -46,10 +46,10 @@ class ClassMasks:
 def measure_class(
     masks: ClassMasks, around: Surroundings, options: Options, *, is_lesion: bool
 ) -> tuple[Values, Details]:
-    """All metrics of one class, and rows of further tables: raters, and of classes of lesions
-    detection and lesions.
+    """All metrics of one class, and rows of further tables by their names.
 
-    What depends on the reference is the mean over the raters.
+    What depends on the reference is the mean over the raters. The tables are "raters", and for
+    classes of lesions "detection" and "lesions".
     """
     spacing_mm = around.grid.spacing_mm
     by_rater = {
@@ -69,15 +69,17 @@ def measure_class(
         values |= _fat(masks, around.fat_percent, around.grid, options)
     details: Details = {"raters": rater_rows(masks, options, is_lesion=is_lesion)}
     if is_lesion:
-        found, more = _lesions(masks, around.grid, options)
-        values, details = values | found, details | more
+        of_lesions, more = _lesions(masks, around.grid, options)
+        values, details = values | of_lesions, details | more
     return values, details
 
 
 def mean_over(values: Iterable[Values]) -> Values:
     """The mean of each metric over the raters for which it exists; inf if one of them is."""
     several = list(values)
-    return {name: _mean([one[name] for one in several]) for name in several[0]}
+    return {
+        name: _mean([values_of_rater[name] for values_of_rater in several]) for name in several[0]
+    }
 
 
 def rater_rows(masks: ClassMasks, options: Options, *, is_lesion: bool) -> list[Row]:
@@ -102,12 +104,12 @@ def rater_rows(masks: ClassMasks, options: Options, *, is_lesion: bool) -> list[
             match = match_lesions(
                 everyone[row["second"]], everyone[row["first"]], options.min_lesion_dice
             )
-            found = detection_scores(match)
+            detection = detection_scores(match)
             row |= {
-                **vars(found),
-                "recall": found.recall,
-                "precision": found.precision,
-                "f1": found.f1,
+                **vars(detection),
+                "recall": detection.recall,
+                "precision": detection.precision,
+                "f1": detection.f1,
             }
     return rows
 
@@ -118,10 +120,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _plausibility(pred: np.ndarray, around: Surroundings) -> Values:
-    found = pieces(pred, around.grid.spacing_mm)
+    of_mask = pieces(pred, around.grid.spacing_mm)
     values = {
-        "pieces": float(found.count),
-        "share_outside_largest_piece": 100 * found.share_outside_largest,
+        "pieces": float(of_mask.count),
+        "share_outside_largest_piece": 100 * of_mask.share_outside_largest,
         "share_on_the_left": 100 * left_share(pred, around.grid, midline_mm=around.midline_mm),
     }
     if around.body is not None:
@@ -130,14 +132,12 @@ def _plausibility(pred: np.ndarray, around: Surroundings) -> Values:
 
 
 def _fat(masks: ClassMasks, fat_percent: np.ndarray, grid: Grid, options: Options) -> Values:
-    def measured(mask: np.ndarray) -> Values:
-        found = fat_fraction(fat_percent, mask, grid.spacing_mm, margin_mm=options.fat_margin_mm)
-        return {"mean": found.mean_percent, "median": found.median_percent}
+    def measure_fat(mask: np.ndarray) -> Values:
+        fat = fat_fraction(fat_percent, mask, grid.spacing_mm, margin_mm=options.fat_margin_mm)
+        return {"mean": fat.mean_percent, "median": fat.median_percent}
 
-    pred, ref = (
-        measured(masks.pred),
-        mean_over([measured(mask) for mask in masks.references.values()]),
-    )
+    pred = measure_fat(masks.pred)
+    ref = mean_over([measure_fat(mask) for mask in masks.references.values()])
     values = {}
     for name in pred:
         values[f"fat_{name}_prediction"] = pred[name]
@@ -174,16 +174,18 @@ def _lesions(masks: ClassMasks, grid: Grid, options: Options) -> tuple[Values, D
 def _burden(masks: ClassMasks) -> Values:
     if masks.organ is None:
         return {}
-    own, of_raters = masks.organ
-    pred = tumour_burden(masks.pred, own)
-    ref = _mean([tumour_burden(mask, of_raters[rater]) for rater, mask in masks.references.items()])
+    predicted_organ, organ_by_rater = masks.organ
+    pred = tumour_burden(masks.pred, predicted_organ)
+    ref = _mean(
+        [tumour_burden(mask, organ_by_rater[rater]) for rater, mask in masks.references.items()]
+    )
     return {"burden_prediction": pred, "burden_reference": ref, "burden_difference": pred - ref}
 
 
 def lesion_rows(match: LesionMatch) -> list[Row]:
-    """A row for each correspondence and each lesion in none: found, reference, prediction, dice,
-    and diameters in mm.
+    """A row for each correspondence, and for each lesion that is in none.
 
+    Columns: found, reference, prediction (lesion numbers), dice, reference_mm, prediction_mm.
     `found` is "hit" or "poor" (Dice too low: a miss and a false lesion) for correspondences,
     "missed" or "false" for lesions without counterpart. Diameters are those of the spheres of the
     same volume.
@@ -194,14 +196,14 @@ def lesion_rows(match: LesionMatch) -> list[Row]:
 
     rows = [
         {
-            "found": "hit" if own.hit else "poor",
-            "reference": " ".join(map(str, own.reference)),
-            "prediction": " ".join(map(str, own.prediction)),
-            "dice": own.dice,
-            "reference_mm": diameter(own.reference_ml),
-            "prediction_mm": diameter(own.prediction_ml),
+            "found": "hit" if matched.hit else "poor",
+            "reference": " ".join(map(str, matched.reference)),
+            "prediction": " ".join(map(str, matched.prediction)),
+            "dice": matched.dice,
+            "reference_mm": diameter(matched.reference_ml),
+            "prediction_mm": diameter(matched.prediction_ml),
         }
-        for own in match.correspondences
+        for matched in match.correspondences
     ]
     missed, false = match.reference_ml or {}, match.prediction_ml or {}
     rows += [

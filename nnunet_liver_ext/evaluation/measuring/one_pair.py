@@ -48,16 +48,16 @@ class PairFiles:
         both = (self.first, self.second)
         leave_out = ("image", "fat")
         return {
-            f"{one.key.modality} {what}": path
-            for one in both
-            for what, path in one.files.items()
+            f"{image.key.modality} {what}": path
+            for image in both
+            for what, path in image.files.items()
             if what not in leave_out
         }
 
     @property
     def identity(self) -> dict[str, Any]:
         """As `CaseFiles.identity`, of both."""
-        return {one.key.modality: one.identity for one in (self.first, self.second)}
+        return {image.key.modality: image.identity for image in (self.first, self.second)}
 
     @property
     def patient(self) -> str:
@@ -82,8 +82,8 @@ def find_pairs(cases: Iterable[CaseFiles], modalities: tuple[str, ...]) -> list[
     by_key = {case.key: case for case in cases}
     first, second = modalities
     return [
-        PairFiles(own, by_key[ImageKey(key.case, second)])
-        for key, own in by_key.items()
+        PairFiles(case, by_key[ImageKey(key.case, second)])
+        for key, case in by_key.items()
         if key.modality == first and ImageKey(key.case, second) in by_key
     ]
 
@@ -107,12 +107,17 @@ def evaluate_pair(
     try:
         if not pair.raters:
             raise InputError("no rater has masks of both images.")
-        read = _read(pair, resample)
+        loaded = _load_pair(pair, resample)
         present = {
-            label for labels in read.labels.values() for one in labels for label in labels_in(one)
+            label
+            for both_maps in loaded.labels.values()
+            for label_map in both_maps
+            for label in labels_in(label_map)
         }
         classes = classes or {str(label): (label,) for label in sorted(present)}
-        values = {name: _measured(read, labels, transforms) for name, labels in classes.items()}
+        values = {
+            name: _measure_class(loaded, labels, transforms) for name, labels in classes.items()
+        }
         return CaseResult(pair.key, values, pair.patient)
     except (InputError, OSError, MemoryError, RuntimeError) as error:
         reason = pair.second.reason(InputError(pair.first.reason(error)))
@@ -129,9 +134,9 @@ def add_missing_classes(results: Sequence[CaseResult]) -> list[CaseResult]:
     ]
 
 
-def _read(pair: PairFiles, resample: bool) -> _LoadedPair:
+def _load_pair(pair: PairFiles, resample: bool) -> _LoadedPair:
     """Raises InputError if a prediction is not on its reference's grid."""
-    both = [labels_on_one_grid(one, resample=resample) for one in (pair.first, pair.second)]
+    both = [labels_on_one_grid(case, resample=resample) for case in (pair.first, pair.second)]
     labels = {PREDICTION: (both[0][0], both[1][0])}
     labels |= {
         f"reference {rater}": (both[0][1][rater], both[1][1][rater]) for rater in pair.raters
@@ -139,15 +144,15 @@ def _read(pair: PairFiles, resample: bool) -> _LoadedPair:
     return _LoadedPair(labels, (both[0][2], both[1][2]))
 
 
-def _measured(
-    read: _LoadedPair, labels: tuple[int, ...], transforms: Transforms
+def _measure_class(
+    loaded: _LoadedPair, labels: tuple[int, ...], transforms: Transforms
 ) -> dict[str, float]:
     similarity, volume = {}, {}
-    for who, own in read.labels.items():
-        masks = class_mask(own[0], labels), class_mask(own[1], labels)
-        similarity[who] = _similarity(masks, read.grids, transforms)
+    for who, (first, second) in loaded.labels.items():
+        masks = class_mask(first, labels), class_mask(second, labels)
+        similarity[who] = _similarity(masks, loaded.grids, transforms)
         volumes = [
-            volume_ml(mask, grid.spacing_mm) for mask, grid in zip(masks, read.grids, strict=True)
+            volume_ml(mask, grid.spacing_mm) for mask, grid in zip(masks, loaded.grids, strict=True)
         ]
         volume[who] = volumes[0] - volumes[1]
     alike, apart = (_prediction_and_references(values) for values in (similarity, volume))

@@ -120,15 +120,15 @@ class ClassFirstSampling:
 
 def cases_by_class(dataset: OrganChannel) -> dict[Hashable, list[str]]:
     """The cases that have each label (or region), from nnU-Net's notes; no array is read."""
-    found: dict[Hashable, list[str]] = {}
+    cases_with: dict[Hashable, list[str]] = {}
     for identifier in dataset.identifiers:
         for key, voxels in dataset.properties(identifier)["class_locations"].items():
             annotated = (
                 isinstance(key, tuple) and -1 in key
             )  # of a dataset with an ignore label: anything, background too
             if len(voxels) > 0 and not annotated:
-                found.setdefault(key, []).append(identifier)
-    return found
+                cases_with.setdefault(key, []).append(identifier)
+    return cases_with
 
 
 def choose_voxels(mask_ZYX: np.ndarray) -> np.ndarray:

@@ -59,11 +59,11 @@ def count_by_size(lesions: pd.DataFrame) -> list[SizeClass]:
     Args:
         lesions: rows of `one_class.lesion_rows`: found, reference_mm, prediction_mm.
     """
-    found, reference_mm = lesions["found"], lesions["reference_mm"]
+    outcome, reference_mm = lesions["found"], lesions["reference_mm"]
     counts = [
-        _count_in_classes(reference_mm[found == "hit"]),
-        _count_in_classes(lesions["prediction_mm"][found.isin(["poor", "false"])]),
-        _count_in_classes(reference_mm[found.isin(["poor", "missed"])]),
+        _count_in_classes(reference_mm[outcome == "hit"]),
+        _count_in_classes(lesions["prediction_mm"][outcome.isin(["poor", "false"])]),
+        _count_in_classes(reference_mm[outcome.isin(["poor", "missed"])]),
     ]
     bounds_mm = zip((0, *SIZES_MM), (*SIZES_MM, math.inf), strict=True)
     return [
@@ -107,8 +107,8 @@ def lesion_strip(lesions: pd.DataFrame, title: str) -> Plot:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("diameter [mm]")
     marks, counts = [], []
-    for place, (found, (name, colour)) in enumerate(OUTCOMES.items()):
-        rows = lesions.assign(diameter_mm=diameter_mm)[lesions["found"] == found]
+    for place, (outcome, (name, colour)) in enumerate(OUTCOMES.items()):
+        rows = lesions.assign(diameter_mm=diameter_mm)[lesions["found"] == outcome]
         rows = rows[rows["diameter_mm"].notna()]
         marks += _strip(rows, name, colour, place)
         counts.append(f"{name} {len(rows)}")

@@ -179,14 +179,14 @@ def _volume_bias(by_metric: dict[str, pd.Series]) -> Fact:
 
 
 def _lesions(by_metric: dict[str, pd.Series]) -> Fact:
-    found, false, missed = (
+    hits, false, missed = (
         float(by_metric[f"lesion_{name}"].sum())
         for name in ("true_positives", "false_positives", "false_negatives")
     )
-    pooled = 2 * found / (2 * found + false + missed) if found + false + missed else math.nan
+    pooled = 2 * hits / (2 * hits + false + missed) if hits + false + missed else math.nan
     entry = METRICS["lesion_f1"]
     mean = entry.format(float(by_metric["lesion_f1"].mean()))
-    more = f"{found:g} found, {missed:g} missed, {false:g} false; mean of cases {mean}"
+    more = f"{hits:g} found, {missed:g} missed, {false:g} false; mean of cases {mean}"
     return Fact("Lesion F1, all cases", entry.format(pooled), more)
 
 
