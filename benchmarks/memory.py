@@ -198,8 +198,8 @@ def measure_on_cpu(case: Case) -> Figures:
         configuration_sizes,
         describe_training,
     )
+    from nnunet_liver_ext.planning.fake_tensor_memory import LiveStorages
     from nnunet_liver_ext.planning.memory import trace_step
-    from nnunet_liver_ext.planning.traced_step import LiveStorages
     from nnunet_liver_ext.trainers.recipe import Recipe
 
     plans, dataset_json = plans_of(case)

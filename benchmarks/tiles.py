@@ -25,7 +25,7 @@ from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.study_prediction import predict_study
 from nnunet_liver_ext.space.images import array, read_image, read_mask
-from nnunet_liver_ext.studies.listed_files import list_files
+from nnunet_liver_ext.studies.file_names import list_files
 from nnunet_liver_ext.studies.study import Study
 from nnunet_liver_ext.studies.study_layouts import select_studies
 

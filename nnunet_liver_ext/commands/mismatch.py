@@ -48,8 +48,8 @@ def mismatch(
     """Measure how much models rely on the other image: their Dice beside another patient's image.
 
     Each image is segmented beside its own auxiliary image and beside another patient's (Couteaux et
-    al. 2021, "Comparison of strategies", table 3), and measured against the studies' masks. An
-    interrupted run continues when it is repeated. docs/crossval.md.
+    al. 2021, "Comparing deep learning strategies", table 3), and measured against the studies'
+    masks. An interrupted run continues when it is repeated. docs/crossval.md.
     """
     from rich.console import Console
 

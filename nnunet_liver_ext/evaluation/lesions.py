@@ -2,7 +2,7 @@
 
 Hänsch et al. 2022, "Detection performance": a lesion may be predicted in pieces and several lesions
 as one, so N reference lesions correspond to M predicted ones. Correspondences are disjoint and have
-the largest sum of Dice, see `lesion_matching`. One with a Dice above 0.2 is one true positive,
+the largest sum of Dice, see `lesion_partition`. One with a Dice above 0.2 is one true positive,
 whatever N and M are; any other is one false positive and one false negative; a lesion in none is a
 false negative or a false positive. So true positives and false negatives together are not the
 number of reference lesions: two that are predicted as one well-fitting lesion count once.
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.lesion_clusters import LesionSet, OverlapGraph
 from nnunet_liver_ext.evaluation.lesion_maps import LabelArray, require_lesion_map
-from nnunet_liver_ext.evaluation.lesion_matching import best_partition
+from nnunet_liver_ext.evaluation.lesion_partition import best_partition
 from nnunet_liver_ext.evaluation.masks import require_spacing
 from nnunet_liver_ext.evaluation.metrics import ML_PER_MM3
 

@@ -1,7 +1,7 @@
 """How a study becomes masks; every step is one module.
 
     load_model.py        a model's folder or zip -> Model (model.py)
-    native.py            images -> the common grid -> class probabilities there -> each image's grid
+    native_grids.py      images -> the common grid -> class probabilities there -> each image's grid
     ensemble.py          several models: the mean of their probabilities on each image's grid
     organ.py             the organ mask that tumour models need, found by another model
     study_prediction.py  all of that for one study, in memory: `load_model`, `predict_study`

@@ -18,7 +18,7 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import RESTRICTED, Model
-from nnunet_liver_ext.inference.native import (
+from nnunet_liver_ext.inference.native_grids import (
     ImagePrediction,
     PreparedStudy,
     check_images,
@@ -143,7 +143,7 @@ class Ensemble:
         """A study on the common grid of each model; models that were converted alike share theirs.
 
         Raises:
-            InputError: as `native.prepare_study`, if any model cannot take this study.
+            InputError: as `native_grids.prepare_study`, if any model cannot take this study.
         """
         for model in self.models:
             check_images(model, images)

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import probabilities_on_common_grid
+from nnunet_liver_ext.inference.native_grids import probabilities_on_common_grid
 from nnunet_liver_ext.space.components import largest_component
 from nnunet_liver_ext.space.images import Grid, array, image_like
 

@@ -27,7 +27,7 @@ from nnunet_liver_ext.inference.study_prediction import (
     StudyPredictor,
 )
 from nnunet_liver_ext.space.images import write_image
-from nnunet_liver_ext.studies.listed_files import deformation_files
+from nnunet_liver_ext.studies.file_names import deformation_files
 from nnunet_liver_ext.studies.study import Study
 
 

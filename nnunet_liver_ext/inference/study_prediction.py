@@ -18,7 +18,7 @@ from nnunet_liver_ext.errors import CASE_FAILURES, InputError, failure_reason
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import PreparedStudy, probabilities_on_common_grid
+from nnunet_liver_ext.inference.native_grids import PreparedStudy, probabilities_on_common_grid
 from nnunet_liver_ext.inference.organ import OrganFinder
 from nnunet_liver_ext.inference.pair_deformation import Deformation, find_deformation
 from nnunet_liver_ext.postprocessing.border_lesions import PAPER, postprocess_label_map

@@ -26,7 +26,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnunet_liver_ext.networks.layers import Style
+from nnunet_liver_ext.networks.convolution_style import Style
 from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size
 from nnunet_liver_ext.networks.stages import Stages, resolve_stages
 

@@ -1,6 +1,6 @@
 """How the images of a case enter and leave the network.
 
-Source: Couteaux et al. 2021, "Comparison of strategies", section 3.2, table 1.
+Source: Couteaux et al. 2021, "Comparing deep learning strategies", section 3.2, table 1.
 
 A strategy wraps the network that the plans describe. It takes the channels of a case and gives one
 VIEW for each image that has its own mask: the logits of that image. Training needs the views;

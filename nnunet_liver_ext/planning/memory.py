@@ -1,10 +1,11 @@
 """How much memory a training needs: networks, losses and optimizers on patches of a size.
 
 nnU-Net's planner knows one network and its own loss. Here one training step is traced
-(`traced_step`): the segmentor, or two of them, on one image or on both of a pair, and the companion
-network. To that come weights and optimizers, and what CUDA and cuDNN take for themselves. The
-latter is set so that nnU-Net's own rule comes out, 560e6 numbers in the feature maps of one sample
-at a batch of two for 8 GB (`ExperimentPlanner.UNet_reference_val_3d`): see benchmarks/memory.py.
+(`fake_tensor_memory`): the segmentor, or two of them, on one image or on both of a pair, and the
+companion network. To that come weights and optimizers, and what CUDA and cuDNN take for
+themselves. The latter is set so that nnU-Net's own rule comes out, 560e6 numbers in the feature
+maps of one sample at a batch of two for 8 GB (`ExperimentPlanner.UNet_reference_val_3d`): see
+benchmarks/memory.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from nnunet_liver_ext.planning.traced_step import LiveStorages, fake_tensors
+from nnunet_liver_ext.planning.fake_tensor_memory import LiveStorages, fake_tensors
 from nnunet_liver_ext.planning.training_step import Sizes, Training, TrainingStep
 
 GB = 1e9

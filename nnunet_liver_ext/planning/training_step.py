@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nnunet_liver_ext.networks.strategies import STRATEGIES, Strategy
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.planning.traced_step import LiveStorages, mixed_precision
+from nnunet_liver_ext.planning.fake_tensor_memory import LiveStorages, mixed_precision
 from nnunet_liver_ext.trainers.game import Batch, Game, Step, build_voxel_loss
 from nnunet_liver_ext.trainers.objectives import (
     OBJECTIVES,

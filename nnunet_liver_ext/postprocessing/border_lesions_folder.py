@@ -1,4 +1,4 @@
-"""Applies `lesion_postprocessing` to a folder of predicted label maps."""
+"""Applies `border_lesions` to a folder of predicted label maps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nnunet_liver_ext.postprocessing.border_lesions import (
     postprocess_label_map,
 )
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, stem, write_image
-from nnunet_liver_ext.studies.listed_files import ListedFolder
+from nnunet_liver_ext.studies.file_names import ListedFolder
 
 ORGAN_NAMES = ("liver",)
 """Classes of a dataset.json that are no lesions."""

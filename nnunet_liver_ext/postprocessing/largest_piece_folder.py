@@ -13,7 +13,11 @@ from nnunet_liver_ext.atomic_write import atomic_write, refuse_existing
 from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.described_labels import describe_labels
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey, find_predictions
+from nnunet_liver_ext.evaluation.files.find_label_maps import (
+    NO_MODALITY,
+    ImageKey,
+    find_predictions,
+)
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair, encode_pair
 from nnunet_liver_ext.postprocessing.largest_piece import Rules, keep_largest

@@ -21,7 +21,7 @@ from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetiti
 from nnunet_liver_ext.evaluation.crossval.pooled_folds import References, pool_folds
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles, match_references
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.measuring.cache import CaseCache
 from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all

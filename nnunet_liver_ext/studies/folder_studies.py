@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.listed_files import (
+from nnunet_liver_ext.studies.file_names import (
     ListedFile,
     ListedFolder,
     is_mask_name,

@@ -12,12 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.studies.file_names import Files, StudyTable, list_files
 from nnunet_liver_ext.studies.folder_studies import IMAGE, images_of_folder, pairs_of_folder
-from nnunet_liver_ext.studies.listed_files import (
-    Files,
-    StudyTable,
-    list_files,
-)
 from nnunet_liver_ext.studies.study import LIVER, Study
 from nnunet_liver_ext.studies.table_studies import studies_of_table
 

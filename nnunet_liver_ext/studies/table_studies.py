@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.listed_files import StudyTable
+from nnunet_liver_ext.studies.file_names import StudyTable
 from nnunet_liver_ext.studies.study import Study
 
 

@@ -51,6 +51,7 @@ from nnunet_liver_ext.trainers.final_validation import (
 )
 from nnunet_liver_ext.trainers.game import Game, build_voxel_loss, objective_setup
 from nnunet_liver_ext.trainers.kept_state import keep_best_state
+from nnunet_liver_ext.trainers.make_game import make_game
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective, VoxelLoss
 from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.overrides import resolve
@@ -68,7 +69,12 @@ from nnunet_liver_ext.trainers.players import (
     losses_to_numbers,
     make_optimizer,
 )
-from nnunet_liver_ext.trainers.processes import check_ranks, draw_seed, limit_threads, share_seed
+from nnunet_liver_ext.trainers.processes import (
+    check_ranks,
+    draw_seed,
+    respect_omp_num_threads,
+    share_seed,
+)
 from nnunet_liver_ext.trainers.recipe import NUMBERS_OF_NNUNET, PLANS_KEY, Recipe
 from nnunet_liver_ext.trainers.scores import (
     best_score,
@@ -77,7 +83,6 @@ from nnunet_liver_ext.trainers.scores import (
     mean_over_ranks,
     regions_by_name,
 )
-from nnunet_liver_ext.trainers.trainer_game import make_game
 from nnunet_liver_ext.trainers.turns import Turns
 from nnunet_liver_ext.trainers.warm_start import start_from_checkpoints
 
@@ -157,7 +162,7 @@ class LiverTrainer(nnUNetTrainer):
             self.seed = share_seed(self.seed)
             check_ranks(type(self).__name__, self.recipe, self.incomplete)
         if self.device.type == "cpu":
-            limit_threads()
+            respect_omp_num_threads()
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
         seed_everything(self.seed, INITIALISATION)
         super().initialize()

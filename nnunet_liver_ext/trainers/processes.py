@@ -34,7 +34,7 @@ def check_ranks(trainer: str, recipe: Recipe, incomplete: IncompleteCases) -> No
         )
 
 
-def limit_threads() -> None:
+def respect_omp_num_threads() -> None:
     """Keeps to OMP_NUM_THREADS; nnUNetv2_train takes all cores, whoever else is there."""
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if threads.isdigit():

@@ -55,7 +55,10 @@ CHOSEN = "the paper does not say"
 
 COUTEAUX_2021 = Protocol(
     name="couteaux2021",
-    paper="Couteaux et al. 2021, Comparison of strategies (section 3.1), and Cooperating networks",
+    paper=(
+        "Couteaux et al. 2021, Comparing deep learning strategies (section 3.1), and Cooperating"
+        " networks"
+    ),
     trainers=("all trainers of pairs",),
     architecture="models-genesis",
     batch_size=1,

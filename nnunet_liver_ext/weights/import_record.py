@@ -24,7 +24,7 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
 from nnunet_liver_ext.trainers.warm_start import IMPORTED
-from nnunet_liver_ext.weights.kinds import CheckpointKind
+from nnunet_liver_ext.weights.checkpoint_kinds import CheckpointKind
 from nnunet_liver_ext.weights.matching import WeightMatches
 from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint
 from nnunet_liver_ext.weights.target_network import TargetNetwork

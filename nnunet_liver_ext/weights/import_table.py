@@ -11,8 +11,8 @@ from rich.text import Text
 
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.weights.checkpoint_kinds import KINDS
 from nnunet_liver_ext.weights.import_weights import WeightsImport
-from nnunet_liver_ext.weights.kinds import KINDS
 from nnunet_liver_ext.weights.matching import WeightMatch, WeightMatches
 
 NAMED = 3

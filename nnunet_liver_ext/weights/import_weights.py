@@ -9,8 +9,8 @@ from typing import Any
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
+from nnunet_liver_ext.weights.checkpoint_kinds import KINDS, NNUNET, CheckpointKind
 from nnunet_liver_ext.weights.import_record import make_record, training_origin, write_import
-from nnunet_liver_ext.weights.kinds import KINDS, NNUNET, CheckpointKind
 from nnunet_liver_ext.weights.matching import WeightMatches, copy_matching_weights
 from nnunet_liver_ext.weights.safe_reading import ForeignCheckpoint, read_checkpoint
 from nnunet_liver_ext.weights.stock_plans import architecture_differences

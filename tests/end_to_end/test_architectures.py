@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.phantom import write_studies
-from nnunet_liver_ext.dataset_conversion.phantom.image_study_files import write_image_studies
+from nnunet_liver_ext.dataset_conversion.phantom.write_image_studies import write_image_studies
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
 from tests.end_to_end.shell import Shell
 

@@ -16,7 +16,7 @@ from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.ensemble import Average, Ensemble
 from nnunet_liver_ext.inference.load_model import load_model
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import PreparedStudy
+from nnunet_liver_ext.inference.native_grids import PreparedStudy
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.postprocessing.largest_piece import Rule, Rules
 from nnunet_liver_ext.space.images import array, read_image, read_mask

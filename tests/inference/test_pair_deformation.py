@@ -18,7 +18,7 @@ from nnunet_liver_ext.cli import app
 from nnunet_liver_ext.deformation import warp
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.load_model import load_model
-from nnunet_liver_ext.inference.native import (
+from nnunet_liver_ext.inference.native_grids import (
     decide_on_native_grid,
     prepare_study,
     probabilities_on_common_grid,

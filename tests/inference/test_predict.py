@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.load_model import load_model, unpacked_model
-from nnunet_liver_ext.inference.native import decide_on_native_grid, prepare_study
+from nnunet_liver_ext.inference.native_grids import decide_on_native_grid, prepare_study
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.inference.study_prediction import predict_study
 from nnunet_liver_ext.space.images import (

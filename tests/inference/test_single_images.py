@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import prepare_study
+from nnunet_liver_ext.inference.native_grids import prepare_study
 from nnunet_liver_ext.inference.predict import predict_studies
 from nnunet_liver_ext.postprocessing.border_lesions import postprocess_lesions
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image

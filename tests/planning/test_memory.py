@@ -13,8 +13,8 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES, plans_entry
 from nnunet_liver_ext.planning.configuration_memory import describe_training
+from nnunet_liver_ext.planning.fake_tensor_memory import LiveStorages
 from nnunet_liver_ext.planning.memory import estimate_memory, trace_step
-from nnunet_liver_ext.planning.traced_step import LiveStorages
 from nnunet_liver_ext.planning.training_step import Sizes, Training, TrainingStep
 from nnunet_liver_ext.trainers.recipe import Recipe
 from tests.planning.made_up_datasets import IMAGES, PAIRS, TUMOURS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_liver_ext.studies.listed_files import list_files
+from nnunet_liver_ext.studies.file_names import list_files
 from nnunet_liver_ext.studies.study_layouts import select_studies
 
 MODALITIES = ("T1", "T2")

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_liver_ext.errors import NonFiniteLoss
-from nnunet_liver_ext.losses import adversarial, similarity
+from nnunet_liver_ext.losses import adversarial
+from nnunet_liver_ext.losses import registration as similarity
 from nnunet_liver_ext.trainers.objectives import Losses
 from nnunet_liver_ext.trainers.objectives.voxelwise import VoxelLoss
 from nnunet_liver_ext.trainers.players import losses_to_numbers, make_optimizer, optimizer_step

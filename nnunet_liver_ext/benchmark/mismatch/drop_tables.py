@@ -21,7 +21,7 @@ from rich.text import Text
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.mismatch.partners import Partners
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
-from nnunet_liver_ext.evaluation.class_labels import label
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_json import versions
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (

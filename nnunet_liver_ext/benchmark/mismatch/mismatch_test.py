@@ -1,6 +1,6 @@
 """How much a model relies on the auxiliary image: the drop in Dice when that is another patient's.
 
-Couteaux et al. 2021, "Comparison of strategies", section 4, table 3.
+Couteaux et al. 2021, "Comparing deep learning strategies", section 4, table 3.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from nnunet_liver_ext.errors import (
     failure_reason,
 )
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import decide_on_native_grid, prepare_study
+from nnunet_liver_ext.inference.native_grids import decide_on_native_grid, prepare_study
 from nnunet_liver_ext.inference.prediction_json import describe_predictions
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import read_image, write_image

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
-from nnunet_liver_ext.inference.native import PreparedStudy, normalise_channel
+from nnunet_liver_ext.inference.native_grids import PreparedStudy, normalise_channel
 from nnunet_liver_ext.networks.strategies import Strategy, unwrap
 from nnunet_liver_ext.space.common_grid import image_on_grid
 from nnunet_liver_ext.space.images import array

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
+from nnunet_liver_ext.commands.convert.finish_conversion import SettingsGroup, write
 from nnunet_liver_ext.commands.convert.shared_options import (
     EmptyMasks,
     Normalisation,
@@ -19,7 +20,6 @@ from nnunet_liver_ext.commands.convert.shared_options import (
     PairOptions,
     Sampling,
 )
-from nnunet_liver_ext.commands.convert.write_dataset import SettingsGroup, write
 from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 if TYPE_CHECKING:

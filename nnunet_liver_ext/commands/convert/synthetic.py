@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
+from nnunet_liver_ext.commands.convert.finish_conversion import write
 from nnunet_liver_ext.commands.convert.shared_options import (
     EmptyMasks,
     Normalisation,
@@ -16,7 +17,6 @@ from nnunet_liver_ext.commands.convert.shared_options import (
     PairOptions,
     Sampling,
 )
-from nnunet_liver_ext.commands.convert.write_dataset import write
 from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 

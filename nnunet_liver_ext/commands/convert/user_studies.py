@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nnunet_liver_ext.commands.convert.finish_conversion import write
 from nnunet_liver_ext.commands.convert.shared_options import (
     Labelling,
     Normalisation,
@@ -14,7 +15,6 @@ from nnunet_liver_ext.commands.convert.shared_options import (
     PairOptions,
     Sampling,
 )
-from nnunet_liver_ext.commands.convert.write_dataset import write
 from nnunet_liver_ext.commands.option_groups import with_option_groups
 from nnunet_liver_ext.commands.option_values import parse_label
 

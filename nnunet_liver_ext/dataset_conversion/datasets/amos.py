@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.dataset_conversion.common_tasks import organ_tasks
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
     NumberedFiles,
     check_label_names,
@@ -23,6 +22,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
     DatasetOption,
     PublicDataset,
 )
+from nnunet_liver_ext.dataset_conversion.segmentation_tasks import organ_tasks
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import stem
 from nnunet_liver_ext.studies.study import Study

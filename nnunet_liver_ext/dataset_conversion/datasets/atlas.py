@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.common_tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
     NumberedFiles,
     check_label_names,
 )
 from nnunet_liver_ext.dataset_conversion.public_dataset import TEST_IMAGES, PublicDataset
+from nnunet_liver_ext.dataset_conversion.segmentation_tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.studies.study import Study
 
 FILES = NumberedFiles(

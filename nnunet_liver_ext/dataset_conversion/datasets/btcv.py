@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_liver_ext.dataset_conversion.common_tasks import organ_tasks
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import NumberedFiles
 from nnunet_liver_ext.dataset_conversion.public_dataset import TEST_IMAGES, PublicDataset
+from nnunet_liver_ext.dataset_conversion.segmentation_tasks import organ_tasks
 from nnunet_liver_ext.studies.study import Study
 
 ORGANS = {

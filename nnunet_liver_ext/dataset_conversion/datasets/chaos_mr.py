@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.common_tasks import organ_tasks
 from nnunet_liver_ext.dataset_conversion.flipped_masks import MR, check_not_flipped
 from nnunet_liver_ext.dataset_conversion.folder_search import folders_below, is_junk, natural_order
 from nnunet_liver_ext.dataset_conversion.public_dataset import (
@@ -25,6 +24,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
     PublicDataset,
     SegmentationTask,
 )
+from nnunet_liver_ext.dataset_conversion.segmentation_tasks import organ_tasks
 from nnunet_liver_ext.dataset_conversion.slicewise_masks import read_png_slice
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, read_slice_headers

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.common_tasks import LABELS, LIVER_AND_TUMOURS
 from nnunet_liver_ext.dataset_conversion.flipped_masks import CT, check_not_flipped
 from nnunet_liver_ext.dataset_conversion.folder_search import folders_below, is_junk, natural_order
 from nnunet_liver_ext.dataset_conversion.public_dataset import PublicDataset
+from nnunet_liver_ext.dataset_conversion.segmentation_tasks import LABELS, LIVER_AND_TUMOURS
 from nnunet_liver_ext.dataset_conversion.slicewise_masks import read_dicom_slice
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.dicom import grid_of_slices, read_series, read_slice_headers

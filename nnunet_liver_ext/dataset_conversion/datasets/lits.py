@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.common_tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.dataset_conversion.datasets.numbered_files import (
     NumberedFiles,
     check_label_names,
@@ -32,6 +31,7 @@ from nnunet_liver_ext.dataset_conversion.public_dataset import (
     DatasetOption,
     PublicDataset,
 )
+from nnunet_liver_ext.dataset_conversion.segmentation_tasks import LIVER_AND_TUMOURS
 from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask

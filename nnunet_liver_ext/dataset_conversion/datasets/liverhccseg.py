@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_liver_ext.dataset_conversion.common_tasks import LABELS, LIVER_AND_TUMOURS
 from nnunet_liver_ext.dataset_conversion.folder_search import files_below, is_junk
 from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
 from nnunet_liver_ext.dataset_conversion.public_dataset import DatasetOption, PublicDataset
+from nnunet_liver_ext.dataset_conversion.segmentation_tasks import LABELS, LIVER_AND_TUMOURS
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, stem
 from nnunet_liver_ext.studies.study import Study

@@ -12,7 +12,7 @@ from nnunet_liver_ext.dataset_conversion.folder_search import files_below
 from nnunet_liver_ext.dataset_conversion.single_slice_files import is_png
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
-from nnunet_liver_ext.studies.listed_files import is_mask_name
+from nnunet_liver_ext.studies.file_names import is_mask_name
 
 IMAGES, MASKS = ("images",), ("masks", "labels")
 """Names of folders, in small letters."""

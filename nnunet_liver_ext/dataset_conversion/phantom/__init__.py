@@ -5,12 +5,12 @@
 """
 
 from nnunet_liver_ext.dataset_conversion.phantom.breathing import Motion, jacobian_determinant
-from nnunet_liver_ext.dataset_conversion.phantom.image_study_files import write_image_studies
 from nnunet_liver_ext.dataset_conversion.phantom.pair import PhantomPair, make_pair
 from nnunet_liver_ext.dataset_conversion.phantom.scan_protocols import Difficulty
 from nnunet_liver_ext.dataset_conversion.phantom.semisynthetic import pair_from_image
 from nnunet_liver_ext.dataset_conversion.phantom.single_image import PhantomImage, make_image
-from nnunet_liver_ext.dataset_conversion.phantom.study_files import write_studies
+from nnunet_liver_ext.dataset_conversion.phantom.write_image_studies import write_image_studies
+from nnunet_liver_ext.dataset_conversion.phantom.write_pair_studies import write_studies
 
 __all__ = [
     "Difficulty",

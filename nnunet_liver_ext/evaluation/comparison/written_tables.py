@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.results.latex import escaped_latex
 from nnunet_liver_ext.evaluation.statistics.sentences import (
     ComparisonRow,

@@ -19,7 +19,7 @@ import pandas as pd
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.class_labels import label
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability

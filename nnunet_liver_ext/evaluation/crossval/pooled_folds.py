@@ -14,8 +14,8 @@ from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.crossval.folds import CrossValidation, Repetition
 from nnunet_liver_ext.evaluation.files.described_labels import describe_labels
-from nnunet_liver_ext.evaluation.files.label_maps import image_key, modalities_of
-from nnunet_liver_ext.studies.listed_files import ListedFolder, name_files
+from nnunet_liver_ext.evaluation.files.find_label_maps import image_key, modalities_of
+from nnunet_liver_ext.studies.file_names import ListedFolder, name_files
 
 References = Path | Mapping[str, Path]
 
@@ -55,7 +55,7 @@ def pool_folds(
             for number, (rater, path) in enumerate(by_rater.items())
         }
         if (pairs := patients_file(crossval.dataset)) is not None:
-            _link(pairs, root / PAIRS)  # where `label_maps` looks for patients
+            _link(pairs, root / PAIRS)  # where `find_label_maps` looks for patients
         yield PooledFolders(
             root / "predictions", linked if isinstance(source, Mapping) else linked[""]
         )

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.files.described_labels import Classes, describe_labels
-from nnunet_liver_ext.evaluation.files.label_map import LabelMap
-from nnunet_liver_ext.evaluation.files.label_maps import (
+from nnunet_liver_ext.evaluation.files.find_label_maps import (
     ImageKey,
     LabelMaps,
     find_images,
@@ -19,6 +18,7 @@ from nnunet_liver_ext.evaluation.files.label_maps import (
     modalities_of,
     renumber,
 )
+from nnunet_liver_ext.evaluation.files.read_label_map import LabelMap
 from nnunet_liver_ext.pairing import PairLabels
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.space.detached_data import detached_files
 

@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.evaluation.measuring.one_class import ClassMasks, Details, measure_class
 from nnunet_liver_ext.evaluation.measuring.surroundings import Surroundings, read_surroundings

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_liver_ext.evaluation.fat_and_tumour_burden import fat_fraction, tumour_burden
 from nnunet_liver_ext.evaluation.lesion_scores import sphere_diameter_mm
 from nnunet_liver_ext.evaluation.lesions import (
     LesionMatch,
@@ -19,7 +20,6 @@ from nnunet_liver_ext.evaluation.measuring.surroundings import Surroundings
 from nnunet_liver_ext.evaluation.metric_catalogue import measure
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.plausibility import left_share, outside_body_share, pieces
-from nnunet_liver_ext.evaluation.quantities import fat_fraction, tumour_burden
 from nnunet_liver_ext.evaluation.raters import rater_scores
 from nnunet_liver_ext.space.images import Grid
 

@@ -11,9 +11,9 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.body import body_mask, midline_mm
+from nnunet_liver_ext.evaluation.fat_and_tumour_burden import check_percent
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.evaluation.quantities import check_percent
 from nnunet_liver_ext.space.images import Grid, array, read_image, resample
 
 

@@ -17,7 +17,7 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     caption,
     text_table,
 )
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.report.html_page import write_page
 from nnunet_liver_ext.evaluation.report.plots.box_plots import box_plots

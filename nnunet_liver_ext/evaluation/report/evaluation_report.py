@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.html_page import write_page
 from nnunet_liver_ext.evaluation.report.pictures.case_picture import Picture

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.files.label_maps import MODALITIES, NO_MODALITY, ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import MODALITIES, NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.plausibility import outliers

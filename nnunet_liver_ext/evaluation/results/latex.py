@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.results.results_table import summarise, summarised_metrics
 from nnunet_liver_ext.evaluation.tidy_table import group_rows
 

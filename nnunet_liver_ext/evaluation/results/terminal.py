@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
 from nnunet_liver_ext.evaluation.results.results_table import summarise, summarised_metrics
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows

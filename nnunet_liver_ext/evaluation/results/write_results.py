@@ -14,11 +14,11 @@ from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.results.agreement_and_detection import agreements, detections
 from nnunet_liver_ext.evaluation.results.flags import cases_to_look_at
 from nnunet_liver_ext.evaluation.results.latex import summary_latex
 from nnunet_liver_ext.evaluation.results.results_json import write_json
 from nnunet_liver_ext.evaluation.results.results_table import write_csv
-from nnunet_liver_ext.evaluation.results.summaries import agreements, detections
 
 FORMATS = {
     "csv": "results.csv",

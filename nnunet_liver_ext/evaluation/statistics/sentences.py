@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS
 
 ComparisonRow = Mapping[Any, Any]

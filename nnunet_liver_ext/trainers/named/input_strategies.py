@@ -1,4 +1,4 @@
-"""The seven strategies of Couteaux et al. 2021 ("Comparison of strategies", table 1)."""
+"""The seven strategies of Couteaux et al. 2021 ("Comparing deep learning strategies", table 1)."""
 
 from __future__ import annotations
 

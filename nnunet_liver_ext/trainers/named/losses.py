@@ -1,4 +1,4 @@
-"""The six losses of Couteaux et al. 2021 ("Comparison of strategies", section 3.3, table 4).
+"""The six losses of Couteaux et al. 2021 ("Comparing ... strategies", 3.3, table 4).
 
 All on the single-input, unspecialized strategy. The adversarial three need a trained segmentor:
 their first half is a warm-up on the voxel loss, or `segmentor_checkpoint` in the recipe names one.

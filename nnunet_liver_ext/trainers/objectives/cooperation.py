@@ -22,7 +22,7 @@ from nnunet_liver_ext.evaluation.similarity.relative import (
     DEFAULT_MAX_SHIFT_MM,
     relative_similarity,
 )
-from nnunet_liver_ext.losses import similarity
+from nnunet_liver_ext.losses import registration as similarity
 from nnunet_liver_ext.networks.linear_maps import Bounds
 from nnunet_liver_ext.networks.random_deformation import random_displacement
 from nnunet_liver_ext.networks.registor import (

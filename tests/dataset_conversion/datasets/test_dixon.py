@@ -9,8 +9,8 @@ from nnunet_liver_ext.dataset_conversion.datasets.dixon import DATASET, parse_ch
 from nnunet_liver_ext.dataset_conversion.mask_erosion import erode_in_plane
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
-from nnunet_liver_ext.evaluation.files.label_maps import find_images
-from nnunet_liver_ext.evaluation.quantities import check_percent, eroded, fat_fraction
+from nnunet_liver_ext.evaluation.fat_and_tumour_burden import check_percent, eroded, fat_fraction
+from nnunet_liver_ext.evaluation.files.find_label_maps import find_images
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_image, write_image
 from tests.dataset_conversion.datasets.conversion import GRID, convert
 from tests.dataset_conversion.datasets.mr_conversion import case_of, dataset_json, voxels, written

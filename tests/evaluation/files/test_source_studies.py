@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from nnunet_liver_ext.evaluation.evaluate import evaluate
-from nnunet_liver_ext.evaluation.files.label_maps import (
+from nnunet_liver_ext.evaluation.files.find_label_maps import (
     NO_MODALITY,
     ImageKey,
     find_images,
     find_references,
 )
 from nnunet_liver_ext.evaluation.options import Options
-from nnunet_liver_ext.studies.listed_files import list_files
+from nnunet_liver_ext.studies.file_names import list_files
 from nnunet_liver_ext.studies.study_layouts import select_studies
 from tests.evaluation.conftest import block
 

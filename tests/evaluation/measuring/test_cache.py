@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.evaluation import evaluate as run_module
 from nnunet_liver_ext.evaluation.evaluate import evaluate
-from nnunet_liver_ext.evaluation.files import label_maps
+from nnunet_liver_ext.evaluation.files import find_label_maps as label_maps
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.pairing import PairLabels, encode_pair

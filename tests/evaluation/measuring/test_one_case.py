@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
 from nnunet_liver_ext.evaluation.files.case_files import match_references
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import (
     NO_LABEL_IN_BOTH,
     CaseResult,

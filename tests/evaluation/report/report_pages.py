@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS, computed_metrics
 from nnunet_liver_ext.evaluation.options import Options

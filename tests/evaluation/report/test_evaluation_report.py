@@ -9,8 +9,8 @@ import pytest
 
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
-from nnunet_liver_ext.evaluation.files.label_map import LabelMap
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.read_label_map import LabelMap
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.sections.case_table import rank_cases
 from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS

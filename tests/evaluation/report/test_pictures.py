@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from PIL import Image
 
 from nnunet_liver_ext.evaluation.files.case_files import ONLY_RATER, CaseFiles
-from nnunet_liver_ext.evaluation.files.label_map import LabelMap
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.read_label_map import LabelMap
 from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
     LARGE,
     SMALL,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.flags import cases_to_look_at, find_flags, parse_key
 from tests.evaluation.conftest import table as values_of

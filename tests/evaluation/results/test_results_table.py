@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.errors import CaseFailure, InputError
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metric_catalogue import computed_metrics, measure
 from nnunet_liver_ext.evaluation.options import Options

@@ -10,7 +10,7 @@ from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
-from nnunet_liver_ext.evaluation.files.label_maps import ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import ImageKey
 from nnunet_liver_ext.evaluation.report.pictures.case_picture import (
     LARGE,
     SMALL,

@@ -16,7 +16,7 @@ from nnunet_liver_ext.evaluation.agreement import (
     summarise_errors,
     threshold_agreement,
 )
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.report.plots.drawing import (
     COLOURS,
     DASHED,

@@ -19,10 +19,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cbook import boxplot_stats
 
-from nnunet_liver_ext.evaluation.class_labels import label
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import Metric
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.plots.drawing import (
     COLOURS,
     DASHED,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
-from nnunet_liver_ext.evaluation.class_labels import label
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import PlotTopic
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.plots.agreement_plots import (
     Quantity,
     bland_altman,

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.evaluation.class_labels import label
 from nnunet_liver_ext.evaluation.comparison.written_tables import (
     FOOTNOTE,
     has_optimistic,
@@ -23,6 +22,7 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     model_names,
 )
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.plots.drawing import (
     COLOURS,
     FAINT,

@@ -22,7 +22,7 @@ from nnunet_liver_ext.evaluation.report.plots.drawing import (
     round_ticks,
     set_ticks,
 )
-from nnunet_liver_ext.evaluation.results.summaries import SIZES_MM
+from nnunet_liver_ext.evaluation.results.agreement_and_detection import SIZES_MM
 
 BAR_WIDTH, BAR_GAP = 0.3, 0.02  # in distances between two classes of size
 OUTCOMES = {

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
-from nnunet_liver_ext.evaluation.class_labels import label
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY, ImageKey
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.sections.case_table import rank_cases
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     FAMILIES,

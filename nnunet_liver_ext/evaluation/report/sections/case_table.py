@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import (
     SortableTable,
     TableRow,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report.sections.citations import CITATIONS

@@ -11,9 +11,9 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
-from nnunet_liver_ext.evaluation.class_labels import label
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import AS_GOOD_AS_A_RATER, METRICS
+from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.report.sections.sortable_table import FAMILIES, sort_by_family
 from nnunet_liver_ext.evaluation.results.flags import Flag, parse_key
 from nnunet_liver_ext.evaluation.results.results_table import summarise

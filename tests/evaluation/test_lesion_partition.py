@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnunet_liver_ext.evaluation import lesion_matching
+from nnunet_liver_ext.evaluation import lesion_partition as lesion_matching
 from nnunet_liver_ext.evaluation.lesion_clusters import OverlapGraph
-from nnunet_liver_ext.evaluation.lesion_matching import EXACT_CORE, best_partition
+from nnunet_liver_ext.evaluation.lesion_partition import EXACT_CORE, best_partition
 from nnunet_liver_ext.evaluation.lesions import match_lesions
 from tests.evaluation.lesion_lines import counts
 

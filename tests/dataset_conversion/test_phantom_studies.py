@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair, write_studies
-from nnunet_liver_ext.dataset_conversion.phantom.study_files import plan_studies
+from nnunet_liver_ext.dataset_conversion.phantom.write_pair_studies import plan_studies
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, read_image, read_mask
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_liver_ext.studies.listed_files import ListedFolder, split_name
+from nnunet_liver_ext.studies.file_names import ListedFolder, split_name
 
 MODALITIES = ("T1", "T2")
 

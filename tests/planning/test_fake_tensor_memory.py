@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_liver_ext.planning.traced_step import LiveStorages, fake_tensors, mixed_precision
+from nnunet_liver_ext.planning.fake_tensor_memory import LiveStorages, fake_tensors, mixed_precision
 
 FLOAT, HALF = 4, 2
 

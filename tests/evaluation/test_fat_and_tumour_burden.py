@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from nnunet_liver_ext.dataset_conversion.phantom import make_pair
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.quantities import (
+from nnunet_liver_ext.evaluation.fat_and_tumour_burden import (
     FatFraction,
     check_percent,
     eroded,

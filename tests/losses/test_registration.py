@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from nnunet_liver_ext.deformation import warp
-from nnunet_liver_ext.losses.similarity import registration_loss, similarity_loss
+from nnunet_liver_ext.losses.registration import registration_loss, similarity_loss
 
 
 def masks(seed: int, *shape: int) -> torch.Tensor:

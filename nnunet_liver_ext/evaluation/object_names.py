@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunet_liver_ext.evaluation.files.label_maps import NO_MODALITY
+from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 
 
 def label(modality: str, class_name: str) -> str:

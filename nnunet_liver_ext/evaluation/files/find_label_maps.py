@@ -18,9 +18,9 @@ from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.described_labels import Classes, describe_labels
-from nnunet_liver_ext.evaluation.files.label_map import LabelMap
+from nnunet_liver_ext.evaluation.files.read_label_map import LabelMap
 from nnunet_liver_ext.pairing import PairLabels
-from nnunet_liver_ext.studies.listed_files import (
+from nnunet_liver_ext.studies.file_names import (
     ListedFile,
     ListedFolder,
     NamedFile,

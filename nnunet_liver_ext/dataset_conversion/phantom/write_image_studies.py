@@ -9,7 +9,7 @@ from rich.progress import track
 from nnunet_liver_ext.dataset_conversion.phantom.randomness import generator
 from nnunet_liver_ext.dataset_conversion.phantom.scan_protocols import Difficulty
 from nnunet_liver_ext.dataset_conversion.phantom.single_image import Modality, make_image
-from nnunet_liver_ext.dataset_conversion.phantom.study_files import (
+from nnunet_liver_ext.dataset_conversion.phantom.write_pair_studies import (
     APPEARANCE_VERSION,
     PlannedStudy,
     check_request,

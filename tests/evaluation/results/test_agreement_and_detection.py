@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnunet_liver_ext.evaluation.results.summaries import agreements
+from nnunet_liver_ext.evaluation.results.agreement_and_detection import agreements
 from tests.evaluation.conftest import table
 
 
