@@ -177,6 +177,8 @@ class _Job:
     def train_models(self) -> None:
         """Trains the models that are not trained yet, and shows the epochs and the time left."""
         side_by_side = len(LANES) if self.settings.device == "cpu" else 1
+        cores = max(1, (os.cpu_count() or 1) // side_by_side)
+        self.workspace.environment["OMP_NUM_THREADS"] = str(cores)  # else they wait for each other
         with progress_bar() as bar, ThreadPoolExecutor(side_by_side) as pool:
             tasks = {
                 trainer: bar.add_task(trainer.removeprefix("nnUNetTrainer"), total=epochs)
