@@ -159,7 +159,10 @@ LONGEST = (
     "contracts/test_all_trainers.py",
     "end_to_end/test_stock_commands.py",
 )
-"""Files that take minutes: begun first, so that no process works on one alone at the end."""
+"""Files that take minutes: begun first, so that no process works on one alone at the end.
+
+`make test` keeps this order (--no-loadscope-reorder).
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -164,7 +164,7 @@ class _Job:
                 "segmentor_checkpoint": (
                     f"{model.relative_to(self.workspace.results)}/fold_{{fold}}/checkpoint_final.pth"
                 ),
-                "companion_epochs": 2 * epochs,
+                "companion_epochs": epochs,
                 "num_epochs": self.epochs["nnUNetTrainerSimilarity"],
                 "joint_lr": 1e-3,
             }
@@ -202,7 +202,7 @@ class _Job:
     def epochs(self) -> dict[str, int]:
         """Length of each training; the similarity trainer's registor learns first, then both."""
         epochs = self.settings.epochs
-        cooperating = 2 * epochs + max(1, epochs // 2)
+        cooperating = epochs + max(1, 3 * epochs // 10)
         return {
             trainer: cooperating if configuration == COOPERATING else epochs
             for trainer, configuration in MODELS.items()

@@ -77,15 +77,15 @@ def test_training_stops_at_a_voxel_loss(nnunet_root: Path, tmp_path: Path, monke
     run_epochs(trainer, 1)
     checkpoint = Path(trainer.output_folder) / "checkpoint_latest.pth"
     before = checkpoint.read_bytes()
-    forward = VoxelLoss.forward
+    loss_of_view = VoxelLoss.loss_of_view
 
     def spoiled(self: VoxelLoss, view: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        total, terms = forward(self, view)
+        total, terms = loss_of_view(self, view)
         if view.name == "T2":
             terms["CE T2"] = terms["CE T2"] * math.nan
         return total, terms
 
-    monkeypatch.setattr(VoxelLoss, "forward", spoiled)
+    monkeypatch.setattr(VoxelLoss, "loss_of_view", spoiled)
     with pytest.raises(NonFiniteLoss, match='in epoch 1: the loss "CE T2" is nan'):
         run_epochs(trainer, 2)
     assert checkpoint.read_bytes() == before

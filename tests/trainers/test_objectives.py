@@ -76,7 +76,7 @@ def test_bce_is_the_binary_cross_entropy_of_the_foreground(nnunet_root: Path, tm
 
 def test_dice_is_monais(nnunet_root: Path, tmp_path: Path):
     loss = trained_on(nnunet_root, tmp_path, "nnUNetTrainerDice")
-    total, terms = loss(view("T2"))
+    total, terms = loss.loss_of_view(view("T2"))
     batch_dice = loss.parts["Dice"].dc.batch_dice
     assert list(terms) == ["Dice T2"]
     assert (
@@ -88,7 +88,7 @@ def test_dice_is_monais(nnunet_root: Path, tmp_path: Path):
 
 def test_dice_bce_is_their_sum(nnunet_root: Path, tmp_path: Path):
     loss = trained_on(nnunet_root, tmp_path, "nnUNetTrainerDiceBCE")
-    total, terms = loss(view("T1"))
+    total, terms = loss.loss_of_view(view("T1"))
     batch_dice = loss.parts["Dice"].dc.batch_dice
     expected = monai_dice(view("T1"), batch=batch_dice) + binary_cross_entropy(view("T1"))
     assert set(terms) == {"Dice T1", "CE T1"}
@@ -105,13 +105,13 @@ def test_dice_bce_is_their_sum(nnunet_root: Path, tmp_path: Path):
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_dice_with_both_of_nnunets_settings(num_classes: int, batch_dice: bool):
     of = view("T1", num_classes=num_classes)
-    total, _ = voxel_loss(dice=1.0, ce=0.0, batch_dice=batch_dice)(of)
+    total, _ = voxel_loss(dice=1.0, ce=0.0, batch_dice=batch_dice).loss_of_view(of)
     assert total.item() == pytest.approx(monai_dice(of, batch=batch_dice), rel=1e-5)
 
 
 def test_three_classes_have_the_softmax_cross_entropy():
     of = view("T1", num_classes=3)
-    total, _ = voxel_loss()(of)
+    total, _ = voxel_loss().loss_of_view(of)
     assert total.item() == pytest.approx(
         functional.cross_entropy(of.logits, of.target[:, 0].long()).item(), rel=1e-6
     )
@@ -133,7 +133,7 @@ def test_terms_by_view_and_their_weighted_mean(num_classes: int, levels: int):
 
 def test_deep_supervision_weighs_the_levels():
     of = view("T1", levels=2)
-    total, _ = voxel_loss(levels=2)(of)
+    total, _ = voxel_loss(levels=2).loss_of_view(of)
     levels = [
         functional.cross_entropy(logits, target[:, 0].long()).item()
         for logits, target in zip(of.logits, of.target, strict=True)
@@ -146,7 +146,7 @@ def test_deep_supervision_weighs_the_levels():
 def test_all_background_and_a_perfect_prediction():
     labels = torch.zeros(1, 1, *SHAPE)
     right = torch.stack([torch.full(SHAPE, 50.0), torch.full(SHAPE, -50.0)])[None].requires_grad_()
-    total, terms = voxel_loss(dice=1.0)(View("T1", labels, right, labels))
+    total, terms = voxel_loss(dice=1.0).loss_of_view(View("T1", labels, right, labels))
     assert terms["CE T1"].item() == 0
     assert terms["Dice T1"].item() == pytest.approx(-1)
     total.backward()

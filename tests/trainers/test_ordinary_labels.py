@@ -60,7 +60,12 @@ def test_the_same_loss_and_counts_as_nnunets(trainer):
         ours = trainer.validation_step(
             {**batch, "target": [level.clone() for level in batch["target"]]}
         )
+        called_by_nnunet = nnUNetTrainer.validation_step(
+            trainer, {**batch, "target": [level.clone() for level in batch["target"]]}
+        )
+        trainer.loss = nnUNetTrainer._build_loss(trainer)
         theirs = nnUNetTrainer.validation_step(trainer, batch)
+    assert float(called_by_nnunet["loss"]) == pytest.approx(float(ours["loss"]), rel=1e-6)
     assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-5)
     for name in ("tp_hard", "fp_hard", "fn_hard"):
         np.testing.assert_array_equal(ours[name], theirs[name])

@@ -14,6 +14,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import Tensor, nn
 
 from nnunet_liver_ext.losses.voxel_terms import VOXEL_TERMS, BuildLoss
+from nnunet_liver_ext.networks.strategies import Levels
 from nnunet_liver_ext.trainers.objectives.interface import (
     Losses,
     Objective,
@@ -60,16 +61,25 @@ class VoxelLoss(nn.Module):
                 parts[term.title] = weights[name], loss
         return cls(parts)
 
-    def forward(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a view, and its unweighted terms."""
+    def forward(self, logits: Levels, target: Levels) -> Tensor:
+        """The loss, as nnU-Net calls its own: logits (B, K, ...) and labels, or lists of levels."""
+        return self._total(self._terms(logits, target))
+
+    def loss_of_view(self, view: View) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a view, and its unweighted terms by name and view."""
+        terms = self._terms(view.logits, view.target)
+        return self._total(terms), {f"{name} {view.name}": term for name, term in terms.items()}
+
+    def _terms(self, logits: Levels, target: Levels) -> dict[str, Tensor]:
         # nnU-Net's cross-entropy of a patch that is ignored altogether is no tensor
-        like = finest_level(view.logits)
-        terms = {
-            name: torch.as_tensor(loss(view.logits, view.target), device=like.device)
+        device = finest_level(logits).device
+        return {
+            name: torch.as_tensor(loss(logits, target), device=device)
             for name, loss in self.parts.items()
         }
-        total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        return total, {f"{name} {view.name}": term for name, term in terms.items()}
+
+    def _total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
 
 AnObjective = TypeVar("AnObjective", bound=type["Voxelwise"])
@@ -103,6 +113,6 @@ class Voxelwise(Objective):
         totals: dict[str, Tensor] = {}
         terms: dict[str, Tensor] = {}
         for view in views:
-            totals[view.name], of_view = self.voxel_loss(view)
+            totals[view.name], of_view = self.voxel_loss.loss_of_view(view)
             terms |= of_view
         return Losses(mean(totals), terms)
