@@ -65,7 +65,8 @@ def binary_cross_entropy(of: View) -> float:
 
 
 def test_bce_is_the_binary_cross_entropy_of_the_foreground(nnunet_root: Path, tmp_path: Path):
-    total, terms = trained_on(nnunet_root, tmp_path, "nnUNetTrainerBCE")(view("T1"))
+    loss = trained_on(nnunet_root, tmp_path, "nnUNetTrainerBCE")
+    total, terms = loss.loss_of_view(view("T1"))
     assert list(terms) == ["CE T1"]
     assert (
         total.item()
