@@ -46,7 +46,7 @@ SPACING = (6.0, 6.0, 8.0)
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demo does; the defaults fit two CPU cores and ten minutes."""
+    """What the demo does; the defaults take about seven minutes on two CPU cores."""
 
     out: Path
     source: Path | None = None
