@@ -216,3 +216,10 @@ def last_epoch(log: Path, begun: int = 0) -> int | None:
         file.seek(begun)
         epochs = EPOCH_BEGINS.findall(file.read())
     return int(epochs[-1]) if epochs else None
+
+
+def warnings_of_training(log: Path) -> list[str]:
+    """What a trainer has warned of in its log, each once; nothing if there is no log."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    parts = (line.partition(": WARNING: ") for line in lines)
+    return list(dict.fromkeys(text.strip() for _, mark, text in parts if mark))

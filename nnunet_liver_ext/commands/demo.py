@@ -71,6 +71,7 @@ def _show(results: dict[str, pd.DataFrame], settings: DemoSettings, console: Con
     from rich.table import Table
 
     from nnunet_liver_ext.benchmark.demo import GOALS, MODELS
+    from nnunet_liver_ext.benchmark.workspace import warnings_of_training
 
     table = Table(title=f"Dice of {settings.hold_out} held-out patients (mean over pairs)")
     for column in ("trainer", "T1", "T2", "D_S"):
@@ -84,6 +85,9 @@ def _show(results: dict[str, pd.DataFrame], settings: DemoSettings, console: Con
     console.print("D_S: relative similarity of the T1 and the T2 mask of a pair.")
     reports = settings.out / "TRAINER" / "evaluation" / "report.html"
     console.print(f"Reports with a picture of every case: {reports}", soft_wrap=True)
+    for trainer in results:
+        for warning in warnings_of_training(settings.out / "logs" / f"{trainer}.txt"):
+            console.print(f"[yellow]{trainer} warned:[/] {warning}", highlight=False)
     rows = results[next(iter(MODELS))]
     reached = rows[rows["metric"] == "dice"].groupby("modality")["value"].mean()
     short = [

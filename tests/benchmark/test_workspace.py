@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from nnunet_liver_ext.benchmark import workspace as module
-from nnunet_liver_ext.benchmark.workspace import Workspace, last_epoch
+from nnunet_liver_ext.benchmark.workspace import Workspace, last_epoch, warnings_of_training
 from nnunet_liver_ext.errors import InputError
 
 TRAINING = """
@@ -78,3 +78,10 @@ def test_running_commands_can_be_stopped(workspace: Workspace):
     thread.join(20)
     assert not thread.is_alive()
     assert "ended with code -15" in str(failures[0])
+
+
+def test_what_a_trainer_warned_of_is_told_once(tmp_path: Path):
+    log = tmp_path / "log.txt"
+    assert warnings_of_training(log) == []
+    log.write_text("a: Epoch 0 \na: WARNING: too short \nb: fine\nb: WARNING: too short \n")
+    assert warnings_of_training(log) == ["too short"]
