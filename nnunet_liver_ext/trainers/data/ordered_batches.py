@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,10 @@ from nnunet_liver_ext.trainers.data.crops import crop_batch, draw_size
 from nnunet_liver_ext.workers import exit_with_parent
 
 NO_LIMIT = 2**62
-SETTLING_S = 0.05
+ENDING_S = 10.0
+"""How long a worker that is done waits until the parent has stopped receiving."""
+BEFORE_SHARED_MEMORY = 100
+"""multiprocessing stops serving a process's tensors at its exit, with priority 0 and below."""
 
 
 @contextmanager
@@ -101,6 +105,17 @@ class SeededDataLoader(nnUNetDataLoader):
         """Called once at a worker's start, so this is also where it begins to watch its parent."""
         super().set_thread_id(thread_id)
         exit_with_parent()
+        if self.handed_out is not None:
+            Finalize(None, self._wait_until_received, exitpriority=BEFORE_SHARED_MEMORY)
+
+    def _wait_until_received(self) -> None:
+        """A worker's tensors are fetched from it: it ends only after the parent stopped receiving.
+
+        Otherwise a batch that is under way at the end would be an error in the receiving thread.
+        """
+        deadline = time.monotonic() + ENDING_S
+        while self.handed_out.value < NO_LIMIT and time.monotonic() < deadline:
+            time.sleep(0.002)
 
 
 class OrderedAugmenter(NonDetMultiThreadedAugmenter):
@@ -135,19 +150,12 @@ class OrderedAugmenter(NonDetMultiThreadedAugmenter):
         return self._early.pop(self._next_index - 1)
 
     def _finish(self, timeout: float = 10, force: bool = False) -> None:
-        """Ends the workers.
-
-        First nobody makes more, then what is under way arrives, then all are told that it is over.
-
-        A batch that is received while its worker ends would be an error in the receiving thread.
-        """
+        """Ends the receiving thread, then the workers, whose tensors it may have been fetching."""
         if getattr(self, "_processes", None) and self.generator.handed_out is not None:
             self.pause_event.set()
-            time.sleep(SETTLING_S)
             self.abort_event.set()
-            self.generator.handed_out.value = (
-                NO_LIMIT  # workers that wait for their turn see it, too
-            )
+            self.results_loop_thread.join(timeout)
+            self.generator.handed_out.value = NO_LIMIT  # also for those who wait for their turn
         super()._finish(timeout, force)
 
 

@@ -361,6 +361,39 @@ def test_fast_workers_wait_for_the_slow_one():
     )  # waiting workers end when they are told, not when they are killed
 
 
+def receive_slowly() -> None:
+    time.sleep(0.3)
+
+
+class SlowToReceive:
+    """Keeps the receiving thread busy before it fetches the tensor that follows it in a batch."""
+
+    def __reduce__(self) -> tuple:
+        return receive_slowly, ()
+
+
+class SlowlyReceivedLoader(SeededDataLoader):
+    def __init__(self) -> None:
+        self.thread_id, self.infinite = 0, True
+
+    def __next__(self) -> Batch:
+        return {"slow": SlowToReceive(), "data": torch.zeros(1000), "index": self.next_index()}
+
+
+def test_a_batch_that_is_under_way_at_the_end_arrives(monkeypatch):
+    """Its tensor lives in the worker, which must not end before the tensor has been fetched."""
+    errors: list[Any] = []
+    monkeypatch.setattr("threading.excepthook", errors.append)
+    augmenter = OrderedAugmenter(SlowlyReceivedLoader(), 1, pin_memory=False)
+    next(augmenter)
+    thread = augmenter.results_loop_thread
+    begun = time.monotonic()
+    augmenter._finish()
+    assert not thread.is_alive()
+    assert not errors
+    assert time.monotonic() - begun < 5
+
+
 @pytest.mark.parametrize("keys", [((5, 0), (5, 0, 0)), ((5, 1, 3), (5, 1, 3, 0)), ((5,), (5, 0))])
 def test_keys_of_different_lengths_are_different_streams(keys):
     drawn = []
