@@ -76,8 +76,7 @@ class ListedFolder:
             *self.files,
             *(file for study in self.study_folders for file in study.files_and_folders),
         ]
-        named = name_files(files, modalities, numbered=False)
-        return any(file.modality is not None for file in named)
+        return any(split_name(file.bare_name, modalities, numbered=False)[1] for file in files)
 
     @property
     def files_and_folders(self) -> list[ListedFile]:

@@ -7,16 +7,27 @@ mask belongs to the first of them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.studies.file_names import Files, StudyTable, list_files
-from nnunet_liver_ext.studies.folder_studies import IMAGE, images_of_folder, pairs_of_folder
+from nnunet_liver_ext.studies.file_names import (
+    Files,
+    ListedFile,
+    ListedFolder,
+    StudyTable,
+    is_mask_name,
+    list_files,
+    name_files,
+    split_name,
+)
 from nnunet_liver_ext.studies.study import LIVER, Study
-from nnunet_liver_ext.studies.table_studies import studies_of_table
 
+IMAGE = "image"
+"""What an only image may be called in a CSV, and in the sub-folder of its study."""
 OTHER_COLUMNS = ("patient", "study", "mask", f"{LIVER}_mask")
 
 
@@ -83,9 +94,9 @@ def _select_pairs(files: Files, modalities: Sequence[str]) -> list[Study]:
     if isinstance(files, StudyTable):
         images = {name.lower(): name for name in modalities}
         masks = {f"{column}_mask": name for column, name in images.items()}
-        studies = studies_of_table(files, images, masks)
+        studies = _studies_of_table(files, images, masks)
     else:
-        studies = pairs_of_folder(files, modalities)
+        studies = _pairs_of_folder(files, modalities)
     expected = (
         f"NAME_{modalities[0]}.nii.gz and NAME_{modalities[1]}.nii.gz, a sub-folder for each study,"
         " or a CSV with patient, study, t1, t2"
@@ -98,9 +109,9 @@ def _select_images(files: Files, modalities: Sequence[str]) -> list[Study]:
     if isinstance(files, StudyTable):
         images = columns | ({IMAGE: modalities[0]} if len(modalities) == 1 else {})
         masks = {"mask": modalities[0], f"{LIVER}_mask": LIVER}
-        studies = studies_of_table(files, images, masks)
+        studies = _studies_of_table(files, images, masks)
     else:
-        studies = images_of_folder(files, modalities)
+        studies = _images_of_folder(files, modalities)
     expected = (
         "NAME.nii.gz and NAME_mask.nii.gz, a sub-folder for each study, or a CSV with patient,"
         f" study, {', '.join(columns)}, mask"
@@ -124,3 +135,198 @@ def _sort(studies: Sequence[Study], path: Path, expected: str) -> list[Study]:
     if twice:
         raise InputError(f"{path}: two studies have the same name {twice[0]!r}; names must differ.")
     return sorted(studies, key=lambda study: study.name)
+
+
+def _studies_of_table(
+    table: StudyTable, images: Mapping[str, str], masks: Mapping[str, str]
+) -> list[Study]:
+    """The study of each row; files are relative to the CSV.
+
+    Args:
+        table: the CSV.
+        images: modality by column (small letters).
+        masks: key in `Study.masks` by column.
+
+    Raises:
+        InputError: there is no column of patients or images, a column's name is nearly one of
+            these, or a row has no patient, no image, or names a file that does not exist.
+    """
+    _check_columns(table, images, masks)
+    return [
+        _study_of_row(table.path, number, row, images, masks)
+        for number, row in enumerate(table.rows, start=2)
+    ]
+
+
+def _check_columns(table: StudyTable, images: Mapping[str, str], masks: Mapping[str, str]) -> None:
+    """Other columns may be there, but a mistyped one would silently leave out files."""
+    if not {"patient", "study"} & set(table.columns):
+        raise InputError(
+            f"{table.path}: has neither a column patient nor study (found"
+            f" {', '.join(table.columns)})."
+        )
+    if not set(images) & set(table.columns):
+        raise InputError(f"{table.path}: has no image column; expected {' and '.join(images)}.")
+    known = ["patient", "study", *images, *masks]
+    letters = {re.sub(r"[^a-z0-9]", "", column): column for column in known}
+    for column in table.columns:
+        meant = letters.get(re.sub(r"[^a-z0-9]", "", column))
+        if column not in known and meant is not None:
+            raise InputError(f"{table.path}: the column {column!r} is probably {meant}; rename it.")
+
+
+def _study_of_row(
+    path: Path,
+    number: int,
+    row: Mapping[str, str],
+    images: Mapping[str, str],
+    masks: Mapping[str, str],
+) -> Study:
+    where = f"{path}, row {number}"
+    study = row.get("study") or row.get("patient", "")
+    patient = row.get("patient") or study
+    if not patient:
+        raise InputError(f"{where}: neither patient nor study is given.")
+    image_files = _files_of_row(path.parent, where, row, images)
+    if not image_files:
+        raise InputError(f"{where}: study {study} has no image.")
+    return Study(patient, study, image_files, _files_of_row(path.parent, where, row, masks))
+
+
+def _files_of_row(
+    folder: Path, where: str, row: Mapping[str, str], columns: Mapping[str, str]
+) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for column, key in columns.items():
+        cell = row.get(column)
+        if not cell:
+            continue
+        if key in files:
+            raise InputError(f"{where}: {cell} is a second file for {key}.")
+        files[key] = folder / cell
+        if not files[key].exists():
+            raise InputError(f"{where}: {cell} does not exist.")
+    return files
+
+
+def _pairs_of_folder(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+    """The studies of pairs in a folder, side by side or each in a sub-folder.
+
+    In the folder of a study, an image or a mask may be a folder of DICOM slices, and a modality
+    alone is its name (T1.nii.gz).
+
+    Raises:
+        InputError: a mask has no image, or two files are the same image's.
+    """
+    named = [("", file) for file in name_files(folder.files, modalities, numbered=True)]
+    for inner in folder.study_folders:
+        in_study = name_files(inner.files_and_folders, modalities, numbered=True)
+        named += [(inner.path.name, file) for file in in_study]
+    images: dict[tuple[Path, str], dict[str, Path]] = {}
+    masks: dict[tuple[Path, str], dict[str, Path]] = {}
+    for in_folder, file in named:
+        study = in_folder or file.case
+        if file.modality is not None and study:
+            key = (file.path.parent, study)
+            of_kind = (masks if file.is_mask else images).setdefault(key, {})
+            _add_file(file.path, file.modality, of_kind, "mask" if file.is_mask else "image")
+    for key in sorted(masks.keys() - images.keys()):
+        raise _no_image_error(next(iter(masks[key].values())), key[1])
+    return [Study(key[1], key[1], files, masks.get(key, {})) for key, files in images.items()]
+
+
+def _images_of_folder(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+    """The studies of single images in a folder, or in a raw dataset of nnU-Net.
+
+    Raises:
+        InputError: a mask has no image, or two files are the same image's.
+    """
+    if any(inner.path.name == "imagesTr" for inner in folder.folders):
+        return _images_of_nnunet(folder, modalities)
+    in_folders = (
+        _image_in(inner, modalities) for inner in folder.study_folders if not inner.is_series
+    )
+    side_by_side = _images_side_by_side(folder.files_and_series, modalities)
+    return side_by_side + [study for study in in_folders if study.images]
+
+
+def _images_of_nnunet(folder: ListedFolder, modalities: Sequence[str]) -> list[Study]:
+    """A raw dataset of nnU-Net; what lies in imagesTs has no masks."""
+    inner = {child.path.name: child for child in folder.folders}
+    studies = _images_side_by_side(inner["imagesTr"].files_and_series, modalities)
+    labels: dict[str, Path] = {}
+    if "labelsTr" in inner:
+        labels = {file.name: file.path for file in inner["labelsTr"].files_and_series}
+    for alone in sorted(labels.keys() - {study.study for study in studies}):
+        raise _no_image_error(labels[alone], alone)
+    masks = {name: {modalities[0]: path} for name, path in labels.items()}
+    studies = [replace(study, masks=masks.get(study.study, {})) for study in studies]
+    if "imagesTs" in inner:
+        studies += _images_side_by_side(inner["imagesTs"].files_and_series, modalities)
+    return studies
+
+
+def _images_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str]) -> list[Study]:
+    """NAME.nii.gz or NAME_CHANNEL.nii.gz, NAME_mask.nii.gz, NAME_liver_mask.nii.gz."""
+    images: dict[str, dict[str, Path]] = {}
+    masks: dict[str, Path] = {}
+    for file in files:
+        if file.is_mask:
+            _add_file(file.path, file.bare_name, masks, "mask")
+    only = modalities[0] if len(modalities) == 1 else None
+    for named in name_files(files, modalities, numbered=True):
+        case, modality = named.case, named.modality or only
+        if not case:  # side by side, a modality alone is the name of a case
+            case, modality = named.name, only
+        if not named.is_mask and modality is not None:
+            _add_file(named.path, modality, images.setdefault(case, {}), "image")
+    return _with_masks(images, masks, modalities)
+
+
+def _with_masks(
+    images: dict[str, dict[str, Path]], masks: dict[str, Path], modalities: Sequence[str]
+) -> list[Study]:
+    """The studies, each image with its masks.
+
+    NAME or NAME_CHANNEL is the name of a label map, NAME_liver that of a liver mask.
+    """
+    masks_by_study: dict[str, dict[str, Path]] = {}
+    for mask_name, path in masks.items():
+        name, key = mask_name, modalities[0]
+        if name not in images:
+            name = split_name(mask_name, modalities, numbered=True)[0]
+        if name not in images and mask_name.lower().endswith(f"_{LIVER}"):
+            name = split_name(mask_name[: -len(LIVER) - 1], modalities, numbered=True)[0]
+            key = LIVER
+        if name not in images:
+            raise _no_image_error(path, name)
+        _add_file(path, key, masks_by_study.setdefault(name, {}), "mask")
+    return [
+        Study(name, name, files, masks_by_study.get(name, {})) for name, files in images.items()
+    ]
+
+
+def _image_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
+    """A folder with image.nii.gz or MR.nii.gz (files or slices), mask and liver_mask."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for file in name_files(folder.files_and_series, modalities, numbered=True):
+        name = f"_{file.name}".lower()
+        if is_mask_name(name):
+            _add_file(file.path, LIVER if f"_{LIVER}_" in name else modalities[0], masks, "mask")
+        elif name == f"_{IMAGE}" and len(modalities) == 1:
+            _add_file(file.path, modalities[0], images, "image")
+        elif file.modality is not None:
+            _add_file(file.path, file.modality, images, "image")
+    return Study(folder.path.name, folder.path.name, images, masks)
+
+
+def _add_file(path: Path, key: str, files: dict[str, Path], kind: str) -> None:
+    """Enters a file under its key; `kind` is "image" or "mask", for the message."""
+    if key in files:
+        raise InputError(f"{path}: is a second {key} {kind} beside {files[key].name}; keep one.")
+    files[key] = path
+
+
+def _no_image_error(mask: Path, study: str) -> InputError:
+    return InputError(f"{mask}: is a mask, but there is no image of {study}.")
