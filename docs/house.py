@@ -42,7 +42,7 @@ LAYERS = (
     ("dataset_json",),
     ("studies",),
     ("space",),
-    ("pairing", "deformation", "environment", "json_files"),
+    ("pairing", "deformation", "environment", "json_files", "csv_files"),
     ("workers", "console", "transform_classes", "atomic_write"),
     ("errors",),
     (PACKAGE,),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_liver_ext.csv_files import read_csv
 from nnunet_liver_ext.errors import InputError
 
 
@@ -15,16 +15,13 @@ def read_csv_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]
     Cells that a short row lacks are empty.
 
     Raises:
-        InputError: it is no readable CSV, or lacks one of the columns.
+        InputError: as `read_csv`, or it lacks one of the columns.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, skipinitialspace=True)
-            names, rows = table.fieldnames or (), list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no readable CSV ({error}).") from None
+    table = read_csv(path, short_rows=True)
+    names = table.columns
     if not set(columns) <= set(names):
         raise InputError(
             f"{path}: needs the columns {', '.join(columns)}, found {', '.join(names) or 'none'}."
         )
-    return [tuple((row[column] or "").strip() for column in columns) for row in rows]
+    chosen = [names.index(column) for column in columns]
+    return [tuple(cells[index] for index in chosen) for cells in table.rows.values()]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from nnunet_liver_ext.csv_files import read_csv
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
 
@@ -95,24 +96,23 @@ class StudyTable:
 
     path: Path
     columns: list[str]
-    rows: list[dict[str, str]]
+    rows: dict[int, dict[str, str]]
+    """By the number of the row in the file; the header is row 1."""
 
     @classmethod
     def read(cls, path: Path) -> StudyTable:
         """Reads the CSV.
 
         Raises:
-            InputError: it is no readable CSV.
+            InputError: it is no readable CSV, or a row has not a field for each column.
         """
-        import pandas as pd
-
-        try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: is no readable CSV ({error}).") from None
-        columns = [str(column).strip().lower() for column in table.columns]
-        columns = ["" if column.startswith("unnamed: ") else column for column in columns]
-        rows = [dict(zip(columns, map(str.strip, row), strict=True)) for row in table.to_numpy()]
+        table = read_csv(path)
+        if not table.columns:
+            raise InputError(f"{path}: is no readable CSV (it is empty).")
+        columns = [column.lower() for column in table.columns]
+        rows = {
+            number: dict(zip(columns, cells, strict=True)) for number, cells in table.rows.items()
+        }
         return cls(path, columns, rows)
 
 

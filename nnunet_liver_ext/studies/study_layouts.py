@@ -153,8 +153,7 @@ def _studies_of_table(
     """
     _check_columns(table, images, masks)
     return [
-        _study_of_row(table.path, number, row, images, masks)
-        for number, row in enumerate(table.rows, start=2)
+        _study_of_row(table.path, number, row, images, masks) for number, row in table.rows.items()
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.csv_files import read_csv
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 
@@ -230,10 +231,8 @@ def _json_of(path: Path) -> dict[str, Any]:
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}).") from None
+    content = read_csv(path)
+    table = pd.DataFrame(list(content.rows.values()), columns=content.columns)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.atomic_write import atomic_write
+from nnunet_liver_ext.csv_files import read_csv
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
@@ -88,13 +89,12 @@ def read_results(path: Path) -> pd.DataFrame:
     Without a column `patient` (results of version 0.1) each case is a patient of its own.
 
     Raises:
-        InputError: the file is missing or has other columns.
+        InputError: the file is missing or damaged, or has other columns.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such results; make them with nnunet_liver evaluate.")
-    table = pd.read_csv(
-        path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False
-    )
+    content = read_csv(path)
+    table = pd.DataFrame(list(content.rows.values()), columns=content.columns)
     if tuple(table.columns) == tuple(name for name in COLUMNS if name != "patient"):
         table.insert(1, "patient", table["case"])
     if tuple(table.columns) != COLUMNS:
@@ -102,7 +102,10 @@ def read_results(path: Path) -> pd.DataFrame:
             f"{path}: has the columns {', '.join(table.columns)}; results have"
             f" {', '.join(COLUMNS)}."
         )
-    return table.astype({"value": float})
+    try:
+        return table.astype({"value": float})
+    except ValueError as error:
+        raise InputError(f"{path}: has a value that is no number ({error}).") from None
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
