@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,16 @@ CasesAtATime = Annotated[
     int | None, typer.Option(help="Cases at a time; by default as many as pay off.")
 ]
 Workers = Annotated[int, typer.Option("--processes", help="Worker processes.", min=1)]
+EmptyReferences = Annotated[
+    Literal["exclude", "one"],
+    typer.Option(
+        "--empty",
+        help=(
+            "Cases whose reference lacks a class: exclude them from the means of overlap and"
+            " distance and count false positives, or let two empty masks be one (Dice 1)."
+        ),
+    ),
+]
 References = typer.Option(
     "--references",
     "-r",

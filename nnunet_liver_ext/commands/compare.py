@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import typer
 
-from nnunet_liver_ext.commands.common_options import Overwrite
+from nnunet_liver_ext.commands.common_options import EmptyReferences, Overwrite
 from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 
@@ -32,6 +32,7 @@ class ComparedModels:
         str | None,
         typer.Option(metavar="dice,hd95,…", help="By default all that have a better direction."),
     ] = None
+    empty: EmptyReferences = "exclude"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def compare(
         patients=tests.patients,
         splits=tests.splits,
         seed=tests.seed,
+        empty=compared.empty,
     )
     files = write_comparison(comparison, out, overwrite=overwrite)
     console = Console()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
-from nnunet_liver_ext.commands.common_options import CasesAtATime, Overwrite
+from nnunet_liver_ext.commands.common_options import CasesAtATime, EmptyReferences, Overwrite
 from nnunet_liver_ext.commands.option_values import parse_labels
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Measures:
             help="Measure only overlap, surface, volume, plausibility or pairs; repeat.",
         ),
     ] = None
+    empty: EmptyReferences = "exclude"
     resample: Annotated[
         Literal["none", "reference"],
         typer.Option(help="Put predictions on the reference's grid where theirs differ."),
@@ -46,6 +47,7 @@ class Measures:
             "convention": self.convention,
             "only": tuple(self.only or ()),
             "resample": self.resample == "reference",
+            "empty": self.empty,
         }
 
 

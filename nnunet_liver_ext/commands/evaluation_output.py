@@ -18,7 +18,9 @@ def show_evaluation(
     """Prints the means, those of pairs, the notes and the files in `folder`."""
     from nnunet_liver_ext.evaluation.results.terminal import notes_text, pairs_table, summary_table
 
-    console.print(summary_table(evaluation.table, tolerance_mm=options.tolerance_mm))
+    console.print(
+        summary_table(evaluation.table, tolerance_mm=options.tolerance_mm, empty=options.empty)
+    )
     if evaluation.pairs:
         similarity = options.similarity or "none"
         console.print(pairs_table(evaluation.pairs, similarity=similarity))

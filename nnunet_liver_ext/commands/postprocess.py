@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nnunet_liver_ext.commands.common_options import CasesAtATime, Overwrite
+from nnunet_liver_ext.commands.common_options import CasesAtATime, EmptyReferences, Overwrite
 from nnunet_liver_ext.commands.option_values import parse_labels
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ def find(
             help="Label maps to measure against, if not those of the training.",
         ),
     ] = None,
+    empty: EmptyReferences = "exclude",
     processes: CasesAtATime = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -53,7 +54,7 @@ def find(
     )
 
     rules_file(model, overwrite=overwrite)  # before the work
-    rules = find_rules(model, references=references, processes=processes)
+    rules = find_rules(model, references=references, processes=processes, empty=empty)
     path = save_rules(rules, model, overwrite=overwrite)
     console = Console()
     console.print(rules_table(rules))

@@ -30,6 +30,7 @@ from nnunet_liver_ext.evaluation.measuring.one_pair import (
     add_missing_classes as add_missing_classes_of_pairs,
 )
 from nnunet_liver_ext.evaluation.measuring.one_pair import evaluate_pair, find_pairs
+from nnunet_liver_ext.evaluation.measuring.stray_labels import refuse_stray_labels
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.report import write_report
@@ -152,11 +153,15 @@ def run_evaluation(
     _check_request(out, overwrite, processes, formats)
     matched = match_references(predictions, references, reference_classes, images=images, fat=fat)
     _check_lesion_classes(options, matched.classes)
-    settings = {"options": options.to_json(), "classes": matched.classes, "metrics": list(METRICS)}
+    of_values = {name: value for name, value in options.to_json().items() if name != "empty"}
+    settings = {"options": of_values, "classes": matched.classes, "metrics": list(METRICS)}
     cache = CaseCache(out, settings, fresh=fresh)
     measure_case = partial(evaluate_case, classes=matched.classes, options=options)
     outcomes = measure_all(measure_case, matched.cases, cache, processes, "Evaluating")
     results, failures = _split_outcomes(outcomes)
+    if matched.classes is None:
+        results, stray = refuse_stray_labels(results)
+        failures += stray
     failures = sorted(matched.missing + failures, key=lambda failure: failure.case)
     total = len(matched.cases) + len(matched.missing)
     if not results:

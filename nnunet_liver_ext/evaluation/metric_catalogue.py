@@ -23,9 +23,24 @@ SIMILARITY = ("similarity.transforms", "conventions.relative_similarity")
 AS_GOOD_AS_A_RATER = 0.9
 """φ of a prediction that is as far from the raters as these are from one another."""
 
-_overlap = partial(Metric, unit="1", decimals=3, family="overlap", better="higher", bounds=SHARE)
+_overlap = partial(
+    Metric,
+    unit="1",
+    decimals=3,
+    family="overlap",
+    better="higher",
+    bounds=SHARE,
+    always_measured=True,
+    needs_reference=True,
+)
 _distance = partial(
-    Metric, unit="mm", family="surface", better="lower", bounds=FROM_ZERO, depends_on=SURFACE
+    Metric,
+    unit="mm",
+    family="surface",
+    better="lower",
+    bounds=FROM_ZERO,
+    needs_reference=True,
+    depends_on=SURFACE,
 )
 _volume = partial(Metric, unit="ml", family="volume")
 _fat = partial(Metric, unit="%", family="fat", depends_on=("options.fat_margin_mm",))
@@ -43,7 +58,7 @@ _lesion_ratio = partial(
 _burden = partial(Metric, unit="%", decimals=2, family="volume")
 _plausibility = partial(Metric, unit="%", decimals=1, family="plausibility", bounds=PERCENT)
 _pair = partial(Metric, family="pair")
-_chaos = partial(Metric, only_convention="chaos", source="Kavur et al. 2021")
+_chaos = partial(Metric, only_convention="chaos", needs_reference=True, source="Kavur et al. 2021")
 
 _ENTRIES = (
     _overlap(
@@ -78,6 +93,7 @@ _ENTRIES = (
         source="Nikolov et al. 2018",
         compute=lambda masks: masks.distances.surface_dice(masks.options.tolerance_mm),
         bounds=SHARE,
+        needs_reference=True,
         summarised=True,
         on_card=True,
         shown_first=True,
@@ -143,6 +159,7 @@ _ENTRIES = (
         meaning="volume of P",
         compute=lambda masks: masks.prediction_ml,
         bounds=FROM_ZERO,
+        always_measured=True,
     ),
     _volume(
         "volume_reference",
@@ -151,6 +168,7 @@ _ENTRIES = (
         meaning="volume of R",
         compute=lambda masks: masks.reference_ml,
         bounds=FROM_ZERO,
+        always_measured=True,
         shown_first=True,
     ),
     _volume(
@@ -175,6 +193,7 @@ _ENTRIES = (
         meaning="100·(|P| − |R|) / |R|, in voxels",
         compute=lambda masks: relative_volume_difference(masks.prediction, masks.reference),
         bounds=(-100.0, math.inf),
+        needs_reference=True,
         shown_first=True,
         plotted_with="volume",
         reference_line=0.0,
@@ -332,6 +351,7 @@ _ENTRIES = (
         meaning="mean Dice of each two raters",
         source="Hänsch et al. 2022",
         bounds=SHARE,
+        needs_reference=True,
     ),
     Metric(
         "uncertainty_aware_score",
@@ -343,6 +363,7 @@ _ENTRIES = (
         meaning="max(1 − 0.1·ε(P, raters) / ε(raters), 0), ε the mean of 1 − Dice",
         source="Hänsch et al. 2022",
         bounds=SHARE,
+        needs_reference=True,
         summarised=True,
         shown_first=True,
         plotted_with="raters",

@@ -54,6 +54,11 @@ class Metric:
 
     bounds: tuple[float, float] = (-math.inf, math.inf)
     """No value is lower or higher; nan and an infinite value for an empty mask aside."""
+    always_measured: bool = False
+    """It is measured whatever an evaluation is restricted to."""
+    needs_reference: bool = False
+    """Where the reference lacks the object its value is a convention (Dice 1 or 0) and no
+    measurement: by default such a case is in no mean, see `absent_objects`."""
     summarised: bool = False
     """It is in the summary on the terminal and in summary.tex."""
     on_card: bool = False
@@ -106,7 +111,7 @@ class Metric:
         return (
             self.compute is not None
             and self.only_convention in (None, options.convention)
-            and (self.family == "overlap" or options.wants(self.family))
+            and (self.always_measured or options.wants(self.family))
         )
 
     @property

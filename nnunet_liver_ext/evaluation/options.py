@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.surface import Convention
@@ -13,6 +13,10 @@ from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 SELECTABLE = ("overlap", "surface", "volume", "plausibility", "pairs")
 """What an evaluation can be restricted to. Surfaces take longer than reading the files, elastic
 pairs seconds each."""
+
+Empty = Literal["exclude", "one"]
+"""What a case counts whose reference lacks the object: it is in no mean of overlap and distance, or
+it counts with its convention (both masks empty: Dice 1; a false positive: Dice 0)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Options:
     resample: bool = False
     """Put predictions on the reference's grid where theirs is another one."""
     only: tuple[str, ...] = ()
-    """Measure only these of `SELECTABLE`; all if empty. Overlap is always measured."""
+    """Measure only these of `SELECTABLE`; all if empty. Overlap and both volumes are always
+    measured."""
+    empty: Empty = "exclude"
+    """Whether means leave out the cases whose reference lacks the object, see `absent_objects`; no
+    value of a case depends on it."""
 
     def __post_init__(self) -> None:
         for what, value in (
@@ -59,6 +67,10 @@ class Options:
         if self.similarity is not None and self.similarity not in TRANSFORMS:
             raise InputError(
                 f"similarity must be one of {', '.join(TRANSFORMS)}, not {self.similarity!r}."
+            )
+        if self.empty not in get_args(Empty):
+            raise InputError(
+                f"empty must be one of {', '.join(get_args(Empty))}, not {self.empty!r}."
             )
         if unknown := sorted(set(self.only) - set(SELECTABLE)):
             raise InputError(

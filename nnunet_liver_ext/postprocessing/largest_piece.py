@@ -35,11 +35,12 @@ class Rule:
     label: int
     """Of the class in this image's mask."""
     keep_largest: bool
-    dice_before: float
-    """Mean over the cases of the cross-validation."""
-    dice_after: float
+    dice_before: float | None
+    """Mean over the cases of the cross-validation that count; None if there is none."""
+    dice_after: float | None
     """The same if only the largest piece is kept."""
     cases: int
+    """How many count: by default those whose reference has the class."""
     patients_better: int
     """Patients whose mean Dice rises."""
     patients_worse: int

@@ -7,6 +7,7 @@ everyone.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +28,7 @@ from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.evaluation.measuring.many_cases import Outcome, measure_all
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult
 from nnunet_liver_ext.evaluation.metrics import dice
+from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.postprocessing.largest_piece import FILE_NAME, Rule, Rules
 from nnunet_liver_ext.space.components import largest_component
@@ -36,7 +38,11 @@ ROUNDING = 1e-9
 
 
 def find_rules(
-    folder: Path, *, references: References | None = None, processes: int | None = None
+    folder: Path,
+    *,
+    references: References | None = None,
+    processes: int | None = None,
+    empty: Empty = "exclude",
 ) -> Rules:
     """Tries "largest piece only" for each class of each image on the folds' predictions of a model.
 
@@ -45,6 +51,8 @@ def find_rules(
             repetitions count.
         references: as `crossval.pooled_folds.pool_folds`.
         processes: cases at a time; by default as many as pay off.
+        empty: whether the Dice that is stated leaves out cases whose reference lacks the class; in
+            those the largest piece alone changes nothing.
 
     Raises:
         InputError: as `crossval.input.find_crossval`, or the classes are regions that overlap.
@@ -58,6 +66,8 @@ def find_rules(
     labels = {name: label for _, classes in of_repetitions for name, label in classes.items()}
     table = pd.concat([table for table, _ in of_repetitions], ignore_index=True)
     table["modality"] = table["modality"].replace(NO_MODALITY, _lone_modality(crossval))
+    if empty == "exclude":
+        table.loc[table["in_reference"] == 0, ["before", "after"]] = math.nan
     rules = [
         decide(rows, str(modality), str(name), labels[str(name)])
         for (modality, name), rows in table.groupby(["modality", "class"], sort=False)
@@ -66,6 +76,7 @@ def find_rules(
         "model": crossval.folder.name,
         "dataset": crossval.dataset,
         "folds": [fold for repetition in crossval.repetitions for fold in repetition.folds],
+        "empty": empty,
         "checkpoint_chosen_on_these_cases": any(
             repetition.chosen_on_these_cases for repetition in crossval.repetitions
         ),
@@ -77,13 +88,17 @@ def decide(rows: pd.DataFrame, modality: str, class_name: str, label: int) -> Ru
     """The rule for one class of one image, kept or not.
 
     Args:
-        rows: patient, before, after: the Dice of each case as it is and of its largest piece alone.
+        rows: patient, before, after: the Dice of each case as it is and of its largest piece alone,
+            nan for a case that does not count.
         modality: of the image.
         class_name: of the class.
         label: of the class.
     """
+    rows = rows.dropna(subset=["before", "after"])
     gains = (rows["after"] - rows["before"]).groupby(rows["patient"]).mean()
     better, worse = int((gains > ROUNDING).sum()), int((gains < -ROUNDING).sum())
+    if rows.empty:
+        return Rule(modality, class_name, label, False, None, None, 0, 0, 0)
     before, after = float(rows["before"].mean()), float(rows["after"].mean())
     helps = after - before > ROUNDING and better >= worse
     return Rule(modality, class_name, label, helps, before, after, len(rows), better, worse)
@@ -110,7 +125,8 @@ def rules_file(folder: Path, *, overwrite: bool = False) -> Path:
 
 def rules_table(rules: Rules) -> Table:
     """What was tried and what is kept, for a terminal."""
-    shown = Table(title="Mean Dice as it is and of the largest piece alone")
+    over = "cases with the class" if rules.source.get("empty") == "exclude" else "all cases"
+    shown = Table(title=f"Mean Dice as it is and of the largest piece alone, over {over}")
     for column in (
         "Object",
         "Cases",
@@ -123,8 +139,10 @@ def rules_table(rules: Rules) -> Table:
         shown.add_column(column, justify="left" if column == "Object" else "right")
     for rule in rules.rules:
         numbers = (
-            f"{rule.dice_before:.4f}",
-            f"{rule.dice_after:.4f}",
+            *(
+                "–" if dice is None else f"{dice:.4f}"
+                for dice in (rule.dice_before, rule.dice_after)
+            ),
             str(rule.patients_better),
             str(rule.patients_worse),
         )
@@ -140,7 +158,7 @@ def _measured(
     references: References | None,
     processes: int | None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """patient, modality, class, before, after of each case; and the label of each class."""
+    """patient, modality, class, before, after, in_reference (0 or 1); the label of each class."""
     with (
         pool_folds(crossval, repetition, references) as pool,
         tempfile.TemporaryDirectory() as folder,
@@ -174,6 +192,7 @@ def _before_and_after(case: CaseFiles, classes: dict[str, int]) -> Outcome:
         name: {
             "before": dice(pred == label, ref == label),
             "after": dice(largest_component(pred == label), ref == label),
+            "in_reference": float((ref == label).any()),
         }
         for name, label in classes.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from nnunet_liver_ext.cli import app
@@ -24,7 +26,12 @@ from nnunet_liver_ext.postprocessing.largest_piece import (
     keep_largest,
 )
 from nnunet_liver_ext.postprocessing.largest_piece_folder import apply_to_folder
-from nnunet_liver_ext.postprocessing.largest_piece_search import decide, find_rules, save_rules
+from nnunet_liver_ext.postprocessing.largest_piece_search import (
+    decide,
+    find_rules,
+    rules_table,
+    save_rules,
+)
 from nnunet_liver_ext.space.images import array, image_like, read_mask, write_image
 from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.crossvalidations import CASES, GRID, PAIR, Root, block, block_and_speck, shifted
@@ -115,6 +122,36 @@ def test_rules_are_found_for_each_image_of_the_pair(root):
     with pytest.raises(InputError, match="exists: replace it with --overwrite"):
         save_rules(rules, folder)
     save_rules(rules, folder, overwrite=True)
+
+
+def test_a_reference_without_the_class_is_in_no_mean(root):
+    """Two empty masks (Dice 1) would lift the Dice of T1; the decision stays."""
+
+    def nothing_in_p004(case: str) -> tuple[np.ndarray, np.ndarray]:
+        first, second = specks_in_t1(case)
+        return (np.zeros_like(first), second) if case == "P004_S1" else (first, second)
+
+    references = root.preprocessed / "gt_segmentations"
+    root.put(references, "P004_S1", (np.zeros_like(block()), block()))
+    folder = root.model("A", nothing_in_p004)
+    first, second = find_rules(folder, processes=1).rules
+    assert (first.cases, second.cases) == (4, 5)
+    assert first.dice_before == pytest.approx(WITH_SPECK)
+    over_all = find_rules(folder, processes=1, empty="one").rules[0]
+    assert over_all.cases == 5
+    assert over_all.dice_before == pytest.approx((4 * WITH_SPECK + 1) / 5)
+    assert (over_all.keep_largest, first.keep_largest) == (True, True)
+
+
+def test_a_class_without_any_reference_has_no_rule():
+    rows = pd.DataFrame({"patient": ["a", "b"], "before": np.nan, "after": np.nan})
+    rule = decide(rows, "T1", "tumour", 2)
+    assert (rule.keep_largest, rule.cases, rule.dice_before) == (False, 0, None)
+    assert json.loads(json.dumps(rule.to_json(), allow_nan=False))["dice_after"] is None
+    assert Rule.from_json(rule.to_json()) == rule
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(rules_table(Rules((rule,))))
+    assert "–" in console.export_text()
 
 
 def test_an_organ_in_two_pieces_keeps_both(root):

@@ -55,7 +55,7 @@ SUMMARY = {
         name: name for name in ("model", "modality", "class", "metric", "unit", "cases", "patients")
     },
     **{"mean_b": "mean_matched", "mean_a": "mean_mismatched", "mean_difference": "mean_drop"},
-    **{name: name for name in ("low", "high", "p_value", "p_adjusted", "not_finite")},
+    **{name: name for name in ("low", "high", "p_value", "p_adjusted", "not_finite", "absent")},
 }
 """What of `compare_paired` is written, and under which name."""
 
@@ -91,7 +91,7 @@ def drops(matched: pd.DataFrame, mismatched: pd.DataFrame) -> pd.DataFrame:
     """
     metrics = comparable_metrics(matched["metric"])
     beside_own, beside_other = (
-        compared_values(table, metrics).rename(columns={"value": kind})
+        compared_values(table, metrics, empty="one").rename(columns={"value": kind})
         for kind, table in (("matched", matched), ("mismatched", mismatched))
     )
     both = beside_own.merge(beside_other, on=OBJECT)

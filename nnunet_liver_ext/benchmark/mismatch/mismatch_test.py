@@ -116,7 +116,7 @@ def _test_model(
         [measured.assign(model=kind) for kind, measured in zip(KINDS, tables, strict=True)],
         ignore_index=True,
     )
-    summary = compare_paired(both, "mismatched").assign(model=name)
+    summary = compare_paired(both, "mismatched", empty=options.empty).assign(model=name)
     return MismatchResult(table, summary, failures, [], len(partners.studies))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from nnunet_liver_ext.evaluation.absent_objects import false_positive_sentences
 from nnunet_liver_ext.evaluation.comparison.conventions import refuse_other_conventions
 from nnunet_liver_ext.evaluation.comparison.results_folders import (
     ModelResults,
@@ -17,6 +18,7 @@ from nnunet_liver_ext.evaluation.comparison.results_folders import (
     read_folds,
     read_patients,
 )
+from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import comparable_metrics
 from nnunet_liver_ext.evaluation.statistics.models_table import known_patients
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import RESAMPLES, Unit, compare_paired
@@ -55,6 +57,7 @@ def compare_results(
     patients: Path | None = None,
     splits: Path | None = None,
     seed: int = 0,
+    empty: Empty = "exclude",
 ) -> ModelComparison:
     """Compares results of `nnunet_liver evaluate` on the cases that they have in common.
 
@@ -70,6 +73,7 @@ def compare_results(
         splits: splits_final.json, if the results are runs of one training: also says how much they
             differ by fold.
         seed: of the bootstrap.
+        empty: see `statistics.compare_paired`.
 
     Raises:
         InputError: results that cannot be read or do not fit together; see `results_folders` and
@@ -87,6 +91,7 @@ def compare_results(
         smallest_difference=smallest_difference,
         unit=unit,
         seed=seed,
+        empty=empty,
     )
     chosen = [model.name for model in results if model.chosen_on_these_cases]
     return ModelComparison(
@@ -94,12 +99,15 @@ def compare_results(
             **{f"optimistic_{side}": compared[f"model_{side}"].isin(chosen) for side in "ab"}
         ),
         ranking=(
-            _ranking(table, compared_metrics, seed)
+            _ranking(table, compared_metrics, seed, empty)
             if len(results) >= FEWEST_FOR_A_RANKING
             else pd.DataFrame()
         ),
-        runs=_runs(table, folds, compared_metrics) if folds is not None else pd.DataFrame(),
-        notes=_notes(table, results, metrics, patients_given=patients is not None),
+        runs=_runs(table, folds, compared_metrics, empty) if folds is not None else pd.DataFrame(),
+        notes=[
+            *_notes(table, results, metrics, patients_given=patients is not None),
+            *_say_absent(table, results, empty),
+        ],
         settings={
             "models": [model.name for model in results],
             "baseline": baseline,
@@ -109,6 +117,7 @@ def compare_results(
             ),
             "resamples": RESAMPLES,
             "seed": seed,
+            "empty": empty,
         },
         results={
             model.name: table[table["model"] == model.name].drop(columns="model")
@@ -117,19 +126,36 @@ def compare_results(
     )
 
 
-def _ranking(table: pd.DataFrame, metrics: Sequence[str], seed: int) -> pd.DataFrame:
+def _ranking(table: pd.DataFrame, metrics: Sequence[str], seed: int, empty: Empty) -> pd.DataFrame:
     rankings = [
-        ranking_stability(table, metric, resamples=RESAMPLES, seed=seed) for metric in metrics
+        ranking_stability(table, metric, resamples=RESAMPLES, seed=seed, empty=empty)
+        for metric in metrics
     ]
     return pd.concat(rankings, ignore_index=True)
 
 
-def _runs(table: pd.DataFrame, folds: Mapping[str, int], metrics: Sequence[str]) -> pd.DataFrame:
+def _runs(
+    table: pd.DataFrame, folds: Mapping[str, int], metrics: Sequence[str], empty: Empty
+) -> pd.DataFrame:
     return run_to_run(
         {str(name): rows for name, rows in table.groupby("model", sort=False)},
         folds,
         metrics=metrics,
+        empty=empty,
     )
+
+
+def _say_absent(table: pd.DataFrame, results: Sequence[ModelResults], empty: Empty) -> list[str]:
+    """Which classes are not in every reference; and whose results do not say it."""
+    named = [(model.name, table[table["model"] == model.name]) for model in results]
+    notes = false_positive_sentences(named, empty)
+    extreme = table["value"][table["metric"] == "dice"].isin([0, 1]).any()
+    if empty == "exclude" and extreme and "volume_reference" not in set(table["metric"]):
+        notes.append(
+            "which references lack a class is not known (no volumes): all cases count, and a Dice"
+            " of 1 may be that of two empty masks."
+        )
+    return notes
 
 
 def _notes(

@@ -1,6 +1,7 @@
 """Which of several cross-validated models is the best, and how sure that is.
 
-A model's score is the mean over modalities and classes of the mean Dice over the cases. How sure:
+A model's score is the mean over modalities and classes of the mean Dice over the cases whose
+reference has the class; false positives in the others are counted beside it. How sure:
 each other model is compared with the best one on the same cases (`statistics.compare_paired`,
 patients as the unit), and patients are drawn anew to see how often the best one comes first again
 (`statistics.stability.ranking_stability`).
@@ -19,7 +20,12 @@ import pandas as pd
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.absent_objects import (
+    false_positive_sentences,
+    leave_out_absent,
+)
 from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
 from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence
 from nnunet_liver_ext.evaluation.statistics.stability import ranking_stability
@@ -43,6 +49,9 @@ class BestModel:
     patients."""
     comparison: pd.DataFrame
     """The mean Dice of each other model (B) against that of the best (A), as `compare_paired`."""
+    absent: tuple[str, ...] = ()
+    """A sentence for each class that a reference lacks, with the false positives of each model."""
+    empty: Empty = "exclude"
 
     @property
     def name(self) -> str:
@@ -67,14 +76,21 @@ class BestModel:
             else "the highest mean, but not clearly better than all others"
         )
         said = f"Best: {self.name}, mean Dice {self.scores[self.name]:.4f} ({sure}).{first}"
-        return [said, *(comparison_sentence(row) for row in self.comparison.to_dict("records"))]
+        compared = (comparison_sentence(row) for row in self.comparison.to_dict("records"))
+        return [said, *compared, *self.absent]
 
     def write(self, path: Path) -> None:
         """Writes best.json beside `path` and renames it."""
         content = {
             "best": self.name,
             "clearly": self.is_clear,
-            "score": "mean over modalities and classes of the mean Dice over cases",
+            "score": (
+                "mean over modalities and classes of the mean Dice over "
+                + {
+                    "exclude": "the cases whose reference has the class",
+                    "one": "all cases, two empty masks as 1",
+                }[self.empty]
+            ),
             "repetitions": list(self.repetitions),
             "comes_first": _plain(self.first),
             "models": [
@@ -94,7 +110,9 @@ class BestModel:
             )
 
 
-def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) -> BestModel:
+def find_best(
+    tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0, empty: Empty = "exclude"
+) -> BestModel:
     """Ranks models by their mean Dice; of equal scores the model that is given first.
 
     Args:
@@ -103,20 +121,30 @@ def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) 
         optimistic: models whose checkpoints were chosen on the cases that they predict; the
             sentences say so.
         seed: of the draws of patients.
+        empty: as `absent_objects.leave_out_absent`.
 
     Raises:
-        InputError: the models have different modalities or classes.
+        InputError: the models have different modalities or classes, or no reference has any.
     """
     repetitions = tuple(sorted(set.intersection(*(set(of_model) for of_model in tables.values()))))
     dice = {
-        name: _dice(pd.concat([of_model[number] for number in repetitions]))
+        name: _dice(
+            pd.concat([leave_out_absent(of_model[number], empty) for number in repetitions])
+        )
         for name, of_model in tables.items()
     }
+    named = [
+        (name if len(repetitions) == 1 else f"{name} repetition {number}", of_model[number])
+        for name, of_model in tables.items()
+        for number in repetitions
+    ]
     objects = {
         name: rows.groupby(OBJECT, sort=False)["value"].mean() for name, rows in dice.items()
     }
     _check_objects(objects)
     means = {name: float(scores.mean()) for name, scores in objects.items()}
+    if all(map(math.isnan, means.values())):
+        raise InputError("no reference has any of the classes: models cannot be ranked.")
     scores = dict(sorted(means.items(), key=lambda item: -item[1]))
     table = pd.concat(
         [_mean_of_each_case(rows).assign(model=name) for name, rows in dice.items()],
@@ -135,6 +163,8 @@ def find_best(tables: Tables, *, optimistic: Sequence[str] = (), seed: int = 0) 
         comparison.assign(
             **{f"optimistic_{side}": comparison[f"model_{side}"].isin(optimistic) for side in "ab"}
         ),
+        tuple(false_positive_sentences(named, empty)),
+        empty,
     )
 
 

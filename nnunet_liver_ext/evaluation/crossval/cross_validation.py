@@ -139,6 +139,7 @@ def evaluate_crossvals(
                 for name, of_model in tables.items()
                 if any(is_optimistic(result) for result in of_model.values())
             ],
+            empty=options.empty,
         )
         best.write(out / BEST)
     return CrossvalResults(evaluated, best, _notes(crossvals, evaluated))

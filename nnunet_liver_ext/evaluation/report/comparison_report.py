@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nnunet_liver_ext.evaluation.absent_objects import leave_out_absent
 from nnunet_liver_ext.evaluation.comparison.written_tables import (
     COMPARISON,
     RANKING,
@@ -57,14 +58,16 @@ def write_comparison_report(
         ranking: as `statistics.stability.ranking_stability` for some metrics, or nothing.
         runs: as `statistics.stability.run_to_run`, or nothing.
         notes: what else the reader should know.
-        settings: of the comparison; "resamples" and "seed" are named among the methods.
+        settings: of the comparison; "resamples" and "seed" are named among the methods, and
+            "empty" (by default "exclude") says which values count.
     """
+    empty = (settings or {}).get("empty", "exclude")
     table = _put_organ_first(
         pd.concat([table.assign(model=model) for model, table in tables.items()], ignore_index=True)
     )
     comparison = _put_organ_first(comparison)
     metrics = list(dict.fromkeys(comparison["metric"]))
-    values = compared_values(table, [METRICS[name] for name in metrics])
+    values = compared_values(table, [METRICS[name] for name in metrics], empty=empty)
     compared = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
     cases = sorted(map(str, values["case"].unique()))
     anchors = {case: f"case-{number}" for number, case in enumerate(cases, start=1)}
@@ -88,7 +91,7 @@ def write_comparison_report(
         comparison_caption=caption(comparison),
         ranking=_ranks(ranking, list(tables)),
         runs=_text_table(runs, RUNS),
-        plots=box_plots(table, metrics, choose_colours(list(tables))),
+        plots=box_plots(leave_out_absent(table, empty), metrics, choose_colours(list(tables))),
         models_legend=list(zip(choose_colours(list(tables)).values(), tables, strict=True)),
         box_note=BOX_NOTE,
         case_table=make_comparison_table(values, metrics, list(tables), compared, anchors),

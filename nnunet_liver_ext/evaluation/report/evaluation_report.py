@@ -10,6 +10,11 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.absent_objects import (
+    count_presence,
+    describe_absent,
+    leave_out_absent,
+)
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
 from nnunet_liver_ext.evaluation.files.described_labels import Classes
 from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY, ImageKey
@@ -39,7 +44,7 @@ from nnunet_liver_ext.evaluation.report.sections.summary_cards import (
     make_cards,
     make_pair_cards,
 )
-from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, find_flags
+from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, describe_empty, find_flags
 from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
 from nnunet_liver_ext.evaluation.results.results_json import conventions, versions
 from nnunet_liver_ext.evaluation.tidy_table import empty_masks, group_rows, image_rows, pair_rows
@@ -81,6 +86,8 @@ def write_report(
     """
     table, details = sort_rows(table, options), details or {}
     images, of_pairs = image_rows(table), pair_rows(table)
+    counting = leave_out_absent(table, options.empty)
+    presence = count_presence(images)
     flags = find_flags(table, failures, options)
     anchors = make_anchors(table, flags)
     sections = make_case_sections(table, flags, anchors, notes, details)
@@ -94,12 +101,17 @@ def write_report(
         modalities=[name for name in images.modality.unique() if name != NO_MODALITY],
         tolerance_mm=f"{options.tolerance_mm:g}" if "surface_dice" in set(images.metric) else "",
         similarity=options.similarity,
-        cards=make_cards(table, failures, flags),
-        measures=collect_spreads(images),
+        cards=make_cards(counting, failures, flags, presence),
+        absent_note=(
+            describe_absent(options.empty)
+            if any(of_object.is_absent_somewhere for of_object in presence.values())
+            else ""
+        ),
+        measures=collect_spreads(image_rows(counting)),
         pairs=[(label(row["modality"], row["class"]), pair_cells(row)) for row in pairs],
         pair_cards=make_pair_cards(table, pairs),
         pair_table=make_case_table(of_pairs, [], anchors, "pairs"),
-        plot_groups=plot_groups(table, details),
+        plot_groups=plot_groups(counting, details),
         case_table=make_case_table(images, flags, anchors, "cases"),
         look_first=_look_first(images),
         number_flagged=len({flag.key.case for flag in flags}),
@@ -111,7 +123,7 @@ def write_report(
         options={name: _option_text(value) for name, value in options.to_json().items()},
         versions=versions(),
         failures=failures,
-        notes=_group_notes(notes, empty_masks(table)),
+        notes=_group_notes(notes, empty_masks(table), options),
         anchors=anchors,
         label=label,
     )
@@ -133,17 +145,12 @@ def sort_rows(table: pd.DataFrame, options: Options) -> pd.DataFrame:
 
 
 def _group_notes(
-    notes: Sequence[CaseFailure], empty: Sequence[Mapping[str, str]]
+    notes: Sequence[CaseFailure], empty: Sequence[Mapping[str, str]], options: Options
 ) -> list[tuple[list[str], str]]:
     """What there is to say, and of which cases."""
     said: dict[str, list[str]] = {}
     for row in empty:
-        both = "prediction and reference are empty, which counts as right."
-        text = (
-            both
-            if row["empty"] == "both"
-            else f"the {row['empty']} is empty; distances are infinite."
-        )
+        text = f"{describe_empty(row['empty'], options.empty)}."
         said.setdefault(text, []).append(f"{row['case']}, {label(row['modality'], row['class'])}")
     for note in notes:
         said.setdefault(note.reason, []).append(note.case)

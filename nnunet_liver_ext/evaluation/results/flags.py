@@ -14,9 +14,10 @@ from typing import Any
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.absent_objects import leave_out_absent
 from nnunet_liver_ext.evaluation.files.find_label_maps import MODALITIES, NO_MODALITY, ImageKey
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
-from nnunet_liver_ext.evaluation.options import Options
+from nnunet_liver_ext.evaluation.options import Empty, Options
 from nnunet_liver_ext.evaluation.plausibility import outliers
 from nnunet_liver_ext.evaluation.tidy_table import OBJECT, empty_masks, image_rows
 
@@ -59,7 +60,7 @@ def find_flags(
     return [
         *_failed(failures, modalities),
         *_empty(images, options),
-        *_outliers(images),
+        *_outliers(leave_out_absent(images, options.empty)),
         *_implausible(images),
     ]
 
@@ -98,11 +99,6 @@ def _failed(failures: Sequence[CaseFailure], modalities: Sequence[str]) -> Itera
 
 
 def _empty(table: pd.DataFrame, options: Options) -> Iterator[Flag]:
-    texts = {
-        "prediction": "the prediction is empty; distances are infinite",
-        "reference": "the reference is empty; distances are infinite",
-        "both": "prediction and reference are empty, which counts as right",
-    }
     for row in empty_masks(table):
         which = row["empty"]
         if which == "both" and row["class"] in options.lesions:
@@ -112,9 +108,26 @@ def _empty(table: pd.DataFrame, options: Options) -> Iterator[Flag]:
             ImageKey(row["case"], row["modality"]),
             row["class"],
             short,
-            texts[which],
+            describe_empty(which, options.empty),
             severe=which == "prediction",
         )
+
+
+def describe_empty(which: str, empty: Empty) -> str:
+    """What it means that a mask is empty, without a full stop.
+
+    Args:
+        which: "prediction", "reference" or "both", as `tidy_table.empty_masks`.
+        empty: as `absent_objects.leave_out_absent`.
+    """
+    excluded = empty == "exclude"
+    return {
+        "prediction": "the prediction is empty; distances are infinite",
+        "reference": "the reference is empty and the prediction is not, a false positive; "
+        + ("in no mean of overlap and distance" if excluded else "distances are infinite"),
+        "both": "prediction and reference are empty, which "
+        + ("is in no mean of overlap and distance" if excluded else "counts as right"),
+    }[which]
 
 
 def _outliers(table: pd.DataFrame) -> Iterator[Flag]:

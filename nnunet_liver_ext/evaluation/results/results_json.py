@@ -6,6 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 from nnunet_liver_ext import __version__
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.absent_objects import count_presence, leave_out_absent
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_table import summarise
@@ -32,7 +34,8 @@ SHARED_CONVENTIONS = {
     ),
     "summary": (
         "mean, std (n - 1), median, min and max of finite values; `infinite` and `undefined` (nan)"
-        " count the others"
+        " count the others; overlap and distance of cases whose reference lacks the object are"
+        " undefined with `empty` exclude, and false positives are in `presence`"
     ),
 }
 
@@ -71,7 +74,14 @@ def write_json(
         "options": options.to_json(),
         "conventions": conventions(options),
         "versions": versions(),
-        "summary": [_plain(row) for row in summarise(table).to_dict("records")],
+        "presence": [
+            {"modality": modality, "class": name, **asdict(presence)}
+            for (modality, name), presence in count_presence(table).items()
+        ],
+        "summary": [
+            _plain(row)
+            for row in summarise(leave_out_absent(table, options.empty)).to_dict("records")
+        ],
         "similarity": (
             {"transforms": options.similarity, "pairs": [_plain(row) for row in pairs]}
             if options.similarity
@@ -80,7 +90,7 @@ def write_json(
         "agreement": [_plain(row) for row in agreement],
         "detection": [_plain(row) for row in detection],
         "to_look_at": list(to_look_at),
-        "empty_masks": empty_masks(table) if "volume_prediction" in set(table.metric) else None,
+        "empty_masks": empty_masks(table),
         "failures": [vars(failure) for failure in failures],
         "notes": [vars(note) for note in notes],
         **(more or {}),

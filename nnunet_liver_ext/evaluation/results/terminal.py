@@ -10,33 +10,53 @@ from rich.table import Table
 from rich.text import Text
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.absent_objects import (
+    count_presence,
+    describe_absent,
+    leave_out_absent,
+)
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.object_names import label
+from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
 from nnunet_liver_ext.evaluation.results.results_table import summarise, summarised_metrics
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows
 
 
-def summary_table(table: pd.DataFrame, *, tolerance_mm: float) -> Table:
-    """Mean ± standard deviation of each metric, a row for each modality and class."""
-    summary = summarise(image_rows(table))
+def summary_table(table: pd.DataFrame, *, tolerance_mm: float, empty: Empty = "exclude") -> Table:
+    """Mean ± standard deviation of each metric, a row for each modality and class.
+
+    Args:
+        table: as `results_table.results_table` makes it.
+        tolerance_mm: of the surface Dice.
+        empty: as `absent_objects.leave_out_absent`.
+    """
+    summary = summarise(leave_out_absent(image_rows(table), empty))
     metrics = summarised_metrics(summary)
+    presence = count_presence(image_rows(table))
+    absent = any(of_object.is_absent_somewhere for of_object in presence.values())
     shown = Table(
         title="Mean ± standard deviation",
         caption=(
             f"Surface Dice within {tolerance_mm:g} mm. + n ∞: n infinite distances (an empty mask),"
-            " in no mean."
+            " in no mean." + f" {describe_absent(empty)}" * absent
         ),
         show_lines=True,
     )
     shown.add_column("Object")
     shown.add_column("Cases", justify="right")
+    if absent:
+        shown.add_column("False\npositives", justify="right")
     for metric in metrics:
         unit = f"\n\\[{metric.unit}]" if metric.unit != "1" else ""
         shown.add_column(metric.title.replace(" ", "\n") + unit, justify="right")
     for (modality, class_name), rows in group_rows(summary, ["modality", "class"]):
         cells = [_mean_and_std(rows[rows.metric == metric.name]) for metric in metrics]
-        shown.add_row(Text(label(modality, class_name)), str(rows.cases.iloc[0]), *cells)
+        there = presence.get((modality, class_name))
+        cases = [there.cases_text if there else str(rows.cases.iloc[0])]
+        if absent:
+            cases.append(there.false_positives_text if there else "–")
+        shown.add_row(Text(label(modality, class_name)), *cases, *cells)
     return shown
 
 

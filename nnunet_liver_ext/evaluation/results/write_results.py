@@ -103,7 +103,9 @@ def write_results(
         )
     if "tex" in evaluation.formats:
         with atomic_write(out / FORMATS["tex"]) as unfinished:
-            unfinished.write_text(summary_latex(table), encoding="utf-8")
+            unfinished.write_text(
+                summary_latex(table, empty=evaluation.options.empty), encoding="utf-8"
+            )
     for name, rows in details.items():
         write_csv(rows, out / f"{name}.csv")
     write_csv(table, out / FORMATS["csv"])

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.absent_objects import leave_out_absent
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.metric_entry import Metric
+from nnunet_liver_ext.evaluation.options import Empty
 
 ROUNDING = 1e-9
 """Differences that miss a threshold by less than this reach it: 0.945 - 0.940 is 0.00499999... in
@@ -86,8 +88,14 @@ def smallest_differences(
     return {metric.name: by_name.get(metric.name, metric.smallest_difference) for metric in metrics}
 
 
-def compared_values(table: pd.DataFrame, metrics: Sequence[Metric]) -> pd.DataFrame:
-    """The rows of these metrics, with absolute values where those are compared."""
+def compared_values(
+    table: pd.DataFrame, metrics: Sequence[Metric], *, empty: Empty
+) -> pd.DataFrame:
+    """The rows of these metrics, with absolute values where those are compared.
+
+    `empty` is that of `absent_objects.leave_out_absent`.
+    """
+    table = leave_out_absent(table, empty)
     rows = table[table.metric.isin([metric.name for metric in metrics])].copy()
     absolute = rows.metric.isin([metric.name for metric in metrics if metric.compared_as_absolute])
     rows["value"] = rows["value"].astype(float).where(~absolute, rows["value"].abs())

@@ -20,7 +20,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.absent_objects import predicted_where_absent
 from nnunet_liver_ext.evaluation.metric_entry import Metric
+from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS, confidence_interval
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     ROUNDING,
@@ -53,6 +55,7 @@ def compare_paired(
     resamples: int = RESAMPLES,
     seed: int = 0,
     alpha: float = 0.05,
+    empty: Empty = "exclude",
 ) -> pd.DataFrame:
     """Compares models on the cases that they have in common.
 
@@ -72,14 +75,17 @@ def compare_paired(
         resamples: bootstrap samples for the interval.
         seed: of the bootstrap.
         alpha: level of the tests (false discovery rate), and 1 − confidence of the intervals.
+        empty: "exclude" leaves cases out whose reference lacks the object (in measures of overlap
+            and distance), "one" takes their conventions (two empty masks: Dice 1).
 
     Returns:
         A row for each modality, class, metric and two models, with the columns:
         modality, class, metric, unit, family; higher_is_better; model_a, model_b;
         cases, patients: finite for both models;
-        missing: cases that only one model has; not_finite: left out because a value is infinite or
-            nan, not_finite_a and
-        not_finite_b whose;
+        missing: cases that only one model has; absent: left out because their reference lacks the
+            object; false_positives_a, false_positives_b: cases without it in which it was
+            predicted; not_finite: left out because a value is infinite or nan, not_finite_a and
+            not_finite_b whose;
         mean_a, mean_b, mean_difference, median_difference: over the cases;
         low, high: confidence interval of mean_difference, patients resampled
             (`confidence_interval`);
@@ -113,6 +119,7 @@ def compare_paired(
     pairs = model_pairs(list(dict.fromkeys(rows["model"])), baseline)
     to_compare = comparable_metrics(rows["metric"], metrics)
     smallest = smallest_differences(smallest_difference, to_compare)
+    predicted = predicted_where_absent(rows)
     compared = [
         {
             **names,
@@ -120,7 +127,15 @@ def compare_paired(
             "higher_is_better": metric.higher_is_better,
             "model_a": a,
             "model_b": b,
-            **_count_incomparable(of_object[of_object.model == a], of_object[of_object.model == b]),
+            **_count_incomparable(
+                of_object,
+                predicted[
+                    (predicted["modality"] == names["modality"])
+                    & (predicted["class"] == names["class"])
+                ],
+                (a, b),
+                left_out=empty == "exclude" and metric.needs_reference,
+            ),
             **_statistics(
                 _finite(of_object, a, b),
                 metric,
@@ -132,7 +147,7 @@ def compare_paired(
             ),
         }
         for metric, names, of_object in split_by_metric_and_object(
-            compared_values(rows, to_compare), to_compare
+            compared_values(rows, to_compare, empty=empty), to_compare
         )
         for a, b in pairs
     ]
@@ -209,18 +224,36 @@ def _check_numbers(unit: str, resamples: int, alpha: float) -> None:
         raise InputError(f"alpha must lie between 0 and 1, found {alpha}.")
 
 
-def _count_incomparable(rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> dict[str, int]:
-    """How many cases cannot be compared, and why."""
-    finite_a, finite_b = (
-        pd.Series(np.isfinite(rows["value"]).to_numpy(), rows["case"]) for rows in (rows_a, rows_b)
-    )
+def _count_incomparable(
+    rows: pd.DataFrame, predicted: pd.DataFrame, models: tuple[str, str], *, left_out: bool
+) -> dict[str, int]:
+    """How many cases cannot be compared, and why.
+
+    Args:
+        rows: of one metric and object.
+        predicted: as `predicted_where_absent`, of the same object.
+        models: A and B.
+        left_out: whether the cases without the object are.
+    """
+    invented_a, invented_b = (_by_case(predicted, name, "predicted") for name in models)
+    absent = invented_a.index.intersection(invented_b.index)
+    finite_a, finite_b = (np.isfinite(_by_case(rows, name, "value")) for name in models)
     both = finite_a.index.intersection(finite_b.index)
+    missing = len(finite_a.index.union(finite_b.index)) - len(both)
+    both = both.difference(absent) if left_out else both
     return {
-        "missing": len(finite_a.index.union(finite_b.index)) - len(both),
+        "missing": missing,
+        "absent": len(absent) if left_out else 0,
+        "false_positives_a": int(invented_a[absent].sum()),
+        "false_positives_b": int(invented_b[absent].sum()),
         "not_finite": int((~(finite_a[both] & finite_b[both])).sum()),
         "not_finite_a": int((~finite_a[both]).sum()),
         "not_finite_b": int((~finite_b[both]).sum()),
     }
+
+
+def _by_case(rows: pd.DataFrame, model: str, column: str) -> pd.Series:
+    return rows[rows["model"] == model].set_index("case")[column]
 
 
 def _finite(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:

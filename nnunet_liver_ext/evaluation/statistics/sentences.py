@@ -142,12 +142,23 @@ def _left_out(row: ComparisonRow) -> str:
     parts = (
         [f"{_count(row['missing'], 'case')} that only one of them has"] if row["missing"] else []
     )
+    if row["absent"]:
+        invented = ", ".join(
+            f"{row[f'model_{side}']}: {row[f'false_positives_{side}']}" for side in "ab"
+        )
+        parts.append(
+            f"{_count(row['absent'], 'case')} without it in the reference (false positives"
+            f" {invented})"
+        )
     if row["not_finite"]:
         whose = f"{row['model_a']}: {row['not_finite_a']}, {row['model_b']}: {row['not_finite_b']}"
         parts.append(
             f"{_count(row['not_finite'], 'case')} whose value is infinite or missing ({whose})"
         )
-    return f" Left out: {' and '.join(parts)}." if parts else ""
+    if not parts:
+        return ""
+    *first, last = parts
+    return f" Left out: {', '.join(first)} and {last}." if first else f" Left out: {last}."
 
 
 def _optimistic(row: ComparisonRow) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metric_entry import Metric
+from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS, bootstrap_means
 from nnunet_liver_ext.evaluation.statistics.comparable_metrics import (
     comparable_metrics,
@@ -33,7 +34,12 @@ ALL_FOLDS = "all"
 
 
 def ranking_stability(
-    table: pd.DataFrame, metric: str, *, resamples: int = 10_000, seed: int = 0
+    table: pd.DataFrame,
+    metric: str,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    empty: Empty = "exclude",
 ) -> pd.DataFrame:
     """How a ranking of models by the mean of one metric changes when other patients are drawn.
 
@@ -42,6 +48,7 @@ def ranking_stability(
         metric: what the models are ranked by.
         resamples: bootstrap samples; patients are drawn with all of their cases.
         seed: of the draws.
+        empty: as `statistics.compare_paired`.
 
     Returns:
         A row for each modality, class and model, best first: cases and patients, finite for all
@@ -67,7 +74,7 @@ def ranking_stability(
             "rank", kind="stable"
         )
         for entry, names, of_object in split_by_metric_and_object(
-            compared_values(rows, ranked_by), ranked_by
+            compared_values(rows, ranked_by, empty=empty), ranked_by
         )
     ]
     return pd.concat(rankings, ignore_index=True)
@@ -78,6 +85,7 @@ def run_to_run(
     folds: Mapping[str, int] | None = None,
     *,
     metrics: Sequence[str] | None = None,
+    empty: Empty = "exclude",
 ) -> pd.DataFrame:
     """How much results differ when a training is repeated with another seed on the same folds.
 
@@ -86,6 +94,7 @@ def run_to_run(
         folds: fold of each case, see `results_folders.read_folds`; None takes all cases as one
             fold.
         metrics: names; None takes all with a better direction.
+        empty: as `statistics.compare_paired`.
 
     Returns:
         A row for each modality, class, metric and fold: runs; cases, finite in all runs; left_out,
@@ -112,7 +121,7 @@ def run_to_run(
     to_compare = comparable_metrics(rows["metric"], metrics)
     differences = []
     for _, names, of_object in split_by_metric_and_object(
-        compared_values(rows, to_compare), to_compare
+        compared_values(rows, to_compare, empty=empty), to_compare
     ):
         of_each_fold = _differences(_wide(of_object, list(tables)), folds)
         differences += [

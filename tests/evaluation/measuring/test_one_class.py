@@ -456,7 +456,8 @@ def test_only_what_is_wanted_is_measured(tmp_path, put, only, more):
     put("references/A", block())
     everything = values(evaluated(tmp_path))
     found = values(evaluated(tmp_path, Options(only=only)))
-    assert found.keys() == {"dice", "iou"} | more
+    always = {"dice", "iou", "volume_prediction", "volume_reference"}
+    assert found.keys() == always | more
     assert found == {name: everything[name] for name in found}
 
 
@@ -614,7 +615,7 @@ def test_only_overlap_leaves_pairs_alone(tmp_path, put):
     assert set(
         evaluated(tmp_path, Options(similarity="elastic", only=("overlap",))).table.modality
     ) == {"T1", "T2"}
-    assert json.loads((tmp_path / "out/results.json").read_text())["empty_masks"] is None
+    assert json.loads((tmp_path / "out/results.json").read_text())["empty_masks"] == []
 
 
 def test_the_conventions_say_what_lies_beyond_the_volume(tmp_path, put):

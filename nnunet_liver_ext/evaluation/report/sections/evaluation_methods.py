@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.absent_objects import count_presence, describe_absent
 from nnunet_liver_ext.evaluation.agreement import FATTY_LIVER_PERCENT
 from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
@@ -71,7 +72,9 @@ def _parts(
     details: Mapping[str, pd.DataFrame],
 ) -> Iterator[list[str]]:
     metrics = set(table["metric"])
-    yield [*_material(table, failures), *_overlap(metrics, options)]
+    presence = count_presence(image_rows(table)).values()
+    absent = any(of_object.is_absent_somewhere for of_object in presence)
+    yield [*_material(table, failures), *_overlap(metrics, options, absent=absent)]
     yield [*_volumes(metrics), *_fat(metrics, options), *_lesions(metrics, options)]
     yield [*_raters(metrics, details), *_pairs(metrics, options), *_summary(metrics)]
 
@@ -100,7 +103,7 @@ def _material(table: pd.DataFrame, failures: Sequence[CaseFailure]) -> Iterator[
         )
 
 
-def _overlap(metrics: set[str], options: Options) -> Iterator[str]:
+def _overlap(metrics: set[str], options: Options, *, absent: bool) -> Iterator[str]:
     yield "Overlap was measured by the Dice coefficient in voxels."
     if options.resample:
         yield "Predictions on other grids were interpolated to those of their references."
@@ -122,6 +125,8 @@ def _overlap(metrics: set[str], options: Options) -> Iterator[str]:
         )
     else:
         yield "Two empty masks have a Dice of 1, one empty mask of 0."
+    if absent:
+        yield describe_absent(options.empty)
 
 
 def _volumes(metrics: set[str]) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from nnunet_liver_ext.errors import CaseFailure
+from nnunet_liver_ext.evaluation.absent_objects import Presence
 from nnunet_liver_ext.evaluation.agreement import limits_of_agreement
 from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
 from nnunet_liver_ext.evaluation.metric_catalogue import AS_GOOD_AS_A_RATER, METRICS
@@ -36,10 +37,13 @@ class Card:
     """One modality and class, or the pairs of one class."""
 
     title: str
-    cases: int
+    cases: str
+    """How many; "2 of 20" where 18 references lack the object."""
     failures: int
     flagged: int
     facts: list[Fact]
+    false_positives: str = ""
+    """ "3 of 18", of the cases whose reference lacks the object; empty if none does."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,25 @@ class Spread:
 
 
 def make_cards(
-    table: pd.DataFrame, failures: Sequence[CaseFailure], flags: Sequence[Flag]
+    table: pd.DataFrame,
+    failures: Sequence[CaseFailure],
+    flags: Sequence[Flag],
+    presence: Mapping[tuple[str, str], Presence],
 ) -> list[Card]:
-    """A card for each modality and class, in the order of the table."""
+    """A card for each modality and class, in the order of the table.
+
+    Args:
+        table: of values that count, as `absent_objects.leave_out_absent`.
+        failures: what could not be evaluated.
+        flags: on the cases to look at.
+        presence: as `absent_objects.count_presence`.
+    """
     images = image_rows(table)
     failed = [parse_key(failure.case, list(images.modality.unique())) for failure in failures]
     return [
         Card(
             label(modality, name),
-            rows["case"].nunique(),
+            of_object.cases_text if of_object else str(rows["case"].nunique()),
             sum(key.modality in (modality, NO_MODALITY) for key in failed),
             len(
                 {
@@ -70,8 +84,10 @@ def make_cards(
                 }
             ),
             _facts(rows),
+            of_object.false_positives_text if of_object and of_object.is_absent_somewhere else "",
         )
         for (modality, name), rows in group_rows(images, ["modality", "class"])
+        for of_object in [presence.get((modality, name))]
     ]
 
 
@@ -85,7 +101,7 @@ def make_pair_cards(table: pd.DataFrame, pairs: Sequence[dict[str, Any]]) -> lis
                 if not str(row["class"]).isdecimal()
                 else f"Both images, label {row['class']}"
             ),
-            int(row["pairs"]),
+            str(row["pairs"]),
             0,
             0,
             _pair_facts(
@@ -119,7 +135,10 @@ def collect_spreads(
 
 def _facts(rows: pd.DataFrame) -> list[Fact]:
     by_metric = {
-        str(name): measured["value"] for name, measured in rows.groupby("metric", sort=False)
+        str(name): measured["value"].dropna()
+        if METRICS[str(name)].needs_reference  # nan: the reference lacks it, as the cases say
+        else measured["value"]
+        for name, measured in rows.groupby("metric", sort=False)
     }
     facts = [
         _fact(metric.name, by_metric[metric.name])
@@ -216,7 +235,7 @@ def _spread(row: pd.Series) -> Spread:
     return Spread(
         f"{mean} ± {std}",
         f"{median} ({low} to {high})",
-        _counts(int(row["infinite"]), int(row["undefined"])),
+        _counts(int(row["infinite"]), 0 if metric.needs_reference else int(row["undefined"])),
     )
 
 
