@@ -6,6 +6,7 @@ What is replaced here and why (nnU-Net 2.8.1):
 - `train_step`, `validation_step`: losses and pseudo Dice are per view, and there may be a second
   player.
 - `save_checkpoint`, `load_checkpoint`: one more entry in the same file.
+- `logger.local_logger`: draws its picture, and ours, only as often as that is cheap.
 - `perform_actual_validation`: the metrics of a pair are those of its marginal classes, not of its
   codes.
 """
@@ -64,11 +65,7 @@ from nnunet_liver_ext.trainers.phases import (
     plan_phases,
     shows_companion,
 )
-from nnunet_liver_ext.trainers.players import (
-    autocast,
-    losses_to_numbers,
-    make_optimizer,
-)
+from nnunet_liver_ext.trainers.players import autocast, losses_to_numbers, make_optimizer
 from nnunet_liver_ext.trainers.processes import (
     check_ranks,
     draw_seed,
@@ -122,6 +119,9 @@ class LiverTrainer(nnUNetTrainer):
         self.seed = draw_seed() if recipe.seed is None else recipe.seed
         self._best_ema: float | None = None
         self.history: progress.History = {}
+        self.logger.local_logger = progress.SparingLogger(
+            lambda picture: progress.draw(self.history, picture, self.phases)
+        )
         self.loaded_checkpoint = "checkpoint_final.pth"
         self.objective: Objective
         self.examined = 0
@@ -347,9 +347,6 @@ class LiverTrainer(nnUNetTrainer):
         no_score = self._best_ema is not None and math.isnan(self._best_ema)
         if no_score or epoch == last_phase.first - 1:
             self._best_ema = None
-        if self.local_rank == 0:
-            picture = Path(self.output_folder) / "progress_modalities.png"
-            progress.draw(self.history, picture, self.phases)
 
     def _record(self, name: str, value: float) -> None:
         progress.record(self.history, name, value, self.current_epoch)
@@ -387,6 +384,8 @@ class LiverTrainer(nnUNetTrainer):
     def on_train_end(self) -> None:
         if self.recipe.keep == "best":
             self.kept_best = keep_best_state(self, has_score=self._best_ema is not None)
+        if self.local_rank == 0:
+            self.logger.local_logger.draw_news(self.output_folder)
         super().on_train_end()
         # the same weights, whatever training was continued from
         self.loaded_checkpoint = "checkpoint_final.pth"

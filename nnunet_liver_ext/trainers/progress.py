@@ -7,14 +7,20 @@ plot to the shortest).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.trainers.phases import IN_WORDS, Phase
 
 SHADES = ("#eef3fa", "#faf3e6", "#eef7ee")
+
+SHARE_OF_TIME = 0.05
+"""Pictures are not drawn again before they have cost less than this share of the time."""
 
 History = dict[str, list[float]]
 """One value per epoch for each name; names are "group: curve"."""
@@ -44,6 +50,40 @@ def draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[Ph
         "default"
     ):  # nnU-Net sets seaborn's large fonts for everything that is drawn after its plot
         _draw(history, path, phases if len(phases) > 1 else ())
+
+
+class SparingLogger(LocalLogger):
+    """nnU-Net's record of a training; it draws its picture, and ours, only as often as is cheap.
+
+    nnU-Net draws after every epoch; where an epoch takes a second, that is most of the time.
+    """
+
+    def __init__(self, draw_ours: Callable[[Path], None]) -> None:
+        """
+        Args:
+            draw_ours: writes our picture to the path that it is given.
+        """
+        super().__init__()
+        self._draw_ours = draw_ours
+        self._not_before_s = -math.inf
+        self._has_news = False
+
+    def plot_progress_png(self, output_folder: str) -> None:
+        """Draws the pictures if it is time for it; `draw_news` draws what was left out."""
+        self._has_news = True
+        if time.monotonic() >= self._not_before_s:
+            self.draw_news(output_folder)
+
+    def draw_news(self, output_folder: str) -> None:
+        """Draws the pictures if something has been recorded since they were drawn."""
+        if not self._has_news:
+            return
+        begun = time.monotonic()
+        super().plot_progress_png(output_folder)
+        self._draw_ours(Path(output_folder) / "progress_modalities.png")
+        ended = time.monotonic()
+        self._not_before_s = ended + (ended - begun) * (1 / SHARE_OF_TIME - 1)
+        self._has_news = False
 
 
 def _draw(history: Mapping[str, Sequence[float]], path: Path, phases: Sequence[Phase]) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 
 from nnunet_liver_ext.trainers.objectives.cooperation import Similarity
 from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, IN_WORDS, SEGMENTOR, Phase
-from nnunet_liver_ext.trainers.progress import History, draw, record
+from nnunet_liver_ext.trainers.progress import History, SparingLogger, draw, record
 from nnunet_liver_ext.trainers.scores import mean_of_figures
 from tests.training import make_trainer, run_epochs
 
@@ -200,3 +201,44 @@ def test_the_verdict_on_the_registor_is_in_the_log(nnunet_root: Path, tmp_path: 
     best = trainer.history["Dice of annotations (mean over patches): D_S"]
     assert len(best) == 2
     assert 0 < best[1] <= 1
+
+
+def test_pictures_are_drawn_only_as_often_as_they_are_cheap(tmp_path: Path, monkeypatch):
+    """Each takes 2 s of a clock here: 38 s must pass before the next, so that it is a twentieth."""
+    clock, drawn = [100.0], []
+
+    def draw_slowly(*_: Any) -> None:
+        clock[0] += 1
+        drawn.append(clock[0])
+
+    monkeypatch.setattr("nnunet_liver_ext.trainers.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", draw_slowly)
+    logger = SparingLogger(draw_slowly)
+    logger.draw_news(str(tmp_path))
+    assert not drawn  # nothing has been recorded
+    logger.plot_progress_png(str(tmp_path))
+    assert drawn == [101.0, 102.0]
+    for _ in range(4):
+        clock[0] += 9
+        logger.plot_progress_png(str(tmp_path))
+    assert drawn == [101.0, 102.0]  # 36 s later
+    clock[0] += 2
+    logger.plot_progress_png(str(tmp_path))
+    assert drawn == [101.0, 102.0, 141.0, 142.0]
+    logger.draw_news(str(tmp_path))
+    assert len(drawn) == 4
+    clock[0] += 1
+    logger.plot_progress_png(str(tmp_path))
+    logger.draw_news(str(tmp_path))
+    assert len(drawn) == 6
+
+
+def test_the_pictures_show_the_last_epoch_when_the_training_ends(
+    nnunet_root: Path, tmp_path: Path, monkeypatch
+):
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", remembering(figures))
+    trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput")
+    run_epochs(trainer, 4, end=True)
+    assert len(figures) == 4  # both pictures after the first epoch and at the end
+    assert {len(line.get_xdata()) for line in figures[-1].axes[0].lines} == {4}
