@@ -15,6 +15,7 @@ from filelock import FileLock
 os.environ.setdefault("nnUNet_def_n_proc", "2")
 os.environ.setdefault("nnUNet_n_proc_DA", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("MATPLOTLIBRC", str(Path(__file__).with_name("matplotlibrc")))
 
 DATASET = "Dataset501_Blobs"
 PREREGISTERED = "Dataset502_Preregistered"
