@@ -4,6 +4,7 @@ tools."""
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -138,9 +139,14 @@ def point_to(root: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def make_datasets(root: Path) -> None:
-    """The three datasets, planned and preprocessed by nnU-Net's own tools."""
+    """The three datasets, planned and preprocessed by nnU-Net's own tools.
+
+    nnU-Net's processes are forked here: each new one would spend ten seconds on imports.
+    """
     with pytest.MonkeyPatch.context() as patch:
         point_to(root, patch)
+        forked = multiprocessing.get_context("fork")
+        patch.setattr(multiprocessing, "get_context", lambda method=None: forked)
         write_raw_dataset(root / "raw" / DATASET)
         write_raw_dataset(root / "raw" / PREREGISTERED, preregistered=True)
         write_tumour_dataset(root / "raw" / TUMOURS)

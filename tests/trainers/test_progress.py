@@ -160,7 +160,7 @@ def test_what_a_training_tells_of_its_companion(
     trainer = make_trainer(
         nnunet_root, tmp_path, name, num_epochs=3, num_val_iterations_per_epoch=3
     )
-    run_epochs(trainer, 3)
+    run_epochs(trainer, 3, end=True)
     for group, labels in groups.items():
         found = {
             key.partition(": ")[2]: value
