@@ -133,7 +133,8 @@ def lesions(
 
     The border is the liver without its erosion in the slices, by 3 mm with the paper's 7 x 7
     kernel. Lesions are opened there with a 3 x 3 kernel. The paper's voxels are 1 mm wide;
-    elsewhere the nearest odd numbers of voxels are taken.
+    elsewhere the nearest odd numbers of voxels are taken, 3 at least. prediction.json has those of
+    each case, in voxels and in mm.
     """
     from nnunet_liver_ext.postprocessing.border_lesions import Kernels
     from nnunet_liver_ext.postprocessing.border_lesions_folder import postprocess_folder

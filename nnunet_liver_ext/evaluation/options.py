@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.metrics import ROUNDING_MM
 from nnunet_liver_ext.evaluation.surface import Convention
 from nnunet_liver_ext.transform_classes import TRANSFORMS, Transforms
 
@@ -85,6 +87,27 @@ class Options:
     def wants(self, what: str) -> bool:
         """Whether one of `SELECTABLE` is measured."""
         return not self.only or what in self.only
+
+    def notes_below_a_voxel(self, spacing_mm: Sequence[float], *, fat: bool) -> list[str]:
+        """Which lengths are smaller than the distance of any two voxels, and so change nothing.
+
+        Args:
+            spacing_mm: distance of neighbouring voxels along each axis.
+            fat: whether the fat fraction is measured.
+        """
+        nearest_mm = min(spacing_mm)
+        notes = []
+        if self.wants("surface") and 0 < self.tolerance_mm < nearest_mm - ROUNDING_MM:
+            notes.append(
+                f"the tolerance of {self.tolerance_mm:g} mm is below the smallest distance of"
+                f" voxels ({nearest_mm:g} mm): the surface Dice counts border voxels that coincide."
+            )
+        if fat and 0 < self.fat_margin_mm < nearest_mm - ROUNDING_MM:
+            notes.append(
+                f"the margin of {self.fat_margin_mm:g} mm is below the smallest distance of"
+                f" voxels ({nearest_mm:g} mm): the fat fraction leaves nothing out."
+            )
+        return notes
 
     def to_json(self) -> dict[str, Any]:
         """The options as results.json has them."""

@@ -26,7 +26,9 @@ from nnunet_liver_ext.inference.study_prediction import (
     StudyPrediction,
     StudyPredictor,
 )
-from nnunet_liver_ext.space.images import write_image
+from nnunet_liver_ext.postprocessing.border_lesions import PAPER
+from nnunet_liver_ext.postprocessing.border_lesions_folder import record_kernels
+from nnunet_liver_ext.space.images import Grid, write_image
 from nnunet_liver_ext.studies.file_names import deformation_files
 from nnunet_liver_ext.studies.study import Study
 
@@ -46,7 +48,8 @@ def predict_studies(
     onto T2, and NAME_T1_on_T2.nii.gz, the T1 mask moved so (`inference.pair_deformation`).
 
     A tumour model needs an organ mask: `Study.masks["liver"]`, or `organ_model` finds it
-    (liver/NAME.nii.gz). Lesions are then restricted to the organ (`postprocessing.border_lesions`).
+    (liver/NAME.nii.gz). Lesions are then restricted to the organ (`postprocessing.border_lesions`);
+    prediction.json says how wide the kernels were.
 
     Studies of which all is there already are left alone unless `overwrite`, so an interrupted run
     continues. The next study is read while one is predicted.
@@ -157,7 +160,11 @@ def _write(
         if probabilities:
             with atomic_write(out / f"{stem}.npz") as unfinished:
                 np.savez_compressed(unfinished, probabilities=prediction.probabilities[modality])
-        write_image(prediction.masks[modality], out / f"{stem}.nii.gz")
+        mask = prediction.masks[modality]
+        if ensemble.restricts_lesions:
+            in_plane_mm = Grid.from_image(mask).spacing_mm[1:]
+            record_kernels(out, stem, PAPER.at(in_plane_mm), in_plane_mm)
+        write_image(mask, out / f"{stem}.nii.gz")
 
 
 def _is_done(ensemble: Ensemble, study: Study, out: Path, probabilities: bool) -> bool:

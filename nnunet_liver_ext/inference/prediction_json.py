@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
+from nnunet_liver_ext.postprocessing.border_lesions_folder import KERNELS_KEY
 
 FILE_NAME = "prediction.json"
 MISSING_IN_EARLIER_VERSIONS: Mapping[str, Any] = {"postprocessing": []}
@@ -27,14 +28,15 @@ def describe_predictions(
     path = out / FILE_NAME
     added = {key: value for key, value in MISSING_IN_EARLIER_VERSIONS.items() if key in description}
     before = added | read_json(path) if path.exists() else description
-    if not overwrite and before != description:
+    kernels = {key: before[key] for key in (KERNELS_KEY,) if key in before and not overwrite}
+    if not overwrite and before != {**description, **kernels}:
         raise InputError(
             f"{out}: holds predictions of another model, of other studies or with other options;"
             " choose another folder, or replace them with --overwrite."
         )
     labels = {name: label for label, name in enumerate(class_names)}
     for target, content in (
-        (path, description),
+        (path, {**description, **kernels}),
         (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"}),
     ):
         with atomic_write(target) as unfinished:

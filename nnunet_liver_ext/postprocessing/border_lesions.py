@@ -10,8 +10,9 @@ only. Opening just the part of a tumour that lies in the border would cut the ri
 reach into it from inside. An opening only takes away, so nothing appears.
 
 Kernels are squares in the slices, the array's first axis; they are in voxels, which measured 1 mm
-in the paper. Outside the image there is neither liver nor lesion: a liver that touches the image's
-edge has its border there.
+in the paper. Other voxels get about the same in mm, but no square has less than 3 voxels: a smaller
+one would change nothing. Outside the image there is neither liver nor lesion: a liver that touches
+the image's edge has its border there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from scipy import ndimage
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.masks import bounding_box
+
+SMALLEST = 3
+"""Voxels: the smallest square that changes anything."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,27 @@ class Kernels:
     def at(self, spacing_mm: Sequence[float]) -> Kernels:
         """About as wide in mm for other voxels than those of 1 mm: the nearest odd numbers.
 
+        They are 3 or more, so that something is done where voxels are wide; 1 stays 1.
+
         Args:
             spacing_mm: of the slices' two axes.
         """
         mm = sum(spacing_mm) / len(spacing_mm)
         return Kernels(
             *(
-                2 * round((side / mm - 1) / 2) + 1 if side > mm else 1
+                max(SMALLEST, 2 * round((side / mm - 1) / 2) + 1) if side > 1 else 1
                 for side in (self.border, self.opening)
             )
         )
+
+    def describe(self, spacing_mm: Sequence[float]) -> dict[str, Any]:
+        """Their sides in voxels, and in mm along both axes of slices with this spacing."""
+        return {
+            "border_voxels": self.border,
+            "border_mm": [round(self.border * mm, 3) for mm in spacing_mm],
+            "opening_voxels": self.opening,
+            "opening_mm": [round(self.opening * mm, 3) for mm in spacing_mm],
+        }
 
 
 PAPER = Kernels()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from nnunet_liver_ext.postprocessing.border_lesions import (
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, stem, write_image
 from nnunet_liver_ext.studies.file_names import ListedFolder
 
+KERNELS_KEY = "lesion_kernels"
+"""Of prediction.json: the kernels of each case."""
 ORGAN_NAMES = ("liver",)
 """Classes of a dataset.json that are no lesions."""
 FAILURES = (InputError, OSError, RuntimeError, MemoryError)
@@ -88,7 +91,7 @@ def postprocess_folder(
     Args:
         predictions: folder of label maps, NAME.nii.gz.
         out: folder for the same file names; gets dataset.json, and prediction.json that says what
-            was done.
+            was done, and with which kernels in each case.
         liver: folder of liver masks, or the liver's values in the predictions, lesions included.
         classes: lesions by name; by default all classes of the predictions' dataset.json but the
             liver.
@@ -135,8 +138,27 @@ def _postprocess(
     after = postprocess_label_map(
         before, liver, list(classes.values()), kernels=in_voxels, becomes=becomes
     )
+    record_kernels(out, stem(file), in_voxels, grid.spacing_mm[1:])
     write_image(image_like(after, grid), out / file.name)
     return not np.array_equal(before, after)
+
+
+def record_kernels(out: Path, case: str, kernels: Kernels, spacing_mm: Sequence[float]) -> None:
+    """Adds to prediction.json of a folder how wide a case's kernels were, in voxels and in mm.
+
+    Args:
+        out: the folder.
+        case: the name of its label map.
+        kernels: in voxels of the label map.
+        spacing_mm: of its slices' two axes.
+    """
+    path = out / "prediction.json"
+    content = _read_json(path)
+    of_cases = content.get(KERNELS_KEY, {}) | {case: kernels.describe(spacing_mm)}
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(
+            json.dumps(content | {KERNELS_KEY: of_cases}, indent=2), encoding="utf-8"
+        )
 
 
 def _files(predictions: Path, out: Path) -> list[Path]:
@@ -213,15 +235,20 @@ def _describe_results(
         InputError: `out` holds results of other options, and `overwrite` is False.
     """
     content = {**_read_json(predictions / "prediction.json"), "lesion_postprocessing": how}
+    content.pop(KERNELS_KEY, None)
     target = out / "prediction.json"
     there = any((out / file.name).exists() for file in files)
-    if there and not overwrite and _read_json(target) != content:
+    before = _read_json(target)
+    kernels = before.pop(KERNELS_KEY, {})
+    if there and not overwrite and before != content:
         raise InputError(
             f"{out}: holds label maps of other predictions or with other options; choose another"
             " folder, or replace them with --overwrite."
         )
     with atomic_write(target) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        unfinished.write_text(
+            json.dumps(content | {KERNELS_KEY: kernels}, indent=2), encoding="utf-8"
+        )
     if (predictions / "dataset.json").is_file():
         with atomic_write(out / "dataset.json") as unfinished:
             shutil.copyfile(predictions / "dataset.json", unfinished)

@@ -52,7 +52,7 @@ from nnunet_liver_ext.trainers.final_validation import (
 )
 from nnunet_liver_ext.trainers.game import Game, build_voxel_loss, objective_setup
 from nnunet_liver_ext.trainers.kept_state import keep_best_state
-from nnunet_liver_ext.trainers.make_game import make_game
+from nnunet_liver_ext.trainers.make_game import describe_organ_dilation, make_game
 from nnunet_liver_ext.trainers.objectives import OBJECTIVES, Objective, VoxelLoss
 from nnunet_liver_ext.trainers.objectives.views import View
 from nnunet_liver_ext.trainers.overrides import resolve
@@ -164,6 +164,8 @@ class LiverTrainer(nnUNetTrainer):
         if self.device.type == "cpu":
             respect_omp_num_threads()
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
+        if where_loss_counts := describe_organ_dilation(self):
+            self.print_to_log_file(where_loss_counts)
         seed_everything(self.seed, INITIALISATION)
         super().initialize()
         setup = objective_setup(

@@ -46,11 +46,30 @@ def make_game(trainer: LiverTrainer) -> Game:
 
 def find_annotations(trainer: LiverTrainer, cases: Sequence[str]) -> Annotations:
     """What of a batch of these cases is annotated."""
-    of_images, dilation = None, None
+    of_images = None
     if trainer.pair is not None:
         of_images = trainer.incomplete.availability(cases, trainer.pair.modalities)
+    return Annotations(of_images, trainer.organ is not None, _organ_dilation(trainer))
+
+
+def describe_organ_dilation(trainer: LiverTrainer) -> str:
+    """Where the voxel loss counts, for the log; empty if that is everywhere.
+
+    It warns where the dilation is less than half a voxel along every axis.
+    """
+    radius_mm, dilation = trainer.recipe.organ_dilation_mm, _organ_dilation(trainer)
+    if dilation is None or trainer.organ is None:
+        return ""
+    where = (
+        f"the voxel loss counts within the {trainer.organ.name} mask dilated by {radius_mm:g} mm,"
+        f" which is {' x '.join(map(str, dilation))} voxels"
+    )
+    return f"WARNING: {where}: nothing." if radius_mm and not any(dilation) else f"{where}."
+
+
+def _organ_dilation(trainer: LiverTrainer) -> tuple[int, ...] | None:
+    """Voxels along each axis of a patch; None where the loss counts everywhere."""
     radius_mm, configuration = trainer.recipe.organ_dilation_mm, trainer.configuration_manager
-    if trainer.organ is not None and radius_mm is not None:
-        dims = len(configuration.patch_size)
-        dilation = dilation_in_voxels(radius_mm, configuration.spacing, dims)
-    return Annotations(of_images, trainer.organ is not None, dilation)
+    if trainer.organ is None or radius_mm is None:
+        return None
+    return dilation_in_voxels(radius_mm, configuration.spacing, len(configuration.patch_size))

@@ -330,8 +330,8 @@ HANSCH_2022 = Protocol(
         Deviation(
             "post-processing",
             "liver mask, 7 x 7 border, 3 x 3 opening",
-            "the same in mm, the nearest odd numbers of voxels (nnunet_liver predict, or"
-            " postprocess lesions)",
+            "the same in mm, the nearest odd numbers of voxels, 3 at least (nnunet_liver predict,"
+            " or postprocess lesions)",
         ),
         Deviation(
             "models",

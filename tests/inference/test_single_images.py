@@ -16,11 +16,12 @@ from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.native_grids import prepare_study
 from nnunet_liver_ext.inference.predict import predict_studies
-from nnunet_liver_ext.postprocessing.border_lesions import postprocess_lesions
+from nnunet_liver_ext.postprocessing.border_lesions import Kernels, postprocess_lesions
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, write_image
 from nnunet_liver_ext.studies.study import Study
 
 GRID = Grid((30, 28, 10), (1.2, 1.3, 4.0), (5.0, -3.0, 2.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+WIDE = Grid(GRID.size, (1.5, 2.0, 3.0), GRID.origin, GRID.direction)
 LIVER, TUMOUR = 100.0, 300.0
 
 
@@ -36,7 +37,8 @@ class Threshold:
         self, channels: np.ndarray, properties: dict, *_: Any
     ) -> tuple[None, np.ndarray]:
         self.seen = channels
-        assert properties["spacing"] == pytest.approx(GRID.spacing_mm)
+        grid = min((GRID, WIDE), key=lambda g: abs(g.spacing_mm[0] - properties["spacing"][0]))
+        assert properties["spacing"] == pytest.approx(grid.spacing_mm)
         inside = (channels[0] > self.value).astype(np.float32)
         return None, np.stack([0.9 - 0.8 * inside, 0.1 + 0.8 * inside])
 
@@ -118,8 +120,37 @@ def test_lesions_are_restricted_to_the_liver(study: Study, tmp_path: Path):
     assert not found[4, 5, 15]
     assert not found[4, 1, 1]
     assert np.array_equal(tumours.predictor.seen, np.stack([image, liver]))  # type: ignore[attr-defined]
-    said = json.loads((tmp_path / "out" / "prediction.json").read_text())["postprocessing"]
-    assert said == ["lesions inside the organ mask, opened at its border"]
+    said = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert said["postprocessing"] == ["lesions inside the organ mask, opened at its border"]
+
+
+def test_the_kernels_of_each_study_are_written_and_stay_when_a_run_goes_on(tmp_path: Path):
+    """Voxels of 2 x 1.5 mm: 3 x 3 instead of the 1 x 1 that 3 mm would be rounded to."""
+    image, liver, _bright = scene()
+    studies = []
+    for name, grid in (("a", GRID), ("b", WIDE)):
+        write_image(image_like(image, grid), tmp_path / f"{name}.nii.gz")
+        write_image(image_like(liver, grid), tmp_path / f"{name}_liver_mask.nii.gz")
+        paths = tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_liver_mask.nii.gz"
+        studies.append(Study(name, name, {"MR": paths[0]}, {"liver": paths[1]}))
+    out = tmp_path / "out"
+    for known in (studies[:1], studies):
+        predict_studies(tumour_model(), known, out)
+    kernels = json.loads((out / "prediction.json").read_text())["lesion_kernels"]
+    spacing = GRID.spacing_mm[1:]
+    assert kernels == {
+        "a": Kernels().at(spacing).describe(spacing),
+        "b": {
+            "border_voxels": 5,
+            "border_mm": [10.0, 7.5],
+            "opening_voxels": 3,
+            "opening_mm": [6.0, 4.5],
+        },
+    }
+    assert not array(read_mask(out / "b.nii.gz"))[4, 5:7, 15].any()  # the spur
+    predict_studies(tumour_model(), studies[:1], out, overwrite=True)
+    kept = json.loads((out / "prediction.json").read_text())["lesion_kernels"]
+    assert kept == {"a": kernels["a"]}
 
 
 def test_a_liver_model_finds_the_mask(study: Study, tmp_path: Path):

@@ -159,6 +159,12 @@ def streaks() -> np.ndarray:
     return box(slice(8, 14), slice(8, 14)) | box(slice(6, 18), slice(2, 4))
 
 
+KERNELS_AT_1_MM = {
+    "border_voxels": 7,
+    "border_mm": [7.0, 7.0],
+    "opening_voxels": 3,
+    "opening_mm": [3.0, 3.0],
+}
 KEPT = box(slice(8, 14), slice(8, 14))
 
 
@@ -202,6 +208,7 @@ def test_a_folder_with_liver_masks(folders):
             "border_kernel": 7,
             "opening_kernel": 3,
         },
+        "lesion_kernels": dict.fromkeys(("a", "b"), KERNELS_AT_1_MM),
     }
 
 
@@ -357,10 +364,32 @@ def test_it_needs_no_torch():
 
 @pytest.mark.parametrize(
     ("mm", "expected"),
-    [(1.0, (7, 3)), (0.7, (9, 5)), (1.5, (5, 1)), (2.0, (3, 1)), (8.0, (1, 1)), (0.5, (13, 5))],
+    [(1.0, (7, 3)), (0.7, (9, 5)), (1.5, (5, 3)), (2.0, (3, 3)), (8.0, (3, 3)), (0.5, (13, 5))],
 )
 def test_kernels_are_about_as_wide_in_mm(mm: float, expected: tuple[int, int]):
-    """7 and 3 mm: the odd number of voxels that is nearest; a slice may have two spacings."""
+    """7 and 3 mm: the odd number of voxels that is nearest, 3 at least; a slice may have two
+    spacings."""
     found = Kernels().at((mm, mm))
     assert (found.border, found.opening) == expected
     assert Kernels().at((0.5, 1.5)) == Kernels()
+    assert Kernels(1, 1).at((mm, mm)) == Kernels(1, 1)  # nothing is asked for
+
+
+def test_wide_voxels_are_opened_too_and_the_kernels_are_written(folders):
+    """Of 1.5 x 1.25 mm; a line of one voxel at the liver's border went nowhere before."""
+    predictions, livers, out = folders
+    wide = Grid(GRID.size, (1.25, 1.5, 4.0), GRID.origin, GRID.direction)
+    thin = box(slice(6, 18), slice(2, 3))
+    write_image(image_like(KEPT | thin, wide), predictions / "a.nii.gz")
+    write_image(image_like(LIVER, wide), livers / "a.nii.gz")
+    assert postprocess_folder(predictions, out, livers) == 2
+    same(result(out, "a"), KEPT.astype(np.uint8))
+    assert json.loads((out / "prediction.json").read_text())["lesion_kernels"] == {
+        "a": {
+            "border_voxels": 5,
+            "border_mm": [7.5, 6.25],
+            "opening_voxels": 3,
+            "opening_mm": [4.5, 3.75],
+        },
+        "b": KERNELS_AT_1_MM,
+    }

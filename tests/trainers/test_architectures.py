@@ -237,3 +237,26 @@ def test_tumours_need_an_organ_mask(nnunet_root: Path, tmp_path: Path, monkeypat
         match=r"nnUNetTrainerLiverTumor needs an organ mask, but dataset.json of Dataset502",
     ):
         make_trainer(nnunet_root, tmp_path, "nnUNetTrainerLiverTumor")
+
+
+def test_the_log_says_how_many_voxels_the_organ_is_dilated_by(nnunet_root: Path, tmp_path: Path):
+    spacing = {"spacing": [4.0, 1.5, 1.5]}
+    for dilation_mm, line in (
+        (
+            4.0,
+            ": the voxel loss counts within the liver mask dilated by 4 mm, which is 1 x 3 x 3 v",
+        ),
+        (
+            0.7,
+            ": WARNING: the voxel loss counts within the liver mask dilated by 0.7 mm, which is 0",
+        ),
+    ):
+        trainer = make_trainer(
+            nnunet_root,
+            tmp_path,
+            "nnUNetTrainerLiverTumor",
+            {**TUMOUR, **spacing},
+            organ_dilation_mm=dilation_mm,
+        )
+        quietly(trainer.initialize)
+        assert line in Path(trainer.log_file).read_text()

@@ -70,6 +70,12 @@ class DixonReader(PlainReader):
                     f"{path}: nothing is left of the mask after a margin of {self.margin_mm:g} mm;"
                     " take a smaller one."
                 )
+            if np.array_equal(kept, inside) and inside.any():
+                raise InputError(
+                    f"{path}: a margin of {self.margin_mm:g} mm takes nothing off the mask, whose"
+                    f" voxels are {min(grid.spacing_mm[1:]):g} mm apart in a slice; take a larger"
+                    " one."
+                )
             values[inside & ~kept] = 0
         return image_like(values, grid)
 

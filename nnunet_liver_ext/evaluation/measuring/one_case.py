@@ -121,6 +121,7 @@ def _evaluate(case: CaseFiles, classes: Classes | None, options: Options) -> Cas
         and any(present[1].values())
     ):
         notes.append(NO_LABEL_IN_BOTH)
+    notes += options.notes_below_a_voxel(grid.spacing_mm, fat=around.fat_percent is not None)
     organ = _labels_of_organ(classes, options)
     values: Values = {}
     details: Details = {}

@@ -171,10 +171,16 @@ def test_another_margin_is_another_dataset(scans: Path, raw: Path):
     convert("dixon", scans, margin=0.0)
 
 
-def test_a_margin_that_leaves_nothing_is_refused(scans: Path, raw: Path):
+def test_a_margin_that_leaves_nothing_or_takes_nothing_is_refused(scans: Path, raw: Path):
     message = r"anna_mask\.nii\.gz: nothing is left of the mask after a margin of 5 mm"
     with pytest.raises(InputError, match=message):
         convert("dixon", scans, margin=5.0)
+    message = (
+        r"anna_mask\.nii\.gz: a margin of 0\.5 mm takes nothing off the mask, whose voxels are"
+        r" \S+ mm apart in a slice; take a larger one"
+    )
+    with pytest.raises(InputError, match=message):
+        convert("dixon", scans, margin=0.5)
     with pytest.raises(InputError, match="0 or more, not -1"):
         DATASET.adapt_to({"margin": -1.0})
 

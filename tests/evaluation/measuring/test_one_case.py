@@ -63,6 +63,16 @@ def test_every_number_of_a_shifted_block(tmp_path, put):
     assert 0 < values["surface_dice"] < 1
 
 
+def test_a_tolerance_below_a_voxel_is_noted(tmp_path, put):
+    for side in ("predictions", "references"):
+        put(f"{side}/P001_T1", block())
+    found = match_references(tmp_path / "predictions", tmp_path / "references")
+    (case,) = found.cases
+    (note,) = evaluate_case(case, found.classes, Options(tolerance_mm=0.01)).notes
+    assert note.startswith("the tolerance of 0.01 mm is below the smallest distance of voxels")
+    assert only_result(tmp_path).notes == []
+
+
 def test_volume_difference_is_prediction_minus_reference(tmp_path, put):
     larger = block()
     larger[6, 3:11, 4:12] = 1  # a fifth slice
