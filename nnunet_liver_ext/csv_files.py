@@ -48,9 +48,9 @@ def read_csv(path: Path, *, short_rows: bool = False) -> CsvTable:
     for number, fields in filled.items():
         if len(fields) > len(columns) or (len(fields) < len(columns) and not short_rows):
             raise InputError(
-                f"{path}, row {number}: has {len(fields)} fields, the header has {len(columns)}; put"
-                " quotes around a cell with a comma, leave an empty cell for what is not there, and"
-                " end no row with a comma too many."
+                f"{path}, row {number}: has {len(fields)} fields, the header has {len(columns)};"
+                " put quotes around a cell with a comma, leave an empty cell for what is not there,"
+                " and end no row with a comma too many."
             )
     padding = [""] * len(columns)
     rows = {
