@@ -75,8 +75,12 @@ def plan_dataset(
     if numbers:
         _check_recipe_numbers(numbers)
     raw = dataset_folder(dataset, "raw")
-    path = plans_file(dataset, plans_name or default_plans_name(architecture, protocol))
     dataset_json = _read_json(raw / "dataset.json")
+    if dataset_json.get("numTraining") == 0:
+        raise InputError(
+            f"{raw}: is an inference set, without a case to train on: none has a mask."
+        )
+    path = plans_file(dataset, plans_name or default_plans_name(architecture, protocol))
     request = resolve_request(
         dataset_json,
         architecture=architecture,

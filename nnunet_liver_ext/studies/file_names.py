@@ -1,8 +1,8 @@
 """The files that a folder or a CSV names, listed once, and the one rule for what names say.
 
 CASE_T1 is the image T1 of CASE, whatever its capitals; where channels are numbered, as nnU-Net does
-it, so is CASE_0000. NAME_mask, NAME_seg and NAME_label are masks. What is a study, a prediction or
-an image for a picture is chosen from the list by those who need it.
+it, so is CASE_0000. Which names are masks' is the business of `mask_names`. What is a study, a
+prediction or an image for a picture is chosen from the list by those who need it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from nnunet_liver_ext.csv_files import read_csv
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
+from nnunet_liver_ext.studies.mask_names import image_of_mask
+from nnunet_liver_ext.studies.study import LIVER
 
-MASK_SUFFIXES = ("_mask", "_seg", "_label")
 SLICE_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 
 
@@ -27,15 +28,6 @@ class ListedFile:
     path: Path
     name: str
     """Without the image ending."""
-
-    @property
-    def is_mask(self) -> bool:
-        return is_mask_name(self.name)
-
-    @property
-    def bare_name(self) -> str:
-        """The name without what says that it is a mask."""
-        return self.name[: self.name.rindex("_")] if self.is_mask else self.name
 
 
 class ListedFolder:
@@ -77,7 +69,7 @@ class ListedFolder:
             *self.files,
             *(file for study in self.study_folders for file in study.files_and_folders),
         ]
-        return any(split_name(file.bare_name, modalities, numbered=False)[1] for file in files)
+        return any(file.modality for file in name_files(files, modalities, numbered=False))
 
     @property
     def files_and_folders(self) -> list[ListedFile]:
@@ -140,6 +132,8 @@ class NamedFile:
     name: str
     """Without the image ending."""
     is_mask: bool
+    bare_name: str
+    """The name without what says that it is a mask."""
     case: str
     """The whole name, without what says that it is a mask, if there is no modality in it."""
     modality: str | None
@@ -148,16 +142,15 @@ class NamedFile:
 def name_files(
     files: Sequence[ListedFile], modalities: Sequence[str], *, numbered: bool
 ) -> list[NamedFile]:
-    """The files with their cases and modalities, as `split_name`."""
-    return [
-        NamedFile(
-            file.path,
-            file.name,
-            file.is_mask,
-            *split_name(file.bare_name, modalities, numbered=numbered),
-        )
-        for file in files
-    ]
+    """The files with their cases and modalities, as `image_of_mask` and `split_name`."""
+    numbers = [f"{channel:04d}" for channel in range(len(modalities) * numbered)]
+    named = []
+    for file in files:
+        image = image_of_mask(file.name, [*modalities, LIVER, *numbers])
+        bare_name = file.name if image is None else image
+        case, modality = split_name(bare_name, modalities, numbered=numbered)
+        named.append(NamedFile(file.path, file.name, image is not None, bare_name, case, modality))
+    return named
 
 
 def split_name(name: str, modalities: Sequence[str], *, numbered: bool) -> tuple[str, str | None]:
@@ -175,11 +168,6 @@ def split_name(name: str, modalities: Sequence[str], *, numbered: bool) -> tuple
             if whole.lower().endswith(ending.lower()):
                 return whole[: -len(ending)][1:], modality
     return name, None
-
-
-def is_mask_name(name: str) -> bool:
-    """Whether a name without file ending says that it is a mask: "anna_T1_mask"."""
-    return name.lower().endswith(MASK_SUFFIXES)
 
 
 def leave_out_deformations(

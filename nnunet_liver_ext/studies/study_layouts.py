@@ -14,28 +14,36 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.images import stem
 from nnunet_liver_ext.studies.file_names import (
     Files,
     ListedFile,
     ListedFolder,
+    NamedFile,
     StudyTable,
-    is_mask_name,
     list_files,
     name_files,
     split_name,
 )
+from nnunet_liver_ext.studies.mask_names import image_of_mask, looks_like_mask
 from nnunet_liver_ext.studies.study import LIVER, Study
+from nnunet_liver_ext.studies.table_columns import (
+    WHO,
+    bare_mask_columns,
+    columns_of_files,
+    find_columns,
+)
 
 IMAGE = "image"
 """What an only image may be called in a CSV, and in the sub-folder of its study."""
-OTHER_COLUMNS = ("patient", "study", "mask", f"{LIVER}_mask")
 
 
 def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> list[Study]:
     """Studies of a CSV or a folder, sorted by name.
 
     A CSV has the columns patient, study (or one of them) and for each modality t1, t1_mask, t2,
-    t2_mask, with paths relative to the CSV; empty cells are absent files. A folder holds
+    t2_mask, with paths relative to the CSV; empty cells are absent files. What else is a mask's
+    name is said by `mask_names`. A folder holds
     NAME_T1.nii.gz, NAME_T2.nii.gz, NAME_T1_mask.nii.gz, NAME_T2_mask.nii.gz side by side (any image
     ending), or nnU-Net's NAME_0000, NAME_0001, or a sub-folder for each study with T1, T2, T1_mask,
     T2_mask in it as files or DICOM folders. In folders each study is a patient of its own.
@@ -45,7 +53,8 @@ def read_studies(path: Path, *, modalities: Sequence[str] = ("T1", "T2")) -> lis
         modalities: names of image 1 and image 2.
 
     Raises:
-        InputError: nothing there, missing columns or files, or two studies with one name.
+        InputError: nothing there, missing columns or files, a column or file that looks like a
+            mask's and is none of these, or two studies with one name.
     """
     return _select_pairs(list_files(path), modalities)
 
@@ -66,8 +75,8 @@ def read_image_studies(path: Path, *, modalities: Sequence[str]) -> list[Study]:
         modalities: names of the channels.
 
     Raises:
-        InputError: nothing there, missing columns or files, a mask without an image, or two studies
-            with one name.
+        InputError: nothing there, missing columns or files, a mask without an image, a column or
+            file that looks like a mask's and is none of these, or two studies with one name.
     """
     return _select_images(list_files(path), modalities)
 
@@ -75,8 +84,8 @@ def read_image_studies(path: Path, *, modalities: Sequence[str]) -> list[Study]:
 def select_studies(files: Files, modalities: Sequence[str]) -> tuple[list[Study], bool]:
     """The studies among the files, and whether they are single images rather than pairs.
 
-    A CSV with a column `mask`, and a folder in which nothing is named T1 or T2, are of single
-    images.
+    A CSV with a column `mask` (or `seg`, `label`), and a folder in which nothing is named T1 or T2,
+    are of single images.
 
     Args:
         files: a folder, or a CSV.
@@ -93,8 +102,7 @@ def select_studies(files: Files, modalities: Sequence[str]) -> tuple[list[Study]
 def _select_pairs(files: Files, modalities: Sequence[str]) -> list[Study]:
     if isinstance(files, StudyTable):
         images = {name.lower(): name for name in modalities}
-        masks = {f"{column}_mask": name for column, name in images.items()}
-        studies = _studies_of_table(files, images, masks)
+        studies = _studies_of_table(files, images, owners=images)
     else:
         studies = _pairs_of_folder(files, modalities)
     expected = (
@@ -108,8 +116,9 @@ def _select_images(files: Files, modalities: Sequence[str]) -> list[Study]:
     columns = {name.lower(): name for name in modalities}
     if isinstance(files, StudyTable):
         images = columns | ({IMAGE: modalities[0]} if len(modalities) == 1 else {})
-        masks = {"mask": modalities[0], f"{LIVER}_mask": LIVER}
-        studies = _studies_of_table(files, images, masks)
+        first = [name for name, modality in images.items() if modality == modalities[0]]
+        owners = dict.fromkeys(["", *first], modalities[0]) | {LIVER: LIVER}
+        studies = _studies_of_table(files, images, owners)
     else:
         studies = _images_of_folder(files, modalities)
     expected = (
@@ -122,8 +131,8 @@ def _select_images(files: Files, modalities: Sequence[str]) -> list[Study]:
 def _channels_of_single_images(files: Files, modalities: Sequence[str]) -> tuple[str, ...]:
     """The channels of single images; none for pairs."""
     if isinstance(files, StudyTable):
-        columns = [column for column in files.columns if column and column not in OTHER_COLUMNS]
-        return tuple(columns) if "mask" in files.columns else ()
+        channels = (column for column in columns_of_files(files) if column not in WHO)
+        return tuple(channels) if bare_mask_columns(files) else ()
     return () if files.names_modality(modalities) else (IMAGE,)
 
 
@@ -138,40 +147,24 @@ def _sort(studies: Sequence[Study], path: Path, expected: str) -> list[Study]:
 
 
 def _studies_of_table(
-    table: StudyTable, images: Mapping[str, str], masks: Mapping[str, str]
+    table: StudyTable, images: Mapping[str, str], owners: Mapping[str, str]
 ) -> list[Study]:
     """The study of each row; files are relative to the CSV.
 
     Args:
         table: the CSV.
         images: modality by column (small letters).
-        masks: key in `Study.masks` by column.
+        owners: key in `Study.masks` by what a mask's column is of, see `find_columns`.
 
     Raises:
-        InputError: there is no column of patients or images, a column's name is nearly one of
-            these, or a row has no patient, no image, or names a file that does not exist.
+        InputError: as `find_columns`, or a row has no patient, no image, or names a file that does
+            not exist.
     """
-    _check_columns(table, images, masks)
+    columns = find_columns(table, images, owners)
     return [
-        _study_of_row(table.path, number, row, images, masks) for number, row in table.rows.items()
+        _study_of_row(table.path, number, row, columns.images, columns.masks)
+        for number, row in table.rows.items()
     ]
-
-
-def _check_columns(table: StudyTable, images: Mapping[str, str], masks: Mapping[str, str]) -> None:
-    """Other columns may be there, but a mistyped one would silently leave out files."""
-    if not {"patient", "study"} & set(table.columns):
-        raise InputError(
-            f"{table.path}: has neither a column patient nor study (found"
-            f" {', '.join(table.columns)})."
-        )
-    if not set(images) & set(table.columns):
-        raise InputError(f"{table.path}: has no image column; expected {' and '.join(images)}.")
-    known = ["patient", "study", *images, *masks]
-    letters = {re.sub(r"[^a-z0-9]", "", column): column for column in known}
-    for column in table.columns:
-        meant = letters.get(re.sub(r"[^a-z0-9]", "", column))
-        if column not in known and meant is not None:
-            raise InputError(f"{table.path}: the column {column!r} is probably {meant}; rename it.")
 
 
 def _study_of_row(
@@ -189,6 +182,9 @@ def _study_of_row(
     image_files = _files_of_row(path.parent, where, row, images)
     if not image_files:
         raise InputError(f"{where}: study {study} has no image.")
+    for file in image_files.values():
+        if image_of_mask(stem(file), [*images.values()]) is not None:
+            raise InputError(f"{where}: {file.name} is given as an image, but is named as a mask.")
     return Study(patient, study, image_files, _files_of_row(path.parent, where, row, masks))
 
 
@@ -215,8 +211,10 @@ def _pairs_of_folder(folder: ListedFolder, modalities: Sequence[str]) -> list[St
     alone is its name (T1.nii.gz).
 
     Raises:
-        InputError: a mask has no image, or two files are the same image's.
+        InputError: a mask has no image, or does not say of which it is, or two files are the same
+            image's.
     """
+    _refuse_folders_of_masks(folder)
     named = [("", file) for file in name_files(folder.files, modalities, numbered=True)]
     for inner in folder.study_folders:
         in_study = name_files(inner.files_and_folders, modalities, numbered=True)
@@ -225,6 +223,9 @@ def _pairs_of_folder(folder: ListedFolder, modalities: Sequence[str]) -> list[St
     masks: dict[tuple[Path, str], dict[str, Path]] = {}
     for in_folder, file in named:
         study = in_folder or file.case
+        is_of_pair = file.modality is not None and study != ""
+        if looks_like_mask(file.name) and not (file.is_mask and is_of_pair):
+            raise _odd_mask_error(file.path, f"NAME_{modalities[0]}_mask")
         if file.modality is not None and study:
             key = (file.path.parent, study)
             of_kind = (masks if file.is_mask else images).setdefault(key, {})
@@ -242,6 +243,7 @@ def _images_of_folder(folder: ListedFolder, modalities: Sequence[str]) -> list[S
     """
     if any(inner.path.name == "imagesTr" for inner in folder.folders):
         return _images_of_nnunet(folder, modalities)
+    _refuse_folders_of_masks(folder)
     in_folders = (
         _image_in(inner, modalities) for inner in folder.study_folders if not inner.is_series
     )
@@ -269,11 +271,12 @@ def _images_side_by_side(files: Sequence[ListedFile], modalities: Sequence[str])
     """NAME.nii.gz or NAME_CHANNEL.nii.gz, NAME_mask.nii.gz, NAME_liver_mask.nii.gz."""
     images: dict[str, dict[str, Path]] = {}
     masks: dict[str, Path] = {}
-    for file in files:
-        if file.is_mask:
-            _add_file(file.path, file.bare_name, masks, "mask")
     only = modalities[0] if len(modalities) == 1 else None
     for named in name_files(files, modalities, numbered=True):
+        if looks_like_mask(named.name) and not (named.is_mask and named.bare_name):
+            raise _odd_mask_error(named.path, "NAME_mask")
+        if named.is_mask:
+            _add_file(named.path, named.bare_name, masks, "mask")
         case, modality = named.case, named.modality or only
         if not case:  # side by side, a modality alone is the name of a case
             case, modality = named.name, only
@@ -310,14 +313,30 @@ def _image_in(folder: ListedFolder, modalities: Sequence[str]) -> Study:
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     for file in name_files(folder.files_and_series, modalities, numbered=True):
-        name = f"_{file.name}".lower()
-        if is_mask_name(name):
-            _add_file(file.path, LIVER if f"_{LIVER}_" in name else modalities[0], masks, "mask")
-        elif name == f"_{IMAGE}" and len(modalities) == 1:
+        if file.is_mask:
+            _add_file(file.path, _mask_key(file, modalities), masks, "mask")
+        elif looks_like_mask(file.name):
+            raise _odd_mask_error(file.path, "mask")
+        elif file.name.lower() == IMAGE and len(modalities) == 1:
             _add_file(file.path, modalities[0], images, "image")
         elif file.modality is not None:
             _add_file(file.path, file.modality, images, "image")
+    if masks and not images:
+        raise _no_image_error(next(iter(masks.values())), folder.path.name)
     return Study(folder.path.name, folder.path.name, images, masks)
+
+
+def _mask_key(file: NamedFile, modalities: Sequence[str]) -> str:
+    words = re.split("[_.-]", file.bare_name.lower())
+    return LIVER if LIVER in words else modalities[0]
+
+
+def _refuse_folders_of_masks(folder: ListedFolder) -> None:
+    """A folder of masks beside one of images is no layout that is read."""
+    for inner in folder.study_folders:
+        is_full = inner.files and not inner.is_series
+        if is_full and image_of_mask(inner.path.name) is not None:
+            raise _odd_mask_error(inner.path, "each file NAME_mask beside its image NAME")
 
 
 def _add_file(path: Path, key: str, files: dict[str, Path], kind: str) -> None:
@@ -325,6 +344,13 @@ def _add_file(path: Path, key: str, files: dict[str, Path], kind: str) -> None:
     if key in files:
         raise InputError(f"{path}: is a second {key} {kind} beside {files[key].name}; keep one.")
     files[key] = path
+
+
+def _odd_mask_error(path: Path, name: str) -> InputError:
+    return InputError(
+        f"{path}: looks like a mask, but whose it is cannot be told from its name; call it {name}"
+        " (or _seg, _label), and an image something else."
+    )
 
 
 def _no_image_error(mask: Path, study: str) -> InputError:

@@ -13,7 +13,7 @@ from nnunet_liver_ext import cli
 from nnunet_liver_ext.commands.convert import app
 from nnunet_liver_ext.dataset_conversion.datasets import ENTRIES
 from nnunet_liver_ext.dataset_json.manifest import Manifest
-from nnunet_liver_ext.errors import SomeCasesFailed
+from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.space.images import array, image_like, read_image, write_image
 from tests.dataset_conversion.conftest import T1_GRID, ball
 from tests.dataset_conversion.datasets.test_chaos_mr import write_examination
@@ -235,6 +235,24 @@ def test_incomplete_pairs_are_counted(raw: Path, tmp_path: Path, make_study):
         SomeCasesFailed, match="carl_2021: has no T1 mask; a complete pair needs T1 and T2"
     ):
         convert(*arguments, "--overwrite", "--only-complete")
+
+
+def test_a_dataset_without_any_mask_is_an_inference_set(raw: Path, tmp_path: Path, make_study):
+    arguments = ["pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "4,4,6"]
+    arguments += ["--folds", "2", "--processes", "1"]
+    make_study("anna", masks=False)
+    output = convert(*arguments)
+    assert "No study has a mask: it is an inference set (imagesTs)" in output
+    assert "nnunet_liver plan" not in output
+    planned = CliRunner().invoke(cli.app, ["plan", "-d", "501"])
+    assert isinstance(planned.exception, InputError)
+    assert "Dataset501_Liver: is an inference set" in str(planned.exception)
+    make_study("ben", seed=1)
+    make_study("carl", seed=2)
+    output = convert(*arguments, "--add")
+    assert "1 studies have no mask: anna_2021. They are in imagesTs." in output
+    assert "inference set" not in output
+    assert "Next: nnunet_liver plan -d 501" in output
 
 
 @pytest.mark.parametrize(

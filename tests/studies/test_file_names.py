@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_liver_ext.studies.file_names import ListedFolder, split_name
+from nnunet_liver_ext.studies.file_names import ListedFolder, name_files, split_name
 
 MODALITIES = ("T1", "T2")
 
@@ -34,7 +34,8 @@ def test_what_a_folder_lists(tmp_path: Path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     folder = ListedFolder(tmp_path)
-    assert [(file.name, file.bare_name, file.is_mask) for file in folder.files] == [
+    named = name_files(folder.files, MODALITIES, numbered=False)
+    assert [(file.name, file.bare_name, file.is_mask) for file in named] == [
         ("a_T1_mask", "a_T1", True),
         ("b", "b", False),
     ]

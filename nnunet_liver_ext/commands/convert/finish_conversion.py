@@ -37,6 +37,7 @@ def write(
     """
     from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
     from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
+    from nnunet_liver_ext.json_files import read_json
 
     given = {key: value for group in groups for key, value in group.arguments().items()}
     settings = ConversionSettings(**given | also)
@@ -44,7 +45,21 @@ def write(
     typer.echo(f"{len(studies)} studies: {folder}")
     if settings.layout == "pairs":
         _say_what_is_incomplete(studies, settings.modalities)
-    typer.echo(f"Next: nnunet_liver plan -d {output.dataset}")
+    _say_what_has_no_mask(studies)
+    if read_json(folder / "dataset.json")["numTraining"]:
+        typer.echo(f"Next: nnunet_liver plan -d {output.dataset}")
+    else:
+        typer.echo(
+            "No study has a mask: it is an inference set (imagesTs), there is nothing to train on."
+            " A trained model segments the same studies: nnunet_liver predict --help."
+        )
+
+
+def _say_what_has_no_mask(studies: Sequence[Study]) -> None:
+    """A mask that was not found must not go unnoticed."""
+    without = [study.name for study in studies if not study.is_labelled]
+    if without and len(without) < len(studies):
+        typer.echo(f"{len(without)} studies have no mask: {_first(without)}. They are in imagesTs.")
 
 
 def _say_what_is_incomplete(studies: Sequence[Study], modalities: Sequence[str]) -> None:
@@ -60,9 +75,13 @@ def _say_what_is_incomplete(studies: Sequence[Study], modalities: Sequence[str])
         (half, "both images, but one mask only"),
     ):
         if incomplete:
-            names = ", ".join(study.name for study in incomplete[:5])
-            more = ", ..." if len(incomplete) > 5 else ""
+            names = _first([study.name for study in incomplete])
             typer.echo(
-                f"{len(incomplete)} studies have {what}: {names}{more}. dataset.json lists"
-                " those to train on."
+                f"{len(incomplete)} studies have {what}: {names}. dataset.json lists those to"
+                " train on."
             )
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first five names."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

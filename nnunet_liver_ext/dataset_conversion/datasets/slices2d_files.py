@@ -12,7 +12,7 @@ from nnunet_liver_ext.dataset_conversion.folder_search import files_below
 from nnunet_liver_ext.dataset_conversion.single_slice_files import is_png
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import image_ending, stem
-from nnunet_liver_ext.studies.file_names import is_mask_name
+from nnunet_liver_ext.studies.mask_names import image_of_mask, looks_like_mask
 
 IMAGES, MASKS = ("images",), ("masks", "labels")
 """Names of folders, in small letters."""
@@ -99,9 +99,15 @@ def _locate(path: Path, root: Path) -> tuple[SlicePlace, bool]:
         ),
         None,
     )
-    is_mask = is_mask_name(name) if index is None else folders[index].lower() in MASKS
-    if is_mask and is_mask_name(name):
-        name = name[: name.rindex("_")]
+    image = image_of_mask(name)
+    is_mask = image is not None if index is None else folders[index].lower() in MASKS
+    if index is None and not is_mask and looks_like_mask(name):
+        raise InputError(
+            f"{path}: looks like a mask, but whose it is cannot be told from its name; call it"
+            " NAME_mask beside its image NAME, or an image something else."
+        )
+    if is_mask and image:
+        name = image
     if index is None:
         return SlicePlace("/".join(folders), (), name), is_mask
     return SlicePlace("/".join(folders[:index]), folders[index + 1 :], name), is_mask

@@ -29,6 +29,7 @@ from nnunet_liver_ext.studies.file_names import (
     list_files,
     name_files,
 )
+from nnunet_liver_ext.studies.mask_names import image_of_mask
 from nnunet_liver_ext.studies.study import LIVER, Study
 from nnunet_liver_ext.studies.study_layouts import select_studies
 
@@ -85,7 +86,7 @@ def find_references(path: Path, pair: PairLabels | None) -> LabelMaps:
         InputError: as `find_predictions` and `read_studies`, or no study has a mask.
     """
     files = list_files(path, "folder or CSV of references")
-    if isinstance(files, StudyTable) or _holds_studies(files):
+    if isinstance(files, StudyTable) or _holds_studies(files, modalities_of(pair)):
         return _select_masks_of_studies(files, pair)
     return _without_missing_masks(_select_label_maps(files, pair), describe_labels(path).incomplete)
 
@@ -104,7 +105,7 @@ def find_images(path: Path, modalities: tuple[str, ...]) -> dict[ImageKey, Path]
     """
     files = list_files(path, "folder or CSV of images")
     side_by_side = files.files if isinstance(files, ListedFolder) else []
-    side_by_side = [file for file in side_by_side if not file.is_mask]
+    side_by_side = [file for file in side_by_side if image_of_mask(file.name, modalities) is None]
     if side_by_side:
         images = _select_images(side_by_side, modalities)
     else:
@@ -145,16 +146,19 @@ def image_key(file: NamedFile) -> ImageKey:
     return ImageKey(file.name, NO_MODALITY)
 
 
-def _holds_studies(folder: ListedFolder) -> bool:
-    """Whether it is a folder of studies: with masks named so, or with nothing but sub-folders."""
+def _holds_studies(folder: ListedFolder, modalities: tuple[str, ...]) -> bool:
+    """Whether it is one of studies: with images and masks named so, or with sub-folders alone."""
     if folder.files:
-        return any(file.is_mask for file in folder.files)
+        files = name_files(folder.files, modalities, numbered=False)
+        return {file.is_mask for file in files} == {True, False}
     return bool(folder.folders)
 
 
 def _select_label_maps(folder: ListedFolder, pair: PairLabels | None) -> LabelMaps:
     modalities = modalities_of(pair)
     files = name_files(folder.files, modalities, numbered=False)
+    if all(file.is_mask and file.bare_name for file in files):  # then the names are their images'
+        files = [replace(file, name=file.bare_name, is_mask=False) for file in files]
     maps: dict[ImageKey, LabelMap] = {}
     for file in leave_out_deformations(files, modalities):
         for key, label_map in _label_maps_in(file, pair).items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.evaluate import evaluate
 from nnunet_liver_ext.evaluation.files.find_label_maps import (
     NO_MODALITY,
@@ -60,3 +61,17 @@ def test_predictions_of_an_ordinary_model_against_its_studies(tmp_path: Path, si
     table = evaluate(tmp_path / "masks", single, tmp_path / "out", Options(), processes=1)
     (dice,) = table[table.metric == "dice"].value
     assert dice == pytest.approx(7 / 8)
+
+
+def test_a_folder_of_masks_alone_is_named_as_its_images(tmp_path: Path, put):
+    for name in ("P001_T1_mask", "P001_mask_T2", "P002.seg"):
+        put(f"references/{name}", block())
+    maps = find_references(tmp_path / "references", None).maps
+    assert {str(key): label_map.path.name for key, label_map in maps.items()} == {
+        "P001 T1": "P001_T1_mask.nii.gz",
+        "P001 T2": "P001_mask_T2.nii.gz",
+        "P002": "P002.seg.nii.gz",
+    }
+    put("references/P003", block())
+    with pytest.raises(InputError, match=r"P002\.seg\.nii\.gz: looks like a mask"):
+        find_references(tmp_path / "references", None)
