@@ -55,7 +55,7 @@ def find_columns(
     masks = {
         column: owners[owner]
         for column in table.columns
-        if (owner := image_of_mask(column, [*filter(None, owners)])) in owners
+        if (owner := image_of_mask(column, [*filter(None, owners)])) is not None and owner in owners
     }
     names = {f"{owner}_mask" if owner else "mask": key for owner, key in owners.items()}
     known = {*WHO, *images, *masks}
