@@ -232,13 +232,21 @@ def _protocol(protocol: Any) -> str:
         + (", with a liver mask" if protocol.needs_organ_mask else ""),
         "trainers": ", ".join(protocol.trainers),
     }
-    numbers = ", ".join(
-        f"{key} {'null' if value is None else value}" for key, value in protocol.numbers.items()
+    before = "".join(
+        f"- edition {edition}: had {_list_numbers(numbers)}\n"
+        for edition, numbers in enumerate(protocol.before, 1)
     )
     rows = ([row.what, row.paper, row.ours, row.reason] for row in protocol.table)
     plan = "".join(f"- {key}: {value}\n" for key, value in planned.items())
     table = markdown_table(("", "paper", "ours", "reason, if another"), rows)
-    return f"### {protocol.name}\n\n{protocol.paper}.\n\n{plan}- recipe: {numbers}\n\n{table}"
+    plan += f"- recipe: {_list_numbers(protocol.numbers)}\n{before}"
+    return f"### {protocol.name}\n\n{protocol.paper}.\n\n{plan}\n{table}"
+
+
+def _list_numbers(numbers: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {'null' if value is None else value}" for key, value in numbers.items()
+    )
 
 
 def recipe() -> str:

@@ -6,8 +6,9 @@ the axes as (x, y, z), here they are (z, y, x). Where this deviates from the fig
 - It prints transposed convolutions of 2x2x2 in all four stages. They invert the poolings here
   (1x2x2 in the two finest stages): nothing else gives the published sizes, 72 x 236 x 236 in and 32
   x 52 x 52 out.
-- "SpatialDropout 0.25" stands beside four decoder stages; it is taken to follow each stage's
-  convolutions.
+- "SpatialDropout 0.25" stands between concatenation and convolutions in the four decoder stages. It
+  does with `dropout_before_convolutions`, which plans carry; without it dropout follows the
+  convolutions, as it did in plans from before the argument existed.
 - `padding="same"` is nnU-Net's way of using the same layers: padded convolutions, any size, deep
   supervision.
 
@@ -43,7 +44,7 @@ Its input is 72 x 380 x 380 voxels; a map of 16 features takes 0.7 GB in float32
 
 
 class AnisotropicUNet(SegmentationNetwork):
-    """Five stages; without arguments the paper's network, whose convolutions are unpadded.
+    """Five stages; `dropout_before_convolutions=True` alone makes it the paper's network.
 
     With padding="valid" a patch in training loses `margin` voxels on each side, and its size has to
     fit (`check_input` of `geometry`). In evaluation the network pads a volume with zeros and
@@ -75,6 +76,7 @@ class AnisotropicUNet(SegmentationNetwork):
         norm_op_kwargs: Mapping[str, Any] | None = None,
         dropout_op: type[nn.Module] | None = nn.Dropout3d,
         dropout_op_kwargs: Mapping[str, Any] | None = None,
+        dropout_before_convolutions: bool = False,
         nonlin: type[nn.Module] | None = nn.ReLU,
         nonlin_kwargs: Mapping[str, Any] | None = None,
         **unknown: Any,
@@ -85,6 +87,8 @@ class AnisotropicUNet(SegmentationNetwork):
             n_conv_per_stage: (1, ky, kx) convolutions of a stage, in the encoder and in the
                 decoder.
             dropout_op_kwargs: a dropout without them has the paper's p = 0.25.
+            dropout_before_convolutions: whether a decoder stage's dropout stands before its
+                convolutions, as in the paper, or behind them.
             others: as in nnU-Net's networks.
 
         Raises:
@@ -109,6 +113,7 @@ class AnisotropicUNet(SegmentationNetwork):
         self.encoder = nn.ModuleList(_encoder_blocks(style, self.stages, input_channels, padding))
         dropout = None if dropout_op is None else (dropout_op, dropout_op_kwargs or {"p": DROPOUT})
         self.decoder = _Decoder(style, self.stages, num_classes, padding, dropout, deep_supervision)
+        self.decoder.dropout_first = dropout_before_convolutions
         self.geometry = ValidGeometry(_axes(self.encoder, self.decoder.blocks, self.stages))
         if padding == "same":
             self.decoder.crops = None
@@ -175,13 +180,15 @@ class AnisotropicUNet(SegmentationNetwork):
 
 
 class _Decoder(Decoder):
-    """Transposed convolutions, concatenation, convolutions, dropout, and a head of 1x1x1.
+    """Transposed convolutions, concatenation, convolutions with dropout, and a head of 1x1x1.
 
     Lists go from fine to coarse.
     """
 
     crops: list[Size] | None
     """What is cut from each side of a stage's skip; None where nothing is."""
+    dropout_first: bool
+    """Whether dropout stands before a stage's convolutions or behind them."""
 
     def __init__(
         self,
@@ -218,7 +225,9 @@ class _Decoder(Decoder):
         for stage in reversed(range(len(self.blocks))):
             skip = skips[stage] if self.crops is None else crop(skips[stage], self.crops[stage])
             x = torch.cat([self.transposed[stage](x), skip], 1)
-            x = self.dropouts[stage](self.blocks[stage](x))
+            layers = [self.dropouts[stage], self.blocks[stage]]
+            for layer in layers if self.dropout_first else reversed(layers):
+                x = layer(x)
             if stage == 0 or (self.deep_supervision and stage < len(self.seg_layers)):
                 outputs.append(self.seg_layers[stage](x))
         return outputs[::-1]

@@ -48,6 +48,7 @@ def random_displacement(
     shift_mm: float = 10.0,
     bounds: Bounds = DEFAULT_BOUNDS,
     centre: Tensor | None = None,
+    shift_before: Tensor | None = None,
     device: torch.device | str = "cpu",
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -68,6 +69,9 @@ def random_displacement(
         bounds: within which the shift of the other transforms and the angle and stretch are
             uniform.
         centre: about which they turn, (B, D) in voxels; None: the middle of the grid.
+        shift_before: the shift that moves these masks, as they lie, onto others, (B, D)
+            in voxels. What is left of it after the drawn one is then within the bounds, too (where
+            it is no longer than twice those), so that a registor can find it. None: unknown.
         device: of the result; without a generator its global random state is used.
         generator: of that device.
     """
@@ -76,13 +80,16 @@ def random_displacement(
         if pitch is None:
             raise InputError("an elastic deformation needs the pitch of its control grid.")
         return _elastic_displacement(noise, size, spacing_mm, pitch, bend_mm, shift_mm)
-    shift_BD = _uniform_shift(noise, size, bounds)
+    shift_BD = _uniform_shift(noise, size, bounds, shift_before)
     if transforms == "translation":
         return _expand_to_grid(shift_BD, size)
     if transforms in ("rigid", "affine"):
         matrix_BDD = _random_matrix(noise, spacing_mm, bounds, stretches=transforms == "affine")
         middle = shift_BD.new_tensor([(n - 1) / 2 for n in size]).expand(batch, -1)
-        return affine_displacement(matrix_BDD, shift_BD, middle if centre is None else centre, size)
+        translation_BD = (matrix_BDD @ shift_BD[:, :, None])[:, :, 0]  # `centre` moves by -shift
+        return affine_displacement(
+            matrix_BDD, translation_BD, middle if centre is None else centre, size
+        )
     raise InputError(
         f"transforms is {transforms!r}, but there are only elastic, translation, rigid and affine."
     )
@@ -154,10 +161,16 @@ def _steepness(vectors_mm: Tensor, pitch_mm: Sequence[float]) -> Tensor:
     return total.amax(1).clamp(min=1e-6).view(-1, *[1] * (vectors_mm.ndim - 1))
 
 
-def _uniform_shift(noise: _Noise, size: Sequence[int], bounds: Bounds) -> Tensor:
-    """(B, D) in voxels."""
+def _uniform_shift(
+    noise: _Noise, size: Sequence[int], bounds: Bounds, before: Tensor | None
+) -> Tensor:
+    """(B, D) in voxels: no longer than the bounds, nor is what is left of the shift `before`."""
     uniform = noise.uniform(len(size))
-    return uniform * uniform.new_tensor(bounds.max_shift_in(size))
+    longest = uniform.new_tensor(bounds.max_shift_in(size))
+    if before is None:
+        return uniform * longest
+    middle = (before / 2).clamp(-longest, longest)
+    return middle + uniform * (longest - middle.abs())
 
 
 def _random_matrix(

@@ -95,7 +95,12 @@ def _anisotropic_arguments(
     else:
         strides, kernels = anisotropic_topology(spacing_mm, size)
         features = doubling_features(len(strides))
-    return {"padding": padding, **_stages(strides, features), "kernel_sizes": kernels}
+    return {
+        "padding": padding,
+        "dropout_before_convolutions": True,
+        **_stages(strides, features),
+        "kernel_sizes": kernels,
+    }
 
 
 def _anisotropic_patches(network: Any, *images: Any) -> list[list[int]]:

@@ -87,11 +87,13 @@ class LiverPlanner(ExperimentPlanner):
 
     def save_plans(self, plans: dict[str, Any]) -> None:
         plans["experiment_planner_used"] = self.stock.__name__
+        main = "3d_fullres" if "3d_fullres" in plans["configurations"] else "2d"
         for name, entry in plans["configurations"].items():
             if self.in_plane is not None and len(entry.get("spacing", ())) == 3:
                 entry["spacing"] = entry["spacing"][1:]
-            if self.request.protocol is not None and name == "3d_fullres":
+            if self.request.protocol is not None and name == main:
                 entry["protocol"] = self.request.protocol.name
+                entry["protocol_edition"] = self.request.protocol.edition
         super().save_plans(plans)
 
     @property

@@ -132,13 +132,22 @@ def _check_existing(path: Path, dataset_json: Path, request: PlanRequest | None)
     networks = {
         entry["architecture"]["network_class_name"] for entry in entries if "architecture" in entry
     }
-    protocols = {entry["protocol"] for entry in entries if "protocol" in entry}
-    asked = {request.protocol.name} if request.protocol is not None else set()
+    protocols = {
+        _name_edition(entry["protocol"], entry.get("protocol_edition", 1))
+        for entry in entries
+        if "protocol" in entry
+    }
+    preset = request.protocol
+    asked = set() if preset is None else {_name_edition(preset.name, preset.edition)}
     if request.architecture.network not in networks or protocols != asked:
         raise InputError(
             f"{path}: was planned for {', '.join(sorted(networks | protocols))}; give other plans"
             " another name (-p), or plan anew with --overwrite."
         )
+
+
+def _name_edition(protocol: str, edition: int) -> str:
+    return protocol if edition == 1 else f"{protocol} (edition {edition})"
 
 
 @contextmanager

@@ -165,7 +165,9 @@ class TrainingStep:
         """What nnU-Net's own methods ask of a trainer when they build its loss and its scales."""
         strides = self.sizes.architecture["arch_kwargs"]["strides"]
         return SimpleNamespace(
-            configuration_manager=SimpleNamespace(batch_dice=False, pool_op_kernel_sizes=strides),
+            configuration_manager=SimpleNamespace(
+                batch_dice=bool(self.training.recipe.batch_dice), pool_op_kernel_sizes=strides
+            ),
             label_manager=SimpleNamespace(has_regions=False, ignore_label=None),
             enable_deep_supervision=supervised,
             is_ddp=False,

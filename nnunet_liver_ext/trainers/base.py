@@ -82,6 +82,7 @@ from nnunet_liver_ext.trainers.scores import (
 )
 from nnunet_liver_ext.trainers.turns import Turns
 from nnunet_liver_ext.trainers.warm_start import start_from_checkpoints
+from nnunet_liver_ext.trainers.whole_images import MEASURES, score_epoch
 
 MOST_EXAMINED = 20
 """Validation batches on which a companion is examined thoroughly."""
@@ -115,6 +116,8 @@ class LiverTrainer(nnUNetTrainer):
         for name in NUMBERS_OF_NNUNET:
             setattr(self, name, getattr(recipe, name))
         self.enable_deep_supervision = recipe.deep_supervision
+        if recipe.batch_dice is not None:
+            self.configuration_manager.configuration["batch_dice"] = recipe.batch_dice
         self.turns = Turns.from_recipe(recipe, self.configuration_manager.batch_size)
         self.seed = draw_seed() if recipe.seed is None else recipe.seed
         self._best_ema: float | None = None
@@ -319,11 +322,13 @@ class LiverTrainer(nnUNetTrainer):
         super().on_validation_epoch_end(
             [{key: output[key] for key in OF_NNUNET} for output in val_outputs]
         )
-        restart = self.current_epoch == self.phases[-1].first or self.recipe.best_by == "epoch"
+        best_by, first = self.recipe.best_by, self.phases[-1].first
         correct_moving_average(
             self.logger.get_value("ema_fg_dice", step=None),
-            self.logger.get_value("mean_fg_dice", step=-1),
-            restart=restart,
+            score_epoch(self)
+            if best_by in MEASURES
+            else self.logger.get_value("mean_fg_dice", step=-1),
+            restart=best_by != "moving_average" or self.current_epoch == first,
         )
         scores = self.logger.get_value("dice_per_class_or_region", step=-1)
         for name, score in zip(regions_by_name(self), scores, strict=True):

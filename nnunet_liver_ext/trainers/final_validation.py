@@ -41,7 +41,7 @@ def validate_whole_volumes(trainer: LiverTrainer, save_probabilities: bool) -> N
         save_probabilities: write CASE.npz, too.
     """
     trainer.set_deep_supervision_enabled(False)
-    predictor = _predictor(trainer)
+    predictor = make_predictor(trainer, mirroring=True)
     folder = Path(trainer.output_folder) / "validation"
     folder.mkdir(parents=True, exist_ok=True)
     cases = trainer.do_split()[1][
@@ -111,9 +111,18 @@ def name_the_scores(trainer: LiverTrainer) -> str:
     )
 
 
-def _predictor(trainer: LiverTrainer) -> LiverPredictor:
+def make_predictor(trainer: LiverTrainer, *, mirroring: bool) -> LiverPredictor:
+    """A predictor with the trainer's network as it is.
+
+    Args:
+        trainer: an initialised one.
+        mirroring: average over mirrored images, along the axes that the trainer allows.
+    """
     predictor = LiverPredictor(
-        device=trainer.device, perform_everything_on_device=True, allow_tqdm=False
+        device=trainer.device,
+        perform_everything_on_device=True,
+        use_mirroring=mirroring,
+        allow_tqdm=False,
     )
     predictor.manual_initialization(
         # torch.compile would unroll the network's own tiles, anew for each volume

@@ -2,8 +2,9 @@
 
 The configuration in the plans may carry `"recipe": {...}` with other numbers, its ancestors along
 `inherits_from` too (nnU-Net merges configurations shallowly, so the nested recipes are merged here,
-oldest ancestor first), and `"protocol": NAME` (`protocols`): class < protocol < plans. Strategy,
-objective and a promised network are what a trainer's name says and cannot be overridden.
+oldest ancestor first), and `"protocol": NAME` with its edition (`protocols`): class < protocol <
+plans. Strategy, objective and a promised network are what a trainer's name says and cannot be
+overridden.
 """
 
 from __future__ import annotations
@@ -95,11 +96,11 @@ def resolve(
         InputError: as `override`, an unknown protocol, or a missing or circular `inherits_from`.
     """
     ancestry = _ancestry(plans, configuration)
-    protocol = next(
-        (entry["protocol"] for _, entry in ancestry if entry.get("protocol") is not None), None
-    )
-    if protocol is not None:
-        recipe = override(recipe, find_protocol(protocol).numbers, f"protocol {protocol}")
+    with_protocol = (entry for _, entry in ancestry if entry.get("protocol") is not None)
+    if (entry := next(with_protocol, None)) is not None:
+        protocol = find_protocol(entry["protocol"])
+        numbers = protocol.numbers_of(entry.get("protocol_edition", 1))
+        recipe = override(recipe, numbers, f"protocol {protocol.name}")
     for name, entry in reversed(ancestry):
         recipe = override(
             recipe,

@@ -1,8 +1,9 @@
 """How each paper trains: numbers of the recipe and of the plans by the name of the paper.
 
-A configuration of a plans file carries `"protocol": NAME` (`nnunet_liver plan --protocol NAME`);
-its numbers come after those of the trainer and before those of the plans' own `"recipe"`.
-docs/protocols.md has them beside the papers' own.
+A configuration of a plans file carries `"protocol": NAME` and `"protocol_edition": NUMBER`
+(`nnunet_liver plan --protocol NAME`); its numbers come after those of the trainer and before those
+of the plans' own `"recipe"`. Where a protocol's numbers have changed, plans keep those of their
+edition; without one they are the first. docs/protocols.md has the numbers beside the papers' own.
 """
 
 from __future__ import annotations
@@ -45,10 +46,34 @@ class Protocol:
     """(z, y, x) at most; the planner makes it smaller where memory is short."""
     numbers: Mapping[str, Any]
     """Numbers of the recipe by their names."""
+    before: tuple[Mapping[str, Any], ...] = ()
+    """What each earlier edition had otherwise, the first edition first."""
     layout: Literal["pairs", "images", "any"]
     """Which datasets it fits: pairs (pre-registered ones, too), or one mask per case."""
     needs_organ_mask: bool = False
     table: tuple[Deviation, ...]
+
+    @property
+    def edition(self) -> int:
+        """The number of times that its numbers have been set; 1 is the first."""
+        return len(self.before) + 1
+
+    def numbers_of(self, edition: int) -> Mapping[str, Any]:
+        """The numbers that plans of an edition mean.
+
+        Raises:
+            InputError: there is no such edition (yet).
+        """
+        if edition not in range(1, self.edition + 1):
+            raise InputError(
+                f"protocol {self.name} has no edition {edition!r}, only 1 to {self.edition}: the"
+                " plans are from a later version of nnunet_liver_ext, which must be installed."
+            )
+        return (
+            self.numbers
+            if edition == self.edition
+            else {**self.numbers, **self.before[edition - 1]}
+        )
 
 
 CHOSEN = "the paper does not say"
@@ -111,8 +136,8 @@ COUTEAUX_2021 = Protocol(
             "kept state",
             "best on the validation set",
             "best epoch's mean foreground Dice on validation patches",
-            "whole volumes in each epoch would cost more than the training; keep a test set apart"
-            " (convert --hold-out)",
+            "whole images cost more (below): --set best_by=image_dice score_images_every=10; keep a"
+            " test set apart (convert --hold-out)",
         ),
         Deviation("loss", "by trainer", "by trainer"),
     ),
@@ -283,9 +308,12 @@ HANSCH_2022 = Protocol(
         "shift_sd": 0.25,
         "foreground_share": 0.9,
         "organ_dilation_mm": 10.0,
-        "best_by": "epoch",
+        "batch_dice": True,
+        "best_by": "image_jaccard",
+        "score_images_every": 1,
         "keep": "best",
     },
+    before=({"batch_dice": None, "best_by": "epoch"},),
     table=(
         Deviation(
             "network",
@@ -314,8 +342,8 @@ HANSCH_2022 = Protocol(
         Deviation(
             "loss",
             "Dice inside a dilated liver mask",
-            "nnU-Net's soft Dice inside the mask dilated by 10 mm in-plane",
-            "the paper gives no radius",
+            "nnU-Net's soft Dice of the batch inside the mask dilated by 10 mm in-plane",
+            "the paper gives no radius; patch by patch, those without a tumour would teach nothing",
         ),
         Deviation("optimizer", "Adam", "Adam 1e-3, constant", CHOSEN + "; 1e-3 is Keras's default"),
         Deviation(
@@ -323,9 +351,8 @@ HANSCH_2022 = Protocol(
         ),
         Deviation(
             "kept state",
-            "best validation Jaccard",
-            "best epoch's mean foreground Dice, which orders the same way",
-            "Dice is a monotonous function of Jaccard",
+            "highest Jaccard of the whole validation images, every 500 iterations",
+            "the same, after every epoch of 500 (best_by = image_jaccard)",
         ),
         Deviation(
             "post-processing",

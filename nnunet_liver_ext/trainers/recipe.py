@@ -62,9 +62,13 @@ class Recipe:
     num_val_iterations_per_epoch: Annotated[int, Range(1, 1e9)] = 50
     save_every: Annotated[int, Range(1, 1e9)] = 50
     """A `checkpoint_latest.pth` every so many epochs."""
-    best_by: Literal["moving_average", "epoch"] = "moving_average"
+    best_by: Literal["moving_average", "epoch", "image_jaccard", "image_dice"] = "moving_average"
     """What `checkpoint_best.pth` is the best of: nnU-Net's moving average of the mean foreground
-    Dice, or single epochs."""
+    Dice of validation patches, that of single epochs, or the mean Jaccard or Dice of the whole
+    validation images. Patches that are centred on the foreground cannot show what is found
+    elsewhere."""
+    score_images_every: Annotated[int, Range(1, 1e9)] = 1
+    """With the last two, the whole validation images are predicted every so many epochs."""
     keep: Literal["final", "best"] = "final"
     """Which state becomes `checkpoint_final.pth`. The best one was chosen on the validation fold,
     whose scores are then optimistic: keep a test set apart."""
@@ -83,6 +87,9 @@ class Recipe:
     """Largest norm of the gradient of a player."""
 
     deep_supervision: bool = True
+    batch_dice: bool | None = None
+    """Dice of all voxels of a batch rather than the mean over its patches; None: as the plans say.
+    By itself, a patch without foreground teaches Dice nothing, whatever is predicted in it."""
 
     oversample_foreground_percent: Annotated[float, Range(0, 1)] = 0.33
     """Share of patches that are centred on a foreground voxel; in pairs its marginal class is drawn

@@ -130,7 +130,7 @@ def correct_moving_average(moving_average: list[float], dice: float, *, restart:
 
     Args:
         moving_average: a value for each epoch.
-        dice: of the last epoch.
+        dice: of the last epoch, or another score of it.
         restart: the last epoch counts alone.
     """
     previous = moving_average[-2] if len(moving_average) > 1 else math.nan

@@ -137,6 +137,7 @@ def test_one_plans_file_holds_the_whole_sweep(swept):
     assert (recipe["lambda_p"], recipe["lambda_r"]) == (0.75, 0.25)
     assert recipe["warmup_epochs"] == recipe["companion_epochs"] == 0
     assert recipe["segmentor_checkpoint"] == recipe["companion_checkpoint"]
+    assert "momentum" not in models["2d"]["recipe"]  # Adam's own first beta
     assert "pretraining_seed1/fold_{fold}/" in recipe["segmentor_checkpoint"]
 
 

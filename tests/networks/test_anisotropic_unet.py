@@ -79,6 +79,41 @@ def test_layers_are_those_of_figure_1():
     ] * 4
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    ("arguments", "order"),
+    [
+        ({"dropout_before_convolutions": True}, "dropout convolutions"),  # figure 1
+        ({}, "convolutions dropout"),  # plans from before the argument
+    ],
+)
+def test_where_dropout_stands(padding: str, arguments: dict[str, bool], order: str):
+    network, ran = on_meta(padding=padding, **arguments), []
+    decoder = network.decoder
+    for name, layers in {
+        "concatenated": decoder.transposed,
+        "convolutions": decoder.blocks,
+        "dropout": decoder.dropouts,
+    }.items():
+        for stage, layer in enumerate(layers):
+            layer.register_forward_hook(lambda *_, entry=(stage, name): ran.append(entry))
+    size = (72, 236, 236) if padding == "valid" else (32, 64, 64)
+    network.train()(torch.empty(1, 1, *size, device="meta"))
+    names = ["concatenated", *order.split()]
+    assert ran == [(stage, name) for stage in (3, 2, 1, 0) for name in names]
+
+
+def test_dropout_takes_whole_concatenated_channels_before_the_convolutions():
+    network = BUILD["anisotropic_same"](dropout_before_convolutions=True)
+    seen: list[torch.Tensor] = []
+    network.decoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network.decoder.dropouts[0].p = 0.5
+    torch.manual_seed(0)
+    network.train()(noise(1, 1, 4, 8, 8))
+    empty = (seen[0] == 0).flatten(2).all(2)
+    assert 0 < empty.float().mean() < 1
+
+
 def test_same_padding_has_the_same_layers():
     valid, same = on_meta().state_dict(), on_meta(padding="same").state_dict()
     assert {name: value.shape for name, value in same.items() if "seg_layers" not in name} == {

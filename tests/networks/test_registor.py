@@ -430,6 +430,49 @@ def test_random_translation_is_uniform_within_its_bounds():
     assert shift[..., 0, 0].mean(0).abs().max() < 1
 
 
+@pytest.mark.parametrize("transforms", ["translation", "rigid", "affine"])
+def test_the_shift_that_is_left_is_within_the_bounds(transforms: str):
+    """A mask's centroid moves from `centre` to centre - d, and the registor has to answer with what
+    is then left of the shift onto the other mask."""
+    torch.manual_seed(0)
+    bounds, batch = Bounds(max_shift_voxels=8, max_rotation_deg=40), 400
+    before = 16 * (2 * torch.rand(batch, 2) - 1)
+    centre = torch.full((batch, 2), 23.5)
+    displacement = random_displacement(
+        transforms,
+        size=(48, 48),
+        spacing_mm=(1, 1),
+        batch=batch,
+        bounds=bounds,
+        centre=centre,
+        shift_before=before,
+    )
+    grid = torch.stack(torch.meshgrid(*[torch.arange(48.0)] * 2, indexing="ij"))
+    distance = (grid + displacement - centre[:, :, None, None]).square().sum(1).flatten(1)
+    moved_to = grid.flatten(1)[:, distance.argmin(1)].T  # where the mask's centre is now
+    drawn = centre - moved_to
+    assert (drawn.abs() <= 8 + 1).all()  # to whole voxels
+    assert ((before - drawn).abs() <= 8 + 1).all()
+    assert (before - drawn).abs().max() > 7
+    if transforms == "translation":
+        assert torch.equal(displacement, displacement[..., :1, :1].expand_as(displacement))
+        left = before - displacement[..., 0, 0]
+        assert left.abs().max() <= 8 + 1e-4
+
+
+def test_a_shift_beyond_reach_is_brought_as_near_as_may_be():
+    before = torch.tensor([[30.0, -30.0]])
+    shift = random_displacement(
+        "translation",
+        size=(48, 48),
+        spacing_mm=(1, 1),
+        batch=1,
+        bounds=Bounds(max_shift_voxels=8),
+        shift_before=before,
+    )
+    assert shift[0, :, 0, 0].tolist() == [8.0, -8.0]
+
+
 def test_random_rotation_turns_about_the_given_centre():
     bounds = Bounds(max_shift_voxels=0, max_rotation_deg=25)
     centre = torch.tensor([[5.0, 9.0], [1.0, 2.0]])

@@ -122,6 +122,7 @@ def test_the_papers_topology_comes_out_of_its_data(
         [16, 32, 64, 128, 256],
         "same",
     )
+    assert arguments["dropout_before_convolutions"] is True
 
 
 def test_di2in_takes_whole_volumes_of_3_mm(empty_root: Path, memory_by_voxels: Any):

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nnunet_liver_ext.dataset_conversion.toy import make_pair
 from nnunet_liver_ext.deformation import blur
-from nnunet_liver_ext.trainers.objectives import View
+from nnunet_liver_ext.networks.registor_heads import centroid
+from nnunet_liver_ext.trainers.objectives import OBJECTIVES, ObjectiveSetup, View
 from nnunet_liver_ext.trainers.objectives import cooperation as similarity_module
+from nnunet_liver_ext.trainers.objectives.cooperation import TranslationNumbers
 from nnunet_liver_ext.trainers.phases import BOTH, COMPANION, SEGMENTOR
 from tests.objectives import (
     SHAPE,
@@ -20,6 +23,7 @@ from tests.objectives import (
     gradients,
     is_reached,
     pair_of_views,
+    voxel_loss,
 )
 
 
@@ -214,6 +218,26 @@ def test_the_verdict_on_a_registor(figures: tuple[float, float, float], share: s
     assert all(line.startswith("WARNING: ") and "registor_gate = 80%" in line for line in lines[1:])
 
 
+def test_the_registor_can_answer_every_shift_that_it_learns_from():
+    """On the toy's pairs, which are shifted by up to 32 of 240 pixels themselves, the shift that is
+    left is never longer; the masks differ a little, and so do their centroids from the shift."""
+    size, pairs = 240, [make_pair(seed) for seed in range(30)]
+    masks = [
+        torch.stack([torch.from_numpy(mask)[None].float() for mask in of_image])
+        for of_image in zip(*[(pair.mask_1, pair.mask_2) for pair in pairs], strict=True)
+    ]
+    setup = ObjectiveSetup(TranslationNumbers(), (size, size), (1.0, 1.0), 2, 1)
+    objective = OBJECTIVES["similarity_translation"](setup, voxel_loss())
+    drawn = torch.cat(
+        [centroid(objective.move_masks(*masks)) - centroid(masks[1]) for _ in range(10)]
+    )
+    own = (centroid(masks[0]) - centroid(masks[1])).abs()
+    assert drawn.abs().max() < 32 + 0.5
+    assert drawn.abs().max() > 28  # and the whole range is used
+    fresh = own.repeat(10, 1) + 32 * (2 * torch.rand(300, 2) - 1)
+    assert (fresh.abs() > 32).any(1).float().mean() > 0.3  # without regard to the pair's own
+
+
 def test_the_registor_has_the_bounds_of_the_recipe():
     bounds = {"max_shift_voxels": 2.0, "max_rotation_deg": 5.0, "max_log_stretch": 0.05}
     described = build("similarity_affine", **bounds).describe()
@@ -224,6 +248,6 @@ def test_the_registor_has_the_bounds_of_the_recipe():
     del bounds["max_log_stretch"]
     moved = build("similarity_rigid", **bounds | {"max_shift_voxels": 0.0})
     ball = pair_of_views()[0].annotation(2)
-    assert not torch.equal(moved.move_masks(ball), ball)
+    assert not torch.equal(moved.move_masks(ball, ball), ball)
     still = build("similarity_rigid", **bounds | {"max_shift_voxels": 0.0, "max_rotation_deg": 0.0})
-    assert torch.allclose(still.move_masks(ball), ball, atol=1e-5)
+    assert torch.allclose(still.move_masks(ball, ball), ball, atol=1e-5)

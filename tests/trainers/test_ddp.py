@@ -73,6 +73,7 @@ def run_rank(rank: int, root: str, out: str) -> None:
         "nnUNetTrainerDualOutput",
         seed=7 + rank,
         num_iterations_per_epoch=STEPS,
+        best_by="image_dice",
     )
     join(rank, out, trainer)
     loader, loader_val = quietly(trainer.get_dataloaders)
@@ -99,6 +100,8 @@ def run_rank(rank: int, root: str, out: str) -> None:
         "fp": local["fp_hard"].tolist(),
         "fn": local["fn_hard"].tolist(),
         "dice": trainer.logger.get_value("dice_per_class_or_region", -1),
+        "image dice": trainer.history["whole images, dice: T1 liver"],
+        "best by": trainer.logger.get_value("ema_fg_dice", -1),
     }
     Path(out, f"rank_{rank}.json").write_text(json.dumps(report))
     dist.destroy_process_group()
@@ -125,6 +128,8 @@ def test_two_ranks_train_one_network_on_different_batches(
         == [pytest.approx(sum(first["term"] + second["term"]) / (2 * STEPS))]
     )
     assert first["dice"] == second["dice"]
+    assert first["image dice"] == second["image dice"]
+    assert first["best by"] == second["best by"]
     for index, dice in enumerate(first["dice"]):
         tp, fp, fn = (first[key][index] + second[key][index] for key in ("tp", "fp", "fn"))
         assert dice == 2 * tp / (2 * tp + fp + fn)

@@ -9,6 +9,14 @@ from nnunet_liver_ext.trainers.recipe import Recipe
 
 TRAINERS_RECIPE = Recipe(strategy="one_view", initial_lr=0.5, num_epochs=7, gradient_clip=3.0)
 
+FIRST_EDITIONS = {
+    "couteaux2021": {"best_by": "epoch", "num_epochs": 900},
+    "yang2017": {"momentum": 0.0},
+    "antaros": {"elastic_sd_voxels": 8.0, "num_epochs": 7, "best_by": "moving_average"},
+    "hansch2022": {"batch_dice": None, "best_by": "epoch", "num_epochs": 160},
+}
+"""What version 0.1.0 trained with at first; seven epochs are the trainer's own."""
+
 
 def plans(**entries) -> dict:
     return {
@@ -42,6 +50,26 @@ def test_the_nearest_protocol_counts():
     assert resolved.initial_lr == 0.5
 
 
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_plans_keep_the_numbers_of_their_edition(name: str):
+    """Plans from before there were editions name none, and mean the first."""
+    protocol = PROTOCOLS[name]
+    now = plans(protocol=name, protocol_edition=protocol.edition)
+    resolved = resolve(TRAINERS_RECIPE, now, "child").to_json()
+    assert {key: resolved[key] for key in protocol.numbers} == dict(protocol.numbers)
+    for entry in (plans(protocol=name), plans(protocol=name, protocol_edition=1)):
+        first = resolve(TRAINERS_RECIPE, entry, "child").to_json()
+        assert {key: first[key] for key in FIRST_EDITIONS[name]} == FIRST_EDITIONS[name]
+
+
+@pytest.mark.parametrize("edition", [0, 99, "2"])
+def test_an_edition_that_does_not_exist_is_an_error(edition):
+    with pytest.raises(InputError, match=rf"protocol hansch2022 has no edition {edition!r}"):
+        resolve(
+            TRAINERS_RECIPE, plans(protocol="hansch2022", protocol_edition=edition), "3d_fullres"
+        )
+
+
 def test_an_unknown_protocol_lists_the_known_ones():
     with pytest.raises(
         InputError,
@@ -72,6 +100,8 @@ def test_the_papers_numbers():
         1.25,
         0.25,
     )
+    assert (hansch["best_by"], hansch["keep"]) == ("image_jaccard", "best")
+    assert hansch["score_images_every"] * hansch["num_iterations_per_epoch"] == 500
     assert find_protocol("hansch2022").patch_size == (72, 236, 236)
 
 

@@ -149,7 +149,6 @@ class _Sweep:
             "augmentation": "none",  # rotated or scaled, the patterns would mean something else
             "mirroring": False,
             "optimizer": "adam",
-            "momentum": 0.99,
             "initial_lr": 2e-3,
             "joint_lr": 1e-3,
             "joint_companion_lr": 5e-4,

@@ -143,16 +143,23 @@ class Similarity(Voxelwise):
     def companion_loss(self, views: Sequence[View], phase: PhaseName) -> Losses:
         annotations = [view.annotation(self.setup.num_classes) for view in views]
         if phase == COMPANION:
-            seen = [self.move_masks(annotations[EASY]), annotations[HARD]]
+            seen = [self.move_masks(*annotations), annotations[HARD]]
         else:
             seen = [view.prediction() for view in views]
         warped = warp(seen[EASY], self.companion(*seen))
         loss = similarity.registration_loss(warped, annotations[HARD])
         return Losses(self.numbers.lambda_g * loss, {"registration (L_g)": loss})
 
-    def move_masks(self, masks: Tensor) -> Tensor:
-        """Masks (B, C, ...) under a fresh random deformation of the registor's class."""
-        setup = self.setup
+    def move_masks(self, masks: Tensor, onto: Tensor) -> Tensor:
+        """Masks (B, C, ...) under a fresh random deformation of the registor's class.
+
+        Args:
+            masks: those of the first image.
+            onto: those of the second, on which the registor shall put them back: the shift that
+                this takes stays within the registor's bounds. What the pair itself is turned or
+                stretched is not known, so angle and stretch may come on top of it.
+        """
+        setup, centre = self.setup, centroid(masks)
         displacement = random_displacement(
             self.transforms,
             size=masks.shape[2:],
@@ -160,7 +167,8 @@ class Similarity(Voxelwise):
             batch=len(masks),
             pitch=control_grid_pitch(setup.patch_size, setup.spacing_mm),
             bounds=_bounds(self.numbers),
-            centre=centroid(masks),
+            centre=centre,
+            shift_before=centre - centroid(onto),
             device=masks.device,
         )
         return warp(masks, displacement)
