@@ -231,6 +231,7 @@ def _protocol(protocol: Any) -> str:
         "datasets": {"pairs": "pairs", "images": "one mask per case", "any": "any"}[protocol.layout]
         + (", with a liver mask" if protocol.needs_organ_mask else ""),
         "trainers": ", ".join(protocol.trainers),
+        "length": _length(protocol),
     }
     before = "".join(
         f"- edition {edition}: had {_list_numbers(numbers)}\n"
@@ -247,6 +248,29 @@ def _list_numbers(numbers: dict[str, Any]) -> str:
     return ", ".join(
         f"{key} {'null' if value is None else value}" for key, value in numbers.items()
     )
+
+
+def _length(protocol: Any) -> str:
+    """The iterations in all, of each trainer where they differ."""
+    from nnunet_liver_ext import trainers
+    from nnunet_liver_ext.trainers.recipe import Recipe
+
+    lengths: dict[str, list[str]] = {}
+    for name in protocol.trainers:
+        plain = (
+            getattr(trainers, name).recipe
+            if name in trainers.__all__
+            else Recipe(strategy="one_view")
+        )
+        epochs, iterations = (
+            protocol.numbers.get(key, getattr(plain, key))
+            for key in ("num_epochs", "num_iterations_per_epoch")
+        )
+        total = f"{epochs * iterations:,} iterations ({epochs} epochs of {iterations})"
+        lengths.setdefault(total, []).append(name)
+    if len(lengths) == 1:
+        return next(iter(lengths))
+    return "; ".join(f"{', '.join(names)} {total}" for total, names in lengths.items())
 
 
 def recipe() -> str:

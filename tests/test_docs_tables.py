@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -72,3 +73,40 @@ def test_the_table_of_datasets_has_a_row_for_each(tables: ModuleType):
     assert {row.count(" | ") for row in rows} == {5}
     assert all(f"| `{key}` |" in row for key, row in zip(ENTRIES, rows[2:], strict=True))
     assert not re.search(r"<[a-z]", tables.datasets())  # no page would show it
+
+
+def test_a_protocol_says_how_many_iterations_it_has_in_all(tables: ModuleType):
+    """Couteaux et al. 2021: 900 epochs of 150 steps; Hänsch et al. 2022: 80,000 iterations."""
+    sections = tables.protocols().split("### ")
+    lengths = {
+        section.split("\n")[0]: line.removeprefix("- length: ")
+        for section in sections
+        for line in section.splitlines()
+        if line.startswith("- length: ")
+    }
+    assert lengths["couteaux2021"] == "135,000 iterations (900 epochs of 150)"
+    assert lengths["hansch2022"] == "80,000 iterations (160 epochs of 500)"
+    assert lengths["yang2017"] == (
+        "nnUNetTrainerDI2IN 50,000 iterations (200 epochs of 250); nnUNetTrainerDI2INAN 75,000"
+        " iterations (300 epochs of 250)"
+    )
+
+
+def test_what_nnunet_adds_under_every_protocol_is_what_it_does():
+    """The numbers in that section of docs/protocols.md, from nnU-Net and from the recipe."""
+    from nnunetv2.configuration import ANISO_THRESHOLD
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
+
+    from nnunet_liver_ext.trainers.recipe import Recipe
+
+    page = (Path(__file__).parents[1] / "docs" / "protocols.md").read_text()
+    section = page.split("## What nnU-Net adds under every protocol")[1].split("\n## ")[0]
+    recipe = Recipe(strategy="one_view")
+    assert f"clipped to a norm of {recipe.gradient_clip:g}" in section
+    assert f"followed by {recipe.num_val_iterations_per_epoch} validation batches" in section
+    assert f"(a factor above {ANISO_THRESHOLD})" in section
+    _, images, _, labels = ExperimentPlanner.determine_resampling(None)
+    assert (images["order"], labels["order"]) == (3, 1)  # "by cubic splines", "linearly"
+    assert images["order_z"] == labels["order_z"] == 0  # "by the nearest one"
