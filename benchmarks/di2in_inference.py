@@ -19,7 +19,8 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,29 +54,49 @@ def seconds_of_each(
     return times[1:]
 
 
-def measure(size: Sequence[int], repeats: int) -> Table:
-    """One row for each device and precision."""
+@dataclass(frozen=True)
+class Alone:
+    """The network alone, on a device in a precision."""
+
+    device: str
+    precision: str
+    seconds: list[float]
+    memory_gb: float | None
+    """Peak of what torch holds on CUDA."""
+
+
+def measure_alone(size: Sequence[int], repeats: int, devices: Sequence[str]) -> Iterator[Alone]:
+    """In float32, and on CUDA in bfloat16, too."""
     torch.manual_seed(0)
     network, volume = DI2IN(CHANNELS, CLASSES), torch.randn(1, CHANNELS, *size)
+    for device in devices:
+        for precision in ("float32", "bfloat16") if device == "cuda" else ("float32",):
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            autocast = precision == "bfloat16"
+            times = seconds_of_each(
+                network, volume, device=device, autocast=autocast, repeats=repeats
+            )
+            on_cuda = device == "cuda"
+            memory_gb = torch.cuda.max_memory_allocated() / 1e9 if on_cuda else None
+            yield Alone(device, precision, times, memory_gb)
+
+
+def table_of(measured: Iterable[Alone], size: Sequence[int]) -> Table:
+    """One row for each device and precision."""
     extent = " x ".join(f"{SPACING_MM * n:.0f}" for n in size)
+    parameters = DI2IN(CHANNELS, CLASSES).num_parameters
     title = (
-        f"DI2IN on {' x '.join(map(str, size))} voxels of 3 mm ({extent} mm),"
-        f" {network.num_parameters:,} parameters"
+        f"DI2IN on {' x '.join(map(str, size))} voxels of 3 mm ({extent} mm), {parameters:,}"
+        " parameters"
     )
     table = Table(title=title)
     for column in ("device", "precision", "median, s", "fastest, s", "slowest, s", "memory, GB"):
         table.add_column(column, justify="left" if column in ("device", "precision") else "right")
-    ways = [
-        ("cpu", False),
-        *([("cuda", False), ("cuda", True)] if torch.cuda.is_available() else []),
-    ]
-    for device, autocast in ways:
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        times = seconds_of_each(network, volume, device=device, autocast=autocast, repeats=repeats)
-        memory = f"{torch.cuda.max_memory_allocated() / 1e9:.2f}" if device == "cuda" else ""
-        numbers = [f"{value:.3f}" for value in (statistics.median(times), min(times), max(times))]
-        table.add_row(device, "bfloat16" if autocast else "float32", *numbers, memory)
+    for one in measured:
+        spread = (statistics.median(one.seconds), min(one.seconds), max(one.seconds))
+        memory = "" if one.memory_gb is None else f"{one.memory_gb:.2f}"
+        table.add_row(one.device, one.precision, *(f"{value:.3f}" for value in spread), memory)
     return table
 
 
@@ -183,8 +204,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     console = Console(width=125)
-    console.print(measure(arguments.size, arguments.repeats))
-    for place in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+    devices = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
+    alone = measure_alone(arguments.size, arguments.repeats, devices)
+    console.print(table_of(alone, arguments.size))
+    for place in devices:
         times = seconds_file_to_file(arguments.size, arguments.repeats, place)
         console.print(
             f"From file to file on {place}: median {statistics.median(times):.2f} s, fastest"

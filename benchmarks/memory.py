@@ -8,26 +8,31 @@ traced one: the tensors that autograd saves for the backward pass
 (torch.autograd.graph.saved_tensors_hooks, each storage once), and the most that there is at any
 moment. On a GPU the plans are those for pairs of whole livers (80 x 256 x 256 voxels of 3 x 1.5 x
 1.5 mm) and the memory given, each trained in a process of its own: the estimate beside
-torch.cuda.max_memory_allocated, what the allocator reserved, and what the process took of the
-device, CUDA's context included. nnU-Net compiles on CUDA; --no-compile does not.
+torch.cuda.max_memory_allocated, what the allocator reserved, and, where the driver tells, what the
+process took of the device, CUDA's context included. nnU-Net compiles on CUDA; --no-compile does
+not.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import multiprocessing
 import os
 import platform
+import shutil
+import subprocess
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from made_up_datasets import pairs_content, write_dataset
 from rich.console import Console
 from rich.table import Table
 
@@ -40,8 +45,12 @@ STEPS = 4
 PAIRS = {
     "dice_ce": ("single_input", "single_input_specialized", "dual_output"),
     "gan": ("single_input",),
+    "embedding": ("single_input",),
     "gambling": ("single_input",),
     "similarity_elastic": ("dual_output_specialized",),
+    "similarity_translation": ("dual_output_specialized",),
+    "similarity_rigid": ("dual_output_specialized",),
+    "similarity_affine": ("dual_output_specialized",),
 }
 """Objective -> strategies."""
 SMALL_UNPADDED = {
@@ -89,34 +98,9 @@ class Figures:
 # ------------------------------------------------------------------ plans and trainers
 
 
-def write_dataset(root: Path, image_size: tuple[int, ...]) -> None:
+def write_pairs(root: Path, image_size: Sequence[int]) -> None:
     """The files that planner and trainer look at: of pairs of this size, without images."""
-    from nnunet_liver_ext.pairing import PairLabels
-
-    pair = PairLabels(("T1", "T2"), ("background", "liver"))
-    raw, preprocessed = root / "raw" / DATASET, root / "preprocessed" / DATASET
-    for folder in (raw / "imagesTr", raw / "labelsTr", preprocessed, root / "results"):
-        folder.mkdir(parents=True)
-    for file in ("imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz"):
-        (raw / file).touch()
-    content = {
-        "channel_names": {"0": "T1", "1": "T2"},
-        "labels": pair.dataset_labels(),
-        "pair": pair.to_json(),
-    }
-    content |= {
-        "numTraining": CASES,
-        "file_ending": ".nii.gz",
-        "overwrite_image_reader_writer": "SimpleITKIO",
-    }
-    (raw / "dataset.json").write_text(json.dumps(content))
-    fingerprint = {
-        "spacings": [SPACING_MM] * CASES,
-        "shapes_after_crop": [image_size] * CASES,
-        "foreground_intensity_properties_per_channel": {},
-        "median_relative_size_after_cropping": 1.0,
-    }
-    (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
+    write_dataset(root, DATASET, pairs_content(), CASES * [image_size], SPACING_MM)
 
 
 def plans_of(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -264,7 +248,7 @@ def measure_on_cuda(case: Case) -> Figures:
 
     plans, dataset_json = plans_of(case)
     entry = plans["configurations"]["3d_fullres"]
-    free_before = _free_on_device()
+    held = _forget_earlier_trainings()
     trainer, batch = make_trainer(case, plans, dataset_json)
     for _ in range(STEPS):
         trainer.train_step(batch)
@@ -275,21 +259,46 @@ def measure_on_cuda(case: Case) -> Figures:
         "of the device": memory["estimated_gb"],
     }
     measured = {
-        "allocated": torch.cuda.max_memory_allocated() / 1e9,
+        "allocated": (torch.cuda.max_memory_allocated() - held) / 1e9,
         "reserved": torch.cuda.max_memory_reserved() / 1e9,
-        "of the device": (free_before - torch.cuda.mem_get_info()[0]) / 1e9,
     }
+    if (taken := taken_from_device()) is not None:
+        measured["of the device"] = taken / 1e9
     return Figures(tuple(entry["patch_size"]), entry["batch_size"], foreseen, measured)
 
 
-def _free_on_device() -> float:
-    """Before this process has a context there; nvidia-smi needs none."""
-    import subprocess
+def _forget_earlier_trainings() -> int:
+    """What is still allocated in this process, in bytes."""
+    import torch
 
+    gc.collect()
+    torch._dynamo.reset()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def free_on_device() -> float:
+    """Bytes that are free; nvidia-smi tells without making a context of this process."""
     query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", "--id=0"]
     return 2**20 * float(
         subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
     )
+
+
+def taken_from_device() -> float | None:
+    """Bytes that this process has of the device, CUDA's context included.
+
+    None where the driver does not tell of single processes.
+    """
+    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    if shutil.which(query[0]) is None:
+        return None
+    for line in subprocess.run(query, capture_output=True, text=True).stdout.splitlines():
+        pid, _, mebibytes = line.partition(",")
+        if pid.strip() == str(os.getpid()) and mebibytes.strip().isdigit():
+            return 2**20 * float(mebibytes)
+    return None
 
 
 # ------------------------------------------------------------------ all of it
@@ -354,7 +363,7 @@ def main() -> None:
             {f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")}
         )
         os.environ |= {"nnUNet_compile": "f" if arguments.no_compile else "t"}
-        write_dataset(root, IMAGE_SIZE[arguments.device])
+        write_pairs(root, IMAGE_SIZE[arguments.device])
         context = multiprocessing.get_context("spawn")  # nnU-Net makes processes of its own in it
         with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
             for case, figures in zip(cases, pool.map(measure, cases), strict=True):

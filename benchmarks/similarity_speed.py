@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nnunet_liver_ext.dataset_conversion.phantom import make_pair
+from nnunet_liver_ext.dataset_conversion.phantom import Difficulty, make_pair
 from nnunet_liver_ext.deformation import blur, control_grid_size, upsample_control_grid, warp
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.similarity.relative import RelativeSimilarity, relative_similarity
@@ -34,9 +34,12 @@ SPACING_MM = (3.0, 1.5, 1.5)
 PITCH, STEPS, LEARNING_RATE, MARGIN = 16, 60, 1.0, 6
 
 
-def livers(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    pair = make_pair(seed)
-    grid = common_grid([pair.t1, pair.t2])
+def livers(
+    seed: int, difficulty: Difficulty = "study", spacing_mm: tuple[float, ...] = SPACING_MM
+) -> tuple[np.ndarray, np.ndarray]:
+    """The annotated livers of a phantom pair on its common grid, bool (z, y, x)."""
+    pair = make_pair(seed, difficulty=difficulty)
+    grid = common_grid([pair.t1, pair.t2], spacing_mm[::-1])
     first, second = (
         array(mask_on_grid(mask, grid, 2)) > 0 for mask in (pair.t1_mask, pair.t2_mask)
     )

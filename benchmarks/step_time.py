@@ -21,34 +21,27 @@ torch.cuda.max_memory_allocated, on a CPU the resident memory that the operating
 from __future__ import annotations
 
 import argparse
-import contextlib
-import gc
 import json
-import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import tempfile
-import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from made_up_datasets import ONE_MASK, complete_dataset_json, pairs_content, write_dataset
 from rich.console import Console
 from rich.table import Table
+from trainer_process import OF_ONE_MASK, STOCK, Player
 
-STOCK, SINGLE = "nnUNetTrainer", "nnUNetTrainerSingleInput"
+SINGLE = "nnUNetTrainerSingleInput"
 SPACING_MM = (3.0, 1.5, 1.5)
 IMAGE_SIZE = {"cuda": (80, 256, 256), "cpu": (32, 64, 64)}
 CASES = 20
 """nnU-Net sees no more than 5 % of a dataset in a batch: so few make its smallest batch, two."""
-WARM_UP_STEPS = {"cuda": 20, "cpu": 2}
-STEPS_PER_ROUND = {"cuda": 20, "cpu": 1}
-LONGEST_ANSWER_S = 900
-"""A compilation takes minutes."""
-
+STEPS_PER_ROUND = {"cuda": 8, "cpu": 1}
 TARGETS = {
     "nnUNetTrainerDualOutput": (1.05, STOCK),
     "nnUNetTrainerDualOutputSpecialized": (1.05, STOCK),
@@ -67,203 +60,113 @@ TARGETS = {
 """How many times as long as another trainer's step it may take."""
 
 
-# ------------------------------------------------------------------ a trainer in its process
-
-
-def serve(connection: Connection, name: str, root: str, device: str, threads: int) -> None:
-    """Makes a trainer; then answers a number of steps with the seconds of one, and 0 with the peak
-    memory in bytes."""
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        import torch
-
-        import nnunet_liver_ext.trainers  # noqa: F401  (imported before memory is looked at, with all of nnU-Net)
-
-        torch.set_num_threads(threads)
-        held = _memory(device)
-        trainer, batch = _make_trainer(name, Path(root), torch.device(device))
-        while True:
-            steps = connection.recv()
-            connection.send(
-                _seconds_per_step(trainer, batch, steps, device)
-                if steps
-                else _memory(device) - held
-            )
-
-
-def _make_trainer(name: str, root: Path, device: Any) -> tuple[Any, dict[str, Any]]:
-    import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as stock
-
-    from nnunet_liver_ext import trainers
-
-    plans = json.loads((root / "plans.json").read_text())
-    kind = "ordinary" if name == "nnUNetTrainerPreregistered" else "pairs"
-    dataset_json = json.loads((root / f"{kind}.json").read_text())
-    plans["configurations"]["3d_fullres"]["recipe"] = {
-        "warmup_epochs": 0,
-        "companion_epochs": 0,
-        "seed": 1,
-    }
-    plans["continue_training"] = False
-    trainer_class = stock.nnUNetTrainer if name == STOCK else getattr(trainers, name)
-    trainer = trainer_class(plans, "3d_fullres", 0, dataset_json, device)
-    trainer.initialize()
-    trainer.network.train()
-    return trainer, _make_batch(trainer, len(dataset_json["labels"]))
-
-
-def _make_batch(trainer: Any, num_labels: int) -> dict[str, Any]:
-    """Noise, and labels of two balls that overlap (codes 0 to 3 of a pair) or of one."""
-    import torch
-    from torch.nn import functional
-
-    size, batch_size = (
-        trainer.configuration_manager.patch_size,
-        trainer.configuration_manager.batch_size,
-    )
-    torch.manual_seed(0)
-    data = torch.randn(batch_size, 2, *size)
-    axes = torch.meshgrid(*[torch.linspace(-1, 1, n) for n in size], indexing="ij")
-    balls = [
-        torch.stack([(axis - centre) ** 2 for axis in axes]).sum(0) < 0.4 for centre in (-0.1, 0.1)
-    ]
-    labels = balls[0].float() + (2 * balls[1].float() if num_labels == 4 else 0)
-    labels = labels.expand(batch_size, 1, *size)
-    scales = trainer._get_deep_supervision_scales()
-    target = [
-        functional.interpolate(labels, scale_factor=tuple(scale)).to(torch.int16)
-        for scale in scales
-    ]
-    if trainer.device.type == "cuda":
-        data, target = data.pin_memory(), [level.pin_memory() for level in target]
-    return {"data": data, "target": target}
-
-
-def _seconds_per_step(trainer: Any, batch: dict[str, Any], steps: int, device: str) -> float:
-    import torch
-
-    wait = torch.cuda.synchronize if device == "cuda" else gc.collect
-    wait()
-    start = time.perf_counter()
-    for _ in range(steps):
-        trainer.train_step(batch)
-    if device == "cuda":
-        wait()
-    return (time.perf_counter() - start) / steps
-
-
-def _memory(device: str) -> int:
-    """Peak so far, in bytes."""
-    import torch
-
-    return (
-        torch.cuda.max_memory_allocated()
-        if device == "cuda"
-        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
-
-
 # ------------------------------------------------------------------ the measurement
-
-
-class Player:
-    """The other end of a trainer's process."""
-
-    def __init__(self, name: str, root: Path, device: str, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.name, arguments = name, (theirs, name, str(root), device, threads)
-        self.process = context.Process(target=serve, args=arguments, daemon=True)
-        self.process.start()
-        theirs.close()
-        self.ask(WARM_UP_STEPS[device])
-
-    def ask(self, steps: int) -> float:
-        self.connection.send(steps)
-        if not self.connection.poll(LONGEST_ANSWER_S):
-            raise TimeoutError(f"{self.name} has not answered for {LONGEST_ANSWER_S} s.")
-        return self.connection.recv()
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.join()
 
 
 @dataclass
 class Measured:
-    """Of one trainer; ratios by the trainer that it is compared with."""
+    """Of one trainer: a step's time, and the peak of memory."""
 
     seconds: float
     bytes: float
     ratios: dict[str, float] = field(default_factory=dict)
+    """Of the times, by the trainer that it is compared with."""
+    memory_ratios: dict[str, float] = field(default_factory=dict)
 
 
 def measure(
-    names: list[str], root: Path, device: str, *, repeats: int, threads: int
-) -> dict[str, Measured]:
-    """Time and memory of every trainer."""
+    names: Sequence[str],
+    root: Path,
+    device: str,
+    *,
+    repeats: int,
+    threads: int,
+    side_by_side: int = 1,
+) -> Iterator[tuple[str, Measured | str]]:
+    """Time and memory of every trainer as soon as they are known, or why there are none.
+
+    Args:
+        names: of trainers.
+        root: where `write_plans` has written.
+        device: cuda or cpu.
+        repeats: rounds.
+        threads: of torch in each process.
+        side_by_side: so many trainers warm up (and are compiled) at the same time, and are in
+            memory together; they take their steps one after the other.
+
+    Raises:
+        RuntimeError: one of the two trainers that all are compared with does not work.
+    """
     references = [Player(name, root, device, threads) for name in (STOCK, SINGLE)]
-    measured = {}
-    for name in (STOCK, SINGLE, *(name for name in names if name != SINGLE)):
-        is_reference = name in (STOCK, SINGLE)
-        players = references if is_reference else [*references, Player(name, root, device, threads)]
-        rounds = [
-            {player.name: player.ask(STEPS_PER_ROUND[device]) for player in players}
-            for _ in range(repeats)
-        ]
-        ratios = {
-            other: statistics.median(one[name] / one[other] for one in rounds)
-            for other in (STOCK, SINGLE)
-        }
-        player = next(player for player in players if player.name == name)
-        measured[name] = Measured(
-            statistics.median(one[name] for one in rounds), player.ask(0), ratios
-        )
-        if not is_reference:
+    others = [name for name in names if name not in (STOCK, SINGLE)]
+    groups = [others[i : i + side_by_side] for i in range(0, len(others), side_by_side)]
+    try:
+        for player in references:
+            player.answer()
+        found = _measure_group(references, [], device, repeats)
+        yield from found.items()
+        compared = {name: found[name].bytes for name in (STOCK, SINGLE)}
+        for group in groups:
+            players = [Player(name, root, device, threads) for name in group]
+            ready = []
+            for player in players:
+                try:
+                    player.answer()
+                    ready.append(player)
+                except RuntimeError as error:
+                    yield player.name, str(error)
+            try:
+                if ready:
+                    yield from _measure_group(references, ready, device, repeats, compared).items()
+            finally:
+                for player in players:
+                    player.end()
+    finally:
+        for player in references:
             player.end()
-    for player in references:
-        player.end()
+
+
+def _measure_group(
+    references: Sequence[Player],
+    players: Sequence[Player],
+    device: str,
+    repeats: int,
+    compared: Mapping[str, float] | None = None,
+) -> dict[str, Measured]:
+    """Rounds in which all take their steps one after the other; of the references if alone."""
+    rounds = [
+        {player.name: player.ask(STEPS_PER_ROUND[device]) for player in (*references, *players)}
+        for _ in range(repeats)
+    ]
+    measured = {
+        player.name: Measured(
+            statistics.median(seconds[player.name] for seconds in rounds), player.ask(0)
+        )
+        for player in players or references
+    }
+    memory = compared or {name: measured[name].bytes for name in (STOCK, SINGLE)}
+    for name, one in measured.items():
+        for other in (STOCK, SINGLE):
+            ratios = [seconds[name] / seconds[other] for seconds in rounds]
+            one.ratios[other] = statistics.median(ratios)
+            one.memory_ratios[other] = one.bytes / memory[other]
     return measured
 
 
-def write_plans(root: Path, image_size: tuple[int, ...], gpu_memory_gb: float) -> dict[str, Any]:
-    """Writes plans.json, and a dataset.json of pairs and an ordinary one; returns the
+def write_plans(root: Path, image_size: Sequence[int], gpu_memory_gb: float) -> dict[str, Any]:
+    """Writes plans.json, and a dataset.json of pairs and one of one mask; returns the
     configuration."""
     from nnunet_liver_ext.console import quiet
-    from nnunet_liver_ext.pairing import PairLabels
     from nnunet_liver_ext.planning.nnunet_planners import NNUNetPlanner
 
-    pair = PairLabels(("T1", "T2"), ("background", "liver"))
-    common = {
-        "channel_names": {"0": "T1", "1": "T2"},
-        "numTraining": CASES,
-        "file_ending": ".nii.gz",
-    }
-    common["overwrite_image_reader_writer"] = "SimpleITKIO"
-    pairs = {**common, "labels": pair.dataset_labels(), "pair": pair.to_json()}
-    (root / "pairs.json").write_text(json.dumps(pairs))
-    (root / "ordinary.json").write_text(
-        json.dumps({**common, "labels": {"background": 0, "liver": 1}})
-    )
     name = "Dataset501_StepTime"
-    raw, preprocessed = root / "raw" / name, root / "preprocessed" / name
-    for folder in (
-        raw / "imagesTr",
-        raw / "labelsTr",
-        preprocessed / "nnUNetPlans_3d_fullres",
-        root / "results",
-    ):
-        folder.mkdir(parents=True)
-    for file in ("imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz"):
-        (raw / file).touch()
+    pairs = write_dataset(root, name, pairs_content(), CASES * [image_size], SPACING_MM)
+    (root / "pairs.json").write_text(json.dumps(pairs))
+    one_mask = complete_dataset_json(ONE_MASK, CASES)
+    (root / "one_mask.json").write_text(json.dumps(one_mask))
+    preprocessed = root / "preprocessed" / name
+    (preprocessed / "nnUNetPlans_3d_fullres").mkdir()
     (preprocessed / "nnUNetPlans_3d_fullres" / "a.b2nd").touch()  # nnU-Net looks at the ending only
-    (raw / "dataset.json").write_text(json.dumps(pairs))
-    fingerprint = {
-        "spacings": [SPACING_MM] * CASES,
-        "shapes_after_crop": [image_size] * CASES,
-        "foreground_intensity_properties_per_channel": {},
-        "median_relative_size_after_cropping": 1.0,
-    }
-    (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
     with quiet():
         NNUNetPlanner(501, gpu_memory_target_in_gb=gpu_memory_gb).plan_experiment()
     text = (preprocessed / "nnUNetPlans.json").read_text()
@@ -285,7 +188,7 @@ def table_of(measured: dict[str, Measured]) -> Table:
     ):
         table.add_column(column, justify="left" if column == "trainer" else "right")
     for name, one in measured.items():
-        memory = [f"{one.bytes / measured[other].bytes:.2f}" for other in (STOCK, SINGLE)]
+        memory = [f"{one.memory_ratios[other]:.2f}" for other in (STOCK, SINGLE)]
         ratios = [f"{one.ratios[other]:.2f}" for other in (STOCK, SINGLE)]
         short = name.removeprefix(STOCK) or "nnU-Net's own"
         table.add_row(
@@ -294,12 +197,13 @@ def table_of(measured: dict[str, Measured]) -> Table:
             *ratios,
             f"{one.bytes / 1e9:.2f}",
             *memory,
-            _verdict(name, one),
+            verdict(name, one),
         )
     return table
 
 
-def _verdict(name: str, one: Measured) -> str:
+def verdict(name: str, one: Measured) -> str:
+    """How long its step may take, and whether that is kept; empty where nothing is wanted."""
     if name not in TARGETS:
         return ""
     wanted, other = TARGETS[name]
@@ -307,9 +211,20 @@ def _verdict(name: str, one: Measured) -> str:
     return f"{'' if kept else 'MISSED '}{wanted:g} of {other.removeprefix(STOCK) or 'stock'}"
 
 
-def main() -> None:
+def measurable_trainers() -> list[str]:
+    """Those that these plans are for: of pairs, or of two channels and one mask."""
     from nnunet_liver_ext import trainers
+    from nnunet_liver_ext.networks.strategies import STRATEGIES
 
+    return [
+        name
+        for name in trainers.__all__
+        if name in OF_ONE_MASK or STRATEGIES[getattr(trainers, name).recipe.strategy].is_pair
+    ]
+
+
+def main() -> None:
+    names = measurable_trainers()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
@@ -321,13 +236,14 @@ def main() -> None:
     parser.add_argument(
         "--trainers",
         nargs="*",
-        choices=trainers.__all__,
-        default=trainers.__all__,
+        choices=names,
+        default=names,
         metavar="TRAINER",
     )
     arguments = parser.parse_args()
     import torch
 
+    console, measured = Console(width=125), {}
     with tempfile.TemporaryDirectory(prefix="step_time_") as folder:
         root = Path(folder)
         os.environ.update(
@@ -341,14 +257,17 @@ def main() -> None:
         )
         size = tuple(arguments.size or IMAGE_SIZE[arguments.device])
         plan = write_plans(root, size, arguments.gpu_memory)
-        measured = measure(
+        for name, figures in measure(
             arguments.trainers,
             root,
             arguments.device,
             repeats=arguments.repeats,
             threads=arguments.threads,
-        )
-    console = Console(width=125)
+        ):
+            if isinstance(figures, str):
+                console.print(figures)
+            else:
+                measured[name] = figures
     console.print(table_of(measured))
     where = (
         torch.cuda.get_device_name()
