@@ -43,7 +43,7 @@ LAYERS = (
     ("studies",),
     ("space",),
     ("pairing", "deformation", "environment", "json_files", "csv_files"),
-    ("workers", "console", "transform_classes", "atomic_write"),
+    ("workers", "console", "transform_classes", "atomic_write", "folder_lock"),
     ("errors",),
     (PACKAGE,),
 )

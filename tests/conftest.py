@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from tests.held_folders import hold as hold
+
 os.environ.setdefault("nnUNet_def_n_proc", "2")
 os.environ.setdefault("nnUNet_n_proc_DA", "1")
 os.environ.setdefault("MPLBACKEND", "agg")

@@ -19,6 +19,7 @@ from rich.console import Console
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.environment import PLUGIN_FOLDER
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.folder_lock import FolderLock
 
 Result = TypeVar("Result")
 
@@ -50,7 +51,7 @@ class Workspace:
         self._processes: set[subprocess.Popen[bytes]] = set()
         self.out = folder.resolve()
         self.console = console
-        self.out.mkdir(parents=True, exist_ok=True)
+        self.lock = FolderLock(self.out)
         folders = {
             f"nnUNet_{kind}": self.out / f"nnUNet_{kind}"
             for kind in ("raw", "preprocessed", "results")

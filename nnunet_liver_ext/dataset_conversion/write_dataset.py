@@ -36,6 +36,7 @@ from nnunet_liver_ext.dataset_conversion.write_case import CaseJob, convert_case
 from nnunet_liver_ext.dataset_json.manifest import Manifest, ManifestCase
 from nnunet_liver_ext.environment import nnunet_folder
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.folder_lock import locked_folder
 from nnunet_liver_ext.studies.study import Study
 from nnunet_liver_ext.workers import run_in_processes
 
@@ -79,8 +80,8 @@ def write_dataset(
         The dataset's folder.
 
     Raises:
-        InputError: nnUNet_raw is not set, another dataset is there, it cannot be written, or the
-            splits are impossible.
+        InputError: nnUNet_raw is not set, another dataset is there, another process writes it, it
+            cannot be written, or the splits are impossible.
         SomeCasesFailed: at the end, listing the studies that could not be converted; all others are
             there.
     """
@@ -90,30 +91,32 @@ def write_dataset(
     folder = _dataset_folder(dataset_id, name)
     _check_distinct(studies)
     splitting = Splitting(folds, repeats, seed, hold_out)
-    manifest = open_manifest(folder, studies, settings, splitting, overwrite=overwrite, add=add)
-    fresh = [study for study in studies if not manifest.knows(study)]
-    _hold_out(manifest, studies, splitting)
-    manifest.add_names(studies)
-    jobs = _make_jobs(studies, manifest, settings, reader or PlainReader(), folder, source_root)
-    _check_folds(manifest, jobs, folds)
-    todo = [job for job in jobs if not _is_done(job, manifest)]
-    if not add and not overwrite:
-        check_unchanged(folder, todo, manifest, fresh)
-    try:
-        if settings.intensities.kind == "dataset":
-            settings = replace(
-                settings, intensities=intensities_with_ranges(manifest, jobs, processes)
-            )
-            todo = [replace(job, settings=settings) for job in todo]
-        if overwrite:
-            remove_dataset(folder)
-        failures = _convert(todo, manifest, folder, processes, total=len(jobs))
-        write_description(folder, manifest, settings, splitting, dict(notes or {}), failures)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); mend that and run the same"
-            " command again, it goes on."
-        ) from error
+    with locked_folder(folder):
+        _dataset_folder(dataset_id, name)  # again: another name may have the number by now
+        manifest = open_manifest(folder, studies, settings, splitting, overwrite=overwrite, add=add)
+        fresh = [study for study in studies if not manifest.knows(study)]
+        _hold_out(manifest, studies, splitting)
+        manifest.add_names(studies)
+        jobs = _make_jobs(studies, manifest, settings, reader or PlainReader(), folder, source_root)
+        _check_folds(manifest, jobs, folds)
+        todo = [job for job in jobs if not _is_done(job, manifest)]
+        if not add and not overwrite:
+            check_unchanged(folder, todo, manifest, fresh)
+        try:
+            if settings.intensities.kind == "dataset":
+                settings = replace(
+                    settings, intensities=intensities_with_ranges(manifest, jobs, processes)
+                )
+                todo = [replace(job, settings=settings) for job in todo]
+            if overwrite:
+                remove_dataset(folder)
+            failures = _convert(todo, manifest, folder, processes, total=len(jobs))
+            write_description(folder, manifest, settings, splitting, dict(notes or {}), failures)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be written ({error.strerror or error}); mend that and run the"
+                " same command again, it goes on."
+            ) from error
     if failures:
         raise SomeCasesFailed(failures, len(studies))
     return folder

@@ -42,6 +42,7 @@ from nnunet_liver_ext.evaluation.results.write_results import (
     remove_earlier_results,
     write_results,
 )
+from nnunet_liver_ext.folder_lock import locks_folder
 
 
 def evaluate(
@@ -125,6 +126,7 @@ def evaluate(
     return evaluation.table
 
 
+@locks_folder("out")
 def run_evaluation(
     predictions: Path,
     references: Path | Mapping[str, Path],

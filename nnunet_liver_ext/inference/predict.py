@@ -18,6 +18,7 @@ from nnunet_liver_ext.errors import (
     SomeCasesFailed,
     failure_reason,
 )
+from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.inference.ensemble import Ensemble
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.prediction_json import describe_predictions
@@ -33,6 +34,7 @@ from nnunet_liver_ext.studies.file_names import deformation_files
 from nnunet_liver_ext.studies.study import Study
 
 
+@locks_folder("out")
 def predict_studies(
     model: Model | Sequence[Model],
     studies: Sequence[Study],

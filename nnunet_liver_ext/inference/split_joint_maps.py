@@ -6,12 +6,14 @@ from pathlib import Path
 
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
+from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
 from nnunet_liver_ext.space.common_grid import mask_on_grid
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, stem, write_image
 
 
+@locks_folder("out")
 def split_folder(joint: Path, manifest_folder: Path, out: Path, *, overwrite: bool = False) -> None:
     """Splits every joint label map in a folder, and puts each mask onto its image's own grid.
 

@@ -14,6 +14,7 @@ from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import dataset_folder, nnunet_folder
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.folder_lock import locked_folder
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning import configurations
@@ -93,19 +94,20 @@ def plan_dataset(
         gpu_memory_gb=gpu_memory_gb,
         tiny=tiny,
     )
-    if path.exists() and not overwrite:
-        asked_for_network = architecture is not None or protocol is not None
-        _check_existing(path, raw / "dataset.json", request if asked_for_network else None)
-    else:
-        _copy_splits(raw, path.parent, overwrite=overwrite)
-        with _restore_on_failure(path):
-            _run_nnunet_planner(raw, request, path, processes, overwrite)
-            _save(_adapt(_read_json(path), dataset_json, request), path)
-    plans = _read_json(path)
-    if name is not None:
-        _save(configurations.add_variant(plans, name, base, numbers or {}), path)
-    elif numbers:
-        _save(configurations.set_numbers(plans, base, numbers), path)
+    with locked_folder(path.parent):
+        if path.exists() and not overwrite:
+            asked_for_network = architecture is not None or protocol is not None
+            _check_existing(path, raw / "dataset.json", request if asked_for_network else None)
+        else:
+            _copy_splits(raw, path.parent, overwrite=overwrite)
+            with _restore_on_failure(path):
+                _run_nnunet_planner(raw, request, path, processes, overwrite)
+                _save(_adapt(_read_json(path), dataset_json, request), path)
+        plans = _read_json(path)
+        if name is not None:
+            _save(configurations.add_variant(plans, name, base, numbers or {}), path)
+        elif numbers:
+            _save(configurations.set_numbers(plans, base, numbers), path)
     return path
 
 

@@ -16,6 +16,7 @@ from nnunet_liver_ext.console import progress_bar
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import CaseFailure, InputError, SomeCasesFailed
 from nnunet_liver_ext.evaluation.files.described_labels import Classes, describe_labels
+from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.postprocessing.border_lesions import (
     PAPER,
@@ -74,6 +75,7 @@ class LiverMasks:
         return masks[0]
 
 
+@locks_folder("out")
 def postprocess_folder(
     predictions: Path,
     out: Path,

@@ -18,6 +18,7 @@ from nnunet_liver_ext.evaluation.files.find_label_maps import (
     ImageKey,
     find_predictions,
 )
+from nnunet_liver_ext.folder_lock import locked_folder
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair, encode_pair
 from nnunet_liver_ext.postprocessing.largest_piece import Rules, keep_largest
@@ -67,13 +68,13 @@ def apply_to_folder(
     _check(rules, files, predictions, rules_file)
     refuse_existing(out, [file.name for file in files], overwrite=overwrite or here)
     changed, failures = 0, []
-    with progress_bar() as bar:
+    with locked_folder(out), progress_bar() as bar:
         for file, keys in bar.track(files.items(), description="postprocessing"):
             try:
                 changed += _apply(file, [key.modality for key in keys], out, rules, pair)
             except (InputError, OSError, MemoryError) as error:
                 failures.append(CaseFailure(str(keys[0]), str(error) or type(error).__name__))
-    _take_along(predictions, out, rules)
+        _take_along(predictions, out, rules)
     if failures:
         raise SomeCasesFailed(failures, len(files))
     return changed

@@ -28,6 +28,7 @@ from nnunet_liver_ext import __version__
 from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
 from nnunet_liver_ext.errors import NonFiniteLoss
+from nnunet_liver_ext.folder_lock import FolderLock
 from nnunet_liver_ext.losses.voxel_terms import NOT_COUNTED
 from nnunet_liver_ext.networks.strategies import STRATEGIES, unwrap
 from nnunet_liver_ext.trainers import progress
@@ -131,6 +132,7 @@ class LiverTrainer(nnUNetTrainer):
         self.companion: Companion | None = None
         self._said_what_is_left_out = False
         self.kept_best = False
+        self.fold_lock: FolderLock
 
     # ------------------------------------------------------------------ construction
 
@@ -164,6 +166,8 @@ class LiverTrainer(nnUNetTrainer):
         if self.is_ddp:
             self.seed = share_seed(self.seed)
             check_ranks(type(self).__name__, self.recipe, self.incomplete)
+        if self.local_rank == 0:  # for all ranks, before any writes
+            self.fold_lock = FolderLock(Path(self.output_folder), self.print_to_log_file)
         if self.device.type == "cpu":
             respect_omp_num_threads()
         self.print_to_log_file(f"Recipe: {self.recipe}; seed {self.seed}")
@@ -347,6 +351,8 @@ class LiverTrainer(nnUNetTrainer):
     def on_epoch_end(self) -> None:
         epoch, last_phase = self.current_epoch, self.phases[-1]
         self.print_to_log_file(progress.latest_values(self.history, epoch))
+        if self.local_rank == 0:
+            self.fold_lock.hold_on()
         if self.phase is not last_phase:
             # only the last phase trains what is wanted, so only it has a best epoch
             self._best_ema = float("inf")

@@ -16,6 +16,7 @@ from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSe
 from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
 from nnunet_liver_ext.dataset_json.manifest import Manifest, SourceFile
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
+from nnunet_liver_ext.folder_lock import LOCK_FILE
 from nnunet_liver_ext.pairing import decode_pair
 from nnunet_liver_ext.space.common_grid import image_on_grid, mask_on_grid
 from nnunet_liver_ext.space.images import (
@@ -29,6 +30,7 @@ from nnunet_liver_ext.space.images import (
 from nnunet_liver_ext.space.intensities import Intensities
 from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, T2_GRID, ball, fingerprint
+from tests.held_folders import Hold
 
 SETTINGS = ConversionSettings(spacing=COARSE)
 OPTIONS = {"dataset_id": 501, "name": "Test", "settings": SETTINGS, "folds": 2, "processes": 1}
@@ -363,6 +365,26 @@ def test_the_others_are_converted_when_one_fails_and_it_is_tried_again(raw: Path
     broken.write_bytes(content)
     write_dataset(studies, **OPTIONS)
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 4
+
+
+def test_two_conversions_of_one_dataset_are_not_mixed(raw: Path, studies, hold: Hold):
+    """Also where the second one would replace the dataset, with other options."""
+    folder = raw / "Dataset501_Test"
+    other = hold(folder)
+    others = replace(SETTINGS, spacing=(4.0, 4.0, 4.0))
+    for options in (OPTIONS, OPTIONS | {"settings": others, "overwrite": True}):
+        with pytest.raises(InputError, match=rf"process {other.pid} on .* works in this folder"):
+            write_dataset(studies, **options)
+        assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
+    other.communicate()
+    write_dataset(studies, **OPTIONS)
+    assert not (folder / LOCK_FILE).exists()
+    before = fingerprint(folder)
+    hold(folder)
+    with pytest.raises(InputError, match="works in this folder"):
+        write_dataset(studies, **OPTIONS | {"settings": others, "overwrite": True})
+    (folder / LOCK_FILE).unlink()
+    assert fingerprint(folder) == before
 
 
 def test_a_dataset_with_too_few_patients_left_is_not_finished(raw: Path, studies):

@@ -15,6 +15,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.planning import plan_dataset as run
 from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 from tests.conftest import CASES, DATASET, PREREGISTERED
+from tests.held_folders import Hold
 
 OTHER_SPLITS = [{"train": CASES[1:], "val": CASES[:1]}]
 
@@ -179,3 +180,15 @@ def test_the_command_shows_what_it_planned(folders, planner_calls):
         "patch_size": [8, 16, 16],
         "recipe": {"num_epochs": 7, "optimizer": "adam"},
     }
+
+
+def test_two_commands_do_not_drop_each_others_configurations(folders, planner_calls, hold: Hold):
+    path = folders[1] / "nnUNetPlans.json"
+    before = path.read_bytes()
+    other = hold(folders[1])
+    with pytest.raises(InputError, match=rf"process {other.pid} on .* works in this folder"):
+        plan_dataset(501, numbers={"num_epochs": 3}, name="3d_fullres_3")
+    assert path.read_bytes() == before
+    other.communicate()
+    plan_dataset(501, numbers={"num_epochs": 3}, name="3d_fullres_3")
+    assert "3d_fullres_3" in read(path)["configurations"]

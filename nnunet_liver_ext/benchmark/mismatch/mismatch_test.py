@@ -27,6 +27,7 @@ from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_table import write_csv
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
 from nnunet_liver_ext.evaluation.statistics.paired_comparison import compare_paired
+from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.studies.study import Study
@@ -34,6 +35,7 @@ from nnunet_liver_ext.studies.study import Study
 WRITTEN = ("mismatch.csv", "mismatch.json")
 
 
+@locks_folder("out")
 def mismatch_test(
     models: Mapping[str, Model],
     partners: Partners,

@@ -19,6 +19,7 @@ from nnunet_liver_ext.dataset_conversion.phantom.pair import (
 )
 from nnunet_liver_ext.dataset_conversion.phantom.scan_protocols import Difficulty, choose_protocol
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import IMAGE_ENDINGS, Grid, array, image_like, write_image
 
@@ -44,6 +45,7 @@ class PlannedStudy:
         return f"{self.patient}_{self.study}"
 
 
+@locks_folder("folder")
 def write_studies(
     folder: Path,
     *,

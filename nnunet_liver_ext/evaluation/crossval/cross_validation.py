@@ -24,6 +24,7 @@ from nnunet_liver_ext.evaluation.crossval.pooled_folds import (
 from nnunet_liver_ext.evaluation.evaluate import run_evaluation
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.write_results import Evaluation
+from nnunet_liver_ext.folder_lock import locks_folder
 
 CHECKPOINT_CHOSEN = "checkpoint_chosen_on_these_cases"
 """An entry of results.json, where `nnunet_liver compare` looks for it."""
@@ -71,6 +72,7 @@ class CrossvalResults:
             )
 
 
+@locks_folder("out")
 def evaluate_crossvals(
     models: Mapping[str, Path],
     out: Path,
