@@ -39,7 +39,7 @@ LAYERS = (
     ("trainers",),
     ("evaluation", "dataset_conversion"),
     ("networks", "losses"),
-    ("dataset_json",),
+    ("dataset_json", "checkpoint_files"),
     ("studies",),
     ("space",),
     ("pairing", "deformation", "environment", "json_files", "csv_files"),

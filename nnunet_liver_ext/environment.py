@@ -1,4 +1,4 @@
-"""nnU-Net's environment variables: its folders, and the plugin folder for our trainers.
+"""Environment variables: nnU-Net's folders, the plugin folder for our trainers, trust in models.
 
 nnU-Net searches every folder in `nnUNet_extTrainer` for a trainer class by its name. Ours is
 `plugin/`, a folder with one file; it must not be `trainers/` itself, because nnU-Net imports what
@@ -15,6 +15,8 @@ from nnunet_liver_ext.errors import InputError
 
 PLUGIN_FOLDER = Path(__file__).parent / "plugin"
 TRAINER_VARIABLE = "nnUNet_extTrainer"
+TRUST_VARIABLE = "NNUNET_LIVER_TRUST"
+"""1: authors of checkpoints and plans may run what they wrote (option --trust)."""
 
 
 def trainer_search_path() -> str:
@@ -32,6 +34,11 @@ def trainer_search_path() -> str:
 def enable_trainers() -> None:
     """Lets nnU-Net find our trainers in this process and its children."""
     os.environ[TRAINER_VARIABLE] = trainer_search_path()
+
+
+def is_trusted() -> bool:
+    """Whether the environment says that every checkpoint's author is trusted."""
+    return os.environ.get(TRUST_VARIABLE, "").strip().lower() in ("1", "true", "yes")
 
 
 def nnunet_folder(kind: Literal["raw", "preprocessed", "results"]) -> Path:

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from nnunet_liver_ext.environment import TRUST_VARIABLE
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        envvar=TRUST_VARIABLE,
+        help="The authors of these files may run code on this machine (docs/trust.md).",
+    ),
+]
 CasesAtATime = Annotated[
     int | None, typer.Option(help="Cases at a time; by default as many as pay off.")
 ]

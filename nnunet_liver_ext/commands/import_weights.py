@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import typer
 
-from nnunet_liver_ext.commands.common_options import Overwrite
+from nnunet_liver_ext.commands.common_options import Overwrite, Trust
 from nnunet_liver_ext.commands.option_groups import with_option_groups
 
 
@@ -71,6 +71,7 @@ def import_weights(
         ),
     ] = False,
     overwrite: Overwrite = False,
+    trust: Trust = False,
 ) -> None:
     """Turn a foreign checkpoint into a start for trainings (recipe: segmentor_checkpoint).
 
@@ -83,7 +84,8 @@ def import_weights(
     from nnunet_liver_ext.weights.import_table import import_table, next_steps
     from nnunet_liver_ext.weights.import_weights import import_weights as run_import
 
-    imported = run_import(kind, file, out, **vars(target), force=force, overwrite=overwrite)
+    options = {**vars(target), "force": force, "overwrite": overwrite, "trust": trust}
+    imported = run_import(kind, file, out, **options)
     console = Console()
     console.print(import_table(imported))
     for note in imported.notes:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from nnunet_liver_ext.commands.common_options import Trust
+
 if TYPE_CHECKING:
     from nnunet_liver_ext.inference.model import Model
 
@@ -47,6 +49,8 @@ class Networks:
         ),
     ] = ""
 
+    trust: Trust = False
+
     def load(self, path: Path, *, folds_chosen: bool = True, **options: Any) -> Model:
         """Loads a model's folder or zip.
 
@@ -65,6 +69,7 @@ class Networks:
             device=self.device or None,
             mirroring=not self.no_mirroring,
             tile_step=self.tile_step,
+            trust=self.trust,
             **chosen,
             **options,
         )

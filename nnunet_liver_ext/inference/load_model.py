@@ -14,12 +14,15 @@ from typing import Any
 
 import torch
 
+from nnunet_liver_ext.checkpoint_files import read_nnunet_checkpoint, restricted_loading
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.environment import enable_trainers
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
+from nnunet_liver_ext.inference.model_zip import extract_model
 from nnunet_liver_ext.inference.registors import load_registor
 from nnunet_liver_ext.json_files import read_json
+from nnunet_liver_ext.networks.plans_classes import check_plans_classes
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.postprocessing.largest_piece import NO_RULES, Rules
 from nnunet_liver_ext.trainers.checkpoint import check_version
@@ -41,6 +44,7 @@ def load_model(
     tile_step: float = 0.5,
     deformation: bool = False,
     postprocessing: bool = True,
+    trust: bool = False,
 ) -> Model:
     """Loads a model folder such as `nnUNetTrainerSingleInput__nnUNetPlans__3d_fullres`, or a zip.
 
@@ -55,11 +59,13 @@ def load_model(
         deformation: load the registors, too, so that predictions come with deformations.
         postprocessing: load the rules of `nnunet_liver postprocess`, if the folder has any, and
             restrict lesions to the organ mask.
+        trust: the model's author may run what he wrote: its checkpoints may hold more than weights
+            and numbers, its plans may name classes of any package.
 
     Raises:
         InputError: no model there, no checkpoint, a later version's model, one of regions instead
-            of classes, one without a registor where deformations are wanted, or rules of other
-            classes.
+            of classes, one without a registor where deformations are wanted, rules of other
+            classes, or a model that could run code although it is not trusted.
 
     Example:
         >>> import nnunet_liver_ext as nle
@@ -72,8 +78,12 @@ def load_model(
         _check_readable(folder, plans, dataset_json)
         names = tuple(map(str, folds)) if folds else find_folds(folder, checkpoint)
         checkpoints = [_checkpoint(folder, fold, checkpoint) for fold in names]
+        if not trust:
+            _check_harmless(folder, plans, checkpoints)
         predictor = _make_predictor(device, mirroring=mirroring, tile_step=tile_step)
-        registors = _load_weights(predictor, folder, names, checkpoint, deformation=deformation)
+        registors = _load_weights(
+            predictor, folder, names, checkpoint, deformation=deformation, trust=trust
+        )
         if predictor.configuration_manager.previous_stage_name is not None:
             raise InputError(
                 f"{folder}: is the second stage of a cascade; use nnUNetv2_predict for it."
@@ -112,8 +122,7 @@ def unpacked_model(path: Path) -> Iterator[Path]:
             f"{path}: is neither a model folder nor a zip written by nnUNetv2_export_model_to_zip."
         )
     with tempfile.TemporaryDirectory(prefix="nnunet_liver_model_") as folder:
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder)
+        extract_model(path, Path(folder))
         models = sorted(plans.parent for plans in Path(folder).rglob("plans.json"))
         if len(models) != 1:
             names = ", ".join(model.name for model in models) or "none"
@@ -150,6 +159,13 @@ def _check_readable(folder: Path, plans: dict[str, Any], dataset_json: dict[str,
     check_version(plans.get(PLANS_KEY, {}).get("version", "0.0"), folder)
 
 
+def _check_harmless(folder: Path, plans: dict[str, Any], checkpoints: Sequence[Path]) -> None:
+    """InputError if loading the model could run what its author wrote."""
+    check_plans_classes(plans, folder / "plans.json")
+    for path in checkpoints:
+        read_nnunet_checkpoint(path, trust=False)
+
+
 def _checkpoint(folder: Path, fold: str, name: str) -> Path:
     path = folder / f"fold_{fold}" / name
     if not path.is_file():
@@ -178,15 +194,17 @@ def _load_weights(
     checkpoint: str,
     *,
     deformation: bool,
+    trust: bool,
 ) -> tuple[Registor, ...]:
     """Fills the predictor with the folds' weights; the registor of each fold if it is wanted."""
     enable_trainers()
     try:
-        with quiet():
+        with quiet(), restricted_loading(trust=trust):
             predictor.initialize_from_trained_model_folder(str(folder), list(folds), checkpoint)
             wanted = folds if deformation else ()
             return tuple(
-                load_registor(folder, fold, checkpoint, predictor.device) for fold in wanted
+                load_registor(folder, fold, checkpoint, predictor.device, trust=trust)
+                for fold in wanted
             )
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0]

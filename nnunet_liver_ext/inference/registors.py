@@ -9,6 +9,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_liver_ext.checkpoint_files import read_nnunet_checkpoint
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.networks.registor import Registor
@@ -20,7 +21,9 @@ COMPANION = "companion."
 """Prefix of the companion's weights in an objective's state."""
 
 
-def load_registor(folder: Path, fold: str, checkpoint: str, device: torch.device) -> Registor:
+def load_registor(
+    folder: Path, fold: str, checkpoint: str, device: torch.device, *, trust: bool = False
+) -> Registor:
     """The registor of one fold of a model, with its trained weights.
 
     Args:
@@ -28,13 +31,12 @@ def load_registor(folder: Path, fold: str, checkpoint: str, device: torch.device
         fold: "0", "1", ... or "all".
         checkpoint: file name in the fold's folder.
         device: where the registor is to run.
+        trust: the model's author may run what he wrote.
 
     Raises:
-        InputError: the model has no registor.
+        InputError: the model has no registor, or its checkpoint cannot be read safely.
     """
-    content = torch.load(
-        folder / f"fold_{fold}" / checkpoint, map_location="cpu", weights_only=False, mmap=True
-    )
+    content = read_nnunet_checkpoint(folder / f"fold_{fold}" / checkpoint, trust=trust)
     registor = _build_companion(folder, content) if PLANS_KEY in content else None
     if not isinstance(registor, Registor):
         raise InputError(

@@ -25,8 +25,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.checkpoint_files import restricted_loading
 from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.organ_mask import OrganMask
+from nnunet_liver_ext.environment import is_trusted
 from nnunet_liver_ext.errors import NonFiniteLoss
 from nnunet_liver_ext.folder_lock import FolderLock
 from nnunet_liver_ext.losses.voxel_terms import NOT_COUNTED
@@ -387,7 +389,8 @@ class LiverTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         check_companion(self.objective, extra, path)
-        super().load_checkpoint(str(path))
+        with restricted_loading(trust=is_trusted()):
+            super().load_checkpoint(str(path))
         restore_state(self, extra)
         # nnU-Net saves `latest` before it looks whether this epoch was the best one
         moving_average = self.logger.get_value("ema_fg_dice", step=None)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nnunet_liver_ext import __version__
+from nnunet_liver_ext.checkpoint_files import read_nnunet_checkpoint
+from nnunet_liver_ext.environment import is_trusted
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.phases import IN_WORDS, SEGMENTOR, Phase, find_phase
 from nnunet_liver_ext.trainers.recipe import NOT_A_NUMBER, PLANS_KEY, Recipe
@@ -38,7 +40,7 @@ def save_with_extra(path: Path, save: Callable[[str], None], extra: dict[str, An
         save(str(written))
         if not written.exists():  # nnU-Net's --disable_checkpointing, and ranks other than 0
             return
-        checkpoint = torch.load(written, map_location="cpu", weights_only=False, mmap=True)
+        checkpoint = read_nnunet_checkpoint(written, trust=True)  # `save` has just written it
         complete = Path(folder) / f"complete_{path.name}"
         torch.save({**checkpoint, PLANS_KEY: extra}, complete)
         del checkpoint
@@ -88,18 +90,14 @@ def read_extra(
         recipe that differs now.
 
     Raises:
-        InputError: there is no such file, it is damaged, another trainer or a later version of the
-            package wrote it, or it lacks the companion network.
+        InputError: there is no such file, it is damaged or holds more than weights and numbers,
+            another trainer or a later version of the package wrote it, or it lacks the companion
+            network.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-        written_by = checkpoint["trainer_name"]
-    except Exception as error:
-        raise InputError(
-            f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__})."
-        ) from None
+    checkpoint = read_nnunet_checkpoint(path, trust=is_trusted())
+    written_by = checkpoint["trainer_name"]
     if written_by != trainer_name or PLANS_KEY not in checkpoint:
         raise InputError(
             f"{path}: was written by {written_by} and cannot be continued by {trainer_name}."

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import distributed as dist
 
+from nnunet_liver_ext.checkpoint_files import read_nnunet_checkpoint
+from nnunet_liver_ext.environment import is_trusted
 from nnunet_liver_ext.networks.strategies import unwrap
 from nnunet_liver_ext.trainers.recipe import PLANS_KEY
 
@@ -34,7 +35,7 @@ def keep_best_state(trainer: LiverTrainer, *, has_score: bool) -> bool:
         return False
     if trainer.is_ddp:
         dist.barrier()  # rank 0 has written it
-    checkpoint = torch.load(best, map_location=trainer.device, weights_only=False)
+    checkpoint = read_nnunet_checkpoint(best, trust=is_trusted())
     unwrap(trainer.network).load_state_dict(checkpoint["network_weights"])
     trainer.objective.load_state_dict(checkpoint[PLANS_KEY]["objective"])
     trainer.print_to_log_file(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from nnunet_liver_ext.environment import nnunet_folder
+from nnunet_liver_ext.checkpoint_files import read_nnunet_checkpoint
+from nnunet_liver_ext.environment import is_trusted, nnunet_folder
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.trainers.checkpoint import check_version
 from nnunet_liver_ext.trainers.companion import check_companion
@@ -101,13 +101,8 @@ def start_companion(objective: Objective, path: Path, recipe: Recipe, fold: int 
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-        written_by = checkpoint["trainer_name"]
-    except Exception as error:
-        raise InputError(
-            f"{path}: is no complete nnU-Net checkpoint ({type(error).__name__})."
-        ) from None
+    checkpoint = read_nnunet_checkpoint(path, trust=is_trusted())
+    written_by = checkpoint["trainer_name"]
     if PLANS_KEY not in checkpoint:
         raise InputError(
             f"{path}: was written by {written_by}, which is none of this package's trainers: import"

@@ -45,6 +45,7 @@ def import_weights(
     seed: int = 0,
     force: bool = False,
     overwrite: bool = False,
+    trust: bool = False,
 ) -> WeightsImport:
     """Writes `out`, a start for trainings of the plans' network with weights from `source`.
 
@@ -57,6 +58,7 @@ def import_weights(
         force: take what fits, even if it is little, and nnU-Net weights of a network with, say,
             other strides.
         overwrite: replace `out`.
+        trust: the authors of checkpoint and plans may run what they wrote.
 
     Raises:
         InputError: `out` is there, the checkpoint cannot be read safely, the plans' network is none
@@ -65,10 +67,15 @@ def import_weights(
     checkpoint_kind = KINDS[kind]
     _check_out(out, source, overwrite=overwrite)
     target = build_target(
-        plans, configuration=configuration, dataset=dataset, trainer=trainer, seed=seed
+        plans,
+        configuration=configuration,
+        dataset=dataset,
+        trainer=trainer,
+        seed=seed,
+        trust=trust,
     )
     checkpoint_kind.check(target.networks[0], target.description)
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(source, trust=trust)
     notes = _check_origin(checkpoint_kind, checkpoint, target, force=force)
     for network in target.networks:  # they are alike, so the matches of the last are those of all
         matches = copy_matching_weights(

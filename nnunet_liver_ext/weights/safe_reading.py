@@ -1,30 +1,30 @@
 """Reading a foreign checkpoint without running any of its code.
 
-A .pt or .pth file is a pickle, and unpickling may run whatever its author wrote. torch's
-`weights_only` reader builds tensors, numbers and containers and nothing else. To these we add
-numpy's scalars, which nnU-Net writes beside its weights (the best moving average, the log). A
-.safetensors file holds a JSON header and raw numbers, so there is nothing to run.
+Of a .pt or .pth file, which is a pickle, tensors, numbers and containers are read and nothing else
+(`checkpoint_files`). A .safetensors file holds a JSON header and raw numbers, so there is nothing
+to run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from nnunet_liver_ext.checkpoint_files import read_torch_file
 from nnunet_liver_ext.errors import InputError
 
 PLACES = ("network_weights", "state_dict", "model_state_dict", "model")
 """Where checkpoints hold their weights: the first that is there, else the file itself."""
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel, DistributedDataParallel and torch.compile put before every name."""
+HOW_TO_READ = (
+    "if you trust its author, read it with --trust, or save the state_dict alone with torch.save"
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,12 @@ class ForeignCheckpoint:
     """All of the file; empty for .safetensors."""
 
 
-def read_checkpoint(path: Path) -> ForeignCheckpoint:
+def read_checkpoint(path: Path, *, trust: bool = False) -> ForeignCheckpoint:
     """Reads a .pt, .pth or .safetensors file on the CPU, names without wrappers' prefixes.
+
+    Args:
+        path: the file.
+        trust: its author may run what he wrote.
 
     Raises:
         InputError: no such file, no checkpoint, one that needs more than tensors and numbers
@@ -51,7 +55,9 @@ def read_checkpoint(path: Path) -> ForeignCheckpoint:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     content = (
-        _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+        _read_safetensors(path)
+        if path.suffix.lower() == ".safetensors"
+        else read_torch_file(path, trust=trust, advice=HOW_TO_READ)
     )
     weights = strip_wrappers(_find_weights(content, path))
     _check_finite(weights, path)
@@ -80,32 +86,6 @@ def _read_safetensors(path: Path) -> Any:
         raise InputError(
             f"{path}: is no complete .safetensors file ({_first_line(error)})."
         ) from None
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or foreign file makes of torch's reader
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if wanted is not None or "TorchScript" in str(error):
-            what = f"holds {wanted[1]}" if wanted is not None else "is a TorchScript program"
-            raise InputError(
-                f"{path}: {what} beside tensors and numbers; reading that could run code, so"
-                " nothing was read: save the state_dict alone with torch.save."
-            ) from None
-        raise InputError(
-            f"{path}: is no complete checkpoint of PyTorch ({type(error).__name__}); give a .pt,"
-            " .pth or .safetensors file."
-        ) from None
-
-
-def _numpy_scalars() -> list[Any]:
-    """What a pickled numpy scalar is made of, by the names of numpy 1 and 2."""
-    scalar = np.float64(0).__reduce__()[0]  # private, and elsewhere in numpy 1
-    kinds = [type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [*names, np.dtype, *kinds]
 
 
 def _find_weights(content: Any, path: Path) -> dict[str, Tensor]:

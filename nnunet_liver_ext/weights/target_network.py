@@ -16,6 +16,7 @@ import nnunet_liver_ext.trainers as trainers
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.json_files import read_json
+from nnunet_liver_ext.networks.plans_classes import check_plans_classes
 from nnunet_liver_ext.networks.strategies import Strategy
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning.plan_dataset import plans_file
@@ -59,6 +60,7 @@ def build_target(
     dataset: str | None = None,
     trainer: str | None = None,
     seed: int = 0,
+    trust: bool = False,
 ) -> TargetNetwork:
     """Builds the network that a training would begin with.
 
@@ -70,11 +72,15 @@ def build_target(
         trainer: name of one of this package's trainers; None: single input for pairs, one network
             for all else.
         seed: of the initial weights.
+        trust: the plans may name classes of any package.
 
     Raises:
-        InputError: no such plans, configuration, dataset or trainer, or they do not go together.
+        InputError: no such plans, configuration, dataset or trainer, or they do not go together,
+            or the plans name a class that is not known.
     """
     plans_path, content, dataset_json = _read_plans(plans, dataset)
+    if not trust:
+        check_plans_classes(content, plans_path)
     kind = find_trainer(trainer) if trainer is not None else default_trainer(dataset_json)
     recipe = resolve(kind.recipe, content, configuration)
     check_dataset(kind.__name__, recipe, content, configuration, dataset_json)

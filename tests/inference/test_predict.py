@@ -221,7 +221,7 @@ def test_a_damaged_checkpoint_is_one_sentence(model_folders, tmp_path: Path):
     shutil.copytree(model_folders["nnUNetTrainerDualInput"], copy)
     checkpoint = copy / "fold_0" / "checkpoint_final.pth"
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    with pytest.raises(InputError, match="the model cannot be loaded"):
+    with pytest.raises(InputError, match=r"checkpoint_final\.pth: is no complete nnU-Net check"):
         load(copy)
 
 
