@@ -8,6 +8,7 @@ counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.tidy_table import OBJECT, group_rows
+
+VOLUMES = ("volume_prediction", "volume_reference")
+SIMILARITIES = ("relative_similarity_prediction", "relative_similarity_reference")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,36 @@ def predicted_where_absent(table: pd.DataFrame) -> pd.DataFrame:
     return rows[["model", *OBJECT]].assign(predicted=rows.value > 0)
 
 
+def rank_misses_last(values: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The values with an infinitely bad one where nothing is measured because a mask is missing.
+
+    A distance from no mask is infinite already; a relative similarity, a share or a fat fraction of
+    no mask does not exist (nan), and leaving it out would favour the model that misses.
+
+    Args:
+        values: rows of metrics that are compared, absolute where those are.
+        table: all results, with the volumes and the references' relative similarities.
+    """
+    keys = [name for name in ("model", *OBJECT) if name in table]
+    missed = values["value"].isna() & pd.MultiIndex.from_frame(values[keys]).isin(
+        _missed_objects(table, keys)
+    )
+    signs = {name: -1 if METRICS[name].higher_is_better else 1 for name in set(values.metric)}
+    worst = values["metric"].map(signs) * math.inf
+    return values.assign(value=values["value"].where(~missed, worst))
+
+
+def _missed_objects(table: pd.DataFrame, keys: list[str]) -> pd.Index:
+    """Objects that the reference has and the prediction lacks; of pairs, in one of the images."""
+    sides = [*VOLUMES, *SIMILARITIES]
+    rows = table[table.metric.isin(sides)]
+    wide = rows.pivot(index=keys, columns="metric", values="value").reindex(columns=sides)
+    prediction, reference = (wide[name] for name in VOLUMES)
+    of_prediction, of_reference = (wide[name] for name in SIMILARITIES)
+    missed = (reference > 0) & (prediction == 0) | of_reference.notna() & of_prediction.isna()
+    return wide.index[missed]
+
+
 def _is_absent(table: pd.DataFrame) -> np.ndarray:
     """Whether the reference lacks the object of each row (N,); False where that is not known."""
     volumes = table[table.metric == "volume_reference"].groupby(OBJECT)["value"].max()
@@ -86,13 +120,12 @@ def count_presence(table: pd.DataFrame) -> dict[tuple[str, str], Presence]:
 
     Cases of which not both volumes are known count nowhere.
     """
-    names = ["volume_prediction", "volume_reference"]
-    volumes = table[table.metric.isin(names)]
+    volumes = table[table.metric.isin(VOLUMES)]
     return {
         (modality, name): _presence(wide.dropna())
         for (modality, name), rows in group_rows(volumes, ["modality", "class"])
         for wide in [rows.pivot(index="case", columns="metric", values="value")]
-        if set(names) <= set(wide.columns)
+        if set(VOLUMES) <= set(wide.columns)
     }
 
 

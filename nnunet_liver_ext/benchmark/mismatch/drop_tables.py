@@ -21,6 +21,7 @@ from rich.text import Text
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.benchmark.mismatch.partners import Partners
 from nnunet_liver_ext.errors import CaseFailure, SomeCasesFailed
+from nnunet_liver_ext.evaluation.comparison.written_tables import left_out_text
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.options import Options
 from nnunet_liver_ext.evaluation.results.results_json import versions
@@ -107,6 +108,7 @@ def drop_table(summary: pd.DataFrame) -> Table:
         "Model",
         "Object",
         "Cases",
+        "Left out",
         "Own",
         "Another's",
         "Drop",
@@ -127,6 +129,7 @@ def drop_table(summary: pd.DataFrame) -> Table:
             row["model"],
             label(row["modality"], row["class"]),
             str(row["cases"]),
+            left_out_text(row),
             *values,
             interval,
         ]

@@ -15,12 +15,22 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     WORDS,
     caption,
     model_names,
+    rank_cells,
     text_table,
 )
 from nnunet_liver_ext.evaluation.statistics.sentences import comparison_sentence
 from nnunet_liver_ext.evaluation.tidy_table import group_rows
 
-SHOWN = ["Measure", "Object", "Cases", "Difference", "p (BH)", "Better/tied/worse", "Verdict"]
+SHOWN = [
+    "Measure",
+    "Object",
+    "Cases",
+    "Left out",
+    "Difference",
+    "p (BH)",
+    "Better/tied/worse",
+    "Verdict",
+]
 WIDEST = {"Difference": 10, "Verdict": 11}
 """Longest word in a column: lines break between words."""
 
@@ -38,18 +48,21 @@ def comparison_tables(comparison: pd.DataFrame) -> Iterator[Table | Text]:
 def ranking_table(ranking: pd.DataFrame) -> Table:
     """The rank of each model, and how often it comes first when other patients are drawn."""
     text = text_table(ranking, RANKING)
-    text["Cell"] = text["Rank"] + (" (" + text["Ranks first"] + ")").replace(" (–)", "")
+    text["Cell"] = rank_cells(text)
     rows = [
         {
             "Measure": measure,
             "Object": name,
+            "Cases": of_object["Cases"].iloc[0],
+            "Left out": of_object["Left out"].iloc[0].partition(" ")[0],
             **dict(zip(of_object["Model"], of_object["Cell"], strict=True)),
             "tau": of_object["Kendall's tau"].iloc[0],
         }
         for (measure, name), of_object in group_rows(text, ["Measure", "Object"])
     ]
     below = (
-        "Rank by the mean, and how often the model comes first when patients are drawn anew; tau:"
+        "Rank by the mean, or first by fewer cases without a mask (∞), and how often the model"
+        " comes first when patients are drawn anew; tau:"
         " mean of Kendall's tau between the rankings then and this one."
     )
     return _table(pd.DataFrame(rows), "Ranking", below)

@@ -56,12 +56,21 @@ def interval_text(row: ComparisonRow) -> str:
     return f"{difference} ({low} to {high})"
 
 
+def left_out_text(row: ComparisonRow) -> str:
+    """Cases that the means leave out: "3", or "3 (∞ 2/0)": the first model has no mask in two."""
+    left_out = str(row["missing"] + row["absent"] + row["not_finite"])
+    if not row["infinite_a"] + row["infinite_b"]:
+        return left_out
+    return f"{left_out} (∞ {row['infinite_b']}/{row['infinite_a']})"
+
+
 COMPARISON: Cells = {
     "Measure": lambda row: f"{_measure(row)} {'↑' if row['higher_is_better'] else '↓'}",
     "Object": _object,
     "Models": model_names,
     "Patients": lambda row: str(row["patients"]),
     "Cases": lambda row: str(row["cases"]),
+    "Left out": left_out_text,
     "First": _mean("mean_b"),
     "Second": _mean("mean_a"),
     "Difference": interval_text,
@@ -75,6 +84,10 @@ RANKING: Cells = {
     "Measure": _measure,
     "Object": _object,
     "Model": lambda row: str(row["model"]),
+    "Cases": lambda row: str(row["cases"]),
+    "Left out": lambda row: (
+        f"{row['left_out']} (∞ {row['infinite']})" if row["infinite"] else str(row["left_out"])
+    ),
     "Mean": _mean("mean"),
     "Rank": lambda row: "–" if math.isnan(row["rank"]) else f"{row['rank']:g}",
     "Mean rank": lambda row: format_number(row["mean_rank"], 2),
@@ -86,6 +99,7 @@ RUNS: Cells = {
     "Object": _object,
     "Fold": lambda row: str(row["fold"]),
     "Cases": lambda row: str(row["cases"]),
+    "Left out": lambda row: str(row["left_out"]),
     "Mean": _mean("mean"),
     "Run to run": _mean("difference", 1),
     "Largest": _mean("largest", 1),
@@ -101,6 +115,13 @@ def text_table(table: pd.DataFrame, cells: Cells) -> pd.DataFrame:
     )
 
 
+def rank_cells(text: pd.DataFrame) -> pd.Series:
+    """Rank, how often that is the first, and cases without a mask: "2 (14%), ∞ 3"."""
+    first = (" (" + text["Ranks first"] + ")").replace(" (–)", "")
+    misses = text["Left out"].str.extract(r"\((∞ \d+)\)")[0]
+    return text["Rank"] + first + (", " + misses).fillna("")
+
+
 def caption(comparison: pd.DataFrame) -> str:
     """What the columns are; with the footnote if a score is optimistic."""
     first = comparison.iloc[0]
@@ -111,7 +132,9 @@ def caption(comparison: pd.DataFrame) -> str:
         f" {'the means of patients' if first['tested_unit'] == 'patient' else 'single cases'}; BH:"
         " after Benjamini-Hochberg within the kind of measure. r: matched-pairs rank-biserial"
         " correlation, positive if the first is better. Better/tied/worse: cases. ↑ more is"
-        " better, ↓ less is better."
+        " better, ↓ less is better. Left out: cases in no mean (one model lacks them, the"
+        " reference lacks the object, or a value is not finite); ∞ first/second: the model has no"
+        " mask, a loss that ranks last in p, r and better/tied/worse."
     )
     return f"{text} {FOOTNOTE}" if has_optimistic(comparison) else text
 

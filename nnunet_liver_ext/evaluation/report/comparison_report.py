@@ -16,6 +16,7 @@ from nnunet_liver_ext.evaluation.comparison.written_tables import (
     RUNS,
     WORDS,
     caption,
+    rank_cells,
     text_table,
 )
 from nnunet_liver_ext.evaluation.files.find_label_maps import NO_MODALITY
@@ -117,9 +118,7 @@ def _ranks(
     if ranking.empty:
         return None
     text = text_table(ranking, RANKING)
-    text["Cell"] = text["Rank"] + (" (" + text["Ranks first"].str.replace("%", " %") + ")").replace(
-        " (–)", ""
-    )
+    text["Cell"] = rank_cells(text).str.replace("%", " %")
     rows = []
     for (measure, name), ranked in group_rows(text, ["Measure", "Object"]):
         ranks = dict(zip(ranked["Model"], ranked["Cell"], strict=True))
@@ -127,11 +126,13 @@ def _ranks(
             [
                 measure,
                 name,
+                ranked["Cases"].iloc[0],
+                ranked["Left out"].iloc[0].partition(" ")[0],
                 *(ranks.get(model, "–") for model in models),
                 ranked["Kendall's tau"].iloc[0],
             ]
         )
-    return ["Measure", "Object", *models, "Kendall's τ"], rows, 2
+    return ["Measure", "Object", "Cases", "Left out", *models, "Kendall's τ"], rows, 2
 
 
 def _text_table(table: pd.DataFrame, cells: Any) -> tuple[list[str], list[list[str]], int] | None:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.evaluation.absent_objects import predicted_where_absent
+from nnunet_liver_ext.evaluation.absent_objects import predicted_where_absent, rank_misses_last
 from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS, confidence_interval
@@ -81,18 +81,20 @@ def compare_paired(
     Returns:
         A row for each modality, class, metric and two models, with the columns:
         modality, class, metric, unit, family; higher_is_better; model_a, model_b;
-        cases, patients: finite for both models;
+        cases, patients: finite for both models, which the means are over;
         missing: cases that only one model has; absent: left out because their reference lacks the
             object; false_positives_a, false_positives_b: cases without it in which it was
-            predicted; not_finite: left out because a value is infinite or nan, not_finite_a and
-            not_finite_b whose;
+            predicted; not_finite: left out of the means because a value is infinite or nan,
+            not_finite_a and not_finite_b whose; infinite_a, infinite_b: of these, cases in which
+            the model has no mask: they rank last;
         mean_a, mean_b, mean_difference, median_difference: over the cases;
         low, high: confidence interval of mean_difference, patients resampled
             (`confidence_interval`);
-        tested, differing: number of units tested, and how many of them differ at all; tested_unit:
-            "patient" or "case";
+        tested, differing: number of units tested (with or without masks), and how many of them
+            differ at all; tested_unit: "patient" or "case";
         p_value: `signed_rank_p`; p_adjusted: within the family; rank_biserial: > 0 if B is better;
-        better, tied, worse: number of cases in which B is; smallest_difference; confidence;
+        better, tied, worse: number of cases in which B is, where no mask is worse than any;
+        smallest_difference; confidence;
         verdict: see `verdict`. nan where there are too few (`FEWEST_PATIENTS`).
 
     Raises:
@@ -137,7 +139,7 @@ def compare_paired(
                 left_out=empty == "exclude" and metric.needs_reference,
             ),
             **_statistics(
-                _finite(of_object, a, b),
+                _both_values(of_object, a, b),
                 metric,
                 smallest[metric.name],
                 unit,
@@ -147,7 +149,7 @@ def compare_paired(
             ),
         }
         for metric, names, of_object in split_by_metric_and_object(
-            compared_values(rows, to_compare, empty=empty), to_compare
+            rank_misses_last(compared_values(rows, to_compare, empty=empty), rows), to_compare
         )
         for a, b in pairs
     ]
@@ -190,29 +192,35 @@ def better_tied_worse(gains: np.ndarray, smallest_difference: float) -> dict[str
 def verdict(row: Mapping[Any, Any]) -> str:
     """What a comparison shows of model B, in a word.
 
-    "no pairs": no case is finite for both. "too few": no test. "identical": no tested unit differs.
-    "equivalent": the whole interval is within the smallest difference of interest. "small": only
-    the mean difference is, whatever p. "not significant": p_adjusted > alpha. "contradictory":
-    significant, but the ranks and the mean say opposite things. "better", "worse": significant, and
-    not below the smallest difference of interest.
+    "no pairs": no case has values of both. "too few": no test. "identical": no tested unit differs.
+    "contradictory": one model has fewer masks and, where both have one, the better mean; or
+    significant, but the ranks say the opposite of the misses or the mean. "equivalent": the whole
+    interval is within the smallest difference of interest. "small": only the mean difference is,
+    whatever p. "not significant": p_adjusted > alpha. "better", "worse": significant, and not below
+    the smallest difference of interest. A model that misses more is never equivalent.
     """
     smallest, gain = (
         row["smallest_difference"],
         row["mean_difference"] * (1 if row["higher_is_better"] else -1),
     )
-    if not row["cases"]:
+    fewer_misses = row["infinite_a"] - row["infinite_b"]
+    if not row["tested"]:
         return "no pairs"
     if math.isnan(row["p_value"]):
         return "too few"
     if not row["differing"]:
         return "identical"
-    if abs(gain) < smallest - ROUNDING:
+    is_small = abs(gain) < max(smallest - ROUNDING, ROUNDING)
+    if fewer_misses * gain < 0 and not is_small:
+        return "contradictory"
+    if not fewer_misses and abs(gain) < smallest - ROUNDING:
         return "equivalent" if -smallest < row["low"] and row["high"] < smallest else "small"
     if row["p_adjusted"] > 1 - row["confidence"] + ROUNDING:
         return "not significant"
-    if gain * row["rank_biserial"] <= 0:
+    says_better = fewer_misses or gain
+    if not says_better * row["rank_biserial"] > 0:
         return "contradictory"
-    return "better" if gain > 0 else "worse"
+    return "better" if says_better > 0 else "worse"
 
 
 def _check_numbers(unit: str, resamples: int, alpha: float) -> None:
@@ -237,10 +245,12 @@ def _count_incomparable(
     """
     invented_a, invented_b = (_by_case(predicted, name, "predicted") for name in models)
     absent = invented_a.index.intersection(invented_b.index)
-    finite_a, finite_b = (np.isfinite(_by_case(rows, name, "value")) for name in models)
-    both = finite_a.index.intersection(finite_b.index)
-    missing = len(finite_a.index.union(finite_b.index)) - len(both)
+    values_a, values_b = (_by_case(rows, name, "value") for name in models)
+    both = values_a.index.intersection(values_b.index)
+    missing = len(values_a.index.union(values_b.index)) - len(both)
     both = both.difference(absent) if left_out else both
+    known = both[values_a[both].notna() & values_b[both].notna()]
+    finite_a, finite_b = np.isfinite(values_a), np.isfinite(values_b)
     return {
         "missing": missing,
         "absent": len(absent) if left_out else 0,
@@ -249,6 +259,8 @@ def _count_incomparable(
         "not_finite": int((~(finite_a[both] & finite_b[both])).sum()),
         "not_finite_a": int((~finite_a[both]).sum()),
         "not_finite_b": int((~finite_b[both]).sum()),
+        "infinite_a": int((~finite_a[known]).sum()),
+        "infinite_b": int((~finite_b[known]).sum()),
     }
 
 
@@ -256,13 +268,24 @@ def _by_case(rows: pd.DataFrame, model: str, column: str) -> pd.Series:
     return rows[rows["model"] == model].set_index("case")[column]
 
 
-def _finite(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
-    """patient, a, b: a row for each case that is finite for both models, sorted."""
+def _both_values(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """patient, a, b: a row for each case with a value of both models, sorted; it may be infinite.
+
+    `difference` is b − a, 0 where neither has a mask.
+    """
     wide = rows.pivot(index=["case", "patient"], columns="model", values="value").reindex(
         columns=[a, b]
     )
-    wide = wide[np.isfinite(wide).all(axis=1)].reset_index().sort_values("case")
-    return pd.DataFrame({"patient": wide["patient"], "a": wide[a], "b": wide[b]})
+    known = wide.dropna().reset_index().sort_values("case")
+    values = pd.DataFrame({"patient": known["patient"], "a": known[a], "b": known[b]})
+    return values.assign(difference=(values.b - values.a).where(values.a != values.b, 0.0))
+
+
+def _mean_of_patient(differences: pd.Series) -> float:
+    """The mean; infinite if a model has fewer masks, and over the other cases if both miss some."""
+    net = float(np.sign(differences[np.isinf(differences)]).sum())
+    finite = differences[np.isfinite(differences)]
+    return math.copysign(math.inf, net) if net else float(finite.mean()) if len(finite) else 0.0
 
 
 def _statistics(
@@ -274,11 +297,15 @@ def _statistics(
     resamples: int,
     seed: int,
 ) -> dict[str, float | int | str]:
-    differences = values["b"] - values["a"]
-    sign = 1 if metric.higher_is_better else -1
+    with_misses, sign = values["difference"], 1 if metric.higher_is_better else -1
     tested = (
-        differences.groupby(values["patient"]).mean() if unit == "patient" else differences
+        with_misses.groupby(values["patient"]).agg(_mean_of_patient)
+        if unit == "patient"
+        else with_misses
     ).to_numpy(float)
+    finite = np.isfinite(values[["a", "b"]].to_numpy()).all(axis=1)
+    values = values.loc[finite]
+    differences = values["difference"]
     low, high = confidence_interval(
         differences.to_numpy(float),
         values["patient"].to_numpy(),
@@ -302,7 +329,7 @@ def _statistics(
         "rank_biserial": rank_biserial(sign * tested)
         if len(tested) >= FEWEST_PATIENTS
         else math.nan,
-        **better_tied_worse(sign * differences.to_numpy(float), smallest),
+        **better_tied_worse(sign * with_misses.to_numpy(float), smallest),
         "smallest_difference": smallest,
         "confidence": confidence,
     }

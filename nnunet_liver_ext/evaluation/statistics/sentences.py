@@ -57,6 +57,8 @@ def _subject(row: ComparisonRow) -> str:
 
 
 def _main(row: ComparisonRow) -> str:
+    if not row["cases"]:
+        return f"no case has masks of both {row['model_b']} and {row['model_a']} ({_evidence(row)})"
     if row["verdict"] == "identical":
         return f"{row['model_b']} and {row['model_a']} do not differ in any of {_size(row)}"
     return f"{row['model_b']} is {_difference(row)} {row['model_a']} on average ({_evidence(row)})"
@@ -116,10 +118,20 @@ def _judgement(row: ComparisonRow) -> str:
             " interest."
         ),
         "not significant": " Not significant, which does not show that they are equal.",
-        "contradictory": (
-            " The ranks favour the other model: a few large differences make the mean."
-        ),
+        "contradictory": _contradiction(row),
     }.get(row["verdict"], "")
+
+
+def _contradiction(row: ComparisonRow) -> str:
+    misses = row["infinite_b"] - row["infinite_a"]
+    gain = row["mean_difference"] * (1 if row["higher_is_better"] else -1)
+    if misses * gain <= 0:
+        return " The ranks favour the other model: a few large differences make the mean."
+    more, other = (row["model_b"], row["model_a"])[:: 1 if misses > 0 else -1]
+    return (
+        f" But {more} has no mask in {_count(abs(misses), 'case')} more than {other}: misses and"
+        " distances say opposite things."
+    )
 
 
 def _although(row: ComparisonRow) -> str:
@@ -158,7 +170,13 @@ def _left_out(row: ComparisonRow) -> str:
     if not parts:
         return ""
     *first, last = parts
-    return f" Left out: {', '.join(first)} and {last}." if first else f" Left out: {last}."
+    listed = f"{', '.join(first)} and {last}" if first else last
+    last_ranks = (
+        " No mask is a loss, the last of all ranks."
+        if row["infinite_a"] + row["infinite_b"]
+        else ""
+    )
+    return f" Left out of the means: {listed}.{last_ranks}"
 
 
 def _optimistic(row: ComparisonRow) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.evaluation.absent_objects import rank_misses_last
 from nnunet_liver_ext.evaluation.metric_entry import Metric
 from nnunet_liver_ext.evaluation.options import Empty
 from nnunet_liver_ext.evaluation.statistics.bootstrap import FEWEST_PATIENTS, bootstrap_means
@@ -53,7 +54,9 @@ def ranking_stability(
     Returns:
         A row for each modality, class and model, best first: cases and patients, finite for all
             models; left_out, the other
-        cases; mean; rank, 1 is best, tied models share the mean of their ranks; mean_rank over the
+        cases; infinite, those in which the model has no mask; mean; rank, 1 is best: fewer cases
+        without a mask come first, then the mean; tied models share the mean of their ranks;
+        mean_rank over the
         resamples; first, the share of resamples in which the model ranks first, divided among those
         that tie there; kendall_tau, the mean of Kendall's τ_b between the ranking of a resample and
         the full one, the same for all models of an object, nan if all models tie. These three are
@@ -74,7 +77,7 @@ def ranking_stability(
             "rank", kind="stable"
         )
         for entry, names, of_object in split_by_metric_and_object(
-            compared_values(rows, ranked_by, empty=empty), ranked_by
+            rank_misses_last(compared_values(rows, ranked_by, empty=empty), rows), ranked_by
         )
     ]
     return pd.concat(rankings, ignore_index=True)
@@ -143,32 +146,59 @@ def _wide(rows: pd.DataFrame, models: list[str]) -> pd.DataFrame:
 def _ranking(
     rows: pd.DataFrame, models: list[str], metric: Metric, resamples: int, seed: int
 ) -> dict[str, object]:
-    from scipy.stats import rankdata
-
     wide = _wide(rows, models)
-    finite = wide[np.isfinite(wide).all(axis=1)]
+    known = wide.dropna()
     values_NM, patients_N = (
-        finite.to_numpy(float),
-        finite.index.get_level_values("patient").to_numpy(),
+        known.to_numpy(float),
+        known.index.get_level_values("patient").to_numpy(),
     )
+    misses_NM = np.isinf(values_NM)
+    finite_N = ~misses_NM.any(axis=1)
     sign = -1 if metric.higher_is_better else 1
     ranking = {
         "model": models,
-        "cases": len(finite),
-        "patients": len(set(patients_N)),
-        "left_out": len(wide) - len(finite),
+        "cases": int(finite_N.sum()),
+        "patients": len(set(patients_N[finite_N])),
+        "left_out": len(wide) - int(finite_N.sum()),
+        "infinite": misses_NM.sum(axis=0),
     }
     ranking |= dict.fromkeys(("mean", "rank", "mean_rank", "first", "kendall_tau"), np.nan)
-    if len(finite):
-        means_M = values_NM.mean(axis=0)
-        ranks_M = rankdata(sign * np.round(means_M, DIGITS))
-        ranking |= {"mean": means_M, "rank": ranks_M}
+    if not len(known):
+        return ranking
+    shares_NX = np.hstack(
+        [np.where(finite_N[:, None], values_NM, 0), finite_N[:, None], misses_NM]
+    ).astype(float)
+    means_M, ranks_M = (
+        values_M[0] for values_M in _means_and_ranks(shares_NX.mean(axis=0)[None], sign)
+    )
+    ranking |= {"mean": means_M, "rank": ranks_M}
     if len(set(patients_N)) >= FEWEST_PATIENTS:
-        drawn_RM = np.round(
-            bootstrap_means(values_NM, patients_N, resamples=resamples, seed=seed), DIGITS
-        )
-        ranking |= _stability(rankdata(sign * drawn_RM, axis=1), ranks_M)
+        drawn_RX = bootstrap_means(shares_NX, patients_N, resamples=resamples, seed=seed)
+        ranking |= _stability(_means_and_ranks(drawn_RX, sign)[1], ranks_M)
     return ranking
+
+
+def _means_and_ranks(shares_RX: np.ndarray, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means over the cases that are finite for all models, and ranks of (fewest misses, mean).
+
+    Args:
+        shares_RX: means over all cases of M values (0 where one is infinite), of whether all are
+            finite, and of M misses.
+        sign: 1 if a lower mean is better, else -1.
+
+    Returns:
+        (R, M) each; a mean over no case is nan, and ranks as if all means were the same.
+    """
+    from scipy.stats import rankdata
+
+    models = shares_RX.shape[1] // 2
+    values_RM, finite_R1, misses_RM = np.split(shares_RX, [models, models + 1], axis=1)
+    means_RM = np.divide(
+        values_RM, finite_R1, out=np.full(values_RM.shape, np.nan), where=finite_R1 > 0
+    )
+    by_mean_RM = rankdata(sign * np.round(np.nan_to_num(means_RM), DIGITS), axis=1)
+    by_misses_RM = rankdata(np.round(misses_RM, DIGITS), axis=1)
+    return means_RM, rankdata(by_misses_RM * (models + 1) + by_mean_RM, axis=1)
 
 
 def _stability(ranks_RM: np.ndarray, ranks_M: np.ndarray) -> dict[str, object]:

@@ -397,11 +397,20 @@ def test_the_picture_grows_with_the_rows_and_shows_what_is_significant(results, 
 
 
 def test_nothing_to_compare_is_still_written(results, tmp_path):
-    infinite = results("B", change=lambda table: table.assign(value=math.inf))
-    compared = compare_results([results("A"), infinite], metrics=["hd"])
+    unknown = results("B", change=lambda table: table.assign(value=math.nan))
+    compared = compare_results([results("A"), unknown], metrics=["hd"])
     write_comparison(compared, tmp_path / "out")
     assert set(compared.table["verdict"]) == {"no pairs"}
     assert "no case can be compared" in (tmp_path / "out/comparison.md").read_text()
+
+
+def test_a_model_without_any_mask_is_still_written(results, tmp_path):
+    infinite = results("B", change=lambda table: table.assign(value=math.inf))
+    compared = compare_results([results("A"), infinite], metrics=["hd"])
+    write_comparison(compared, tmp_path / "out")
+    assert set(compared.table["verdict"]) == {"too few"}  # four patients
+    assert set(compared.table["worse"]) == {8}
+    assert "no case has masks of both" in (tmp_path / "out/comparison.md").read_text()
 
 
 # --- the command
@@ -562,3 +571,31 @@ def test_help_is_there_and_names_every_option():
         "--splits",
     ):
         assert option in result.output
+
+
+def test_the_number_left_out_stands_in_every_table(results, tmp_path):
+    """A, B and C differ by 1 mm; B has no mask in one case."""
+
+    def missing(table):
+        hd = (table["metric"] == "hd") & (table["case"] == "P3_S1") & (table["modality"] == "T1")
+        return table.assign(value=table["value"].mask(hd, math.inf))
+
+    cases = [f"P{n // 2}_S{n % 2}" for n in range(8)]
+    splits = tmp_path / "splits_final.json"
+    splits.write_text(json.dumps([{"train": [], "val": cases}]))
+    paths = [results("A"), results("B", 1, change=missing), results("C")]
+    out = tmp_path / "out"
+    result = compare(*paths, "-o", out, "--metrics", "hd", "--splits", splits, COLUMNS="200")
+    assert result.exit_code == 0
+    for table in ("B − A", "Ranking", "Run to run"):
+        assert "Left out" in result.output[result.output.index(table) :].replace("┃", "")
+    text = (out / "comparison.md").read_text()
+    first = next(line for line in text.splitlines() if line.startswith("| HD [mm] ↓ | T1"))
+    assert "| 7 | 1 (∞ 1/0) |" in first
+    ranks = [line for line in text.splitlines() if line.startswith("| HD [mm] | T1 liver | ")]
+    assert "| HD [mm] | T1 liver | B | 7 | 1 (∞ 1) | 18.1" in " ".join(ranks)
+    assert any("all | 7 | 1 |" in line for line in ranks)
+    assert r"1 (\ensuremath{\infty} 1/0)" in (out / "comparison.tex").read_text()
+    page = (out / "report.html").read_text()
+    assert page.count("Left out</th>") == 4  # at a glance, all numbers, ranking, run to run
+    assert "3, ∞ 1" in page  # B's rank

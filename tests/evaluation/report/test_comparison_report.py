@@ -71,7 +71,7 @@ def test_means_are_over_the_cases_that_all_models_have(page):
     row = next(row for row in page.all("tr") if row.text.strip().startswith("HD95 [mm], T1 liver"))
     cells = [cell.text for cell in page.all("td") if cell.within(row)]
     own = [40 * (1 - dice) for dice in DICES["single"][:7]]
-    assert cells[:2] == ["7", f"{sum(own) / 7:.2f}"]
+    assert cells[:3] == ["7", "1", f"{sum(own) / 7:.2f}"]
 
 
 def test_every_case_has_a_column_for_each_model_and_difference(page):

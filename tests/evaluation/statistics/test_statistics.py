@@ -148,9 +148,100 @@ def test_no_common_case_is_a_row_and_no_exception():
     row = one({"A": [0.9, None], "B": [None, 0.9]})
     assert (row["cases"], row["missing"], row["verdict"]) == (0, 2, "no pairs")
     assert (
-        "no case can be compared. Left out: 2 cases that only one of them has."
+        "no case can be compared. Left out of the means: 2 cases that only one of them has."
         in comparison_sentence(row)
     )
+
+
+# --- misses
+
+
+MISSED = [9.0] * 17 + [math.inf] * 3
+
+
+def test_a_model_that_misses_is_not_better_for_short_distances_elsewhere():
+    """17 livers are 1 mm better, 3 are missed."""
+    row = one({"A": [10.0] * 20, "B": MISSED}, "hd")
+    assert (row["mean_a"], row["mean_b"], row["mean_difference"]) == (10, 9, -1)
+    assert (row["better"], row["tied"], row["worse"]) == (17, 0, 3)
+    assert (row["infinite_a"], row["infinite_b"], row["not_finite"]) == (0, 3, 3)
+    assert row["verdict"] == "contradictory"
+    assert (
+        "But B has no mask in 3 cases more than A: misses and distances say opposite things."
+        in comparison_sentence(row)
+    )
+    turned = one({"A": MISSED, "B": [10.0] * 20}, "hd")
+    assert turned["verdict"] == "contradictory"
+    assert "But A has no mask in 3 cases more than B" in comparison_sentence(turned)
+
+
+def test_infinite_distances_have_the_last_ranks():
+    gains = np.array([1.0, 2, 3, 4, 5, 6, 7])
+    row = one({"A": np.r_[10 + gains, 10], "B": np.r_[[10.0] * 7, math.inf]}, "hd")
+    expected = stats.wilcoxon(np.r_[gains, -8])  # any number beyond 7
+    assert (row["tested"], row["differing"], row["cases"]) == (8, 8, 7)
+    assert row["p_value"] == pytest.approx(expected.pvalue)
+    assert row["rank_biserial"] == pytest.approx((28 - 8) / 36)
+
+
+def test_misses_alone_make_a_model_worse():
+    row = one({"A": [10.0] * 20, "B": [10.0] * 10 + [math.inf] * 10}, "hd")
+    assert row["p_value"] == pytest.approx(stats.wilcoxon([1.0] * 10 + [0.0] * 10).pvalue)
+    assert (row["verdict"], row["rank_biserial"]) == ("worse", -1)
+    nothing = one({"A": [10.0] * 8, "B": [math.inf] * 8}, "hd")
+    assert (nothing["cases"], nothing["verdict"], nothing["worse"]) == (0, "worse", 8)
+    assert "no case has masks of both B and A" in comparison_sentence(nothing)
+    assert one({"A": [math.inf] * 8, "B": [math.inf] * 8}, "hd")["verdict"] == "identical"
+
+
+def test_more_misses_are_not_equivalent():
+    base = np.linspace(5, 6, 20)
+    models = {"A": base, "B": np.r_[base[:18] + 0.001, math.inf, math.inf]}
+    row = one(models, "hd", smallest_difference={"hd": 1.0})
+    assert row["verdict"] == "worse"
+
+
+def test_the_misses_of_a_patient_count_before_the_mean_of_the_others():
+    patients = [f"P{n // 2}" for n in range(16)]
+    values = [9.0, math.inf] + [9.0] * 14
+    row = one({"A": [10.0] * 16, "B": values}, "hd", patients)
+    assert (row["tested"], row["rank_biserial"]) == (8, pytest.approx((28 - 8) / 36))
+    twice = one(
+        {"A": [10.0, math.inf] + [10.0] * 14, "B": [math.inf, 9.0] + [9.0] * 14}, "hd", patients
+    )
+    assert (twice["differing"], twice["rank_biserial"]) == (7, 1)  # of P0 nothing is left
+    assert (twice["infinite_a"], twice["infinite_b"]) == (1, 1)
+
+
+def test_a_similarity_that_does_not_exist_for_want_of_a_mask_is_a_loss():
+    models = {"A": [0.95] * 8, "B": [0.96] * 6 + [math.nan] * 2}
+    pair = "relative_similarity_prediction"
+    table = pd.concat(
+        [
+            tidy(models, pair),
+            tidy(
+                {"A": [0.95] * 8, "B": [0.95] * 7 + [math.nan]},
+                pair.replace("prediction", "reference"),
+            ),
+        ]
+    )
+    row = compare_paired(table, metrics=[pair], resamples=500).iloc[0].to_dict()
+    assert (row["cases"], row["better"], row["worse"]) == (6, 6, 1)
+    assert (row["not_finite_b"], row["infinite_b"]) == (2, 1)  # of P7 the reference has none either
+    assert row["verdict"] == "contradictory"
+
+
+def test_a_fat_fraction_of_no_mask_is_a_loss():
+    fat = tidy({"A": [1.0] * 8, "B": [0.5] * 7 + [math.nan]}, "fat_mean_difference")
+    volumes = [
+        tidy({"A": [1500.0] * 8, "B": [1500.0] * 7 + [last]}, name)
+        for name, last in (("volume_prediction", 0.0), ("volume_reference", 1500.0))
+    ]
+    row = compare_paired(
+        pd.concat([fat, *volumes]), metrics=["fat_mean_difference"], resamples=500
+    ).iloc[0]
+    assert (row.better, row.worse, row.infinite_b) == (7, 1, 1)
+    assert compare_paired(fat, metrics=["fat_mean_difference"], resamples=500).iloc[0].worse == 0
 
 
 # --- the test
@@ -495,10 +586,10 @@ def test_small_equivalent_unclear_and_contradictory_differences():
 def test_left_out_and_optimistic_are_said():
     row = one({"A": [5.0] * 8, "B": [4.0] * 6 + [math.inf, None]}, "hd")
     assert (
-        "Left out: 1 case that only one of them has and 1 case whose value is infinite"
+        "Left out of the means: 1 case that only one of them has and 1 case whose value is infinite"
         in comparison_sentence(row)
     )
-    assert "(A: 0, B: 1)" in comparison_sentence(row)
+    assert "(A: 0, B: 1). No mask is a loss, the last of all ranks." in comparison_sentence(row)
     assert comparison_sentence(row | {"optimistic_a": False, "optimistic_b": True}).endswith(
         "Optimistic for B: the checkpoint was chosen on these cases."
     )
@@ -574,13 +665,18 @@ def test_two_models_that_win_by_turns():
     )
 
 
-def test_the_ranking_of_a_distance_leaves_infinite_ones_out():
+def test_in_a_ranking_by_distance_a_missed_mask_is_worse_than_any_distance():
     models = {"A": [5.0] * 7, "B": [4.0] * 6 + [math.inf]}
-    ranking = ranking_stability(tidy(models), "dice", resamples=100)
+    ranking = ranking_stability(tidy(models, "hd"), "hd", resamples=2000)
     assert list(ranking["model"]) == ["A", "B"]
-    ranking = ranking_stability(tidy(models, "hd"), "hd", resamples=100)
-    assert list(ranking["model"]) == ["B", "A"]
     assert set(ranking["left_out"]) == {1}
+    assert list(ranking["infinite"]) == [0, 1]
+    assert list(ranking["mean"]) == [5, 4]
+    # B comes first in the draws without its miss: (6/7)^7 of them
+    assert ranking["first"].iloc[1] == pytest.approx((6 / 7) ** 7, abs=0.03)
+    both = {"A": [5.0] * 6 + [math.inf], "B": [math.inf] + [4.0] * 6, "C": [9.0] * 7}
+    ranking = ranking_stability(tidy(both, "hd"), "hd", resamples=100)
+    assert list(ranking["model"]) == ["C", "B", "A"]
     few = ranking_stability(tidy({"A": [5.0] * 3, "B": [4.0] * 3}, "hd"), "hd", resamples=100)
     assert (list(few["rank"]), few["first"].isna().all()) == ([1, 2], True)
 

@@ -87,15 +87,18 @@ def _say_smallest(comparison: pd.DataFrame) -> list[str]:
 
 
 def _say_left_out(comparison: pd.DataFrame) -> list[str]:
-    most = int(comparison["not_finite"].max())
-    return (
-        [
-            f"Up to {most} cases without a finite value (a mask is empty) were left out of a"
-            " comparison."
-        ]
-        if most
-        else []
-    )
+    not_finite, absent = (int(comparison[name].max()) for name in ("not_finite", "absent"))
+    sentences = []
+    if not_finite:
+        sentences.append(
+            f"Up to {not_finite} cases without a finite value (a mask is empty) were left out of a"
+            " mean; a missing mask counts as a loss, the last of all ranks."
+        )
+    if absent:
+        sentences.append(
+            f"Up to {absent} cases whose reference lacks the object were left out of a comparison."
+        )
+    return sentences
 
 
 def _range(numbers: pd.Series) -> str:

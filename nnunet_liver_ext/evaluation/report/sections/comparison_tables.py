@@ -42,14 +42,14 @@ class MetricTableRow(TableRow):
 
 def summarise_verdicts(
     comparison: pd.DataFrame, values: pd.DataFrame, models: Sequence[str]
-) -> tuple[list[str], list[tuple[str, int, list[str], list[Verdict]]]]:
+) -> tuple[list[str], list[tuple[str, int, int, list[str], list[Verdict]]]]:
     """All measures at a glance.
 
     Means are over the cases in which the value is finite for all models.
 
     Returns:
-        Names of the differences; for each measure and object its name, the number of cases, the
-        models' means, and the differences with their verdicts.
+        Names of the differences; for each measure and object its name, the number of cases, that of
+        cases left out, the models' means, and the differences with their verdicts.
     """
     compared = list(dict.fromkeys(zip(comparison["model_a"], comparison["model_b"], strict=True)))
     lines = []
@@ -61,6 +61,7 @@ def summarise_verdicts(
         wide = rows_of_object.pivot(index="case", columns="model", values="value").reindex(
             columns=list(models)
         )
+        all_cases = len(wide)
         wide = wide.loc[np.isfinite(wide.to_numpy(float)).all(axis=1)]
         verdicts = {
             (row["model_a"], row["model_b"]): Verdict(
@@ -70,7 +71,8 @@ def summarise_verdicts(
         }
         means = [format_number(float(wide[model].mean()), decimals) for model in models]
         cells = [verdicts.get(pair, Verdict("–", "")) for pair in compared]
-        lines.append((f"{_heading(metric)}, {label(modality, name)}", len(wide), means, cells))
+        title = f"{_heading(metric)}, {label(modality, name)}"
+        lines.append((title, len(wide), all_cases - len(wide), means, cells))
     return [f"{b} − {a}" for a, b in compared], lines
 
 
