@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,13 @@ from nnunet_liver_ext.evaluation.tidy_table import group_rows, pair_rows
 
 PARTS = ("prediction", "reference", "gain")
 """Each is the metric relative_similarity_PART."""
+FURTHER = {
+    "pair_dice_prediction": "As they lie",
+    "pair_dice_reference": "References as they lie",
+    "warped_dice": "First warped",
+    "registered_dice": "First registered",
+}
+"""Further metrics of pairs, and the heading of each."""
 
 
 def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -26,7 +34,7 @@ def summarise_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
         A row for each modality and class: modality, class; pairs; excluded, those with an empty
         mask (of prediction or reference), which are in no mean; prediction, reference and gain,
         mean relative similarities; p_value, `signed_rank_p` of the patients' mean gains, nan for
-        too few patients.
+        too few patients. And those that were measured of the mean Dice of `FURTHER`.
     """
     rows = pair_rows(table)
     if rows.empty:
@@ -41,11 +49,18 @@ def pair_cells(row: dict[str, Any]) -> list[str]:
     """A row of `summarise_pairs` for a reader.
 
     Returns:
-        Pairs, excluded, predictions, references, difference, p.
+        Pairs, excluded, predictions, references, difference, p; then the further ones of
+        `further_headings`.
     """
     means = [METRICS[f"relative_similarity_{part}"].format(row[part]) for part in PARTS]
     p_value = "–" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}"
-    return [str(row["pairs"]), str(row["excluded"]), *means, p_value]
+    further = [METRICS[name].format(row[name]) for name in FURTHER if name in row]
+    return [str(row["pairs"]), str(row["excluded"]), *means, p_value, *further]
+
+
+def further_headings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Headings of the further columns of `pair_cells`."""
+    return [heading for name, heading in FURTHER.items() if name in rows[0]] if rows else []
 
 
 def _summarise(rows: pd.DataFrame) -> dict[str, float]:
@@ -57,4 +72,5 @@ def _summarise(rows: pd.DataFrame) -> dict[str, float]:
         "excluded": len(values) - len(finite),
         **{part: float(finite[f"relative_similarity_{part}"].mean()) for part in PARTS},
         "p_value": signed_rank_p(gains.to_numpy(float)),
+        **{name: float(finite[name].mean()) for name in FURTHER if name in finite},
     }

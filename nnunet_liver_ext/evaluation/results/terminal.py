@@ -18,7 +18,7 @@ from nnunet_liver_ext.evaluation.absent_objects import (
 from nnunet_liver_ext.evaluation.metric_catalogue import METRICS
 from nnunet_liver_ext.evaluation.object_names import label
 from nnunet_liver_ext.evaluation.options import Empty
-from nnunet_liver_ext.evaluation.results.pair_summary import pair_cells
+from nnunet_liver_ext.evaluation.results.pair_summary import further_headings, pair_cells
 from nnunet_liver_ext.evaluation.results.results_table import summarise, summarised_metrics
 from nnunet_liver_ext.evaluation.tidy_table import group_rows, image_rows
 
@@ -66,10 +66,12 @@ def pairs_table(pairs: Sequence[dict[str, Any]], *, similarity: str) -> Table:
         title=f"Relative similarity of the masks of a pair ({similarity}), mean",
         caption=(
             "p: Wilcoxon signed-rank test, predictions against references. Excluded: a mask is"
-            " empty."
+            " empty. Dice without registration: as they lie; of the first prediction, warped as for"
+            " the similarity or registered by a model, with the second reference."
         ),
     )
-    for column in ("Object", "Pairs", "Excluded", "Predictions", "References", "Difference", "p"):
+    columns = ["Object", "Pairs", "Excluded", "Predictions", "References", "Difference", "p"]
+    for column in [*columns, *further_headings(pairs)]:
         shown.add_column(column, justify="left" if column == "Object" else "right")
     for row in pairs:
         shown.add_row(Text(label(row["modality"], row["class"])), *pair_cells(row))
