@@ -235,8 +235,7 @@ def test_a_comparison_leaves_the_others_out_and_counts_them():
     assert (row.not_finite, row.missing) == (0, 0)
     assert (
         "Left out of the means: 18 cases without it in the reference (false positives blind: 0,"
-        " finds: 3)."
-        in comparison_sentence(row)
+        " finds: 3)." in comparison_sentence(row)
     )
     one = compare_paired(both, "blind", metrics=["dice"], empty="one").query("`class` == 'tumour'")
     assert (one.cases.item(), one.absent.item()) == (20, 0)
