@@ -25,6 +25,7 @@ from nnunet_liver_ext.commands import (
     plan,
     postprocess,
     predict,
+    splits,
 )
 from nnunet_liver_ext.errors import InputError
 
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.command("env")(env.env)
 app.add_typer(convert.app, name="convert")
+app.command("splits")(splits.splits)
 app.command("plan")(plan.plan)
 app.command("import-weights")(import_weights.import_weights)
 app.command("predict")(predict.predict)

@@ -74,7 +74,7 @@ class JointMaps:
         typer.Option("--dataset", "-d", help="The converted dataset that they belong to."),
     ] = None
 
-    def write_masks(self, out: Path, *, overwrite: bool) -> None:
+    def write_masks(self, out: Path, *, overwrite: bool, file_format: str) -> None:
         """Splits the maps onto the native grids that the dataset's pairs.json knows."""
         if self.dataset is None or self.split is None:
             raise typer.BadParameter(
@@ -84,7 +84,8 @@ class JointMaps:
         from nnunet_liver_ext.environment import dataset_folder
         from nnunet_liver_ext.inference.split_joint_maps import split_folder
 
-        split_folder(self.split, dataset_folder(self.dataset, "raw"), out, overwrite=overwrite)
+        folder = dataset_folder(self.dataset, "raw")
+        split_folder(self.split, folder, out, overwrite=overwrite, file_format=file_format)
         typer.echo(f"Native masks: {out}")
 
 
@@ -94,6 +95,14 @@ class MaskOutput:
 
     title: ClassVar[str] = "What is written"
 
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="nii.gz|nrrd|vtk",
+            help="File format of the masks. A .vtk file has the patient's axes or is refused.",
+        ),
+    ] = "nii.gz"
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write NAME_T1.npz (K, z, y, x).")
     ] = False
@@ -160,7 +169,7 @@ def predict(
                 "--split takes joint maps as they are: give neither a model nor images nor"
                 " --deformation with it."
             )
-        joint_maps.write_masks(out, overwrite=written.overwrite)
+        joint_maps.write_masks(out, overwrite=written.overwrite, file_format=written.file_format)
         return
     misplaced_liver = study.liver is not None and not study.image
     if not model or (studies is None) != study.is_given or misplaced_liver:
@@ -184,6 +193,7 @@ def predict(
         probabilities=written.probabilities,
         overwrite=written.overwrite,
         organ_model=finders or None,
+        file_format=written.file_format,
     )
     typer.echo(f"{len(to_predict)} studies: {out}")
 

@@ -27,6 +27,7 @@ def write_description(
     """Writes the splits, then dataset.json.
 
     Without enough converted patients neither is written, so that nobody trains on random splits.
+    Splits of `nnunet_liver splits` that are no plain cross-validation stay as they are.
     """
     groups = manifest.training_groups()
     too_few = bool(groups) and len(set(groups.values())) < splitting.folds
@@ -39,7 +40,8 @@ def write_description(
     path = folder / "splits_final.json"
     if groups:
         before = read_json(path) if path.exists() else None
-        _write_json(update_splits(before, groups, splitting), path)
+        if before is None or "own" not in manifest.splitting:
+            _write_json(update_splits(before, groups, splitting), path)
     content = settings.dataset_json(len(groups))
     incomplete = find_incomplete_pairs(manifest.cases, settings)
     _write_json(

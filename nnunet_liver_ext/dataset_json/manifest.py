@@ -119,7 +119,8 @@ class Manifest:
 
     settings: dict[str, Any]
     splitting: dict[str, Any] = field(default_factory=dict)
-    """How patients are split: folds, repeats, seed and what was asked to be held out."""
+    """How patients are split: folds, repeats, seed and what was asked to be held out; `own` is what
+    was asked of `nnunet_liver splits`, if its splits are no cross-validation of all cases."""
     names: dict[str, dict[str, str]] = field(default_factory=dict)
     """Pseudonym of every study that was ever asked for, by patient and study; a name is never given
     twice."""

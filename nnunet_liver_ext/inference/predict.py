@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from nnunet_liver_ext.errors import (
 )
 from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.inference.ensemble import Ensemble
+from nnunet_liver_ext.inference.mask_format import FORMATS, check_axes, check_format, write_mask
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.prediction_json import describe_predictions
 from nnunet_liver_ext.inference.study_prediction import (
@@ -43,6 +45,7 @@ def predict_studies(
     probabilities: bool = False,
     overwrite: bool = False,
     organ_model: Model | Sequence[Model] | None = None,
+    file_format: str = "nii.gz",
 ) -> None:
     """Predicts every study and writes NAME_T1.nii.gz and NAME_T2.nii.gz (or NAME.nii.gz) to `out`.
 
@@ -66,28 +69,36 @@ def predict_studies(
             rules.
         overwrite: predict again what is there.
         organ_model: finds the organ mask in studies that have none.
+        file_format: of the masks, one of `mask_format.FORMATS`; deformations and organ masks are
+            NIfTI.
 
     Raises:
-        InputError: `out` holds predictions of another model, models do not go together, or the disk
-            is full.
+        InputError: there is no such format, `out` holds predictions of another model, models do not
+            go together, or the disk is full.
         SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are
             written.
     """
+    check_format(file_format)
     predictor = StudyPredictor.of(model, organ_model)
     ensemble = predictor.ensemble
+    files = _MaskFiles(ensemble, out, probabilities, file_format)
     out.mkdir(parents=True, exist_ok=True)
-    describe_predictions(predictor.describe(), ensemble.class_names, out, overwrite=overwrite)
-    todo = [
-        study for study in studies if overwrite or not _is_done(ensemble, study, out, probabilities)
-    ]
+    describe_predictions(
+        predictor.describe(),
+        ensemble.class_names,
+        out,
+        overwrite=overwrite,
+        file_format=file_format,
+    )
+    todo = [study for study in studies if overwrite or not files.are_there(study)]
     failures: list[CaseFailure] = []
     with progress_bar() as bar, ThreadPoolExecutor(1) as writer:
         task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
         writing: tuple[Study, Future[None]] | None = None
         for study, reading in _read_ahead(predictor, todo):
-            prediction, failed = _predict(predictor, study, reading)
+            prediction, failed = _predict(predictor, study, reading, file_format)
             failures += [*failed, *_finish_writing(writing)]
-            future = writer.submit(_write, ensemble, study, prediction, out, probabilities)
+            future = writer.submit(files.write, study, prediction)
             writing = (study, future)
             bar.advance(task)
         failures += _finish_writing(writing)
@@ -116,11 +127,14 @@ def _load(predictor: StudyPredictor, study: Study) -> LoadedStudy:
 
 
 def _predict(
-    predictor: StudyPredictor, study: Study, reading: Future[LoadedStudy]
+    predictor: StudyPredictor, study: Study, reading: Future[LoadedStudy], file_format: str
 ) -> tuple[StudyPrediction, list[CaseFailure]]:
     """The masks of a study, none if it failed, and what could not be found."""
     try:
-        prediction = predictor.predict(reading.result())
+        loaded = reading.result()
+        for name in predictor.ensemble.file_stems(study):
+            check_axes(loaded.images[name], file_format)
+        prediction = predictor.predict(loaded)
     except CASE_FAILURES as error:
         return StudyPrediction({}, {}), [CaseFailure(study.name, failure_reason(error))]
     missing = prediction.no_deformation
@@ -147,32 +161,44 @@ def _finish_writing(writing: tuple[Study, Future[None]] | None) -> list[CaseFail
     return []
 
 
-def _write(
-    ensemble: Ensemble, study: Study, prediction: StudyPrediction, out: Path, probabilities: bool
-) -> None:
-    if prediction.deformation is not None:
-        field_file, mask_file = deformation_files(study.name, ensemble.modalities)
-        write_image(prediction.deformation.field, out / field_file)
-        write_image(prediction.deformation.mask, out / mask_file)
-    if prediction.organ is not None:
-        write_image(prediction.organ, out / str(ensemble.organ) / f"{study.name}.nii.gz")
-    for modality, stem in ensemble.file_stems(study).items():
-        if modality not in prediction.masks:
-            continue
-        if probabilities:
-            with atomic_write(out / f"{stem}.npz") as unfinished:
+@dataclass(frozen=True)
+class _MaskFiles:
+    """What is written of each study."""
+
+    ensemble: Ensemble
+    out: Path
+    probabilities: bool
+    file_format: str
+
+    def write(self, study: Study, prediction: StudyPrediction) -> None:
+        if prediction.deformation is not None:
+            field_file, mask_file = deformation_files(study.name, self.ensemble.modalities)
+            write_image(prediction.deformation.field, self.out / field_file)
+            write_image(prediction.deformation.mask, self.out / mask_file)
+        if prediction.organ is not None:
+            folder = self.out / str(self.ensemble.organ)
+            write_image(prediction.organ, folder / f"{study.name}.nii.gz")
+        for modality, stem in self.ensemble.file_stems(study).items():
+            if modality in prediction.masks:
+                self._write_image(stem, prediction, modality)
+
+    def _write_image(self, stem: str, prediction: StudyPrediction, modality: str) -> None:
+        if self.probabilities:
+            with atomic_write(self.out / f"{stem}.npz") as unfinished:
                 np.savez_compressed(unfinished, probabilities=prediction.probabilities[modality])
         mask = prediction.masks[modality]
-        if ensemble.restricts_lesions:
+        if self.ensemble.restricts_lesions:
             in_plane_mm = Grid.from_image(mask).spacing_mm[1:]
-            record_kernels(out, stem, PAPER.at(in_plane_mm), in_plane_mm)
-        write_image(mask, out / f"{stem}.nii.gz")
+            record_kernels(self.out, stem, PAPER.at(in_plane_mm), in_plane_mm)
+        write_mask(mask, self.out / f"{stem}.{self.file_format}")
+        for other in set(FORMATS) - {self.file_format}:  # of a run that is overwritten
+            (self.out / f"{stem}.{other}").unlink(missing_ok=True)
 
-
-def _is_done(ensemble: Ensemble, study: Study, out: Path, probabilities: bool) -> bool:
-    stems = list(ensemble.file_stems(study).values())
-    endings = (".nii.gz", ".npz") if probabilities else (".nii.gz",)
-    files = [f"{stem}{ending}" for stem in stems for ending in endings]
-    if ensemble.registors:
-        files += deformation_files(study.name, ensemble.modalities)
-    return bool(stems) and all((out / name).exists() for name in files)
+    def are_there(self, study: Study) -> bool:
+        """Whether all files of a study are there."""
+        stems = list(self.ensemble.file_stems(study).values())
+        endings = (self.file_format, "npz") if self.probabilities else (self.file_format,)
+        files = [f"{stem}.{ending}" for stem in stems for ending in endings]
+        if self.ensemble.registors:
+            files += deformation_files(study.name, self.ensemble.modalities)
+        return bool(stems) and all((self.out / name).exists() for name in files)

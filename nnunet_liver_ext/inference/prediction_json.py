@@ -18,7 +18,12 @@ MISSING_IN_EARLIER_VERSIONS: Mapping[str, Any] = {"postprocessing": []}
 
 
 def describe_predictions(
-    description: Mapping[str, Any], class_names: Sequence[str], out: Path, *, overwrite: bool
+    description: Mapping[str, Any],
+    class_names: Sequence[str],
+    out: Path,
+    *,
+    overwrite: bool,
+    file_format: str = "nii.gz",
 ) -> None:
     """Writes what the masks in `out` are of (prediction.json) and their classes (dataset.json).
 
@@ -26,6 +31,8 @@ def describe_predictions(
         InputError: there are masks of something else, and `overwrite` is False.
     """
     path = out / FILE_NAME
+    if file_format != "nii.gz":
+        description = {**description, "format": file_format}
     added = {key: value for key, value in MISSING_IN_EARLIER_VERSIONS.items() if key in description}
     before = added | read_json(path) if path.exists() else description
     kernels = {key: before[key] for key in (KERNELS_KEY,) if key in before and not overwrite}
@@ -37,7 +44,7 @@ def describe_predictions(
     labels = {name: label for label, name in enumerate(class_names)}
     for target, content in (
         (path, {**description, **kernels}),
-        (out / "dataset.json", {"labels": labels, "file_ending": ".nii.gz"}),
+        (out / "dataset.json", {"labels": labels, "file_ending": f".{file_format}"}),
     ):
         with atomic_write(target) as unfinished:
             unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")

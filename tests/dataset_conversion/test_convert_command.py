@@ -237,7 +237,10 @@ def test_incomplete_pairs_are_counted(raw: Path, tmp_path: Path, make_study):
         convert(*arguments, "--overwrite", "--only-complete")
 
 
-def test_a_dataset_without_any_mask_is_an_inference_set(raw: Path, tmp_path: Path, make_study):
+def test_a_dataset_without_any_mask_is_an_inference_set(
+    raw: Path, tmp_path: Path, make_study, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     arguments = ["pairs", str(tmp_path / "source"), "-d", "501", "--spacing", "4,4,6"]
     arguments += ["--folds", "2", "--processes", "1"]
     make_study("anna", masks=False)

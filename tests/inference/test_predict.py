@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from scipy.special import softmax
 
@@ -291,3 +292,32 @@ def test_outside_the_common_grid_there_is_background():
     assert mask[:, :, 3:9].all()
     assert not mask[:, :, :3].any()
     assert not mask[:, :, 9:].any()
+
+
+@pytest.mark.parametrize("file_format", ["nrrd", "vtk"])
+def test_masks_in_another_format(single, tmp_path: Path, file_format: str):
+    write_study(tmp_path / "studies", "case")
+    (study,) = read_studies(tmp_path / "studies")
+    study = Study("case", "case", {"T1": study.images["T1"]}, {})
+    predict_studies(single, [study], tmp_path / "out")
+    expected = read_mask(tmp_path / "out" / "case_T1.nii.gz")
+    with pytest.raises(InputError, match="with other options"):
+        predict_studies(single, [study], tmp_path / "out", file_format=file_format)
+    predict_studies(single, [study], tmp_path / "out", file_format=file_format, overwrite=True)
+    written = sitk.ReadImage(str(tmp_path / "out" / f"case_T1.{file_format}"))
+    np.testing.assert_array_equal(array(written), array(expected))
+    assert Grid.from_image(written).matches(Grid.from_image(expected))
+    assert not (tmp_path / "out" / "case_T1.nii.gz").exists()
+    described = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert described["file_ending"] == f".{file_format}"
+    with pytest.raises(InputError, match=r"--format is nii\.gz, nrrd, vtk, not"):
+        predict_studies(single, [study], tmp_path / "out", file_format="stl")
+
+
+def test_a_vtk_file_is_not_written_of_tilted_images(single, tmp_path: Path):
+    write_study(tmp_path / "studies", "case")
+    with pytest.raises(SomeCasesFailed, match=r"its axes are tilted .* nii\.gz or nrrd"):
+        predict_studies(
+            single, read_studies(tmp_path / "studies"), tmp_path / "out", file_format="vtk"
+        )
+    assert not list((tmp_path / "out").glob("*.vtk"))

@@ -37,6 +37,7 @@ def write(
     """
     from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
     from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
+    from nnunet_liver_ext.dataset_json.manifest import Manifest
     from nnunet_liver_ext.json_files import read_json
 
     given = {key: value for group in groups for key, value in group.arguments().items()}
@@ -46,6 +47,11 @@ def write(
     if settings.layout == "pairs":
         _say_what_is_incomplete(studies, settings.modalities)
     _say_what_has_no_mask(studies)
+    if output.add and "own" in Manifest.load(folder).splitting:
+        typer.echo(
+            "splits_final.json is as nnunet_liver splits wrote it, new cases are in none of its"
+            " folds: split again with nnunet_liver splits."
+        )
     if read_json(folder / "dataset.json")["numTraining"]:
         typer.echo(f"Next: nnunet_liver plan -d {output.dataset}")
     else:
