@@ -89,7 +89,9 @@ def split_by_patient(groups: Mapping[str, str], request: SplitRequest) -> tuple[
     else:
         splits = make_splits(left, folds=request.folds, repeats=request.repeats, seed=request.seed)
     if request.train_cases is not None:
-        order = np.random.default_rng(request.seed).permutation(sorted(set(groups.values())))
+        order = (
+            np.random.default_rng(request.seed).permutation(sorted(set(groups.values()))).tolist()
+        )
         splits = [
             {**fold, "train": _first_cases(fold["train"], groups, order, request.train_cases)}
             for fold in splits
