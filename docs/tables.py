@@ -234,14 +234,20 @@ def _protocol(protocol: Any) -> str:
         "length": _length(protocol),
     }
     before = "".join(
-        f"- edition {edition}: had {_list_numbers(numbers)}\n"
-        for edition, numbers in enumerate(protocol.before, 1)
+        f"- edition {edition}: {_differences(numbers, protocol.numbers)}\n"
+        for edition, numbers in enumerate(protocol.earlier_numbers, 1)
     )
     rows = ([row.what, row.paper, row.ours, row.reason] for row in protocol.table)
     plan = "".join(f"- {key}: {value}\n" for key, value in planned.items())
     table = markdown_table(("", "paper", "ours", "reason, if another"), rows)
     plan += f"- recipe: {_list_numbers(protocol.numbers)}\n{before}"
     return f"### {protocol.name}\n\n{protocol.paper}.\n\n{plan}\n{table}"
+
+
+def _differences(numbers: dict[str, Any], now: dict[str, Any]) -> str:
+    other = {key: value for key, value in numbers.items() if now.get(key) != value}
+    trainers = ", ".join(key for key in now if key not in numbers)
+    return f"had {_list_numbers(other)}, and the trainer's own {trainers}"
 
 
 def _list_numbers(numbers: dict[str, Any]) -> str:

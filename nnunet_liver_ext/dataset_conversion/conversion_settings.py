@@ -16,10 +16,9 @@ from nnunet_liver_ext.dataset_json.conversion import Layout
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, GridSpacing, Interpolation
-from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.space.intensities import NOT_NORMALISED, Intensities
 from nnunet_liver_ext.studies.study import LIVER
 
-NOT_NORMALISED = "noNorm"
 """The channel name that nnU-Net leaves as it is."""
 
 
@@ -163,8 +162,8 @@ class ConversionSettings:
         names = list(self.image_channels)
         if self.preregister:
             names[1] = f"{names[1]} warped"
-        if self.intensities.is_normalising:
-            names = [NOT_NORMALISED] * len(names)
+        if self.intensities.channel_name is not None:
+            names = [self.intensities.channel_name] * len(names)
         return names + [NOT_NORMALISED] * (self.organ is not None)
 
     def _check_labels(self) -> None:

@@ -13,6 +13,7 @@ from nnunet_liver_ext.dataset_conversion.splits import Splitting
 from nnunet_liver_ext.dataset_conversion.write_case import CaseJob
 from nnunet_liver_ext.dataset_json.manifest import MANIFEST_FILE, Manifest
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.intensities import Intensities
 from nnunet_liver_ext.studies.study import Study
 
 FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs", "transforms", "ratersTr", "ratersTs")
@@ -20,7 +21,7 @@ CASE_FILE = re.compile(r"(P\d{3,}_S\d+)(?:_\d{4})?\.(?:nii\.gz|h5)")
 FILES = ("dataset.json", "splits_final.json", MANIFEST_FILE)
 NOT_YET_WRITTEN: Mapping[str, Any] = {
     "layout": None,
-    "intensities": {"kind": "none"},
+    "intensities": None,
     "organ": None,
 }
 """What pairs.json of earlier versions does not say of its settings; the layout follows from
@@ -108,7 +109,8 @@ def _upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     complete = {**NOT_YET_WRITTEN, **settings}
     if complete["layout"] is None:
         complete["layout"] = "preregistered" if settings.get("preregistered") else "pairs"
-    intensities = {key: value for key, value in complete["intensities"].items() if key != "ranges"}
+    intensities = Intensities.from_json(complete["intensities"]).to_json()
+    intensities.pop("ranges", None)
     return {**complete, "intensities": intensities}
 
 

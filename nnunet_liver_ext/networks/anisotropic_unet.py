@@ -141,11 +141,10 @@ class AnisotropicUNet(SegmentationNetwork):
         return self.stages.total_stride
 
     @property
-    def patch_sizes(self) -> tuple[PatchSizes, PatchSizes, PatchSizes]:
+    def patch_sizes(self) -> tuple[PatchSizes, ...]:
         if self.padding == "same":
             return super().patch_sizes
-        z, y, x = (PatchSizes(axis.smallest_input, axis.step) for axis in self.geometry.axes)
-        return z, y, x
+        return tuple(PatchSizes(axis.smallest_input, axis.step) for axis in self.geometry.axes)
 
     def check_patch(self, size: Sequence[int]) -> None:
         if self.padding == "valid":

@@ -56,6 +56,8 @@ class SegmentationNetwork(nn.Module, ABC):
     """
     keeps_size_in_evaluation: bool = True
     """False: unpadded networks give the middle of a patch in evaluation, too, as in training."""
+    takes_slices: bool = False
+    """Whether it can be built for 2D images (B, C, Y, X), with conv_op Conv2d."""
     uses_batch_statistics: bool = False
     """Whether it normalises with the batch's own statistics in evaluation.
 
@@ -76,7 +78,7 @@ class SegmentationNetwork(nn.Module, ABC):
         Args:
             input_channels: C of the images.
             num_classes: K.
-            conv_op: nnU-Net's argument of this name; only Conv3d is possible.
+            conv_op: nnU-Net's argument of this name; Conv2d only where the network takes slices.
             unknown: arguments that the network does not have.
 
         Raises:
@@ -105,7 +107,7 @@ class SegmentationNetwork(nn.Module, ABC):
             for scales in self.supervised_scales
         ]
         outputs = self.segment(pad_behind(x, self.padded_size(size)))
-        return [level[:, :, :z, :y, :x] for level, (z, y, x) in zip(outputs, wanted, strict=False)]
+        return [cut_behind(level, size) for level, size in zip(outputs, wanted, strict=False)]
 
     @abstractmethod
     def segment(self, x: Tensor) -> list[Tensor]:
@@ -113,14 +115,13 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def size_multiple(self) -> Size:
+    def size_multiple(self) -> tuple[int, ...]:
         """Images are computed at sizes that are multiples of this (z, y, x)."""
 
     @property
-    def patch_sizes(self) -> tuple[PatchSizes, PatchSizes, PatchSizes]:
+    def patch_sizes(self) -> tuple[PatchSizes, ...]:
         """What a training's patches may measure along each axis (z, y, x)."""
-        z, y, x = (PatchSizes(step, step) for step in self.size_multiple)
-        return z, y, x
+        return tuple(PatchSizes(step, step) for step in self.size_multiple)
 
     def check_patch(self, size: Sequence[int]) -> None:
         """Raises InputError for a size (z, y, x) that no patch of a training may have."""
@@ -133,7 +134,7 @@ class SegmentationNetwork(nn.Module, ABC):
     @property
     def supervised_scales(self) -> list[list[float]]:
         """Resolution (z, y, x) of each supervised output relative to the image, finest first."""
-        return [[1.0, 1.0, 1.0]]
+        return [[1.0] * len(self.size_multiple)]
 
     @property
     def supervision_weights(self) -> list[float] | None:
@@ -168,13 +169,12 @@ class SegmentationNetwork(nn.Module, ABC):
         """How many numbers are learnt."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def padded_size(self, size: Sequence[int]) -> Size:
+    def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """The size (z, y, x) at which an image of `size` is computed."""
-        z, y, x = [
+        return tuple(
             -(-n // multiple) * multiple
             for n, multiple in zip(size, self.size_multiple, strict=True)
-        ]
-        return z, y, x
+        )
 
 
 def pad_behind(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -183,6 +183,13 @@ def pad_behind(x: Tensor, size: Sequence[int]) -> Tensor:
     if not any(missing):
         return x
     return functional.pad(x, [number for n in reversed(missing) for number in (0, n)])
+
+
+def cut_behind(x: Tensor, size: Sequence[int]) -> Tensor:
+    """What `pad_behind` has added to a tensor of `size` cut off again."""
+    for axis, n in enumerate(size, start=2):
+        x = x.narrow(axis, 0, n)
+    return x
 
 
 def _check_arguments(
@@ -202,7 +209,7 @@ def _check_arguments(
         raise InputError(
             f"{name} has no argument {', '.join(map(repr, unknown))}: it has {', '.join(known)}."
         )
-    if conv_op is not nn.Conv3d:
+    if conv_op is not nn.Conv3d and not (network.takes_slices and conv_op is nn.Conv2d):
         raise InputError(
             f"{name} needs conv_op torch.nn.Conv3d, but it is {_display_name(conv_op)}: take"
             " nnU-Net's own network for 2D images."

@@ -3,6 +3,7 @@
 Source: student report with Antaros Medical, sections 2.2 to 2.6 and 3.4.
 
 nnU-Net sees a 3D network; within, every slice is segmented by a padded 2D U-Net of four poolings.
+Of single slices it sees a 2D network, the same one.
 The report's options V, R and T are arguments: neighbouring slices as channels, short skips over the
 convolution blocks, the encoder of VGG11. Its option E, elastic deformation, is an augmentation.
 Chosen here, for the report does not say:
@@ -30,7 +31,7 @@ from torch.nn import functional
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.networks.convolution_style import Style
-from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork, Size
+from nnunet_liver_ext.networks.network import Decoder, SegmentationNetwork
 from nnunet_liver_ext.networks.stages import Stages, resolve_stages
 
 EncoderKind = Literal["plain", "vgg11"]
@@ -61,10 +62,12 @@ class SliceUNet(SegmentationNetwork):
 
     The report takes 1 neighbour for liver volume and 4 for fat fraction. Patches need 2 ·
     neighbours + 1 slices at least for a slice with all its neighbours. In evaluation slices run in
-    chunks, so that any number of them fits.
+    chunks, so that any number of them fits. With conv_op Conv2d images are single slices (B, C, Y,
+    X), which stand for their own neighbours.
     """
 
     whole_volume = True
+    takes_slices = True
 
     encoder: nn.ModuleList
     decoder: _Decoder
@@ -99,7 +102,8 @@ class SliceUNet(SegmentationNetwork):
             encoder: "vgg11" has VGG11's convolutions, for `vgg11_names` (option T).
             features_per_stage: by default the encoder's own; VGG11's are fixed.
             n_conv_per_stage: likewise; the decoder has two in each stage.
-            conv_op: Conv3d, for nnU-Net sees a 3D network.
+            strides: (1, y, x), or (y, x) of single slices.
+            conv_op: Conv3d, for nnU-Net sees a 3D network, or Conv2d for single slices.
             norm_op: batch or instance norm, taken in 2D.
             dropout_op_kwargs: a dropout without them has the report's p = 0.5; it follows the two
                 coarsest stages.
@@ -112,10 +116,11 @@ class SliceUNet(SegmentationNetwork):
         if neighbours < 0:
             raise InputError(f"SliceUNet needs neighbours of 0 or more, but has {neighbours}.")
         self.neighbours, self.encoder_kind = neighbours, encoder
+        self.single_slices = conv_op is nn.Conv2d
         features, convolutions = _encoder_sizes(encoder, features_per_stage, n_conv_per_stage)
         self.stages = resolve_stages(
             "SliceUNet",
-            strides=strides,
+            strides=_with_slice_axis(strides) if self.single_slices else strides,
             features_per_stage=features,
             n_conv_per_stage=convolutions,
             n_stages=n_stages,
@@ -159,10 +164,13 @@ class SliceUNet(SegmentationNetwork):
         }
 
     @property
-    def size_multiple(self) -> Size:
-        return self.stages.total_stride
+    def size_multiple(self) -> tuple[int, ...]:
+        multiple = self.stages.total_stride
+        return multiple[1:] if self.single_slices else multiple
 
     def segment(self, x: Tensor) -> list[Tensor]:
+        if self.single_slices:
+            return [self._segment_slices(x[:, :, None], 0, 1)[:, :, 0]]
         slices = x.shape[2]
         chunk = slices if self.training else self.slices_at_once
         chunks = [
@@ -297,6 +305,11 @@ def _encoder_sizes(
             f" {convolutions}."
         )
     return VGG11_FEATURES, VGG11_CONVOLUTIONS
+
+
+def _with_slice_axis(strides: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """(1, y, x) of each (y, x)."""
+    return [(1, *stride) if len(stride) == 2 else stride for stride in strides]
 
 
 def _check_in_plane(stages: Stages, norm_op: type[nn.Module] | None) -> None:

@@ -75,6 +75,8 @@ class Architecture:
     """What the patch may measure."""
     spacing_mm: tuple[float, float, float] | None = None
     """Target spacing unless another is asked for; None: nnU-Net's choice."""
+    takes_single_slices: bool = False
+    """Whether it has a configuration 2d, for datasets of single slices, as nnU-Net's own have."""
     prefers_one_large_patch: bool = False
     """Where two of the largest patches do not fit into memory, a batch of one is taken."""
 

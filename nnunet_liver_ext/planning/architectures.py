@@ -21,6 +21,7 @@ from nnunet_liver_ext.planning.architecture_entry import (
 )
 
 DYNAMIC, OURS = "dynamic_network_architectures.architectures.unet", "nnunet_liver_ext.networks"
+CONVOLUTION_2D = "torch.nn.modules.conv.Conv2d"
 IMPORTED = ("conv_op", "norm_op", "dropout_op", "nonlin")
 """Arguments whose names in the plans stand for classes."""
 
@@ -155,15 +156,19 @@ def _slice_arguments(
     from nnunet_liver_ext.networks.slice_unet import PLAIN_FEATURES, STRIDES, VGG11_FEATURES
 
     features = VGG11_FEATURES if options.get("encoder") == "vgg11" else PLAIN_FEATURES
-    return {"neighbours": 0, **_stages(STRIDES, features)}
+    if len(spacing_mm) == 3:
+        return {"neighbours": 0, **_stages(STRIDES, features)}
+    strides = [stride[1:] for stride in STRIDES]
+    return {"neighbours": 0, "conv_op": CONVOLUTION_2D, **_stages(strides, features)}
 
 
 def _tiny_slices(configuration: str, arguments: Mapping[str, Any]) -> TinySizes:
     neighbours = arguments.get("neighbours", 0)
+    slab, across = ((), ()) if configuration == "2d" else ((4 + 2 * neighbours,), (1,))
     return TinySizes(
-        patch=(4 + 2 * neighbours, 64, 64),
+        patch=(*slab, 64, 64),
         features=(8, 16, 32),
-        strides=((1, 1, 1), (1, 2, 2), (1, 2, 2)),
+        strides=((*across, 1, 1), (*across, 2, 2), (*across, 2, 2)),
         others={"encoder": "plain", "neighbours": neighbours},  # VGG11's features are fixed
     )
 
@@ -174,6 +179,7 @@ SLICE = Architecture(
     network=f"{OURS}.slice_unet.SliceUNet",
     arguments=_slice_arguments,
     patches=patch_rules.slabs,
+    takes_single_slices=True,
     tiny=_tiny_slices,
 )
 

@@ -3,8 +3,8 @@
 Arguments follow from the fingerprint, patch and batch from memory.
 
 nnU-Net's planner makes the frame (spacing, transposition, normalisation, resampling); topology,
-patch and batch are replaced. There is one configuration, 3d_fullres: these networks take no 2D
-images and have no cascade. Axes are (z, y, x).
+patch and batch are replaced. There is one configuration, 3d_fullres, or 2d where a dataset holds
+single slices and the network takes them; there is no cascade. Axes are (z, y, x), or (y, x).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nnunet_liver_ext.errors import InputError
-from nnunet_liver_ext.planning.architectures import plans_entry
+from nnunet_liver_ext.planning.architectures import ARCHITECTURES, plans_entry
 from nnunet_liver_ext.planning.network_of_plans import build_without_weights
 from nnunet_liver_ext.planning.nnunet_planners import LiverPlanner, too_little_memory
 from nnunet_liver_ext.planning.patch_search import (
@@ -35,6 +35,8 @@ class NetworkPlanner(LiverPlanner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lowres_creation_threshold = 0  # there is no cascade
+        self.single_slices = True
+        """Until nnU-Net asks for volumes, which it does before it asks for slices."""
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         if self.request.spacing_mm is None:
@@ -44,22 +46,6 @@ class NetworkPlanner(LiverPlanner):
     def static_estimate_VRAM_usage(self, *args: Any, **kwargs: Any) -> float:
         return 1.0  # nnU-Net's frame needs no patch
 
-    def plan_experiment(self) -> dict[str, Any]:
-        if (
-            max(
-                shape[self._slice_axis()] for shape in self.dataset_fingerprint["shapes_after_crop"]
-            )
-            == 1
-        ):
-            raise InputError(
-                f"{self.dataset_name} holds single slices, and {self.request.architecture.name} is"
-                " for volumes: plan with --architecture nnunet and train its configuration 2d."
-            )
-        return super().plan_experiment()
-
-    def _slice_axis(self) -> int:
-        return self.determine_transpose()[0][0]
-
     def get_plans_for_configuration(
         self,
         spacing: Any,
@@ -68,8 +54,12 @@ class NetworkPlanner(LiverPlanner):
         approximate_n_voxels_dataset: float,
         _cache: dict,
     ) -> dict[str, Any]:
-        if len(spacing) == 2:
+        if len(spacing) == 3:
+            self.single_slices = False
+        elif not self.single_slices:
             return {}  # left out when the plans are saved
+        else:
+            self._check_takes_single_slices()
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
@@ -102,6 +92,16 @@ class NetworkPlanner(LiverPlanner):
             name: entry for name, entry in plans["configurations"].items() if "spacing" in entry
         }
         super().save_plans(plans)
+
+    def _check_takes_single_slices(self) -> None:
+        architecture = self.request.architecture
+        if not architecture.takes_single_slices:
+            taking = [name for name, entry in ARCHITECTURES.items() if entry.takes_single_slices]
+            raise InputError(
+                f"{self.dataset_name} holds single slices, and {architecture.name} is for volumes:"
+                f" plan with --architecture {' or '.join(taking)}, or with nnunet, and train its"
+                " configuration 2d."
+            )
 
     def _choose_batch_and_patch(
         self, plan: dict[str, Any], spacing: Any, patches: Sequence[Patch]

@@ -60,16 +60,14 @@ def slabs(
     median_size: Sequence[float],
     largest: Sequence[float] | None = None,
 ) -> list[list[int]]:
-    """As many slices as give four all of their `neighbours`; in-plane up to 256 pixels."""
-    _, *steps = [step for _, step in network.patch_sizes]
-    _, *in_plane = largest or (SLICE_EDGE,) * 3
-    edges = [min(most, size) for most, size in zip(in_plane, median_size[1:], strict=True)]
-    return [
-        [SHORTEST_AXIS + 2 * network.neighbours],
-        *(
-            multiples_between(step, smallest=SMALLEST_SLICE_EDGE, largest=edge)
-            for step, edge in zip(steps, edges, strict=True)
-        ),
+    """As many slices as give four all of their `neighbours`, in 2D none; in-plane up to 256."""
+    slices = [[SHORTEST_AXIS + 2 * network.neighbours]] if len(median_size) == 3 else []
+    steps = [step for _, step in network.patch_sizes][-2:]
+    in_plane = (largest or (SLICE_EDGE,) * 2)[-2:]
+    edges = [min(most, size) for most, size in zip(in_plane, median_size[-2:], strict=True)]
+    return slices + [
+        multiples_between(step, smallest=SMALLEST_SLICE_EDGE, largest=edge)
+        for step, edge in zip(steps, edges, strict=True)
     ]
 
 

@@ -14,7 +14,8 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import PairLabels
 from nnunet_liver_ext.planning.architecture_entry import Architecture
 from nnunet_liver_ext.planning.architectures import find_architecture
-from nnunet_liver_ext.trainers.protocols import Protocol, find_protocol
+from nnunet_liver_ext.trainers.protocol_entry import Protocol
+from nnunet_liver_ext.trainers.protocols import find_protocol
 
 TargetSpacing = tuple[float, float, float] | tuple[float, float]
 

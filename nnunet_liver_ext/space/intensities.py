@@ -4,7 +4,9 @@ Slice-wise, patient-wise or over the dataset (the Antaros report, section 3.2.2)
 intensities are clipped at two percentiles, and what is left goes to 0..1. By the liver (Hansch et
 al. 2022, "Image pre-processing and augmentation"): the 2nd and the 98th percentile within the liver
 mask go to 0 and 1, and nothing is clipped. nnU-Net does not touch such channels again: they are
-called noNorm in dataset.json.
+called noNorm in dataset.json. With "none" the intensities stay as they are, also in nnU-Net; with
+"zscore" nnU-Net gives every image a mean of 0 and a standard deviation of 1; with "nnunet" it does
+what it does with a modality, which is the z-score but for CT.
 
 Axes: Z slices along the image's third axis, Y rows, X columns.
 """
@@ -19,7 +21,9 @@ import numpy as np
 
 from nnunet_liver_ext.errors import InputError
 
-Kind = Literal["none", "slice", "patient", "dataset", "organ"]
+Kind = Literal["nnunet", "zscore", "none", "slice", "patient", "dataset", "organ"]
+NOT_NORMALISED, Z_SCORE = "noNorm", "zscore"
+"""Names of channels by which nnU-Net knows what to do with them."""
 DEFAULT_PERCENTILES: Mapping[str, tuple[float, float]] = {"organ": (2.0, 98.0)}
 """Hansch et al. 2022."""
 CLIPPED = (1.0, 99.0)
@@ -34,7 +38,7 @@ class Intensities:
         InputError: an unknown kind, or percentiles that are not low < high within 0..100.
     """
 
-    kind: Kind = "none"
+    kind: Kind = "nnunet"
     percentiles: tuple[float, float] = CLIPPED
     """Low and high, 0..100."""
     ranges: tuple[tuple[float, float], ...] = ()
@@ -58,8 +62,12 @@ class Intensities:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any] | None) -> Intensities:
-        """What `to_json` wrote; without an entry (earlier versions) nothing is normalised."""
-        if entry is None:
+        """What `to_json` wrote.
+
+        Without an entry, and with a "none" of before there were names of channels, normalisation
+        was left to nnU-Net.
+        """
+        if entry is None or entry == {"kind": "none"}:
             return cls()
         intensities = cls.of_kind(entry["kind"], entry.get("percentiles"))
         return intensities.with_ranges(
@@ -67,8 +75,9 @@ class Intensities:
         )
 
     def to_json(self) -> dict[str, Any]:
-        if self.kind == "none":
-            return {"kind": "none"}
+        if not self.is_normalising:
+            called = {} if self.channel_name is None else {"channels": self.channel_name}
+            return {"kind": self.kind, **called}
         entry: dict[str, Any] = {"kind": self.kind, "percentiles": list(self.percentiles)}
         return entry | ({"ranges": [list(pair) for pair in self.ranges]} if self.ranges else {})
 
@@ -77,7 +86,13 @@ class Intensities:
 
     @property
     def is_normalising(self) -> bool:
-        return self.kind != "none"
+        """Whether intensities are changed before nnU-Net sees them."""
+        return self.kind not in ("nnunet", "zscore", "none")
+
+    @property
+    def channel_name(self) -> str | None:
+        """What all channels are called in dataset.json; None: by their modalities."""
+        return {"nnunet": None, "zscore": Z_SCORE}.get(self.kind, NOT_NORMALISED)
 
     @property
     def needs_measuring(self) -> bool:
@@ -95,14 +110,14 @@ class Intensities:
             index: number of the channel; kind "dataset" has a range for each.
 
         Returns:
-            float32 of the same shape, in 0..1 except for kind "organ"; for kind "none" the channel
-            itself.
+            float32 of the same shape, in 0..1 except for kind "organ"; the channel itself where
+            nothing is to be done here.
 
         Raises:
             InputError: the image has no range (it is constant up to its percentiles), no liver mask
                 or an empty one, or the ranges are not measured. The message does not know the file.
         """
-        if self.kind == "none":
+        if not self.is_normalising:
             return channel_ZYX
         if self.kind == "slice":
             return self._slice_by_slice(channel_ZYX)

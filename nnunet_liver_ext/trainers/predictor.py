@@ -32,9 +32,7 @@ class LiverPredictor(nnUNetPredictor):
         self.network = unwrap(self.network).to(self.device).eval()
         try:
             with torch.no_grad(), autocast(self.device):
-                return self._internal_maybe_mirror_and_predict(input_image[None].to(self.device))[
-                    0
-                ].float()
+                return self._predict_at_once(input_image[None].to(self.device))[0].float()
         except torch.OutOfMemoryError:
             size = " x ".join(map(str, input_image.shape[1:]))
             warnings.warn(
@@ -43,3 +41,11 @@ class LiverPredictor(nnUNetPredictor):
             )
         empty_cache(self.device)
         return super().predict_sliding_window_return_logits(input_image)
+
+    def _predict_at_once(self, image: Tensor) -> Tensor:
+        """Logits (1, K, z, y, x) of an image (1, C, z, y, x), in a 2D configuration by slices."""
+        if len(self.configuration_manager.patch_size) == 3:
+            logits: Tensor = self._internal_maybe_mirror_and_predict(image)
+            return logits
+        slices = (self._internal_maybe_mirror_and_predict(part) for part in image.unbind(2))
+        return torch.stack(list(slices), 2)

@@ -8,73 +8,8 @@ edition; without one they are the first. docs/protocols.md has the numbers besid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
 from nnunet_liver_ext.errors import InputError
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """A number of the paper beside ours."""
-
-    what: str
-    paper: str
-    ours: str
-    reason: str = ""
-    """Empty where both are the same."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What a paper says of training and of planning."""
-
-    name: str
-    paper: str
-    trainers: tuple[str, ...]
-    """Trainers that it was made for; others may use it, too."""
-    architecture: str
-    """A key of `nnunet_liver plan --architecture`."""
-    architecture_options: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of the network."""
-    spacing: tuple[float | None, ...] | None = None
-    """Target spacing (z, y, x) in mm; None in the first place: slices stay as they are; None
-    altogether: the planner's."""
-    batch_size: int | None = None
-    patch_size: tuple[int, ...] | None = None
-    """(z, y, x) at most; the planner makes it smaller where memory is short."""
-    numbers: Mapping[str, Any]
-    """Numbers of the recipe by their names."""
-    before: tuple[Mapping[str, Any], ...] = ()
-    """What each earlier edition had otherwise, the first edition first."""
-    layout: Literal["pairs", "images", "any"]
-    """Which datasets it fits: pairs (pre-registered ones, too), or one mask per case."""
-    needs_organ_mask: bool = False
-    table: tuple[Deviation, ...]
-
-    @property
-    def edition(self) -> int:
-        """The number of times that its numbers have been set; 1 is the first."""
-        return len(self.before) + 1
-
-    def numbers_of(self, edition: int) -> Mapping[str, Any]:
-        """The numbers that plans of an edition mean.
-
-        Raises:
-            InputError: there is no such edition (yet).
-        """
-        if edition not in range(1, self.edition + 1):
-            raise InputError(
-                f"protocol {self.name} has no edition {edition!r}, only 1 to {self.edition}: the"
-                " plans are from a later version of nnunet_liver_ext, which must be installed."
-            )
-        return (
-            self.numbers
-            if edition == self.edition
-            else {**self.numbers, **self.before[edition - 1]}
-        )
-
+from nnunet_liver_ext.trainers.protocol_entry import Deviation, Protocol
 
 CHOSEN = "the paper does not say"
 
@@ -136,8 +71,8 @@ COUTEAUX_2021 = Protocol(
             "kept state",
             "best on the validation set",
             "best epoch's mean foreground Dice on validation patches",
-            "whole images cost more (below): --set best_by=image_dice score_images_every=10; keep a"
-            " test set apart (convert --hold-out)",
+            "whole images cost more (see above): --set best_by=image_dice"
+            " --set score_images_every=10; keep a test set apart (convert --hold-out)",
         ),
         Deviation("loss", "by trainer", "by trainer"),
     ),
@@ -204,6 +139,21 @@ YANG_2017 = Protocol(
     ),
 )
 
+ANTAROS_FIRST = {
+    "optimizer": "adam",
+    "initial_lr": 1e-4,
+    "momentum": 0.9,
+    "lr_exponent": 0.0,
+    "weight_decay": 0.0,
+    "dice_weight": 0.0,
+    "ce_weight": 1.0,
+    "deep_supervision": False,
+    "oversample_foreground_percent": 0.0,
+    "augmentation": "none",
+    "mirroring": False,
+    "elastic_sd_voxels": 8.0,
+    "elastic_points": 8,
+}
 ANTAROS = Protocol(
     name="antaros",
     paper="Liver volume and fat fraction with a 2D U-Net (sections 2 and 3)",
@@ -214,20 +164,15 @@ ANTAROS = Protocol(
     patch_size=(4, 256, 256),
     layout="images",
     numbers={
-        "optimizer": "adam",
-        "initial_lr": 1e-4,
-        "momentum": 0.9,
-        "lr_exponent": 0.0,
-        "weight_decay": 0.0,
-        "dice_weight": 0.0,
-        "ce_weight": 1.0,
-        "deep_supervision": False,
-        "oversample_foreground_percent": 0.0,
-        "augmentation": "none",
-        "mirroring": False,
-        "elastic_sd_voxels": 8.0,
-        "elastic_points": 8,
+        **ANTAROS_FIRST,
+        "elastic_sd_voxels": 0.0,
+        "num_epochs": 300,
+        "num_iterations_per_epoch": 250,
+        "best_by": "image_dice",
+        "score_images_every": 5,
+        "keep": "best",
     },
+    earlier_numbers=(ANTAROS_FIRST,),
     table=(
         Deviation(
             "network",
@@ -249,8 +194,20 @@ ANTAROS = Protocol(
         Deviation(
             "batch",
             "1 slice",
-            "1 slab of 4 slices",
+            "1 slab of 4 slices, 1 slice where the data are single slices",
             "nnU-Net's loader gives slabs; neighbours lie inside",
+        ),
+        Deviation(
+            "length",
+            "75,000 iterations (one change at a time), 100,000 (all combinations)",
+            "300 epochs of 250",
+            "100,000 are --set num_epochs=400",
+        ),
+        Deviation(
+            "kept state",
+            "highest Dice of a run on whole patients",
+            "highest mean Dice of the whole validation images, every 5 epochs",
+            "the paper does not say how often",
         ),
         Deviation(
             "spacing",
@@ -266,19 +223,41 @@ ANTAROS = Protocol(
         ),
         Deviation(
             "augmentation (E)",
-            "elastic, 64 grid points, sigma 8",
-            "8 x 8 points, sigma 8 pixels",
+            "elastic, 64 grid points, sigma 8, as an option",
+            "off, or --set elastic_sd_voxels=8 (8 x 8 points, sigma 8 pixels)",
             "64 points are read as 8 x 8",
         ),
         Deviation(
             "intensities",
-            "none, or min-max by slice, patient or dataset after clipping",
+            "none (its best), or min-max by slice, patient or dataset after clipping",
             "convert --intensities none, slice, patient or dataset",
+            "chosen at conversion, whose default is nnU-Net's z-score",
         ),
         Deviation("sampling", "all slices", "slabs anywhere"),
     ),
 )
 
+HANSCH_FIRST = {
+    "optimizer": "adam",
+    "initial_lr": 1e-3,
+    "lr_exponent": 0.0,
+    "weight_decay": 0.0,
+    "num_epochs": 160,
+    "num_iterations_per_epoch": 500,
+    "dice_weight": 1.0,
+    "ce_weight": 0.0,
+    "deep_supervision": False,
+    "augmentation": "none",
+    "mirroring": False,
+    "flip_probability": 0.5,
+    "contrast_low": 0.75,
+    "contrast_high": 1.25,
+    "shift_sd": 0.25,
+    "foreground_share": 0.9,
+    "organ_dilation_mm": 10.0,
+    "best_by": "epoch",
+    "keep": "best",
+}
 HANSCH_2022 = Protocol(
     name="hansch2022",
     paper="Hänsch et al. 2022, liver tumours with an anisotropic U-Net (Methods)",
@@ -291,29 +270,12 @@ HANSCH_2022 = Protocol(
     layout="images",
     needs_organ_mask=True,
     numbers={
-        "optimizer": "adam",
-        "initial_lr": 1e-3,
-        "lr_exponent": 0.0,
-        "weight_decay": 0.0,
-        "num_epochs": 160,
-        "num_iterations_per_epoch": 500,
-        "dice_weight": 1.0,
-        "ce_weight": 0.0,
-        "deep_supervision": False,
-        "augmentation": "none",
-        "mirroring": False,
-        "flip_probability": 0.5,
-        "contrast_low": 0.75,
-        "contrast_high": 1.25,
-        "shift_sd": 0.25,
-        "foreground_share": 0.9,
-        "organ_dilation_mm": 10.0,
+        **HANSCH_FIRST,
         "batch_dice": True,
         "best_by": "image_jaccard",
         "score_images_every": 1,
-        "keep": "best",
     },
-    before=({"batch_dice": None, "best_by": "epoch"},),
+    earlier_numbers=(HANSCH_FIRST,),
     table=(
         Deviation(
             "network",

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (
+    get_normalization_scheme,
+)
 
 from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.convert_study import convert_study
@@ -17,6 +20,7 @@ from nnunet_liver_ext.dataset_conversion.image_reader import PlainReader
 from nnunet_liver_ext.dataset_conversion.intensity_ranges import measure_ranges
 from nnunet_liver_ext.dataset_conversion.write_case import CaseJob
 from nnunet_liver_ext.dataset_conversion.write_dataset import write_dataset
+from nnunet_liver_ext.dataset_json.conversion import Conversion
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.space.common_grid import image_on_grid
@@ -111,7 +115,7 @@ def test_dataset_json_of_single_images(raw: Path, studies: list[Study]):
         ["CT"],
         "native",
     )
-    assert (conversion["intensities"], conversion["task"]) == ({"kind": "none"}, "tumour")
+    assert (conversion["intensities"], conversion["task"]) == ({"kind": "nnunet"}, "tumour")
 
 
 def test_the_manifest_and_the_folds_are_those_of_pairs(raw: Path, studies: list[Study]):
@@ -314,6 +318,55 @@ def test_a_missing_channel_is_named(make_image: Maker):
 
 
 # ---------------------------------------------------------------------- intensities
+
+
+@pytest.mark.parametrize(
+    ("kind", "modality", "scheme"),
+    [
+        ("none", "MR", "NoNormalization"),
+        ("none", "CT", "NoNormalization"),
+        ("none", "fat_percent", "NoNormalization"),
+        ("zscore", "MR", "ZScoreNormalization"),
+        ("zscore", "CT", "ZScoreNormalization"),
+        ("nnunet", "MR", "ZScoreNormalization"),
+        ("nnunet", "CT", "CTNormalization"),
+    ],
+)
+def test_what_nnunet_will_do_with_the_intensities(kind: str, modality: str, scheme: str):
+    settings = ConversionSettings(
+        pairs=False, modalities=(modality,), intensities=Intensities.of_kind(kind)
+    )
+    content = settings.dataset_json(1)
+    name = content["channel_names"]["0"]
+    assert get_normalization_scheme(name).__name__ == scheme
+    found = Conversion.from_dataset_json(content)
+    assert (found.intensities.kind, found.modalities) == (kind, (modality,))
+
+
+@pytest.mark.parametrize("kind", ["none", "zscore"])
+def test_grey_values_that_stay_are_those_of_the_file(raw: Path, studies: list[Study], kind: str):
+    named = write(studies, replace(CT, labels={"liver": (1, 2)}))
+    before = array(read_image(named / "imagesTr" / "P001_S1_0000.nii.gz"))
+    settings = replace(CT, labels={"liver": (1, 2)}, intensities=Intensities.of_kind(kind))
+    folder = write(studies, settings, overwrite=True)
+    np.testing.assert_array_equal(
+        array(read_image(folder / "imagesTr" / "P001_S1_0000.nii.gz")), before
+    )
+    for options in ({"pairs": True}, {"pairs": True, "preregister": True}):
+        content = ConversionSettings(**options, intensities=settings.intensities).dataset_json(1)
+        assert set(content["channel_names"].values()) == {settings.intensities.channel_name}
+
+
+def test_a_dataset_from_before_none_meant_none_goes_on(raw: Path, studies: list[Study]):
+    """Its manifest says "none", and nnU-Net normalises its channels by their names."""
+    settings = replace(CT, labels={"liver": (1, 2)})
+    folder = write(studies, settings)
+    manifest = folder / "pairs.json"
+    manifest.write_text(manifest.read_text().replace('"kind": "nnunet"', '"kind": "none"'))
+    assert json.loads(manifest.read_text())["settings"]["intensities"] == {"kind": "none"}
+    write(studies, settings, add=True)
+    with pytest.raises(InputError, match="intensities"):
+        write(studies, replace(settings, intensities=Intensities.of_kind("none")), add=True)
 
 
 def test_intensities_by_the_liver(raw: Path, studies: list[Study]):

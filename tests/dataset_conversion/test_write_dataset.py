@@ -69,7 +69,7 @@ def test_what_a_dataset_consists_of(raw: Path, studies):
             "spacing": [4.0, 4.0, 6.0],
             "interpolation": "bspline",
             "preregistered": False,
-            "intensities": {"kind": "none"},
+            "intensities": {"kind": "nnunet"},
             "task": None,
             "labels": {"liver": [1]},
             "version": __version__,

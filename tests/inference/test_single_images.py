@@ -224,7 +224,7 @@ def test_a_liver_mask_of_another_grid_is_refused():
 def test_a_dataset_of_another_tool_has_its_channels_for_images():
     found = Conversion.from_dataset_json({"channel_names": {"0": "CT", "1": "PET"}, "labels": {}})
     assert (found.layout, found.modalities, found.spacing) == ("images", ("CT", "PET"), "native")
-    assert found.intensities.kind == "none"
+    assert found.intensities.kind == "nnunet"
     old = Conversion.from_dataset_json(
         {"preregistered": {"fixed": "T2", "moving": "T1"}, "conversion": {}}
     )

@@ -286,7 +286,7 @@ def test_initialize_is_what_it_says(name: str):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"conv_op": nn.Conv2d}, ["conv_op", "Conv2d", "Conv3d", "2D"]),
+        ({"conv_op": nn.Conv1d}, ["conv_op", "Conv1d", "Conv3d", "2D"]),
         (
             {"n_conv_per_stage_decoder": 2},
             ["n_conv_per_stage_decoder", "it has", "features_per_stage"],
@@ -304,6 +304,12 @@ def test_impossible_arguments_are_refused(name: str, arguments: dict, words: lis
     with pytest.raises(InputError) as error:
         BUILD[name](**arguments)
     assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if name != "slices"])
+def test_networks_of_volumes_take_no_2d_images(name: str):
+    with pytest.raises(InputError, match=r"needs conv_op torch.nn.Conv3d, but it is Conv2d"):
+        BUILD[name](conv_op=nn.Conv2d)
 
 
 @PAPERS

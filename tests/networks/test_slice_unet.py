@@ -52,6 +52,26 @@ def test_a_slice_depends_on_its_neighbours_alone(neighbours: int, residual: bool
     )
 
 
+@pytest.mark.parametrize("neighbours", [0, 1])
+@pytest.mark.parametrize("training", [False, True])
+def test_of_single_slices_it_is_the_same_network(neighbours: int, training: bool):
+    in_3d = small(2, neighbours=neighbours, residual=True)
+    strides = [[1, 1], [2, 2], [2, 2]]
+    arguments = {"neighbours": neighbours, "residual": True, "conv_op": nn.Conv2d}
+    in_2d = small(2, **arguments, strides=strides)
+    in_2d.load_state_dict(in_3d.state_dict())
+    slices = noise(3, 2, 9, 14)  # no multiples of the strides
+    with torch.no_grad():
+        expected = in_3d.train(training)(slices[:, :, None])[:, :, 0]
+        assert torch.equal(in_2d.train(training)(slices), expected)
+    assert in_2d.size_multiple == (4, 4)
+    assert in_2d.supervised_scales == [[1.0, 1.0]]
+    size = in_2d.compute_conv_feature_map_size((8, 12))
+    assert size == in_3d.compute_conv_feature_map_size((1, 8, 12))
+    with pytest.raises(InputError, match="cannot take patches of 8 x 10 voxels"):
+        in_2d.check_patch((8, 10))
+
+
 @pytest.mark.parametrize("neighbours", [0, 2])
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_chunks_give_what_all_slices_at_once_give(neighbours: int, at_once: int):

@@ -18,6 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.networks import SliceUNet
 from nnunet_liver_ext.networks.anisotropic_unet import KERNEL_SIZES, STRIDES
 from nnunet_liver_ext.planning import configuration_memory
 from nnunet_liver_ext.planning.architectures import ARCHITECTURES
@@ -199,14 +200,49 @@ def test_too_little_memory_says_how_much_would_do(empty_root: Path, memory_by_vo
         plan(empty_root, IMAGES, architecture="nnunet", gpu_memory_gb=1.26)
 
 
-def test_single_slices_are_nothing_for_volumes(empty_root: Path, memory_by_voxels: Any):
+SINGLE_SLICES = {"spacing": (999.0, 1.0, 1.0), "shape": (1, 300, 280)}
+
+
+@pytest.mark.parametrize("architecture", ["anisotropic", "di2in", "models-genesis"])
+def test_single_slices_are_nothing_for_volumes(
+    architecture: str, empty_root: Path, memory_by_voxels: Any
+):
     with pytest.raises(
-        InputError, match=r"holds single slices, and slice is for volumes: .* configuration 2d"
+        InputError,
+        match=rf"holds single slices, and {architecture} is for volumes: plan with --architecture"
+        " slice, or with nnunet, and train its configuration 2d",
     ):
-        plan(
-            empty_root, IMAGES, spacing=(999.0, 1.0, 1.0), shape=(1, 300, 300), architecture="slice"
-        )
+        plan(empty_root, IMAGES, **SINGLE_SLICES, architecture=architecture)
     assert list(plan(empty_root, IMAGES)["configurations"]) == ["2d"]
+
+
+@pytest.mark.parametrize("options", [{}, {"encoder": "vgg11", "neighbours": 1, "residual": True}])
+def test_single_slices_run_through_the_slice_network(
+    options: dict[str, Any], empty_root: Path, memory_by_voxels: Any
+):
+    plans = plan(
+        empty_root, IMAGES, **SINGLE_SLICES, architecture="slice", options=options, gpu_memory_gb=4
+    )
+    assert list(plans["configurations"]) == ["2d"]
+    entry = plans["configurations"]["2d"]
+    assert (entry["spacing"], entry["patch_size"]) == ([1.0, 1.0], [256, 256])
+    network, patch, output = build(plans, "2d")
+    assert isinstance(network, SliceUNet)
+    assert tuple(output.shape[2:]) == patch
+
+
+def test_the_protocol_of_single_slices(empty_root: Path, memory_by_voxels: Any):
+    plans = plan(empty_root, IMAGES, **SINGLE_SLICES, protocol="antaros")
+    assert list(plans["configurations"]) == ["2d"]
+    entry = plans["configurations"]["2d"]
+    assert (entry["batch_size"], entry["spacing"]) == (1, [1.5, 1.5])
+    assert entry["patch_size"] == [208, 192]
+    assert (entry["protocol"], entry["protocol_edition"]) == (
+        "antaros",
+        PROTOCOLS["antaros"].edition,
+    )
+    own = plan(empty_root, IMAGES, protocol="antaros", architecture="nnunet", plans_name="own")
+    assert own["configurations"]["2d"]["protocol"] == "antaros"
 
 
 @pytest.mark.parametrize(
@@ -238,6 +274,7 @@ def test_protocols(
     entry = plans["configurations"]["3d_fullres"]
     assert {key: entry[key] for key in expected} == expected
     assert entry["protocol"] == protocol
+    assert entry["protocol_edition"] == PROTOCOLS[protocol].edition
     assert entry["memory"]["estimated_gb"] <= 11.0
     assert list(plans["configurations"]) == ["3d_fullres"]
 
@@ -315,6 +352,11 @@ def test_plans_of_something_else_are_not_taken_for_those_asked_for(
         plan(empty_root, IMAGES, architecture="di2in", plans_name="mine")
     with pytest.raises(InputError, match="another name"):
         plan(empty_root, IMAGES, protocol="antaros", plans_name="mine")
+    plan(empty_root, IMAGES, protocol="antaros", plans_name="of_antaros")
+    path = plans_path(empty_root).with_name("of_antaros.json")
+    path.write_text(path.read_text().replace('"protocol_edition": 2', '"protocol_edition": 1'))
+    with pytest.raises(InputError, match=r"was planned for antaros, .*--overwrite"):
+        plan(empty_root, IMAGES, protocol="antaros", plans_name="of_antaros")
 
 
 def test_a_failure_leaves_no_half_of_a_plan(

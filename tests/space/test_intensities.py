@@ -12,8 +12,20 @@ from nnunet_liver_ext.space.intensities import Intensities
 RAMP = np.arange(202, dtype=np.int16).reshape(2, 1, 101)
 
 
-def test_none_leaves_everything_as_it_is():
-    assert Intensities().apply(RAMP) is RAMP
+@pytest.mark.parametrize("kind", ["none", "zscore", "nnunet"])
+def test_what_is_not_normalised_at_conversion_stays_as_it_is(kind: str):
+    assert Intensities.of_kind(kind).apply(RAMP) is RAMP
+
+
+@pytest.mark.parametrize("kind", ["none", "zscore", "nnunet", "slice", "organ"])
+def test_what_is_written_is_read(kind: str):
+    intensities = Intensities.of_kind(kind)
+    assert Intensities.from_json(json.loads(json.dumps(intensities.to_json()))) == intensities
+
+
+@pytest.mark.parametrize("entry", [None, {"kind": "none"}])
+def test_earlier_versions_left_normalisation_to_nnunet(entry):
+    assert Intensities.from_json(entry) == Intensities("nnunet")
 
 
 def test_patient_maps_the_percentiles_to_0_and_1_and_clips_beyond():

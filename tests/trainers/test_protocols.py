@@ -102,6 +102,9 @@ def test_the_papers_numbers():
     )
     assert (hansch["best_by"], hansch["keep"]) == ("image_jaccard", "best")
     assert hansch["score_images_every"] * hansch["num_iterations_per_epoch"] == 500
+    assert antaros["num_epochs"] * antaros["num_iterations_per_epoch"] == 75_000
+    assert (antaros["best_by"], antaros["keep"]) == ("image_dice", "best")
+    assert antaros["elastic_sd_voxels"] == 0  # E is off in the base network, as are V, R and T
     assert find_protocol("hansch2022").patch_size == (72, 236, 236)
 
 

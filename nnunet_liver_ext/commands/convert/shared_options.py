@@ -153,11 +153,11 @@ class Normalisation:
         typer.Option(
             "--intensities",
             help=(
-                "none (left to nnU-Net), slice, patient, dataset (0..1 after clipping), organ (by"
-                " the liver)."
+                "nnunet (its z-score, for CT its clipping), zscore, none (as they are), slice,"
+                " patient, dataset (0..1 after clipping), organ (by the liver)."
             ),
         ),
-    ] = "none"
+    ] = "nnunet"
     clip_percentiles: Annotated[
         str | None,
         typer.Option(
@@ -176,7 +176,7 @@ class Normalisation:
     def _percentiles(self) -> tuple[float, float] | None:
         if self.clip_percentiles is None:
             return None
-        if self.intensities == "none":
+        if self.intensities in ("nnunet", "zscore", "none"):
             raise typer.BadParameter(
                 "--clip-percentiles goes with --intensities slice, patient, dataset or organ."
             )
