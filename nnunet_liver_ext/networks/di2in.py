@@ -7,7 +7,9 @@ The text gives an encoder of 3x3x3 convolutions with strides of 2, a decoder of 
 - 16, 32, 64, 128, 256 features, two convolutions in each stage; the first one of a stage has the
   stride.
 - A branch is a convolution to the classes at its resolution, then linear interpolation to the
-  image's.
+  image's. It has neither batch norm nor leaky ReLU, though the text has them with all convolutions:
+  the outputs are logits, which batch norm would bind to the batch and the ReLU to one sign. For the
+  same reason the final convolution has none behind it.
 - The final output is a convolution over all branches, which pass a leaky ReLU before it. The text
   has the ReLU with this convolution ("convolution operations of all branches with the leaky ReLU"):
   behind it, negative logits would be squeezed to a hundredth. In the order of here, all outputs are

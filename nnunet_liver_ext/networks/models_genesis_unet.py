@@ -53,17 +53,22 @@ class ModelsGenesisUNet(SegmentationNetwork):
         strides: Sequence[Sequence[int]] = STRIDES,
         features_per_stage: Sequence[int] = FEATURES,
         conv_op: type[nn.Module] = nn.Conv3d,
+        views_share_statistics: bool = True,
         **unknown: Any,
     ) -> None:
         """
         Args:
             features_per_stage: even numbers; of the second convolution of each stage.
+            views_share_statistics: whether strategies run the images of a pair as one batch in
+                training, so that they share its statistics, which they never do in evaluation.
+                Plans from before this argument do; new ones say False.
             others: as in nnU-Net's networks.
 
         Raises:
             InputError: arguments that do not exist or do not go together.
         """
         super().__init__(input_channels, num_classes, conv_op=conv_op, unknown=unknown)
+        self.views_share_statistics = views_share_statistics
         name = "ModelsGenesisUNet"
         stages = resolve_stages(
             name, strides=strides, features_per_stage=features_per_stage, n_stages=n_stages

@@ -203,7 +203,7 @@ def _force_background(logits: Tensor, inside: Tensor) -> Tensor:
 class SingleInput(Strategy):
     """One network, one image at a time: u = f(x1), v = f(x2).
 
-    Both images run as one batch of 2B.
+    Both images run as one batch of 2B, unless the network normalises with the batch's statistics.
     """
 
     inputs_per_image = 1
@@ -219,11 +219,12 @@ class SingleInput(Strategy):
         self.mixes_batch = any(
             _uses_batch_statistics_in_evaluation(network) for network in networks
         )
+        self.shares_in_training = getattr(networks[0], "views_share_statistics", True)
 
     def views(self, x: Tensor) -> list[Levels]:
         inputs = select_inputs(x, self.inputs_per_image)
         network = self.networks[0]
-        if self.mixes_batch and not self.training:
+        if self.mixes_batch and not (self.training and self.shares_in_training):
             return [network(image) for image in inputs]
         return split_levels(lambda level: level.chunk(2), network(torch.cat(inputs)))
 

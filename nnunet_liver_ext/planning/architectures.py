@@ -196,7 +196,7 @@ TINY_MODELS_GENESIS = TinySizes(
 def _models_genesis_arguments(*_: Any) -> Arguments:
     from nnunet_liver_ext.networks.models_genesis_unet import FEATURES, STRIDES
 
-    return _stages(STRIDES, FEATURES)
+    return {**_stages(STRIDES, FEATURES), "views_share_statistics": False}
 
 
 MODELS_GENESIS = Architecture(

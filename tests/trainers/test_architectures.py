@@ -4,6 +4,7 @@ takes seconds."""
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +197,15 @@ def test_a_gpu_that_is_too_small_sees_tiles(nnunet_root: Path, tmp_path: Path, m
     assert found.shape == (2, 20, 40, 40)
 
 
-def test_models_genesis_takes_views_one_at_a_time(nnunet_root: Path, tmp_path: Path):
-    trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput", GENESIS)
+@pytest.mark.parametrize("shared", [None, True, False])
+def test_models_genesis_takes_views_one_at_a_time(
+    nnunet_root: Path, tmp_path: Path, shared: bool | None
+):
+    """In evaluation always; in training by the plans, those from before (None) together."""
+    entry = deepcopy(GENESIS)
+    if shared is not None:
+        entry["architecture"]["arch_kwargs"]["views_share_statistics"] = shared
+    trainer = make_trainer(nnunet_root, tmp_path, "nnUNetTrainerSingleInput", entry)
     quietly(trainer.initialize)
     trainer.set_deep_supervision_enabled(False)
     network = trainer.network.eval()
@@ -207,6 +215,11 @@ def test_models_genesis_takes_views_one_at_a_time(nnunet_root: Path, tmp_path: P
     with torch.no_grad():
         assert torch.equal(network.views(x)[0], network.views(other)[0])
         assert not torch.equal(network.views(x)[1], network.views(other)[1])
+        in_evaluation = network.views(x)
+        network.train()
+        assert torch.equal(network.views(x)[0], network.views(other)[0]) == (shared is False)
+        for found, expected in zip(network.views(x), in_evaluation, strict=True):
+            assert torch.equal(found, expected) == (shared is False)
 
 
 def test_a_trainer_of_one_network_refuses_others(nnunet_root: Path, tmp_path: Path):
