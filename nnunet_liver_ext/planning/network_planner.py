@@ -46,6 +46,12 @@ class NetworkPlanner(LiverPlanner):
     def static_estimate_VRAM_usage(self, *args: Any, **kwargs: Any) -> float:
         return 1.0  # nnU-Net's frame needs no patch
 
+    def plan_experiment(self) -> dict[str, Any]:
+        slice_axis = self.determine_transpose()[0][0]
+        if all(shape[slice_axis] == 1 for shape in self.dataset_fingerprint["shapes_after_crop"]):
+            self._check_takes_single_slices()
+        return super().plan_experiment()
+
     def get_plans_for_configuration(
         self,
         spacing: Any,

@@ -55,10 +55,9 @@ def test_a_slice_depends_on_its_neighbours_alone(neighbours: int, residual: bool
 @pytest.mark.parametrize("neighbours", [0, 1])
 @pytest.mark.parametrize("training", [False, True])
 def test_of_single_slices_it_is_the_same_network(neighbours: int, training: bool):
-    in_3d = small(2, neighbours=neighbours, residual=True)
-    strides = [[1, 1], [2, 2], [2, 2]]
-    arguments = {"neighbours": neighbours, "residual": True, "conv_op": nn.Conv2d}
-    in_2d = small(2, **arguments, strides=strides)
+    arguments = {"neighbours": neighbours, "residual": True, "dropout_op": None}
+    in_3d = small(2, **arguments)
+    in_2d = small(2, **arguments, conv_op=nn.Conv2d, strides=[[1, 1], [2, 2], [2, 2]])
     in_2d.load_state_dict(in_3d.state_dict())
     slices = noise(3, 2, 9, 14)  # no multiples of the strides
     with torch.no_grad():

@@ -104,6 +104,7 @@ def test_a_slice_is_seen_at_once_and_mirrored_along_its_own_axes(trained):
     from nnunet_liver_ext.trainers.final_validation import make_predictor
 
     _, trainer = trained
+    trainer.set_deep_supervision_enabled(False)
     predictor = make_predictor(trainer, mirroring=True)
     image = torch.randn(1, 2, *SIZE, generator=torch.Generator().manual_seed(0))
     logits = predictor.predict_sliding_window_return_logits(image)
@@ -111,7 +112,6 @@ def test_a_slice_is_seen_at_once_and_mirrored_along_its_own_axes(trained):
     axes = trainer.inference_allowed_mirroring_axes or ()
     flips = [flip for flip in ((), (2,), (3,), (2, 3)) if all(axis - 2 in axes for axis in flip)]
     assert len(flips) == (4 if axes else 1)
-    network.decoder.deep_supervision = False
     with torch.no_grad():
         for z in range(2):
             seen = [network(image[None, :, z].flip(flip)).flip(flip)[0] for flip in flips]
