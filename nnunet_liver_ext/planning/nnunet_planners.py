@@ -89,6 +89,8 @@ class LiverPlanner(ExperimentPlanner):
         plans["experiment_planner_used"] = self.stock.__name__
         main = "3d_fullres" if "3d_fullres" in plans["configurations"] else "2d"
         for name, entry in plans["configurations"].items():
+            if self.training.strategy.strips_organ_mask and "batch_dice" in entry:
+                entry["batch_dice"] = True  # by itself, a patch without a tumour teaches nothing
             if self.in_plane is not None and len(entry.get("spacing", ())) == 3:
                 entry["spacing"] = entry["spacing"][1:]
             if self.request.protocol is not None and name == main:

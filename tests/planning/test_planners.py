@@ -276,6 +276,7 @@ def test_protocols(
     assert entry["protocol"] == protocol
     assert entry["protocol_edition"] == PROTOCOLS[protocol].edition
     assert entry["memory"]["estimated_gb"] <= 11.0
+    assert entry["batch_dice"] is (dataset_json is TUMOURS)
     assert list(plans["configurations"]) == ["3d_fullres"]
 
 

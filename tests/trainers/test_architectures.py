@@ -135,7 +135,7 @@ def test_the_final_validation_is_what_predict_gives(trained, tmp_path: Path):
 
 def test_a_tile_is_not_all_that_is_seen(trained):
     """Where our predictor takes whole volumes, it equals the network on the whole volume."""
-    from nnunet_liver_ext.trainers.final_validation import _predictor
+    from nnunet_liver_ext.trainers.final_validation import make_predictor
 
     name, trainer = trained
     if not trainer.network.whole_volume:
@@ -175,7 +175,7 @@ def test_what_is_wished_for_lies_in_the_output(nnunet_root: Path, tmp_path: Path
 
 
 def test_a_gpu_that_is_too_small_sees_tiles(nnunet_root: Path, tmp_path: Path, monkeypatch):
-    from nnunet_liver_ext.trainers.final_validation import _predictor
+    from nnunet_liver_ext.trainers.final_validation import make_predictor
 
     trainer = made("DI2IN", nnunet_root, tmp_path)
     quietly(trainer.initialize)

@@ -43,11 +43,17 @@ def test_by_the_protocol_a_patch_without_a_tumour_teaches(nnunet_root: Path, tmp
     assert with_tumour / 10 < without < 10 * with_tumour
 
 
+def test_new_plans_of_tumours_say_so_without_a_protocol(nnunet_root: Path, tmp_path: Path):
+    with_tumour, without = gradients_of_patches(tumour_trainer(nnunet_root, tmp_path))
+    assert with_tumour / 10 < without < 10 * with_tumour
+
+
 @pytest.mark.parametrize("entries", [{}, {"protocol": "hansch2022"}])
 def test_plans_from_before_keep_the_dice_of_each_patch(
     nnunet_root: Path, tmp_path: Path, entries: dict[str, Any]
 ):
-    with_tumour, without = gradients_of_patches(tumour_trainer(nnunet_root, tmp_path, **entries))
+    trainer = tumour_trainer(nnunet_root, tmp_path, batch_dice=False, **entries)
+    with_tumour, without = gradients_of_patches(trainer)
     assert with_tumour > 1e-5
     assert without < 1e-8
 
