@@ -141,8 +141,7 @@ def test_a_tile_is_not_all_that_is_seen(trained):
     if not trainer.network.whole_volume:
         pytest.skip("tiles")
     trainer.set_deep_supervision_enabled(False)
-    predictor = quietly(_predictor, trainer)
-    predictor.use_mirroring = False
+    predictor = quietly(lambda: make_predictor(trainer, mirroring=False))
     channels = (
         2 if name == "pairs of slices" or trainer.organ is not None else trainer.num_input_channels
     )
@@ -180,8 +179,7 @@ def test_a_gpu_that_is_too_small_sees_tiles(nnunet_root: Path, tmp_path: Path, m
     trainer = made("DI2IN", nnunet_root, tmp_path)
     quietly(trainer.initialize)
     trainer.set_deep_supervision_enabled(False)
-    predictor = quietly(_predictor, trainer)
-    predictor.use_mirroring = False
+    predictor = quietly(lambda: make_predictor(trainer, mirroring=False))
     small = predictor._internal_maybe_mirror_and_predict
 
     def runs_out(x: torch.Tensor) -> torch.Tensor:
