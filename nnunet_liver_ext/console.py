@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from rich.progress import (
 
 LINE_EVERY_S = 60.0
 """How often the state of long work is told where there is no terminal to draw a bar on."""
+
+NAMED_CASES = 5
+"""Of one note; of further ones the number is told."""
 
 
 class LinesOfProgress(Progress):
@@ -60,6 +63,23 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=console)
+
+
+def print_notes(notes: Mapping[str, Sequence[str]]) -> None:
+    """Prints what a user should know of cases on standard error, each sentence once.
+
+    Args:
+        notes: sentences by the case's name.
+    """
+    names: dict[str, list[str]] = {}
+    for name, sentences in notes.items():
+        for sentence in sentences:
+            names.setdefault(sentence, []).append(name)
+    console = Console(stderr=True)
+    for sentence, cases in names.items():
+        more = f" and {len(cases) - NAMED_CASES} more" if len(cases) > NAMED_CASES else ""
+        line = f"note on {', '.join(cases[:NAMED_CASES])}{more}: {sentence}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

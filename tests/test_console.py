@@ -33,3 +33,12 @@ def test_work_of_unknown_length_tells_what_is_done(monkeypatch):
     progress = console.LinesOfProgress(Console(file=written))
     progress.advance(progress.add_task("Epochs", total=None))
     assert written.getvalue() == "Epochs: 1\n"
+
+
+def test_a_note_on_many_cases_is_one_line_on_standard_error(capsys):
+    sentence = "the T1 image is [strange]."
+    console.print_notes({f"c{i}": (sentence, "alone.")[: 1 + (i == 0)] for i in range(7)})
+    assert capsys.readouterr() == (
+        "",
+        f"note on c0, c1, c2, c3, c4 and 2 more: {sentence}\nnote on c0: alone.\n",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -21,6 +21,7 @@ from nnunet_liver_ext.pairing import encode_pair
 from nnunet_liver_ext.space.common_grid import mask_on_grid
 from nnunet_liver_ext.space.image_channels import normalise_channels, resample_channels
 from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.study_images import check_study_images
 from nnunet_liver_ext.studies.study import LIVER, Study
 
 
@@ -37,6 +38,8 @@ class ConvertedStudy:
     transform: sitk.Transform | None = None
     raters: dict[str, sitk.Image] = field(default_factory=dict)
     """Labels by further raters, as `label`."""
+    notes: tuple[str, ...] = ()
+    """What is strange about the images, a sentence each."""
 
 
 def convert_study(
@@ -50,9 +53,16 @@ def convert_study(
     """
     check_required_images(study, settings)
     loaded = _LoadedStudy(study, settings, reader)
+    notes = check_study_images(
+        loaded.images,
+        {name: study.images[name] for name in loaded.images},
+        unregistered=settings.layout != "images",
+    )
     if settings.preregister:
-        return _convert_preregistered(loaded)
-    return _convert_pair(loaded) if settings.pairs else _convert_images(loaded)
+        converted = _convert_preregistered(loaded)
+    else:
+        converted = _convert_pair(loaded) if settings.pairs else _convert_images(loaded)
+    return replace(converted, notes=notes)
 
 
 class _LoadedStudy:

@@ -19,6 +19,7 @@ from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import array
 from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.space.padding import replace_padding
 from nnunet_liver_ext.workers import run_in_processes
 
 RANKS = 10_000
@@ -90,7 +91,7 @@ def sample_images(job: CaseJob) -> dict[str, Sample]:
             if name in job.study.images
         }
         return {
-            name: Sample.from_voxels(array(job.reader.read_image(path)))
+            name: Sample.from_voxels(replace_padding(array(job.reader.read_image(path))))
             for name, path in images.items()
         }
     except (InputError, OSError, RuntimeError, MemoryError):

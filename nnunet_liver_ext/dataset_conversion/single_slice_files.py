@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.images import array, image_ending, image_like, read_image, read_mask
+from nnunet_liver_ext.space.stated_geometry import check_stated_geometry
 
 SLICE_MM = 999.0
 """nnU-Net's mark of 2D data: one slice, thicker than a pixel is wide, so that only a 2d
@@ -158,6 +159,7 @@ def _read_2d(path: Path) -> sitk.Image:
     """
     import nibabel
 
+    check_stated_geometry(path)
     try:
         values = np.asanyarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
         image = sitk.ReadImage(str(path))

@@ -110,6 +110,7 @@ def convert_case(job: CaseJob) -> ManifestCase | CaseFailure:
         sources=sources,
         native_grids=converted.native_grids,
         grid=converted.grid,
+        notes=converted.notes,
     )
 
 

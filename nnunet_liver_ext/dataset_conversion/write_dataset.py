@@ -1,6 +1,6 @@
 """The one writer of nnU-Net raw datasets: names, folders, manifest and splits.
 
-All converters share it.
+All converters share it. What is strange about cases is printed at the end and kept in pairs.json.
 
 A run that was killed is repeated as it was and goes on: every file is complete or absent,
 pairs.json is written after each case, dataset.json last.
@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_liver_ext.console import progress_bar
+from nnunet_liver_ext.console import print_notes, progress_bar
+from nnunet_liver_ext.dataset_conversion.case_notes import collect_notes
 from nnunet_liver_ext.dataset_conversion.conversion_settings import ConversionSettings
 from nnunet_liver_ext.dataset_conversion.dataset_description import write_description
 from nnunet_liver_ext.dataset_conversion.image_reader import ImageReader, PlainReader
@@ -111,6 +112,7 @@ def write_dataset(
             if overwrite:
                 remove_dataset(folder)
             failures = _convert(todo, manifest, folder, processes, total=len(jobs))
+            print_notes(collect_notes(manifest, studies))
             write_description(folder, manifest, settings, splitting, dict(notes or {}), failures)
         except OSError as error:
             raise InputError(

@@ -87,6 +87,8 @@ class ManifestCase:
     """Grids by modality."""
     grid: Grid
     """The common grid of what was written."""
+    notes: tuple[str, ...] = ()
+    """What is strange about the images, a sentence each; earlier versions noted nothing."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -97,7 +99,7 @@ class ManifestCase:
             "sources": {name: source.to_json() for name, source in self.sources.items()},
             "native_grids": {name: grid.to_json() for name, grid in self.native_grids.items()},
             "grid": self.grid.to_json(),
-        }
+        } | ({"notes": list(self.notes)} if self.notes else {})
 
     @classmethod
     def from_json(cls, name: str, entry: Mapping[str, Any]) -> ManifestCase:
@@ -110,6 +112,7 @@ class ManifestCase:
             sources={key: SourceFile(**source) for key, source in entry["sources"].items()},
             native_grids={key: Grid.from_json(grid) for key, grid in entry["native_grids"].items()},
             grid=Grid.from_json(entry["grid"]),
+            notes=tuple(entry.get("notes", ())),
         )
 
 

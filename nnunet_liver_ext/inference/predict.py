@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_liver_ext.atomic_write import atomic_write
-from nnunet_liver_ext.console import progress_bar
+from nnunet_liver_ext.console import print_notes, progress_bar
 from nnunet_liver_ext.errors import (
     CASE_FAILURES,
     CaseFailure,
@@ -57,7 +57,8 @@ def predict_studies(
     prediction.json says how wide the kernels were.
 
     Studies of which all is there already are left alone unless `overwrite`, so an interrupted run
-    continues. The next study is read while one is predicted.
+    continues. The next study is read while one is predicted. What is strange about the images is
+    printed at the end.
 
     Args:
         model: a loaded model, or several whose probabilities are averaged (`inference.ensemble`).
@@ -92,16 +93,19 @@ def predict_studies(
     )
     todo = [study for study in studies if overwrite or not files.are_there(study)]
     failures: list[CaseFailure] = []
+    notes: dict[str, tuple[str, ...]] = {}
     with progress_bar() as bar, ThreadPoolExecutor(1) as writer:
         task = bar.add_task("predicting", total=len(studies), completed=len(studies) - len(todo))
         writing: tuple[Study, Future[None]] | None = None
         for study, reading in _read_ahead(predictor, todo):
             prediction, failed = _predict(predictor, study, reading, file_format)
             failures += [*failed, *_finish_writing(writing)]
+            notes[study.name] = prediction.notes
             future = writer.submit(files.write, study, prediction)
             writing = (study, future)
             bar.advance(task)
         failures += _finish_writing(writing)
+    print_notes(notes)
     if failures:
         raise SomeCasesFailed(failures, len(studies))
 

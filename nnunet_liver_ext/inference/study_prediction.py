@@ -31,6 +31,7 @@ from nnunet_liver_ext.space.images import (
     read_image,
     read_mask,
 )
+from nnunet_liver_ext.space.study_images import check_study_images
 
 __all__ = ["StudyPrediction", "StudyPredictor", "load_model", "predict_study"]
 
@@ -55,6 +56,8 @@ class StudyPrediction:
     """Why there is none although the model has a registor."""
     organ: sitk.Image | None = None
     """Organ mask, if a model found it: 0 and 1."""
+    notes: tuple[str, ...] = ()
+    """What is strange about the images, a sentence each."""
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -115,6 +118,8 @@ class LoadedStudy:
     """By modality, the organ mask by the organ's name."""
     prepared: tuple[PreparedStudy, ...] | None
     """On the grid of each model; None where the organ mask is still to be found."""
+    notes: tuple[str, ...] = ()
+    """As those of `StudyPrediction`."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,8 @@ class StudyPredictor:
         """Reads what is not in memory yet, and puts the images onto the models' common grids.
 
         Raises:
-            InputError: an image is missing or damaged, or the models cannot take them.
+            InputError: an image is missing or damaged, they make no study (`study_images`), or the
+                models cannot take them.
         """
         organ = self.ensemble.organ
         read = {
@@ -176,9 +182,18 @@ class StudyPredictor:
             else check_single_image(image, f"the {name} image")
             for name, image in images.items()
         }
+        notes = check_study_images(
+            {name: image for name, image in read.items() if name != organ},
+            {
+                name: Path(image)
+                for name, image in images.items()
+                if name != organ and isinstance(image, Path | str)
+            },
+            unregistered=not self.ensemble.is_of_single_images,
+        )
         if organ is not None and organ not in read and self.finder is not None:
-            return LoadedStudy(read, None)
-        return LoadedStudy(read, self.ensemble.prepare(read))
+            return LoadedStudy(read, None, notes)
+        return LoadedStudy(read, self.ensemble.prepare(read), notes)
 
     def predict(self, study: LoadedStudy) -> StudyPrediction:
         """Masks of a study; without a deformation that the model should find there are still masks.
@@ -199,7 +214,10 @@ class StudyPredictor:
             name: self._postprocess(mean.mask, name, on_grid.organ) for name, mean in means.items()
         }
         prediction = StudyPrediction(
-            masks, {name: mean.probabilities for name, mean in means.items()}, organ=organ
+            masks,
+            {name: mean.probabilities for name, mean in means.items()},
+            organ=organ,
+            notes=study.notes,
         )
         if not self.ensemble.registors:
             return prediction

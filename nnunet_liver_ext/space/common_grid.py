@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
+from nnunet_liver_ext.space.padding import replace_padding_of_image
 
 GridSpacing = tuple[float, float, float] | Literal["native-t1", "native"]
 """In mm (x, y, z), or "native-t1", the first image's; "native" is a single image's very grid."""
@@ -78,9 +79,10 @@ def image_on_grid(
     Outside its field of view is background.
 
     B-splines of third order overshoot at edges, hence the clipping. The background is 0, as around
-    any MR image, or the minimum of an image that has negative values (CT: air).
+    any MR image, or the minimum of an image that has negative values (CT: air). Padding, such as
+    -32768, becomes background before (`padding`).
     """
-    image = sitk.Cast(image, sitk.sitkFloat32)
+    image = sitk.Cast(replace_padding_of_image(image), sitk.sitkFloat32)
     values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(values.max())
     spline = (

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-LONGEST_HEADER = 2**20  # bytes that are looked at; in files with everything in one, voxels follow
+from nnunet_liver_ext.space.text_headers import header_lines
 
 
 def detached_files(path: Path) -> list[Path]:
@@ -28,8 +28,7 @@ def detached_files(path: Path) -> list[Path]:
     kind = path.suffix.lower()
     if kind not in (".mhd", ".mha", ".nrrd"):
         return []
-    with path.open("rb") as file:
-        lines = file.read(LONGEST_HEADER).decode("utf-8", errors="surrogateescape").splitlines()
+    lines = header_lines(path)
     names = _names_in_nrrd(lines) if kind == ".nrrd" else _names_in_metaimage(lines)
     return [path.parent / name for name in names]
 

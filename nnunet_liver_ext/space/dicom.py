@@ -76,18 +76,26 @@ def read_slice_headers(folder: Path | str, *, same_uid: bool = True) -> list[Sli
     return slices
 
 
+def read_patient_id(folder: Path) -> str:
+    """PatientID of the first DICOM file in a folder; "" if there is none, or it has none.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    first = next((path for path in sorted(folder.iterdir()) if is_dicom(path)), None)
+    return "" if first is None else read_header(first).patient_id
+
+
 def grid_of_slices(slices: Sequence[SliceHeader]) -> Grid:
     """The grid of sorted slices; the spacing along z is the mean distance of their positions."""
     first, last = slices[0], slices[-1]
-    row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
-    direction = np.stack([row, column, first.normal], axis=1)
     step = (last.depth_mm - first.depth_mm) / (len(slices) - 1)
     origin = tuple(float(value) for value in first.position)
     return Grid(
         (*first.size, len(slices)),
         (*first.spacing, step),
         (origin[0], origin[1], origin[2]),
-        tuple(direction.flatten().tolist()),
+        tuple(first.direction.flatten().tolist()),
     )
 
 

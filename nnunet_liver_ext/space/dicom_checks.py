@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.dcm2niix_files import EVENED, STRAIGHTENED
 from nnunet_liver_ext.space.dicom_headers import SliceHeader
 
 UNEVEN = 0.1
@@ -15,10 +16,13 @@ UNEVEN = 0.1
 ASTRAY = 0.25
 """A slice may lie this share of a gap from where even gaps would put it: small differences of the
 gaps can add up."""
-STRAIGHTEN = (
-    "convert it to NIfTI with a tool that corrects this (dcm2niix does) and give the NIfTI file"
-    " instead"
+EVEN_OUT = (
+    "convert it to NIfTI with dcm2niix and give its corrected file NAME{mark}.nii.gz, not the"
+    " NAME.nii.gz beside it (of 16-bit unsigned values it corrects none: resample those with"
+    " another tool)"
 )
+"""What to do with slices that are no box of voxels; the mark is that of dcm2niix's corrected
+file."""
 
 
 def check_one_series(folder: Path, slices: Sequence[SliceHeader], same_uid: bool) -> None:
@@ -69,7 +73,8 @@ def check_regular(folder: Path, slices: Sequence[SliceHeader]) -> None:
         names = f"{slices[widest].path.name} and {slices[widest + 1].path.name}"
         raise InputError(
             f"{folder}: a slice is missing or slices are uneven: {gaps[widest]:.4g} mm between"
-            f" {names}, {step:.4g} mm between most others; fetch what is missing, or {STRAIGHTEN}."
+            f" {names}, {step:.4g} mm between most others; fetch what is missing, or"
+            f" {EVEN_OUT.format(mark=EVENED)}."
         )
     even = np.linspace(depths[0], depths[-1], len(depths))
     astray = int(np.abs(depths - even).argmax())
@@ -77,7 +82,7 @@ def check_regular(folder: Path, slices: Sequence[SliceHeader]) -> None:
         raise InputError(
             f"{folder}: the distance of its slices varies from {gaps.min():.4g} to {gaps.max():.4g}"
             f" mm, so that {slices[astray].path.name} lies {abs(depths[astray] - even[astray]):.2g}"
-            f" mm from its place in a regular volume; {STRAIGHTEN}."
+            f" mm from its place in a regular volume; {EVEN_OUT.format(mark=EVENED)}."
         )
     _check_straight(folder, slices, step)
 
@@ -94,5 +99,5 @@ def _check_straight(folder: Path, slices: Sequence[SliceHeader], step: float) ->
     if sideways > max(UNEVEN * step, 0.5 * min(slices[0].spacing)):
         raise InputError(
             f"{folder}: slices are shifted sideways by up to {sideways:.3g} mm (tilted gantry), "
-            f"so they are no box of voxels; {STRAIGHTEN}."
+            f"so they are no box of voxels; {EVEN_OUT.format(mark=STRAIGHTENED)}."
         )

@@ -9,20 +9,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError, last_line
+from nnunet_liver_ext.space.grid import nearest_rotation
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-UNEVEN = 0.1
-"""Gaps between slices may differ from their median by this share of it."""
-ASTRAY = 0.25
-"""A slice may lie this share of a gap from where even gaps would put it: small differences of the
-gaps can add up."""
-NOT_SQUARE = 0.01
-"""Largest cosine between rows and columns, and largest error of the length of their unit
-vectors."""
-STRAIGHTEN = (
-    "convert it to NIfTI with a tool that corrects this (dcm2niix does) and give the NIfTI file"
-    " instead"
-)
 NOT_SQUARE = 0.01
 """Largest cosine between rows and columns, and largest error of the length of their unit
 vectors."""
@@ -45,10 +34,22 @@ class SliceHeader:
     channels: int
     pixel_type: int
     echo_time_ms: float | None
+    patient_id: str = ""
+    """Empty if the file has none."""
+
+    @property
+    def direction(self) -> np.ndarray:
+        """Axes of a row, of a column and of their normal as columns (3, 3).
+
+        They are the nearest to the header's that are at right angles: its numbers are rounded.
+        """
+        row, column = np.array(self.orientation[:3]), np.array(self.orientation[3:])
+        return nearest_rotation(np.stack([row, column, np.cross(row, column)], axis=1))
 
     @property
     def normal(self) -> np.ndarray:
-        return np.cross(self.orientation[:3], self.orientation[3:])
+        """Unit vector at right angles to rows and columns."""
+        return self.direction[:, 2]
 
     @property
     def depth_mm(self) -> float:
@@ -90,7 +91,7 @@ def _parse_header(reader: sitk.ImageFileReader, path: Path) -> SliceHeader:
             values = tuple(float(word) for word in text.split("\\"))
         except ValueError:
             values = ()
-        if len(values) != count:
+        if len(values) != count or not np.isfinite(values).all():
             raise InputError(f"{path}: has no usable {name}, so its place in space is unknown.")
         return values
 
@@ -109,6 +110,11 @@ def _parse_header(reader: sitk.ImageFileReader, path: Path) -> SliceHeader:
             f" {orientation}."
         )
     between_rows, between_columns = numbers("0028|0030", "PixelSpacing", 2)
+    if min(between_rows, between_columns) <= 0:
+        raise InputError(
+            f"{path}: its pixels are {between_columns:g} x {between_rows:g} mm (x y); correct its"
+            " PixelSpacing."
+        )
     return SliceHeader(
         path=path,
         series_uid=_read_text(reader, "0020|000e"),
@@ -121,6 +127,7 @@ def _parse_header(reader: sitk.ImageFileReader, path: Path) -> SliceHeader:
         echo_time_ms=numbers("0018|0081", "EchoTime", 1)[0]
         if _read_text(reader, "0018|0081")
         else None,
+        patient_id=_read_text(reader, "0010|0020"),
     )
 
 

@@ -59,9 +59,17 @@ class Grid:
 
     def corners(self) -> np.ndarray:
         """Centres of the eight corner voxels in mm, (8, 3), LPS."""
-        axes = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
-        steps = np.array(list(product(*[(0, n - 1) for n in self.size])), float)
-        return np.array(self.origin) + steps @ axes.T
+        return np.array(self.origin) + self._steps_mm() @ np.array(self.direction).reshape(3, 3).T
+
+    @property
+    def skew(self) -> float:
+        """How far, in voxels, a corner lies from where axes at right angles would put it.
+
+        0 but for rounding; not so for sheared or scaled directions.
+        """
+        direction = np.array(self.direction).reshape(3, 3)
+        moved = self._steps_mm() @ (direction - nearest_rotation(direction)).T
+        return float(np.linalg.norm(moved, axis=1).max() / min(self.spacing))
 
     def matches(self, other: Grid, tolerance: float = 0.1) -> bool:
         """Whether sizes are equal and no corner is more than `tolerance` voxels away."""
@@ -70,8 +78,21 @@ class Grid:
         distance = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
         return bool(distance <= tolerance * min(self.spacing))
 
+    def _steps_mm(self) -> np.ndarray:
+        """From the origin to the centres of the corner voxels along the grid's axes, (8, 3)."""
+        return np.array(list(product(*[(0, n - 1) for n in self.size])), float) * self.spacing
+
     def __str__(self) -> str:
         spacing, origin = (
             ", ".join(f"{value:.4g}" for value in values) for values in (self.spacing, self.origin)
         )
         return f"{'x'.join(map(str, self.size))} voxels of {spacing} mm at {origin}"
+
+
+def nearest_rotation(axes: np.ndarray) -> np.ndarray:
+    """The axes (columns of 3x3) at right angles and of length 1 that are nearest to the given.
+
+    A reflection stays one. This is the orthogonal factor of the polar decomposition.
+    """
+    left, _, right = np.linalg.svd(axes)
+    return left @ right

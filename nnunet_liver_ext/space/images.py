@@ -13,11 +13,16 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.atomic_write import atomic_write
 from nnunet_liver_ext.errors import InputError, last_line
+from nnunet_liver_ext.space.dcm2niix_files import refuse_uncorrected
 from nnunet_liver_ext.space.dicom import read_series
 from nnunet_liver_ext.space.grid import Grid
 from nnunet_liver_ext.space.nifti_checks import check_nifti, has_length, refuse_infinite
+from nnunet_liver_ext.space.nifti_header import SAME_PLACE, is_nifti
+from nnunet_liver_ext.space.stated_geometry import check_stated_geometry
 
 NIFTI_HEADER_BYTES = 352  # as ITK writes them
+LARGEST_INTENSITY = 1e14
+"""The squares of so large values, summed over a billion voxels, are still floats of 32 bits."""
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
@@ -26,7 +31,8 @@ def read_image(path: Path | str) -> sitk.Image:
 
     Raises:
         InputError: the file is missing or truncated, has no three spatial axes or several channels
-            (RGB, vectors), or holds NaN or infinite values.
+            (RGB, vectors), holds values that are NaN, infinite or too large to compute with, or
+            its header leaves its place in space unclear (`stated_geometry`).
     """
     path = Path(path)
     if not path.exists():
@@ -62,8 +68,8 @@ def check_single_image(image: sitk.Image, source: Path | str) -> sitk.Image:
         source: what the error calls it, such as its file.
 
     Raises:
-        InputError: it has no three spatial axes or several channels, or holds NaN or infinite
-            values.
+        InputError: it has no three spatial axes or several channels, its axes are not at right
+            angles, or it holds values that are NaN, infinite or too large to compute with.
     """
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(
@@ -77,8 +83,11 @@ def check_single_image(image: sitk.Image, source: Path | str) -> sitk.Image:
             f"{source}: has {image.GetDimension()} axes {image.GetSize()}; a single 3D image is"
             " expected."
         )
+    _check_right_angles(image, source)
     if image.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
-        refuse_infinite(np.isfinite(sitk.GetArrayViewFromImage(image)), source)
+        values = sitk.GetArrayViewFromImage(image)
+        refuse_infinite(np.isfinite(values), source)
+        _check_range(values, source)
     return image
 
 
@@ -146,15 +155,37 @@ def _read_file(path: Path) -> sitk.Image:
             f"{path}: unknown kind of image; expected one of {', '.join(IMAGE_ENDINGS)} or a DICOM"
             " folder."
         )
+    refuse_uncorrected(path)
+    check_stated_geometry(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError(
             f"{path}: cannot be read, it is damaged or incomplete ({last_line(error)})."
         ) from None
-    if image_ending(path) in (".nii", ".nii.gz"):
+    if is_nifti(path):
         check_nifti(path, image)
     return image
+
+
+def _check_right_angles(image: sitk.Image, source: Path | str) -> None:
+    """Refuses sheared or scaled axes: masks are written as NIfTI, which ITK would straighten."""
+    skew = Grid.from_image(image).skew
+    if not skew <= SAME_PLACE:  # neither if it is NaN
+        raise InputError(
+            f"{source}: its axes are sheared or scaled, so that a corner lies {skew:.2g} voxels"
+            " beside a box of voxels; resample it onto a regular grid."
+        )
+
+
+def _check_range(values: np.ndarray, source: Path | str) -> None:
+    """Refuses what cannot be computed with in floats of 32 bits."""
+    largest = float(max(-values.min(), values.max())) if values.size else 0.0
+    if largest > LARGEST_INTENSITY:
+        raise InputError(
+            f"{source}: holds values of up to {largest:.3g}, too large to compute with; divide them"
+            " by a constant."
+        )
 
 
 def _first_fraction(values: np.ndarray) -> float:

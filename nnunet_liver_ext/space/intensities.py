@@ -8,6 +8,8 @@ called noNorm in dataset.json. With "none" the intensities stay as they are, als
 "zscore" nnU-Net gives every image a mean of 0 and a standard deviation of 1; with "nnunet" it does
 what it does with a modality, which is the z-score but for CT.
 
+Padding, such as -32768, is no intensity and counts as background (`padding`).
+
 Axes: Z slices along the image's third axis, Y rows, X columns.
 """
 
@@ -20,6 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from nnunet_liver_ext.errors import InputError
+from nnunet_liver_ext.space.padding import replace_padding
 
 Kind = Literal["nnunet", "zscore", "none", "slice", "patient", "dataset", "organ"]
 NOT_NORMALISED, Z_SCORE = "noNorm", "zscore"
@@ -119,6 +122,7 @@ class Intensities:
         """
         if not self.is_normalising:
             return channel_ZYX
+        channel_ZYX = replace_padding(channel_ZYX)
         if self.kind == "slice":
             return self._slice_by_slice(channel_ZYX)
         if self.kind == "organ":

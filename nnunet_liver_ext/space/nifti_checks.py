@@ -1,4 +1,7 @@
-"""Faults of NIfTI files that ITK reads without complaint: cut files, NaN in header or voxels."""
+"""Faults of NIfTI files that ITK reads without complaint: cut files, and NaN among the voxels.
+
+What its header says of space is asked in `stated_geometry`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import gzip
 import os
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,10 +26,9 @@ def check_nifti(path: Path, image: sitk.Image) -> None:
         image: what ITK has read from it.
 
     Raises:
-        InputError: it is cut, or its spacing or voxels are NaN or infinite.
+        InputError: it is cut, or its voxels are NaN or infinite.
     """
     _check_complete(path, image)
-    _check_spacing(path)
     _check_finite(path, image)
 
 
@@ -59,26 +60,6 @@ def _check_complete(path: Path, image: sitk.Image) -> None:
     if not (has_length(path, expected) or (_is_gzip(path) and _unpacked_bytes(path) >= expected)):
         raise InputError(
             f"{path}: cannot be read, it is damaged or incomplete (the file ends too early)."
-        )
-
-
-def _check_spacing(path: Path) -> None:
-    """Refuses a spacing of NaN, which ITK takes for 1 mm without complaint."""
-    import nibabel
-
-    try:
-        header: Any = nibabel.load(path).header
-        spacing = header["pixdim"][1:4]
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-    ) as error:
-        raise InputError(f"{path}: cannot be read, it is damaged ({error}).") from None
-    if not np.isfinite(spacing).all():
-        numbers = " x ".join(f"{mm:g}" for mm in spacing)
-        raise InputError(
-            f"{path}: its voxels are {numbers} mm (x y z); correct the header (pixdim)."
         )
 
 

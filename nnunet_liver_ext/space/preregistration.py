@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from nnunet_liver_ext.errors import InputError, last_line
 from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, parse_spacing
+from nnunet_liver_ext.space.padding import replace_padding_of_image
 from nnunet_liver_ext.workers import limit_threads
 
 BINS = 32
@@ -48,9 +49,10 @@ def preregister_pair(
     common_grid([fixed, moving])  # raises if they do not overlap
     grid = common_grid([fixed], parse_spacing(conversion["spacing"]))
     target = image_on_grid(fixed, grid, conversion["interpolation"])
-    transform = register(target, sitk.Cast(moving, sitk.sitkFloat32))
+    moving = sitk.Cast(replace_padding_of_image(moving), sitk.sitkFloat32)
+    transform = register(target, moving)
     warped = sitk.Resample(
-        sitk.Cast(moving, sitk.sitkFloat32),
+        moving,
         grid.empty_image(),
         transform,
         sitk.sitkLinear,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -123,6 +125,46 @@ def dicom_with_a_missing_slice(study: Study) -> Study:
     return study
 
 
+def constant(study: Study) -> Study:
+    write_image(image_like(np.full(T1_GRID.size[::-1], 7, np.int16), T1_GRID), study.images["T1"])
+    return study
+
+
+def one_image_twice(study: Study) -> Study:
+    shutil.copy(study.images["T1"], study.images["T2"])
+    shutil.copy(study.masks["T1"], study.masks["T2"])
+    return study
+
+
+def no_scanner_coordinates(study: Study) -> Study:
+    image = nibabel.load(study.images["T2"])
+    for set_form in (image.set_qform, image.set_sform):  # type: ignore[attr-defined]
+        set_form(None, 0)
+    nibabel.save(image, study.images["T2"])
+    return study
+
+
+def two_places(study: Study) -> Study:
+    image = nibabel.load(study.images["T1"])
+    affine = image.affine.copy()  # type: ignore[attr-defined]
+    affine[0, 3] += 10
+    image.set_sform(affine, 1)  # type: ignore[attr-defined]
+    nibabel.save(image, study.images["T1"])
+    return study
+
+
+def uncorrected(study: Study) -> Study:
+    path = study.images["T1"]
+    path.with_name(path.name.replace(".nii.gz", "_Eq_1.nii.gz")).touch()
+    return study
+
+
+def too_large(study: Study) -> Study:
+    values = array(read_image(study.images["T1"])) * 1e300
+    write_image(image_like(values, T1_GRID), study.images["T1"])
+    return study
+
+
 CASES: list[tuple[Callable[[Study], Study], str]] = [
     (
         mask_on_another_grid,
@@ -142,6 +184,12 @@ CASES: list[tuple[Callable[[Study], Study], str]] = [
     (no_image, "has neither a T1 nor a T2 image"),
     (dicom_with_two_series, r"T1_dicom: holds 2 series that differ in SeriesInstanceUID"),
     (dicom_with_a_missing_slice, r"T1_dicom: a slice is missing"),
+    (constant, r"_T1\.nii\.gz: is constant, 7 in every voxel"),
+    (one_image_twice, "the T1 and the T2 image are one and the same"),
+    (no_scanner_coordinates, r"_T2\.nii\.gz: gives no scanner coordinates"),
+    (two_places, r"_T1\.nii\.gz: its qform and its sform contradict each other by 10 mm"),
+    (uncorrected, r"take ben_2021_T1_Eq_1\.nii\.gz, which lies beside it"),
+    (too_large, r"_T1\.nii\.gz: holds values of up to \d\.\d+e\+302, too large"),
 ]
 
 

@@ -279,9 +279,9 @@ def test_several_channels_lie_on_the_first_one_s_grid(raw: Path, make_image: Mak
     for patient in ("anna", "ben"):
         study = make_image(patient)
         folder = study.images["CT"].parent
-        write_image(
-            image_like(np.full((6, 9, 9), 40, np.int16), other), folder / f"{patient}_fat.nii.gz"
-        )
+        fat = np.full((6, 9, 9), 40, np.int16)
+        fat[:, :, 0] = 41  # beside the first channel's grid
+        write_image(image_like(fat, other), folder / f"{patient}_fat.nii.gz")
         nudged = replace(GRID, origin=(10.05, -20.0, 30.0))
         write_image(image_like(TUMOUR, nudged), folder / f"{patient}_third.nii.gz")
         images = {"water": study.images["CT"]} | {
@@ -442,8 +442,10 @@ def test_processes_do_not_change_the_range(tmp_path: Path, studies: list[Study])
 
 
 @pytest.mark.parametrize("kind", ["slice", "patient"])
-def test_a_constant_image_is_named(raw: Path, studies: list[Study], kind: str):
-    write_image(image_like(np.full(LIVER.shape, 9, np.int16), GRID), studies[2].images["CT"])
+def test_an_image_without_contrast_is_named(raw: Path, studies: list[Study], kind: str):
+    values = np.full(LIVER.shape, 9, np.int16)
+    values[0, 0, 0] = 10
+    write_image(image_like(values, GRID), studies[2].images["CT"])
     with pytest.raises(
         SomeCasesFailed, match=r"carl: .*carl\.nii\.gz: has no contrast to normalise"
     ):

@@ -140,7 +140,8 @@ def test_bad_studies_are_listed_and_the_others_predicted(dual, tmp_path: Path):
     damaged = tmp_path / "damaged_T1.nii.gz"
     damaged.write_bytes(paths["T1"].read_bytes()[:5000])
     far = Grid(T2_GRID.size, T2_GRID.spacing, (5000.0, 0.0, 0.0), T2_GRID.direction)
-    write_image(image_like(np.ones(far.size[::-1], np.float32), far), tmp_path / "far_T2.nii.gz")
+    values = np.arange(np.prod(far.size), dtype=np.float32).reshape(far.size[::-1])
+    write_image(image_like(values, far), tmp_path / "far_T2.nii.gz")
     studies = [
         Study("good", "good", paths, {}),
         Study("lone", "lone", {"T1": paths["T1"]}, {}),

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -267,3 +268,31 @@ def test_the_command_refuses_what_does_not_go_together(
     )
     assert result.exit_code == 2
     assert sentence in " ".join(result.output.replace("│", " ").split())
+
+
+def lost(path: Path) -> Path:
+    """The file without its scanner coordinates."""
+    loaded = nibabel.load(path)
+    loaded.set_qform(None, 0)  # type: ignore[attr-defined]
+    loaded.set_sform(None, 0)  # type: ignore[attr-defined]
+    nibabel.save(loaded, path)
+    return path
+
+
+def test_what_is_strange_about_an_image_is_said_beside_its_mask(tmp_path: Path, capsys):
+    write_image(image_like(scene()[0], GRID), tmp_path / "a.nii.gz")
+    study = Study("a", "a", {"MR": lost(tmp_path / "a.nii.gz")}, {})
+    predict_studies(model(LIVER / 2, "liver"), [study], tmp_path / "out")
+    assert read_mask(tmp_path / "out" / "a.nii.gz").GetSize() == GRID.size
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
+    assert [note.partition(":")[0] for note in notes] == ["note on a", "note on a"]
+    assert "the MR image gives no scanner coordinates" in notes[0]
+    assert "mm (x y z), no size of an abdomen" in notes[1]
+
+
+def test_a_constant_image_is_refused(tmp_path: Path):
+    write_image(image_like(np.zeros(GRID.size[::-1], np.int16), GRID), tmp_path / "a.nii.gz")
+    study = Study("a", "a", {"MR": tmp_path / "a.nii.gz"}, {})
+    with pytest.raises(SomeCasesFailed, match=r"a\.nii\.gz: is constant, 0 in every voxel"):
+        predict_studies(model(LIVER / 2, "liver"), [study], tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.nii.gz"))

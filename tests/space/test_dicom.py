@@ -184,7 +184,9 @@ def test_a_series_of_two_distances_names_the_folder_and_the_way_out(
 ):
     write_series(tmp_path, VALUES, depths=depths)
     with pytest.raises(
-        InputError, match=f"^{tmp_path}: .*{found}; fetch what is missing, or convert it to NIfTI"
+        InputError,
+        match=f"^{tmp_path}: .*{found}; fetch what is missing, or convert it to NIfTI"
+        r".* corrected file NAME_Eq_1\.nii\.gz, not the .*of 16-bit unsigned values it",
     ):
         read_series(tmp_path)
 
@@ -196,7 +198,7 @@ def test_a_tilted_gantry_with_little_shear_in_each_slice_is_refused_over_the_vol
         write_series(tmp_path, VALUES[:1], uid="1.2.3", names=[f"{index}.dcm"], origin=origin)
     with pytest.raises(
         InputError,
-        match=r"sideways by up to 3\.35 mm \(tilted gantry\), .*give the NIfTI file instead",
+        match=r"sideways by up to 3\.35 mm \(tilted gantry\), .*corrected file NAME_Tilt_1\.nii",
     ):
         read_series(tmp_path)
 
@@ -233,3 +235,26 @@ def test_one_slice_without_a_place_in_space(tmp_path: Path):
     (colour,) = write_series(tmp_path, np.zeros((1, 8, 8, 3), np.uint8), names=["colour"])
     with pytest.raises(InputError, match=r"colour: is no single grey slice"):
         read_slice(colour)
+
+
+def test_rounded_directions_are_at_right_angles_and_keep_the_distance_of_slices(tmp_path: Path):
+    """Cosines of two decimals: rows and columns have a length of .994, and lean by .6 degrees."""
+    orientation = (0.98, 0.17, 0.01, -0.17, 0.98, 0)
+    write_series(tmp_path, VALUES, orientation=orientation, step=4.0)
+    axes = np.array(read_image(tmp_path).GetDirection()).reshape(3, 3)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(axes[:, 0], orientation[:3], atol=0.01)
+    length = np.linalg.norm(np.cross(orientation[:3], orientation[3:]))  # of the written normal
+    assert read_image(tmp_path).GetSpacing()[2] == pytest.approx(4.0 * length, rel=1e-3)
+
+
+@pytest.mark.parametrize("pixel", [[0, 1.5], [1.25, -1.5], [float("nan"), 1.5]])
+def test_pixels_without_a_size_are_refused(tmp_path: Path, pixel: list[float]):
+    write_series(tmp_path, VALUES, PixelSpacing=pixel)
+    with pytest.raises(InputError, match="PixelSpacing"):
+        read_series(tmp_path)
+
+
+def test_the_patient_of_a_slice_is_known(tmp_path: Path):
+    write_series(tmp_path, VALUES, PatientID="A 7")
+    assert {header.patient_id for header in read_slice_headers(tmp_path)} == {"A 7"}

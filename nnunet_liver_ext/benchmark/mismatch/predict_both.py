@@ -21,7 +21,7 @@ from nnunet_liver_ext.benchmark.mismatch.view_predictor import (
     channel_index,
     replace_channel,
 )
-from nnunet_liver_ext.console import progress_bar
+from nnunet_liver_ext.console import print_notes, progress_bar
 from nnunet_liver_ext.errors import (
     CASE_FAILURES,
     CaseFailure,
@@ -33,6 +33,7 @@ from nnunet_liver_ext.inference.native_grids import decide_on_native_grid, prepa
 from nnunet_liver_ext.inference.prediction_json import describe_predictions
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.space.images import read_image, write_image
+from nnunet_liver_ext.space.study_images import check_study_images
 from nnunet_liver_ext.studies.study import Study
 
 KINDS = ("matched", "mismatched")
@@ -90,7 +91,9 @@ def _predict_study(
 ) -> dict[str, Any]:
     """Writes the masks of one study, and says by segmented image what stood in for the other."""
     model = predictor.model
-    images = {name: read_image(study.images[name]) for name in model.modalities}
+    files = {name: study.images[name] for name in model.modalities}
+    images = {name: read_image(path) for name, path in files.items()}
+    print_notes({study.name: check_study_images(images, files, unregistered=True)})
     prepared = prepare_study(model, images)
     matching, properties = predictor.preprocess(prepared.channels, prepared)
     matched = predictor.predict_views(matching, properties)

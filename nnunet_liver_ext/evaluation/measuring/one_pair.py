@@ -28,6 +28,7 @@ from nnunet_liver_ext.evaluation.metric_catalogue import pair_metrics
 from nnunet_liver_ext.evaluation.metrics import dice, volume_ml
 from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
 from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.stated_geometry import has_scanner_coordinates
 from nnunet_liver_ext.studies.file_names import deformation_files
 from nnunet_liver_ext.transform_classes import Transforms
 
@@ -182,8 +183,15 @@ def add_missing_classes(results: Sequence[CaseResult]) -> list[CaseResult]:
 
 
 def _load_pair(pair: PairFiles, resample: bool) -> _LoadedPair:
-    """Raises InputError if a prediction is not on its reference's grid."""
+    """The masks of both images.
+
+    Raises:
+        InputError: a prediction is not on its reference's grid, or masks of different grids cannot
+            be laid over each other by scanner coordinates.
+    """
     both = [labels_on_one_grid(case, resample=resample) for case in (pair.first, pair.second)]
+    if not both[0][2].matches(both[1][2]):
+        _check_coordinates(pair)
     labels = {PREDICTION: (both[0][0], both[1][0])}
     labels |= {
         f"reference {rater}": (both[0][1][rater], both[1][1][rater]) for rater in pair.raters
@@ -193,6 +201,15 @@ def _load_pair(pair: PairFiles, resample: bool) -> _LoadedPair:
         moved = replace(pair.second, prediction=LabelMap(pair.registered))
         registered = labels_on_one_grid(moved, resample=resample)[0]
     return _LoadedPair(labels, (both[0][2], both[1][2]), registered)
+
+
+def _check_coordinates(pair: PairFiles) -> None:
+    for path in pair.files.values():
+        if not has_scanner_coordinates(path):
+            raise InputError(
+                f"{path}: gives no scanner coordinates, so the masks of both images would be laid"
+                " over each other by chance."
+            )
 
 
 def _measure_class(

@@ -3,6 +3,7 @@ eight columns."""
 
 import json
 
+import nibabel
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -71,6 +72,20 @@ def test_two_grids_are_brought_together(tmp_path, put):
     assert table["relative_similarity_prediction"] == table["relative_similarity_reference"]
     assert table["relative_similarity_reference"] == pytest.approx(smaller_inside, abs=0.02)
     assert table["pair_volume_difference_reference"] == pytest.approx(volumes[0] - volumes[1])
+
+
+def test_masks_without_scanner_coordinates_are_not_laid_over_each_other(tmp_path, put):
+    for side in ("predictions", "references"):
+        put(f"{side}/A_T1", block())
+        path = put(f"{side}/A_T2", block(grid=T2_GRID), T2_GRID)
+        mask = nibabel.load(path)
+        mask.set_qform(None, 0)
+        mask.set_sform(None, 0)
+        nibabel.save(mask, path)
+    table = evaluated(tmp_path)
+    assert set(table.modality) == {"T1", "T2"}
+    (note,) = json.loads((tmp_path / "out" / "results.json").read_text())["notes"]
+    assert "A_T2.nii.gz: gives no scanner coordinates" in json.dumps(note)
 
 
 def test_the_summary_counts_and_tests(tmp_path, put_pair):
