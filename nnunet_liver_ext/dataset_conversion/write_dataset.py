@@ -89,11 +89,11 @@ def write_dataset(
     settings = settings or ConversionSettings()
     if overwrite and add:
         raise InputError("--overwrite and --add exclude each other: choose one.")
-    folder = _dataset_folder(dataset_id, name)
+    folder = new_dataset_folder(dataset_id, name)
     _check_distinct(studies)
     splitting = Splitting(folds, repeats, seed, hold_out)
     with locked_folder(folder):
-        _dataset_folder(dataset_id, name)  # again: another name may have the number by now
+        new_dataset_folder(dataset_id, name)  # again: another may have the number by now
         manifest = open_manifest(folder, studies, settings, splitting, overwrite=overwrite, add=add)
         fresh = [study for study in studies if not manifest.knows(study)]
         _hold_out(manifest, studies, splitting)
@@ -152,7 +152,13 @@ def _is_done(job: CaseJob, manifest: Manifest) -> bool:
     return job.case in manifest.cases and is_converted(job, manifest.cases[job.case])
 
 
-def _dataset_folder(dataset_id: int, name: str) -> Path:
+def new_dataset_folder(dataset_id: int, name: str) -> Path:
+    """Where a dataset is written.
+
+    Raises:
+        InputError: nnUNet_raw is not set, the number or the name cannot be, or another dataset has
+            the number.
+    """
     if not 1 <= dataset_id <= 999:
         raise InputError(f"a dataset number lies in 1..999, found {dataset_id}.")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):

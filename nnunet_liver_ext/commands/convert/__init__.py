@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nnunet_liver_ext.commands.convert import synthetic, user_studies
+from nnunet_liver_ext.commands.convert import join, synthetic, user_studies
 from nnunet_liver_ext.commands.convert.list_datasets import list_datasets
 from nnunet_liver_ext.commands.convert.public_datasets import ConvertGroup
 
@@ -15,6 +15,7 @@ app.command("pairs")(user_studies.pairs)
 app.command("images")(user_studies.images)
 app.command("phantom")(synthetic.phantom)
 app.command("toy")(synthetic.toy)
+app.command("join")(join.join)
 
 
 @app.callback()
