@@ -27,8 +27,9 @@ from nnunet_liver_ext.dataset_conversion.phantom import Difficulty, make_pair
 from nnunet_liver_ext.deformation import blur, control_grid_size, upsample_control_grid, warp
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.similarity.relative import RelativeSimilarity, relative_similarity
-from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
+from nnunet_liver_ext.space.common_grid import common_grid
 from nnunet_liver_ext.space.images import array
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 
 SPACING_MM = (3.0, 1.5, 1.5)
 PITCH, STEPS, LEARNING_RATE, MARGIN = 16, 60, 1.0, 6

@@ -76,8 +76,9 @@ def _make_datasets(setting: Setting) -> None:
 def phantom_case(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T1 and T2 (2, z, y, x) on their common grid, both livers, and T1's lesions (z, y, x)."""
     from nnunet_liver_ext.dataset_conversion.phantom import make_pair
-    from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, mask_on_grid
+    from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid
     from nnunet_liver_ext.space.images import array
+    from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 
     pair = make_pair(seed, difficulty="demo", lesions=3)
     grid = common_grid([pair.t1, pair.t2], SPACING_MM[::-1])

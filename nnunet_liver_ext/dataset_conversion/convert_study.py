@@ -18,9 +18,9 @@ from nnunet_liver_ext.dataset_conversion.mask_classes import (
 from nnunet_liver_ext.dataset_conversion.missing_images import check_required_images
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import encode_pair
-from nnunet_liver_ext.space.common_grid import mask_on_grid
 from nnunet_liver_ext.space.image_channels import normalise_channels, resample_channels
 from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 from nnunet_liver_ext.space.study_images import check_study_images
 from nnunet_liver_ext.studies.study import LIVER, Study
 

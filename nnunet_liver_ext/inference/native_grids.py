@@ -18,9 +18,9 @@ from nnunet_liver_ext.console import quiet
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
-from nnunet_liver_ext.space.common_grid import mask_on_grid
 from nnunet_liver_ext.space.image_channels import resample_channels
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 from nnunet_liver_ext.space.preregistration import preregister_pair
 
 

@@ -10,8 +10,8 @@ from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.inference.mask_format import check_format, write_mask
 from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.pairing import PairLabels, decode_pair
-from nnunet_liver_ext.space.common_grid import mask_on_grid
 from nnunet_liver_ext.space.images import Grid, array, image_like, read_mask, stem
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 
 
 @locks_folder("out")
@@ -25,7 +25,7 @@ def split_folder(
 ) -> None:
     """Splits every joint label map in a folder, and puts each mask onto its image's own grid.
 
-    Masks are resampled label by label, linearly.
+    Masks are resampled by the shape of their classes.
 
     Args:
         joint: output folder of nnUNetv2_predict on converted images (NAME.nii.gz and dataset.json).

@@ -18,6 +18,11 @@ Interpolation = Literal["bspline", "linear"]
 DEFAULT_SPACING = (1.5, 1.5, 3.0)
 """Couteaux et al. 2021, section 2: 1.5 mm along x and y, 3 mm along z."""
 
+SAME_SPACING = 1e-4
+"""Relative difference of two spacings that counts as none."""
+COVERED = 1e-3
+"""Share of a voxel that the field of view may end outside the grid, for rounded headers."""
+
 
 def parse_spacing(entry: Any) -> GridSpacing:
     """A spacing from the command line or dataset.json: a name, or (x, y, z) in mm."""
@@ -39,7 +44,9 @@ def common_grid(images: Sequence[sitk.Image], spacing: GridSpacing = DEFAULT_SPA
     """The grid that covers the fields of view of all images.
 
     Its axes are those of the first image, permuted and flipped to be nearest to the patient's
-    (LPS), so that all cases of a dataset have one orientation.
+    (LPS), so that all cases of a dataset have one orientation. Along an axis on which it has the
+    first image's spacing, its slices are that image's slices, so that nothing is interpolated
+    there.
 
     Args:
         images: 3D images in scanner coordinates; the first gives the axes.
@@ -60,9 +67,13 @@ def common_grid(images: Sequence[sitk.Image], spacing: GridSpacing = DEFAULT_SPA
             " coordinates."
         )
     low, high = lows.min(0), highs.max(0)
-    size = np.maximum(1, np.ceil((high - low) / steps - 1e-6)).astype(int)
-    centre = (low + high) / 2
-    origin = axes @ (centre - (size - 1) / 2 * steps)
+    size = np.maximum(1, np.ceil((high - low) / steps - COVERED))
+    edge = (low + high) / 2 - size / 2 * steps
+    in_phase = np.isclose(steps, first.spacing, rtol=SAME_SPACING, atol=0)
+    own_edge = lows[0] - np.ceil((lows[0] - low) / steps - COVERED) * steps
+    edge = np.where(in_phase, own_edge, edge)
+    size = np.maximum(1, np.ceil((high - edge) / steps - COVERED)).astype(int)
+    origin = axes @ (edge + steps / 2)
     return Grid(
         tuple(int(n) for n in size),  # type: ignore[arg-type]
         tuple(steps.tolist()),
@@ -100,30 +111,6 @@ def image_on_grid(
     np.clip(resampled, low, high, out=resampled)
     resampled[outside] = min(low, 0.0)
     return image_like(resampled, grid)
-
-
-def mask_on_grid(mask: sitk.Image, grid: Grid, num_classes: int) -> sitk.Image:
-    """The label map on another grid, 0 outside of its own.
-
-    Each label is interpolated linearly, and the largest share wins.
-
-    Args:
-        mask: labels 0..num_classes − 1.
-        grid: where to put it.
-        num_classes: K, background included.
-
-    Returns:
-        uint8 labels.
-    """
-    labels = array(mask)
-    shares = []
-    for label in range(1, num_classes):
-        indicator = image_like((labels == label).astype(np.float32), Grid.from_image(mask))
-        shares.append(array(resample(indicator, grid)))
-    foreground = np.stack(shares)
-    background = 1 - foreground.sum(0)
-    winner = np.concatenate([background[None], foreground]).argmax(0)
-    return image_like(winner.astype(np.uint8), grid)
 
 
 def _extent(grid: Grid, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -57,9 +57,26 @@ class Grid:
         image.SetDirection(self.direction)
         return image
 
-    def corners(self) -> np.ndarray:
-        """Centres of the eight corner voxels in mm, (8, 3), LPS."""
-        return np.array(self.origin) + self._steps_mm() @ np.array(self.direction).reshape(3, 3).T
+    @property
+    def steps_mm(self) -> np.ndarray:
+        """Columns: one voxel along each index axis (x, y, z), in mm (LPS)."""
+        return np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
+
+    def corners(self, beyond: float = 0) -> np.ndarray:
+        """Centres of the eight corner voxels in mm, (8, 3), LPS; or `beyond` voxels outside."""
+        index = np.array(list(product(*[(-beyond, n - 1 + beyond) for n in self.size])), float)
+        return np.array(self.origin) + index @ self.steps_mm.T
+
+    def index_of(self, points: np.ndarray) -> np.ndarray:
+        """Continuous index (x, y, z) of points in mm, both (N, 3)."""
+        return np.linalg.solve(self.steps_mm, (points - np.array(self.origin)).T).T
+
+    def part(self, box: tuple[slice, ...]) -> Grid:
+        """The grid of a part of the array: `box` has slices with starts and stops in (z, y, x)."""
+        start = np.array([one.start for one in box[::-1]])
+        size = tuple(one.stop - one.start for one in box[::-1])
+        origin = np.array(self.origin) + self.steps_mm @ start
+        return Grid(size, self.spacing, tuple(origin.tolist()), self.direction)
 
     @property
     def skew(self) -> float:
@@ -68,7 +85,8 @@ class Grid:
         0 but for rounding; not so for sheared or scaled directions.
         """
         direction = np.array(self.direction).reshape(3, 3)
-        moved = self._steps_mm() @ (direction - nearest_rotation(direction)).T
+        index = np.array(list(product(*[(0, n - 1) for n in self.size])), float)
+        moved = index * np.array(self.spacing) @ (direction - nearest_rotation(direction)).T
         return float(np.linalg.norm(moved, axis=1).max() / min(self.spacing))
 
     def matches(self, other: Grid, tolerance: float = 0.1) -> bool:
@@ -77,10 +95,6 @@ class Grid:
             return False
         distance = np.linalg.norm(self.corners() - other.corners(), axis=1).max()
         return bool(distance <= tolerance * min(self.spacing))
-
-    def _steps_mm(self) -> np.ndarray:
-        """From the origin to the centres of the corner voxels along the grid's axes, (8, 3)."""
-        return np.array(list(product(*[(0, n - 1) for n in self.size])), float) * self.spacing
 
     def __str__(self) -> str:
         spacing, origin = (

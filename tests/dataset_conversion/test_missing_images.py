@@ -15,9 +15,10 @@ from nnunet_liver_ext.dataset_json.incomplete import IncompleteCases
 from nnunet_liver_ext.dataset_json.manifest import Manifest
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.pairing import decode_pair
-from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid, mask_on_grid
+from nnunet_liver_ext.space.common_grid import common_grid, image_on_grid
 from nnunet_liver_ext.space.images import array, image_like, read_image, read_mask, write_image
 from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 from nnunet_liver_ext.studies.study import Study
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, ball
 

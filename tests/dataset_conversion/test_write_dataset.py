@@ -18,7 +18,7 @@ from nnunet_liver_ext.dataset_json.manifest import Manifest, SourceFile
 from nnunet_liver_ext.errors import InputError, SomeCasesFailed
 from nnunet_liver_ext.folder_lock import LOCK_FILE
 from nnunet_liver_ext.pairing import decode_pair
-from nnunet_liver_ext.space.common_grid import image_on_grid, mask_on_grid
+from nnunet_liver_ext.space.common_grid import image_on_grid
 from nnunet_liver_ext.space.images import (
     Grid,
     array,
@@ -28,6 +28,7 @@ from nnunet_liver_ext.space.images import (
     write_image,
 )
 from nnunet_liver_ext.space.intensities import Intensities
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 from nnunet_liver_ext.studies.study_layouts import read_studies
 from tests.dataset_conversion.conftest import COARSE, T1_GRID, T2_GRID, ball, fingerprint
 from tests.held_folders import Hold

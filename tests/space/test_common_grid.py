@@ -6,15 +6,21 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.space.common_grid import (
     common_grid,
     image_on_grid,
-    mask_on_grid,
     parse_spacing,
 )
 from nnunet_liver_ext.space.images import Grid, array, image_like
-from tests.dataset_conversion.conftest import AXIAL, T1_GRID, T2_GRID, ball
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
+from tests.dataset_conversion.conftest import AXIAL, T1_GRID, T2_GRID
 
 
 def on(grid: Grid, values=None) -> sitk.Image:
     return image_like(np.zeros(grid.size[::-1], np.float32) if values is None else values, grid)
+
+
+def turned(angles) -> tuple[float, ...]:
+    """Axes turned about x, then y, then z."""
+    turn = sitk.Euler3DTransform((0, 0, 0), *(float(angle) for angle in angles))
+    return turn.GetMatrix()
 
 
 def box(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -109,36 +115,30 @@ def test_bspline_keeps_a_smooth_image_better_than_linear():
     assert errors["bspline"] < 3
 
 
-def test_masks_are_decided_at_one_half():
-    mask = np.zeros((4, 4, 4), np.uint8)
-    mask[:, :, 2:] = 1
-    grid = Grid((4, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), AXIAL)
-    fine = Grid((31, 1, 1), (0.1, 1.0, 1.0), (0.0, 1.0, 1.0), AXIAL)
-    line = array(mask_on_grid(image_like(mask, grid), fine, 2))[0, 0]
-    np.testing.assert_array_equal(
-        line, np.arange(31) > 15
-    )  # the edge is half-way between voxels 1 and 2; a tie is background
+@pytest.mark.parametrize("spacing", ["native-t1", (3.0, 2.0, 4.0)])
+def test_the_grid_is_in_phase_with_the_first_image_along_axes_of_its_spacing(spacing):
+    rng = np.random.default_rng(0)
+    for tilt in (0, 0.2):
+        origin = tuple(rng.uniform(-40, -20, 3).tolist())
+        first = Grid((20, 18, 12), (3.0, 3.0, 4.0), origin, turned(rng.uniform(-tilt, tilt, 3)))
+        grid = common_grid([on(first), on(T2_GRID)], spacing)
+        index = grid.index_of(first.corners())
+        same = [0, 1, 2] if spacing == "native-t1" else [0, 2]
+        np.testing.assert_allclose(index[:, same], np.rint(index[:, same]), atol=1e-6)
+        for other in (first, T2_GRID):
+            corners = grid.index_of(other.corners(beyond=0.5))
+            assert (corners.min(0) > -0.502).all()
+            assert (corners.max(0) < np.array(grid.size) - 0.498).all()
 
 
-def test_labels_are_interpolated_each_by_itself():
-    """Between 1 and 3 there is no 2, which interpolating the numbers would give."""
-    mask = np.zeros((4, 4, 4), np.uint8)
-    mask[:, :, :2], mask[:, :, 2:] = 1, 3
-    grid = Grid((4, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), AXIAL)
-    fine = Grid((31, 1, 1), (0.1, 1.0, 1.0), (0.0, 1.0, 1.0), AXIAL)
-    line = array(mask_on_grid(image_like(mask, grid), fine, 4))[0, 0]
-    assert set(line) == {1, 3}
-    assert (line[:15] == 1).all()
-    assert (line[16:] == 3).all()
-
-
-def test_a_mask_keeps_its_volume_and_place():
-    fine = common_grid([on(T1_GRID), on(T2_GRID)], (1.5, 1.5, 3.0))
-    centre = (3.0, -4.0, 1.0)
-    moved = array(mask_on_grid(image_like(ball(T1_GRID, centre), T1_GRID), fine, 2)) > 0
-    truth = ball(fine, centre)
-    assert 2 * (moved & truth).sum() / (moved.sum() + truth.sum()) > 0.93
-    assert not array(mask_on_grid(image_like(ball(T1_GRID, centre), T1_GRID), T2_GRID, 2))[0].any()
+def test_the_first_images_mask_is_unchanged_on_its_own_voxels():
+    labels = np.random.default_rng(0).integers(0, 4, T1_GRID.size[::-1]).astype(np.uint8)
+    grid = common_grid([on(T1_GRID), on(T2_GRID)], "native-t1")
+    corner = np.rint(grid.index_of(np.array([T1_GRID.origin]))[0]).astype(int)
+    x, y, z = (slice(start, start + n) for start, n in zip(corner, T1_GRID.size, strict=True))
+    moved = array(mask_on_grid(image_like(labels, T1_GRID), grid, 4))
+    np.testing.assert_array_equal(moved[z, y, x], labels)
+    assert np.count_nonzero(moved) == np.count_nonzero(labels)
 
 
 @pytest.mark.parametrize("entry", ["1.5", (1, 2), (1, 2, "x"), (1, 2, 0), None])

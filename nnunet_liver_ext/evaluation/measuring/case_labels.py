@@ -6,8 +6,8 @@ import numpy as np
 
 from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.files.case_files import CaseFiles
-from nnunet_liver_ext.space.common_grid import mask_on_grid
 from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 
 MOST_LABELS = 256
 
@@ -19,8 +19,8 @@ def labels_on_one_grid(
 
     Args:
         case: which files.
-        resample: put the prediction on the reference's grid if theirs differ: the label that is
-            strongest there after linear interpolation.
+        resample: put the prediction on the reference's grid if theirs differ, by the shape of
+            its labels.
 
     Raises:
         InputError: a file cannot be read, or the grids differ.

@@ -26,8 +26,9 @@ from nnunet_liver_ext.evaluation.measuring.case_labels import labels_on_one_grid
 from nnunet_liver_ext.evaluation.measuring.one_case import CaseResult, class_mask, labels_in
 from nnunet_liver_ext.evaluation.metric_catalogue import pair_metrics
 from nnunet_liver_ext.evaluation.metrics import dice, volume_ml
-from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
+from nnunet_liver_ext.space.common_grid import common_grid
 from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 from nnunet_liver_ext.space.stated_geometry import has_scanner_coordinates
 from nnunet_liver_ext.studies.file_names import deformation_files
 from nnunet_liver_ext.transform_classes import Transforms

@@ -18,8 +18,9 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.evaluation.metrics import dice
 from nnunet_liver_ext.evaluation.similarity.relative import relative_similarity
 from nnunet_liver_ext.evaluation.similarity.transforms import ControlGrid
-from nnunet_liver_ext.space.common_grid import common_grid, mask_on_grid
+from nnunet_liver_ext.space.common_grid import common_grid
 from nnunet_liver_ext.space.images import array
+from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 
 CLASSES = ("translation", "rigid", "affine", "elastic")
 ANISOTROPIC_MM = (3.0, 1.5, 1.5)
