@@ -7,6 +7,11 @@ its linear least-squares problem by conjugate gradients. The gradient of an edge
 masks' gradients (Benhimane and Malis 2004), so edges that do not touch yet attract each other. A
 weak pull towards neighbouring vectors decides where the masks say nothing, and keeps the field from
 folding.
+
+Blurring and warping do not commute, so the field that minimises the difference of the blurred masks
+is not the one with the highest Dice: begun at a field with Dice 1, the descent ends at .992 to
+.995. Hence the last steps look at what the Dice counts: the voxels beside mask 2's border at which
+the interpolated mask 1 is on the wrong side of one half, or closer to it than a shrinking margin.
 """
 
 # D spatial axes (2 or 3), C cells between control points, K corners of a cell (4 or 8),
@@ -17,18 +22,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
 from torch import Tensor
 
 from nnunet_liver_ext.deformation import control_grid_size
-from nnunet_liver_ext.evaluation.similarity.levels import Level, make_level
-from nnunet_liver_ext.evaluation.similarity.transforms import ControlGrid, MaskPair
+from nnunet_liver_ext.evaluation.similarity.levels import Level, make_border_level, make_level
+from nnunet_liver_ext.evaluation.similarity.transforms import THRESHOLD, ControlGrid, MaskPair
 
 PITCH = 16
-LEVELS = ((4, 8, 0.01), (2, 5, 0.003), (1, 4, 0.001))  # coarseness, Gauss-Newton steps, stiffness
+LEVELS = ((4, 3, 0.01), (2, 2, 0.003), (1, 4, 0.001))  # coarseness, Gauss-Newton steps, stiffness
 POINTS = 40_000
+MARGINS = (0.3, 0.2, 0.1, 0.05, 0.03)  # of the last steps: from one half of the interpolated mask
+BORDER_STIFFNESS = 1e-4
+RIGHT_SIDE = 0.3  # how much voxels on the right side hold their places
 CG_STEPS = 12
 LONGEST_STEP = 2.0  # coarse voxels
 
@@ -36,7 +45,7 @@ LONGEST_STEP = 2.0  # coarse voxels
 def fit_elastic(
     masks: MaskPair, spacing_mm: Sequence[float], shift: Sequence[int]
 ) -> list[ControlGrid]:
-    """The control grids that move mask 1 onto mask 2 at the two finest levels, finest first.
+    """The control grid that moves mask 1 onto mask 2; none if the masks are too small for one.
 
     Args:
         masks: the two masks.
@@ -55,7 +64,23 @@ def fit_elastic(
         for _ in range(steps):
             vectors = vectors + problem.gauss_newton_step(vectors)
         grids.append(ControlGrid(vectors, PITCH))
-    return grids[::-1][:2]
+    level = make_border_level(masks)
+    if len(level.positions) == 0 or not grids:  # masks of single voxels
+        return grids[-1:]
+    border = _LeastSquares.from_level(level, size, BORDER_STIFFNESS)
+    return [ControlGrid(_fit_border(vectors, border), PITCH)]
+
+
+def _fit_border(vectors: Tensor, border: _LeastSquares) -> Tensor:
+    """The vectors after as many of the last steps as put more border voxels on the right side."""
+    share = border.share_on_right_side(vectors)
+    for margin in MARGINS:
+        moved = vectors + border.gauss_newton_step(vectors, margin)
+        share, before = border.share_on_right_side(moved), share
+        if share <= before:
+            break
+        vectors = moved
+    return vectors
 
 
 @dataclass(frozen=True)
@@ -93,9 +118,15 @@ class _LeastSquares:
         points = order[(first[:, None] + rank).clamp(max=len(order) - 1)]
         return cls(level, size, stiffness, cells, points, weights[points] * filled[..., None])
 
-    def gauss_newton_step(self, vectors: Tensor) -> Tensor:
-        """What to add to the vectors, (D, ...)."""
-        blocks, slope = self._linearise(vectors)
+    def gauss_newton_step(self, vectors: Tensor, margin: float | None = None) -> Tensor:
+        """What to add to the vectors, (D, ...).
+
+        Args:
+            vectors: the control grid, (D, ...).
+            margin: None: the blurred masks shall be equal. A number: the mask not blurred shall be
+                on the target's side of one half, so far from it.
+        """
+        blocks, slope = self._linearise(vectors, margin)
         diagonal = _scatter_to_corners(torch.diagonal(blocks, dim1=1, dim2=2), self.size)
         stiffness = self.stiffness * float(diagonal[diagonal > 0].mean())
 
@@ -111,15 +142,11 @@ class _LeastSquares:
         limit = solution.new_tensor(self.level.step).view(-1, *[1] * len(self.size)) * LONGEST_STEP
         return solution.clamp(-limit, limit)
 
-    def _linearise(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def _linearise(self, vectors: Tensor, margin: float | None) -> tuple[Tensor, Tensor]:
         """JᵀJ of each cell, (cells, K·D, K·D), and Jᵀr as vectors (D, ...)."""
-        corners_CKD = _gather_from_corners(vectors)[self.cells].unflatten(
-            1, (self.weights.shape[2], -1)
-        )
-        positions = self.level.positions[self.points] + self.weights @ corners_CKD
-        moved = self.level.moving.sample(positions.flatten(0, 1)).view(*self.points.shape, -1)
-        target = self.level.target[self.points]
-        residual, slopes = (moved - target)[..., :1], ((moved + target) / 2)[..., 1:]
+        positions = self._positions(vectors)
+        compare = self._differences if margin is None else partial(self._wrong_sides, margin)
+        residual, slopes = compare(positions)
         jacobian = (self.weights[..., None] * slopes[:, :, None]).flatten(2)
         total = math.prod(max(n - 1, 1) for n in self.size)
         blocks = jacobian.new_zeros(total, jacobian.shape[2], jacobian.shape[2])
@@ -127,6 +154,36 @@ class _LeastSquares:
         slope = jacobian.new_zeros(total, jacobian.shape[2])
         slope[self.cells] = (jacobian.mT @ residual)[..., 0]
         return blocks, _scatter_to_corners(slope, self.size)
+
+    def share_on_right_side(self, vectors: Tensor) -> float:
+        """The share of the points, 0..1, at which mask 1, moved and cut at one half, is mask 2."""
+        values, _ = self.level.moving.interpolate(self._positions(vectors))
+        target = self.level.target[self.points][..., 0] > THRESHOLD
+        right = (values.view_as(target) >= THRESHOLD) == target
+        filled = self.weights.sum(2) > 0
+        return float((right & filled).sum() / filled.sum())
+
+    def _positions(self, vectors: Tensor) -> Tensor:
+        """Where the points come from in mask 1, (C · n, D)."""
+        corners_CKD = _gather_from_corners(vectors)[self.cells].unflatten(
+            1, (self.weights.shape[2], -1)
+        )
+        origins: Tensor = self.level.positions[self.points] + self.weights @ corners_CKD
+        return origins.flatten(0, 1)
+
+    def _differences(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the blurred masks: residual (C, n, 1) and slopes (C, n, D)."""
+        moved = self.level.moving.sample(positions).view(*self.points.shape, -1)
+        target = self.level.target[self.points]
+        return (moved - target)[..., :1], ((moved + target) / 2)[..., 1:]
+
+    def _wrong_sides(self, margin: float, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of how far the interpolated mask is from `margin` on the target's side."""
+        values, slopes = self.level.moving.interpolate(positions)
+        side = 2 * self.level.target[self.points] - 1
+        missing = (margin - side * (values.view_as(side) - THRESHOLD)).clamp(min=0)
+        importance = torch.where(missing > 0, 1.0, RIGHT_SIDE)
+        return -side * missing, slopes.view(*self.points.shape, -1) * importance
 
 
 def conjugate_gradients(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -46,6 +47,26 @@ class SmoothImage:
         )
         return sampled.flatten(2)[0].T
 
+    def interpolate(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N,) as `sample` gives them for step 1, and their exact derivatives (N, D).
+
+        The outermost voxels must be zero.
+        """
+        values = self.channels[0, 0].contiguous()
+        last = positions.new_tensor(values.shape) - 1
+        inside = torch.minimum((positions - self.start).clamp(min=0), last)
+        lower = torch.minimum(inside.floor(), last - 1)
+        fractions = (inside - lower).T
+        strides = torch.tensor(values.stride(), device=values.device)
+        corners = torch.tensor(list(product((0, 1), repeat=values.ndim)), device=values.device)
+        parts = [values.flatten()[(lower.long() @ strides) + (corners @ strides)[:, None]]]
+        for fraction in fractions:  # one axis after the other, each with its derivative
+            halves = [part.chunk(2) for part in parts]
+            parts = [low + fraction * (high - low) for low, high in halves]
+            parts.append(halves[0][1] - halves[0][0])
+        value, *slopes = (part[0] for part in parts)
+        return value, torch.stack(slopes, 1)
+
     def voxel_centres(self) -> Tensor:
         """Positions of all its voxels, (N, D)."""
         axes = [
@@ -64,7 +85,7 @@ class Level:
     positions: Tensor
     """(N, D)"""
     target: Tensor
-    """(N, 1 + D): value and gradient of mask 2."""
+    """(N, 1 + D): value and gradient of mask 2; (N, 1) without gradient."""
 
 
 def make_level(
@@ -94,6 +115,31 @@ def make_level(
     near = torch.nonzero(inside & (steepness > FLAT))[:, 0]
     near = near[:: max(1, math.ceil(len(near) / points))]
     return Level(step, moving, centres[near], values[:, near].T.contiguous())
+
+
+def make_border_level(masks: MaskPair) -> Level:
+    """The masks as they are, neither blurred nor coarser, at the voxels beside mask 2's border.
+
+    Its images have values alone: `Level.target` is (N, 1).
+    """
+    step = (1,) * masks.mask_1.ndim
+    moving, target = (
+        SmoothImage(
+            _crop(mask, box)[None, None],
+            torch.tensor([float(side.start) for side in box], device=masks.device),
+            torch.ones(len(box), device=masks.device),
+        )
+        for mask, box in zip(
+            masks.tensors,
+            (_pad_box(box, step) for box in (masks.box_1, masks.box_2)),
+            strict=True,
+        )
+    )
+    centres = target.voxel_centres()
+    inside = ((centres >= 0) & (centres <= centres.new_tensor(masks.mask_1.shape) - 1)).all(1)
+    steep = torch.stack(_slopes(target.channels)).flatten(1).abs().amax(0) > 0
+    near = torch.nonzero(inside & steep)[:, 0]
+    return Level(step, moving, centres[near], target.channels.flatten()[near, None])
 
 
 def _steepness(values: Tensor) -> Tensor:
