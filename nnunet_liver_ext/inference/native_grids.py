@@ -1,9 +1,9 @@
 """A study from its native images to the common grid, and its probabilities back to native grids.
 
 The images go onto the grid that conversion would have used, nnU-Net preprocesses and predicts
-there, the joint probabilities of a pair are split into those of each image, and these are
-interpolated onto each image's own grid before the class is decided: finer than resampling a label
-map.
+there, the joint probabilities of a pair are split into those of each image, and their logarithms
+are interpolated onto each image's own grid before the class is decided: finer than resampling a
+label map.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
 from nnunet_liver_ext.space.image_channels import resample_channels
-from nnunet_liver_ext.space.images import Grid, array, image_like, resample
+from nnunet_liver_ext.space.images import Grid, array, image_like
 from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 from nnunet_liver_ext.space.preregistration import preregister_pair
+
+SMALLEST = 1e-7
+"""Smaller probabilities are interpolated as this one."""
 
 
 @dataclass(frozen=True)
@@ -128,18 +131,36 @@ def decide(probabilities: np.ndarray, grid: Grid) -> ImagePrediction:
     )
 
 
-def interpolate_probabilities(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndarray:
-    """Class probabilities (K, z, y, x) linearly interpolated onto another grid, float32.
+def interpolate_probabilities(
+    probabilities: np.ndarray, grid: Grid, native: Grid, transform: sitk.Transform | None = None
+) -> np.ndarray:
+    """Class probabilities (K, z, y, x) interpolated onto another grid, float32.
 
-    They sum to 1; beyond the outermost voxels of `grid` there is background.
+    Their logarithms are interpolated linearly, as nnU-Net does with logits: of a network that is
+    sure, the probabilities themselves are nearly 0 or 1, and deciding between them takes the
+    nearest slice. They sum to 1; beyond the outermost voxels of `grid` there is background.
+
+    Args:
+        probabilities: on `grid`.
+        grid: theirs.
+        native: where to put them.
+        transform: of points of `native` to points of `grid`; none: they are the same.
     """
-    classes = [
-        array(
-            resample(image_like(values.astype(np.float32), grid), native, outside=float(label == 0))
-        )
-        for label, values in enumerate(probabilities)
-    ]
-    resampled = np.stack(classes)
+    logarithms = np.stack(
+        [
+            array(
+                sitk.Resample(
+                    image_like(np.log(np.maximum(values, SMALLEST)).astype(np.float32), grid),
+                    native.empty_image(),
+                    transform or sitk.Transform(),
+                    sitk.sitkLinear,
+                    0.0 if label == 0 else float(np.log(SMALLEST)),
+                )
+            )
+            for label, values in enumerate(probabilities)
+        ]
+    )
+    resampled = np.exp(logarithms - logarithms.max(0))
     resampled /= resampled.sum(0)
     return resampled
 

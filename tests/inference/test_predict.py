@@ -271,7 +271,7 @@ def test_models_that_only_nnunets_predictor_takes(model_folders, tmp_path: Path)
         load(copy)
 
 
-def test_native_probabilities_are_interpolated_linearly():
+def test_logarithms_of_native_probabilities_are_interpolated_linearly():
     from scipy.ndimage import map_coordinates
 
     grid = Grid((12, 11, 10), (2.0, 2.0, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -280,9 +280,18 @@ def test_native_probabilities_are_interpolated_linearly():
     found = decide_on_native_grid(probabilities, grid, native)
     z, y, x = np.meshgrid(*[np.arange(n) for n in native.size[::-1]], indexing="ij")
     coordinates = np.stack([(z * 1.2 + 2.0) / 3, (y + 1.5) / 2, (x + 1.0) / 2])
-    expected = np.stack([map_coordinates(one, coordinates, order=1) for one in probabilities])
-    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    logarithms = [map_coordinates(np.log(one), coordinates, order=1) for one in probabilities]
+    np.testing.assert_allclose(found.probabilities, softmax(logarithms, axis=0), atol=1e-5)
     np.testing.assert_array_equal(array(found.mask), found.probabilities.argmax(0))
+
+
+def test_a_sure_network_decides_between_slices_and_not_at_the_nearest():
+    """Its logit falls by 12 a slice and is 0 at 0.3 of the way: so is the mask's border."""
+    grid = Grid((1, 1, 4), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    fine = Grid((1, 1, 61), (1.0, 1.0, 0.1), (0.0, 0.0, 1.55), grid.direction)
+    liver = 1 / (1 + np.exp(-12 * (1.3 - np.arange(4.0)))).reshape(4, 1, 1)
+    mask = array(decide_on_native_grid(np.stack([1 - liver, liver]), grid, fine).mask)[:, 0, 0]
+    np.testing.assert_array_equal(mask == 1, 1.55 + 0.1 * np.arange(61) < 3.9)
 
 
 def test_outside_the_common_grid_there_is_background():
