@@ -4,6 +4,7 @@ tools."""
 from __future__ import annotations
 
 import json
+import locale
 import multiprocessing
 import os
 import shutil
@@ -161,6 +162,14 @@ def make_datasets(root: Path) -> None:
             preprocess_dataset(
                 dataset, configurations=("3d_fullres",), num_processes=(2,), show_progress_bar=False
             )
+
+
+@pytest.fixture
+def kept_locale():
+    """ITK's reader of VTK files leaves the process in the C locale, where files are ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 LONGEST = (

@@ -20,7 +20,6 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from nnunet_liver_ext.inference.native_grids import decide, interpolate_probabilities
 from nnunet_liver_ext.networks.registor import Registor
 from nnunet_liver_ext.space.images import Grid, array, image_like, resample
 
@@ -169,8 +168,19 @@ def move_mask(probabilities: np.ndarray, grid: Grid, field: sitk.Image) -> sitk.
     """
     transform = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
     target = Grid.from_image(field)
-    moved = interpolate_probabilities(probabilities, grid, target, transform)
-    return decide(moved, target).mask
+    moved = [
+        array(
+            sitk.Resample(
+                image_like(values.astype(np.float32), grid),
+                target.empty_image(),
+                transform,
+                sitk.sitkLinear,
+                float(label == 0),
+            )
+        )
+        for label, values in enumerate(probabilities)
+    ]
+    return image_like(np.stack(moved).argmax(0).astype(np.uint8), target)
 
 
 def _resample_probabilities(probabilities: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:

@@ -15,7 +15,7 @@ from nnunet_liver_ext.space.images import Grid, array, image_like
 CORONAL = (1, 0, 0, 0, 0, 1, 0, -1, 0)
 
 
-def test_a_vtk_file_has_each_voxel_where_the_mask_has_it(tmp_path: Path):
+def test_a_vtk_file_has_each_voxel_where_the_mask_has_it(tmp_path: Path, kept_locale):
     labels = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
     mask = image_like(labels, Grid((6, 5, 4), (1.5, 2.0, 3.0), (-10.0, 20.0, 30.0), CORONAL))
     write_mask(mask, tmp_path / "a.vtk")
