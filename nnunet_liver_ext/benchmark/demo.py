@@ -57,7 +57,7 @@ SPACING = (6.0, 6.0, 8.0)
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demo does; the defaults take about seven minutes on two CPU cores."""
+    """What the demo does; the defaults take about eight minutes on two CPU cores."""
 
     out: Path
     source: Path | None = None

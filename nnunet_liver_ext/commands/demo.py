@@ -42,7 +42,7 @@ def demo(
 ) -> None:
     """Train three tiny models on T1/T2 pairs with stock nnU-Net, evaluate them on held-out pairs.
 
-    About seven minutes on two CPU cores. The networks are tiny: this shows that everything works,
+    About eight minutes on two CPU cores. The networks are tiny: this shows that everything works,
     not how well it can.
     """
     from rich.console import Console
