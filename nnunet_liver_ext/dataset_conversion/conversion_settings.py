@@ -19,8 +19,6 @@ from nnunet_liver_ext.space.common_grid import DEFAULT_SPACING, GridSpacing, Int
 from nnunet_liver_ext.space.intensities import NOT_NORMALISED, Intensities
 from nnunet_liver_ext.studies.study import LIVER
 
-"""The channel name that nnU-Net leaves as it is."""
-
 
 @dataclass(frozen=True)
 class ConversionSettings:

@@ -19,7 +19,7 @@ from nnunet_liver_ext.errors import InputError
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.pairing import split_probabilities
 from nnunet_liver_ext.space.image_channels import resample_channels
-from nnunet_liver_ext.space.images import Grid, array, image_like
+from nnunet_liver_ext.space.images import Grid, array, image_like, resample
 from nnunet_liver_ext.space.mask_resampling import mask_on_grid
 from nnunet_liver_ext.space.preregistration import preregister_pair
 
@@ -131,9 +131,7 @@ def decide(probabilities: np.ndarray, grid: Grid) -> ImagePrediction:
     )
 
 
-def interpolate_probabilities(
-    probabilities: np.ndarray, grid: Grid, native: Grid, transform: sitk.Transform | None = None
-) -> np.ndarray:
+def interpolate_probabilities(probabilities: np.ndarray, grid: Grid, native: Grid) -> np.ndarray:
     """Class probabilities (K, z, y, x) interpolated onto another grid, float32.
 
     Their logarithms are interpolated linearly, as nnU-Net does with logits: of a network that is
@@ -144,17 +142,14 @@ def interpolate_probabilities(
         probabilities: on `grid`.
         grid: theirs.
         native: where to put them.
-        transform: of points of `native` to points of `grid`; none: they are the same.
     """
     logarithms = np.stack(
         [
             array(
-                sitk.Resample(
+                resample(
                     image_like(np.log(np.maximum(values, SMALLEST)).astype(np.float32), grid),
-                    native.empty_image(),
-                    transform or sitk.Transform(),
-                    sitk.sitkLinear,
-                    0.0 if label == 0 else float(np.log(SMALLEST)),
+                    native,
+                    outside=0.0 if label == 0 else float(np.log(SMALLEST)),
                 )
             )
             for label, values in enumerate(probabilities)

@@ -21,7 +21,7 @@ from nnunet_liver_ext.errors import (
 )
 from nnunet_liver_ext.folder_lock import locks_folder
 from nnunet_liver_ext.inference.ensemble import Ensemble
-from nnunet_liver_ext.inference.mask_format import FORMATS, check_axes, check_format, write_mask
+from nnunet_liver_ext.inference.mask_format import check_axes, check_format, write_mask
 from nnunet_liver_ext.inference.model import Model
 from nnunet_liver_ext.inference.prediction_json import describe_predictions
 from nnunet_liver_ext.inference.study_prediction import (
@@ -65,7 +65,8 @@ def predict_studies(
             Where its rules say so, only the largest piece of a class is kept in a mask
             (`postprocessing.largest_piece`).
         studies: what to predict.
-        out: folder for the masks; also gets prediction.json and dataset.json (class names).
+        out: folder for the masks, not that of the images; also gets prediction.json and
+            dataset.json (class names).
         probabilities: write NAME_T1.npz with `probabilities` (K, z, y, x) too, as they are without
             rules.
         overwrite: predict again what is there.
@@ -74,23 +75,24 @@ def predict_studies(
             NIfTI.
 
     Raises:
-        InputError: there is no such format, `out` holds predictions of another model, models do not
-            go together, or the disk is full.
+        InputError: there is no such format, `out` holds the images or predictions of another model,
+            models do not go together, or the disk is full.
         SomeCasesFailed: at the end, listing the studies that could not be predicted; all others are
             written.
     """
     check_format(file_format)
+    _refuse_images_in(out, studies)
     predictor = StudyPredictor.of(model, organ_model)
     ensemble = predictor.ensemble
-    files = _MaskFiles(ensemble, out, probabilities, file_format)
     out.mkdir(parents=True, exist_ok=True)
-    describe_predictions(
+    replaced_format = describe_predictions(
         predictor.describe(),
         ensemble.class_names,
         out,
         overwrite=overwrite,
         file_format=file_format,
     )
+    files = _MaskFiles(ensemble, out, probabilities, file_format, replaced_format)
     todo = [study for study in studies if overwrite or not files.are_there(study)]
     failures: list[CaseFailure] = []
     notes: dict[str, tuple[str, ...]] = {}
@@ -165,6 +167,17 @@ def _finish_writing(writing: tuple[Study, Future[None]] | None) -> list[CaseFail
     return []
 
 
+def _refuse_images_in(out: Path, studies: Sequence[Study]) -> None:
+    """Masks are named as their images: images in `out` would be taken for masks or replaced."""
+    for study in studies:
+        for image in study.images.values():
+            if image.resolve().parent == out.resolve():
+                raise InputError(
+                    f"{out}: holds the image {image.name}, which a mask could not be told from;"
+                    " choose another folder for the masks."
+                )
+
+
 @dataclass(frozen=True)
 class _MaskFiles:
     """What is written of each study."""
@@ -173,6 +186,8 @@ class _MaskFiles:
     out: Path
     probabilities: bool
     file_format: str
+    replaced_format: str
+    """Of earlier masks, which the new ones replace."""
 
     def write(self, study: Study, prediction: StudyPrediction) -> None:
         if prediction.deformation is not None:
@@ -195,8 +210,8 @@ class _MaskFiles:
             in_plane_mm = Grid.from_image(mask).spacing_mm[1:]
             record_kernels(self.out, stem, PAPER.at(in_plane_mm), in_plane_mm)
         write_mask(mask, self.out / f"{stem}.{self.file_format}")
-        for other in set(FORMATS) - {self.file_format}:  # of a run that is overwritten
-            (self.out / f"{stem}.{other}").unlink(missing_ok=True)
+        if self.replaced_format != self.file_format:
+            (self.out / f"{stem}.{self.replaced_format}").unlink(missing_ok=True)
 
     def are_there(self, study: Study) -> bool:
         """Whether all files of a study are there."""

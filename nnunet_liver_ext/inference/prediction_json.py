@@ -24,8 +24,11 @@ def describe_predictions(
     *,
     overwrite: bool,
     file_format: str = "nii.gz",
-) -> None:
+) -> str:
     """Writes what the masks in `out` are of (prediction.json) and their classes (dataset.json).
+
+    Returns:
+        The file format of the masks that were described there before; else `file_format`.
 
     Raises:
         InputError: there are masks of something else, and `overwrite` is False.
@@ -48,3 +51,4 @@ def describe_predictions(
     ):
         with atomic_write(target) as unfinished:
             unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    return str(before.get("format", "nii.gz"))

@@ -101,8 +101,8 @@ def _note_other_patient(files: Mapping[str, Path]) -> Iterator[str]:
     for first, second in combinations(known, 2):
         if known[first] != known[second]:
             yield (
-                f"the {first} and the {second} image have different PatientIDs in DICOM"
-                f" ({known[first]} and {known[second]}): are they of one patient?"
+                f"the {first} and the {second} image have different PatientIDs in DICOM: are they"
+                " of one patient?"
             )
             return
 

@@ -327,6 +327,30 @@ def test_masks_in_another_format(single, tmp_path: Path, file_format: str, kept_
         predict_studies(single, [study], tmp_path / "out", file_format="stl")
 
 
+def test_masks_do_not_go_where_the_images_are(single, tmp_path: Path):
+    """They have the images' names: the images would be taken for masks that are done."""
+    write_study(tmp_path / "studies", "case")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "studies").iterdir()}
+    with pytest.raises(InputError, match=r"studies: holds the image case_T1\.nii\.gz"):
+        predict_studies(single, read_studies(tmp_path / "studies"), tmp_path / "studies")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "studies").iterdir()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_only_masks_of_an_earlier_prediction_are_replaced(single, tmp_path: Path, overwrite: bool):
+    """A file of somebody else's with a mask's name and another ending stays."""
+    write_study(tmp_path / "studies", "case")
+    (tmp_path / "out").mkdir()
+    others = [tmp_path / "out" / f"case_T1.{ending}" for ending in ("nrrd", "vtk")]
+    for other in others:
+        other.write_text("not ours")
+    predict_studies(
+        single, read_studies(tmp_path / "studies"), tmp_path / "out", overwrite=overwrite
+    )
+    assert (tmp_path / "out" / "case_T1.nii.gz").is_file()
+    assert [other.read_text() for other in others] == ["not ours"] * 2
+
+
 def test_a_vtk_file_is_not_written_of_tilted_images(single, tmp_path: Path):
     write_study(tmp_path / "studies", "case")
     with pytest.raises(SomeCasesFailed, match=r"its axes are tilted .* nii\.gz or nrrd"):
