@@ -21,33 +21,22 @@ from nnunet_liver_ext.json_files import read_json
 from nnunet_liver_ext.studies.study import Study
 from nnunet_liver_ext.studies.study_layouts import read_studies
 
+CONFIGURATION = "3d_fullres"
+COOPERATING = "cooperating"
+"""A variant of it that starts from the second model's segmentor: the registor first, then both."""
+MODELS = {
+    "nnUNetTrainerSingleInput": CONFIGURATION,
+    "nnUNetTrainerDualOutputSpecialized": CONFIGURATION,
+    "nnUNetTrainerSimilarity": COOPERATING,
+}
+"""Trainers and their configurations."""
+LANES = (
+    ("nnUNetTrainerDualOutputSpecialized", "nnUNetTrainerSimilarity"),
+    ("nnUNetTrainerSingleInput",),
+)
+"""Each lane does its trainings one after the other; on a CPU the lanes run side by side.
 
-@dataclass(frozen=True)
-class Training:
-    """One run of nnUNetv2_train."""
-
-    trainer: str
-    configuration: str = "3d_fullres"
-
-    @property
-    def name(self) -> str:
-        """What the screen and the log call it."""
-        name = self.trainer.removeprefix("nnUNetTrainer")
-        return name if self == MODELS[self.trainer] else f"{name}: {self.configuration}"
-
-
-SINGLE_INPUT = Training("nnUNetTrainerSingleInput")
-DUAL_OUTPUT = Training("nnUNetTrainerDualOutputSpecialized")
-REGISTOR = Training("nnUNetTrainerSimilarity", "registor")
-"""The registor alone, which learns from annotations and needs no segmentor."""
-COOPERATION = Training("nnUNetTrainerSimilarity", "cooperation")
-"""The registor and the second model's segmentor together."""
-MODELS = {training.trainer: training for training in (SINGLE_INPUT, DUAL_OUTPUT, COOPERATION)}
-"""The trainings whose models are compared, by trainer."""
-STAGES = (((REGISTOR,), (SINGLE_INPUT, DUAL_OUTPUT)), ((COOPERATION,),))
-"""Each stage's lanes run side by side on a CPU, where tiny networks would leave a core idle.
-
-The trainings of a lane follow one another.
+Tiny networks would leave one of two cores idle.
 """
 GOALS = {"T1": 0.90, "T2": 0.85}
 """Mean Dice of held-out phantom pairs that single input must reach with the default settings."""
@@ -57,7 +46,7 @@ SPACING = (6.0, 6.0, 8.0)
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the demo does; the defaults take about eight minutes on two CPU cores."""
+    """What the demo does; the defaults take about seven minutes on two CPU cores."""
 
     out: Path
     source: Path | None = None
@@ -159,70 +148,50 @@ class _Job:
     def plan(self) -> Path:
         from nnunet_liver_ext.planning.plan_dataset import plan_dataset
 
-        dataset = self.settings.dataset
+        dataset, epochs = self.settings.dataset, self.settings.epochs
         path = plan_dataset(
             dataset,
             tiny=True,
-            numbers={"num_epochs": self.settings.epochs, "seed": self.settings.seed},
-            base=SINGLE_INPUT.configuration,
+            numbers={"num_epochs": epochs, "seed": self.settings.seed},
+            base=CONFIGURATION,
             processes=2,
         )
-        registor = {"warmup_epochs": 0, "companion_epochs": self.epochs[REGISTOR]}
-        cooperation = {
-            "segmentor_checkpoint": self._checkpoint(DUAL_OUTPUT),
-            "companion_checkpoint": self._checkpoint(REGISTOR),
-            "joint_lr": 1e-3,
-        }
-        for training, numbers in ((REGISTOR, registor), (COOPERATION, cooperation)):
-            if training.configuration not in read_json(path)["configurations"]:
-                plan_dataset(
-                    dataset,
-                    numbers={**numbers, "num_epochs": self.epochs[training]},
-                    name=training.configuration,
-                    base=SINGLE_INPUT.configuration,
-                )
+        if COOPERATING not in read_json(path)["configurations"]:
+            model = self.workspace.model_folder(
+                dataset, "nnUNetTrainerDualOutputSpecialized", CONFIGURATION
+            )
+            numbers = {
+                "segmentor_checkpoint": (
+                    f"{model.relative_to(self.workspace.results)}/fold_{{fold}}/checkpoint_final.pth"
+                ),
+                "companion_epochs": self.registor_epochs,
+                "num_epochs": self.epochs["nnUNetTrainerSimilarity"],
+                "joint_lr": 1e-3,
+            }
+            plan_dataset(dataset, numbers=numbers, name=COOPERATING, base=CONFIGURATION)
         return path
 
-    def _checkpoint(self, training: Training) -> str:
-        """What a recipe calls the trained network of the same fold."""
-        folder = self._folder(training).relative_to(self.workspace.results)
-        return f"{folder}/fold_{{fold}}/checkpoint_final.pth"
-
-    def _folder(self, training: Training) -> Path:
-        return self.workspace.model_folder(
-            self.settings.dataset, training.trainer, training.configuration
-        )
-
     def preprocess(self) -> Path:
-        return self.workspace.preprocess(self.settings.dataset, SINGLE_INPUT.configuration)
+        return self.workspace.preprocess(self.settings.dataset, CONFIGURATION)
 
     def train_models(self) -> None:
         """Trains the models that are not trained yet, and shows the epochs and the time left."""
-        with progress_bar() as bar:
-            tasks = {
-                training: bar.add_task(training.name, total=epochs)
-                for training, epochs in self.epochs.items()
-            }
-
-            def train_lane(lane: Sequence[Training]) -> None:
-                for training in lane:
-                    self.train(training, partial(_tell_epoch, bar, tasks[training]))
-                    _tell_epoch(bar, tasks[training], self.epochs[training])
-
-            for lanes in STAGES:
-                self._run_lanes(lanes, train_lane)
-
-    def _run_lanes(
-        self,
-        lanes: Sequence[Sequence[Training]],
-        train_lane: Callable[[Sequence[Training]], None],
-    ) -> None:
-        side_by_side = len(lanes) if self.settings.device == "cpu" else 1
+        side_by_side = len(LANES) if self.settings.device == "cpu" else 1
         cores = max(1, (os.cpu_count() or 1) // side_by_side)
         self.workspace.environment["OMP_NUM_THREADS"] = str(cores)  # else they wait for each other
-        with ThreadPoolExecutor(side_by_side) as pool:
+        with progress_bar() as bar, ThreadPoolExecutor(side_by_side) as pool:
+            tasks = {
+                trainer: bar.add_task(trainer.removeprefix("nnUNetTrainer"), total=epochs)
+                for trainer, epochs in self.epochs.items()
+            }
+
+            def train_lane(lane: Sequence[str]) -> None:
+                for trainer in lane:
+                    self.train(trainer, partial(_tell_epoch, bar, tasks[trainer]))
+                    _tell_epoch(bar, tasks[trainer], self.epochs[trainer])
+
             try:
-                for done in as_completed([pool.submit(train_lane, lane) for lane in lanes]):
+                for done in as_completed([pool.submit(train_lane, lane) for lane in LANES]):
                     done.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -230,23 +199,27 @@ class _Job:
                 raise
 
     @property
-    def epochs(self) -> dict[Training, int]:
-        """The length of each training."""
+    def epochs(self) -> dict[str, int]:
+        """Length of each training; the similarity trainer's registor learns first, then both."""
         epochs = self.settings.epochs
+        cooperating = self.registor_epochs + max(1, 3 * epochs // 10)
         return {
-            REGISTOR: 2 * epochs,
-            SINGLE_INPUT: epochs,
-            DUAL_OUTPUT: epochs,
-            COOPERATION: max(1, 3 * epochs // 10),
+            trainer: cooperating if configuration == COOPERATING else epochs
+            for trainer, configuration in MODELS.items()
         }
 
-    def train(self, training: Training, tell_epoch: Callable[[int], None]) -> Path:
+    @property
+    def registor_epochs(self) -> int:
+        """How long the registor learns alone before it teaches."""
+        return 3 * self.settings.epochs // 2
+
+    def train(self, trainer: str, tell_epoch: Callable[[int], None]) -> Path:
         return self.workspace.train(
             self.settings.dataset,
-            training.trainer,
-            training.configuration,
+            trainer,
+            MODELS[trainer],
             self.settings.device,
-            log=training_log(training),
+            log=f"logs/{trainer}.txt",
             tell_epoch=tell_epoch,
         )
 
@@ -257,7 +230,8 @@ class _Job:
         from nnunet_liver_ext.inference.predict import predict_studies
 
         out = self.out / trainer / "predictions"
-        model = load_model(self._folder(MODELS[trainer]), device=torch.device(self.settings.device))
+        folder = self.workspace.model_folder(self.settings.dataset, trainer, MODELS[trainer])
+        model = load_model(folder, device=torch.device(self.settings.device))
         predict_studies(model, studies, out)
         return out
 
@@ -278,11 +252,6 @@ class _Job:
             overwrite=True,
             reference_classes=self.settings.labels,
         )
-
-
-def training_log(training: Training) -> str:
-    """Where in the demo's folder the output of a training goes."""
-    return f"logs/{training.trainer}_{training.configuration}.txt"
 
 
 def _tell_epoch(bar: Progress, task: TaskID, epochs_done: int) -> None:
