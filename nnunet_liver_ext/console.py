@@ -65,6 +65,12 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console)
 
 
+def list_cases(cases: Sequence[str]) -> str:
+    """The names of some cases; of many the first five, and how many more there are."""
+    more = f" and {len(cases) - NAMED_CASES} more" if len(cases) > NAMED_CASES else ""
+    return ", ".join(cases[:NAMED_CASES]) + more
+
+
 def print_notes(notes: Mapping[str, Sequence[str]]) -> None:
     """Prints what a user should know of cases on standard error, each sentence once.
 
@@ -77,8 +83,7 @@ def print_notes(notes: Mapping[str, Sequence[str]]) -> None:
             names.setdefault(sentence, []).append(name)
     console = Console(stderr=True)
     for sentence, cases in names.items():
-        more = f" and {len(cases) - NAMED_CASES} more" if len(cases) > NAMED_CASES else ""
-        line = f"note on {', '.join(cases[:NAMED_CASES])}{more}: {sentence}"
+        line = f"note on {list_cases(cases)}: {sentence}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

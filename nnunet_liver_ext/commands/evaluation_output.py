@@ -16,7 +16,12 @@ def show_evaluation(
     evaluation: Evaluation, folder: Path, options: Options, console: Console
 ) -> None:
     """Prints the means, those of pairs, the notes and the files in `folder`."""
-    from nnunet_liver_ext.evaluation.results.terminal import notes_text, pairs_table, summary_table
+    from nnunet_liver_ext.evaluation.results.terminal import (
+        notes_text,
+        pair_dice_table,
+        pairs_table,
+        summary_table,
+    )
 
     console.print(
         summary_table(evaluation.table, tolerance_mm=options.tolerance_mm, empty=options.empty)
@@ -24,6 +29,7 @@ def show_evaluation(
     if evaluation.pairs:
         similarity = options.similarity or "none"
         console.print(pairs_table(evaluation.pairs, similarity=similarity))
+        console.print(pair_dice_table(evaluation.pairs))
     if evaluation.notes:
         console.print(notes_text(evaluation.notes))
     console.print(

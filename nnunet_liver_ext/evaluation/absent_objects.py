@@ -135,7 +135,10 @@ def describe_absent(empty: Empty) -> str:
         "exclude": "over the cases whose reference has the object (n of all cases)",
         "one": "over all cases, two empty masks as Dice 1",
     }[empty]
-    return f"Means of overlap and distance are {what}. False positives: cases without it."
+    return (
+        f"Means of overlap and distance are {what}. False positives (FP): cases without it in which"
+        " it was predicted."
+    )
 
 
 def false_positive_sentences(tables: Sequence[tuple[str, pd.DataFrame]], empty: Empty) -> list[str]:

@@ -63,13 +63,19 @@ def write(
 
 def _say_what_has_no_mask(studies: Sequence[Study]) -> None:
     """A mask that was not found must not go unnoticed."""
+    from nnunet_liver_ext.console import list_cases
+
     without = [study.name for study in studies if not study.is_labelled]
     if without and len(without) < len(studies):
-        typer.echo(f"{len(without)} studies have no mask: {_first(without)}. They are in imagesTs.")
+        typer.echo(
+            f"{len(without)} studies have no mask: {list_cases(without)}. They are in imagesTs."
+        )
 
 
 def _say_what_is_incomplete(studies: Sequence[Study], modalities: Sequence[str]) -> None:
     """A misspelt file name must not go unnoticed."""
+    from nnunet_liver_ext.console import list_cases
+
     lone = [study for study in studies if len(study.images) < len(modalities)]
     half = [
         study
@@ -81,13 +87,8 @@ def _say_what_is_incomplete(studies: Sequence[Study], modalities: Sequence[str])
         (half, "both images, but one mask only"),
     ):
         if incomplete:
-            names = _first([study.name for study in incomplete])
+            names = list_cases([study.name for study in incomplete])
             typer.echo(
                 f"{len(incomplete)} studies have {what}: {names}. dataset.json lists those to"
                 " train on."
             )
-
-
-def _first(names: Sequence[str]) -> str:
-    """The first five names."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

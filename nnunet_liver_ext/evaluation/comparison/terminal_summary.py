@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 from rich.table import Table
@@ -24,21 +24,22 @@ from nnunet_liver_ext.evaluation.tidy_table import group_rows
 SHOWN = [
     "Measure",
     "Object",
-    "Cases",
-    "Left out",
+    "Cases/left out",
     "Difference",
     "p (BH)",
     "Better/tied/worse",
     "Verdict",
 ]
-WIDEST = {"Difference": 10, "Verdict": 11}
-"""Longest word in a column: lines break between words."""
+UNBROKEN = ("Difference", "Verdict")
+"""Columns that are as wide as their longest word; the others give way where 80 are too few."""
 
 
 def comparison_tables(comparison: pd.DataFrame) -> Iterator[Table | Text]:
     """For each two models a table and the sentences; then what the columns are."""
     for _, rows in group_rows(comparison, ["model_a", "model_b"]):
-        yield _table(text_table(rows, COMPARISON)[SHOWN], model_names(rows.iloc[0].to_dict()))
+        text = text_table(rows, COMPARISON)
+        text["Cases/left out"] = text["Cases"] + "/" + text["Left out"]  # 80 columns hold no more
+        yield _table(text[SHOWN], model_names(rows.iloc[0].to_dict()))
         yield Text(
             "\n".join(f"- {comparison_sentence(row)}" for row in rows.to_dict("records")) + "\n"
         )
@@ -85,8 +86,12 @@ def _table(text: pd.DataFrame, title: str, below: str | None = None) -> Table:
             header,
             justify="left" if name in WORDS else "right",
             overflow="fold",
-            min_width=WIDEST.get(name),
+            width=_longest_word([name, *text[name]]) if name in UNBROKEN else None,
         )
     for row in text.to_numpy().tolist():
         shown.add_row(*(Text(cell) for cell in row))
     return shown
+
+
+def _longest_word(cells: Iterable[str]) -> int:
+    return max(len(word) for cell in cells for word in cell.split())

@@ -45,7 +45,11 @@ from nnunet_liver_ext.evaluation.report.sections.summary_cards import (
     make_pair_cards,
 )
 from nnunet_liver_ext.evaluation.results.flags import ORGAN, Flag, describe_empty, find_flags
-from nnunet_liver_ext.evaluation.results.pair_summary import further_headings, pair_cells
+from nnunet_liver_ext.evaluation.results.pair_summary import (
+    further_cells,
+    further_headings,
+    pair_cells,
+)
 from nnunet_liver_ext.evaluation.results.results_json import conventions, versions
 from nnunet_liver_ext.evaluation.tidy_table import empty_masks, group_rows, image_rows, pair_rows
 
@@ -108,7 +112,10 @@ def write_report(
             else ""
         ),
         measures=collect_spreads(image_rows(counting)),
-        pairs=[(label(row["modality"], row["class"]), pair_cells(row)) for row in pairs],
+        pairs=[
+            (label(row["modality"], row["class"]), [*pair_cells(row), *further_cells(row)])
+            for row in pairs
+        ],
         pair_headings=further_headings(pairs),
         pair_cards=make_pair_cards(table, pairs),
         pair_table=make_case_table(of_pairs, [], anchors, "pairs"),

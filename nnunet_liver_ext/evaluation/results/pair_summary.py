@@ -49,17 +49,20 @@ def pair_cells(row: dict[str, Any]) -> list[str]:
     """A row of `summarise_pairs` for a reader.
 
     Returns:
-        Pairs, excluded, predictions, references, difference, p; then the further ones of
-        `further_headings`.
+        Pairs, excluded, predictions, references, difference, p.
     """
     means = [METRICS[f"relative_similarity_{part}"].format(row[part]) for part in PARTS]
     p_value = "–" if math.isnan(row["p_value"]) else f"{row['p_value']:.2g}"
-    further = [METRICS[name].format(row[name]) for name in FURTHER if name in row]
-    return [str(row["pairs"]), str(row["excluded"]), *means, p_value, *further]
+    return [str(row["pairs"]), str(row["excluded"]), *means, p_value]
+
+
+def further_cells(row: Mapping[str, Any]) -> list[str]:
+    """What was measured of `FURTHER` in a row of `summarise_pairs`, for a reader."""
+    return [METRICS[name].format(row[name]) for name in FURTHER if name in row]
 
 
 def further_headings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Headings of the further columns of `pair_cells`."""
+    """The headings of `further_cells`."""
     return [heading for name, heading in FURTHER.items() if name in rows[0]] if rows else []
 
 
